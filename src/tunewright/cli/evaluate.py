@@ -1,0 +1,33 @@
+"""tunewright evaluate RUN [DATA]"""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+NAME = "evaluate"
+
+
+def run(
+    run_folder: Annotated[str, typer.Argument(metavar="RUN", help="A run folder, or its model/ folder.")],
+    data: Annotated[str | None, typer.Argument(help="A labelled file; without one, the run's own test split.")] = None,
+    split: Annotated[str, typer.Option(help="Which of the run's splits, when no file is given.")] = "test",
+    precision: Annotated[str, typer.Option(help="auto, bf16, fp32 or fp64.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, …")] = "auto",
+    skip_bad_rows: Annotated[bool, typer.Option("--skip-bad-rows", help="Go on without rows that cannot be used.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Score a trained run: metrics with 95 % intervals, simple baselines beside it, the worst rows."""
+    from tunewright.cli.options import check_choice
+    from tunewright.cli.progress import print_scores, say
+
+    check_choice("--precision", precision, ("auto", "bf16", "fp32", "fp64"))
+    from tunewright.scoring import evaluate
+
+    scores = evaluate(run_folder, data, split=split, precision=precision, device=device, skip_bad_rows=skip_bad_rows, note=say)
+    if as_json:
+        print(json.dumps(scores, ensure_ascii=False))
+    else:
+        print_scores(data or split, scores, details=True)

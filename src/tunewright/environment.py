@@ -1,0 +1,32 @@
+"""What bit-identical results depend on: recorded with every checkpoint, compared when one is resumed.
+
+    describe()     {"torch": "2.13.0", "threads": 2, "instructions": "AVX512", "ranks": 1, …}
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib.metadata import version
+from typing import Any
+
+_PACKAGES = ("tunewright", "torch", "transformers", "tokenizers", "numpy")
+
+
+def describe() -> dict[str, Any]:
+    import torch
+
+    return {
+        "python": platform.python_version(),
+        **{name: version(name) for name in _PACKAGES},
+        "machine": platform.machine(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        "ranks": int(os.environ.get("WORLD_SIZE", "1")),
+    }
+
+
+def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """`threads was 2, is 1` for everything that has changed."""
+    return [f"{key} was {before.get(key)}, is {value}" for key, value in now.items() if before.get(key) != value]

@@ -1,0 +1,65 @@
+"""The one error a user can mend: where it is, what was found, what was expected, and the mend.
+
+    train.jsonl:418: no field 'label'; found 'text', 'tag'. Set data.label: tag.
+
+Everything that is the user's to mend (a config key, a column, a file) is raised as `UserError`; the command line prints it
+without a traceback and exits with 2. `assert` and other exceptions are our own bugs and exit with 101.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """Something the user can mend.
+
+    problem: what is wrong, one clause, no full stop.
+    where: `file:line`, a config key, or a folder.
+    found / expected: the value met and the value needed, already readable.
+    mend: one sentence that says what to do.
+    """
+
+    def __init__(
+        self,
+        problem: str,
+        *,
+        where: str | None = None,
+        found: str | None = None,
+        expected: str | None = None,
+        mend: str | None = None,
+    ) -> None:
+        self.problem, self.where, self.found, self.expected, self.mend = problem, where, found, expected, mend
+        super().__init__(str(self))
+
+    def __str__(self) -> str:
+        text = f"{self.where}: {self.problem}" if self.where else self.problem
+        if self.found is not None:
+            text += f"; found {self.found}"
+        if self.expected is not None:
+            text += f"; expected {self.expected}"
+        if not text.endswith((".", "!", "?")):
+            text += "."
+        return f"{text} {self.mend}" if self.mend else text
+
+
+class RowError(Exception):
+    """One row cannot be used; `reason` goes into the ledger beside the row's file and line."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(reason)
+
+
+def quoted(names: Iterable[object], *, limit: int = 12) -> str:
+    """`'a', 'b', 'c' and 5 more`, for lists of columns, labels and keys in messages."""
+    every = [f"{name!r}" for name in names]
+    shown = ", ".join(every[:limit])
+    return shown + (f" and {len(every) - limit} more" if len(every) > limit else "")
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str | None:
+    """The known name closest to `name`, or None when nothing is close."""
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return close[0] if close else None

@@ -1,0 +1,141 @@
+"""A data file or folder -> the config a careful user would write for it. What `init` writes and `train DATA` uses.
+
+    guess = guess_config("reviews/train.csv")
+    guess.values["data"]    {"train": "reviews/train.csv", "test": "reviews/test.csv", "text": "review", "label": "sentiment"}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tunewright.config import DEFAULT_MODEL, parse_config
+from tunewright.errors import UserError, quoted
+from tunewright.prepare import Inputs, open_inputs
+
+_ROLES = {
+    "train": ("train", "training"),
+    "validation": ("validation", "valid", "val", "dev", "devel", "eval"),
+    "test": ("test", "testing"),
+}
+
+
+@dataclass(frozen=True)
+class Guess:
+    """Config values, the opened inputs they were checked against, and what was found out."""
+
+    values: dict[str, Any]
+    inputs: Inputs
+    reasons: list[str]
+
+
+def guess_config(
+    data: str, *, task: str | None = None, text: str | None = None, pair: str | None = None, label: str | None = None,
+    model: str | None = None, extra: Mapping[str, Any] | None = None,
+) -> Guess:  # fmt: skip
+    """Find the splits and columns of `data`. UserError where they cannot be told."""
+    files = _find_splits(data)
+    named = {"text": text.split(",") if text and "," in text else text, "pair": pair, "label": label}
+    values: dict[str, Any] = {
+        "task": task or "classification",
+        "model": model or DEFAULT_MODEL,
+        "data": {**files, **{key: value for key, value in named.items() if value is not None}, **(extra or {})},
+    }
+    inputs = open_inputs(parse_config(values, where=data))
+    columns = inputs.columns
+    values["data"] |= {"text": columns.text[0] if len(columns.text) == 1 else list(columns.text)}
+    if columns.pair:
+        values["data"]["pair"] = columns.pair
+    values["data"]["label"] = columns.label
+    if inputs.multi_label:
+        values["data"]["multi_label"] = True
+    reasons = [inputs.reason, *(f"{source.name}: {note}" for _, source in inputs.of() for note in source.notes)]
+    return Guess(values, inputs, reasons)
+
+
+def _find_splits(data: str) -> dict[str, str]:
+    """The training file, and its validation and test files where they stand beside it under such names."""
+    path = Path(data)
+    if data.startswith("hub:") or not path.exists():
+        return {"train": data}
+    if path.is_file():
+        return {"train": data, **_siblings(path)} if _stem(path) in _ROLES["train"] else {"train": data}
+    if any((path / name).exists() for name in ("dataset_dict.json", "state.json", "dataset_info.json")):
+        return {"train": data}
+    files = sorted(p for p in path.iterdir() if p.is_file() and not p.name.startswith("."))
+    trains = [p for p in files if _stem(p) in _ROLES["train"]]
+    if trains:
+        chosen = trains[0]
+        return {"train": str(chosen), **_siblings(chosen)}
+    if len(files) == 1:
+        return {"train": str(files[0])}
+    if files and all(p.suffix in (".parquet", ".arrow") for p in files):
+        return {"train": data}
+    raise UserError(
+        "which of these files is the training data?", where=data, found=quoted(p.name for p in files) or "no file",
+        mend="Name it: tunewright init FOLDER/FILE.",
+    )
+
+
+def _siblings(train: Path) -> dict[str, str]:
+    """Validation and test files of the same kind in the same folder."""
+    found = {}
+    for split in ("validation", "test"):
+        for name in _ROLES[split]:
+            candidates = [p for p in sorted(train.parent.iterdir()) if p.is_file() and _stem(p) == name]
+            same = [p for p in candidates if p.suffixes == train.suffixes] or candidates
+            if same:
+                found[split] = str(same[0])
+                break
+    return found
+
+
+def _stem(path: Path) -> str:
+    return path.name.split(".")[0].lower()
+
+
+def config_text(guess: Guess) -> str:
+    """The commented YAML file: the dozen decisions that matter, each with what it means."""
+    values, data = guess.values, dict(guess.values["data"])
+
+    def line(key: str, value: Any, comment: str, indent: int = 2) -> str:
+        text = yaml.safe_dump({key: value}, default_flow_style=True, allow_unicode=True, width=10_000).strip()[1:-1]
+        return f"{' ' * indent}{text:<42} # {comment}"
+
+    has_validation, has_test = "validation" in data, "test" in data
+    lines = [
+        *(f"# {reason}" for reason in guess.reasons),
+        line("task", values["task"], "what is learned", 0),
+        line("model", values["model"], "a folder, a Hub id, or package:NAME", 0),
+        "",
+        "data:",
+        line("train", data.pop("train"), "the rows to learn from"),
+        line("validation", data.pop("validation"), "chooses the best checkpoint")
+        if has_validation
+        else line("validation_ratio", 0.1, "share of train set aside to choose the best checkpoint"),
+        line("test", data.pop("test"), "scored once at the end, chooses nothing")
+        if has_test
+        else line("test_ratio", 0.1, "share of train set aside for the final score"),
+        line("text", data.pop("text"), "the column to read"),
+        *([line("pair", data.pop("pair"), "the column of the second text")] if "pair" in data else []),
+        line("label", data.pop("label"), "the column to predict"),
+        *(line(key, value, "as detected") for key, value in data.items()),
+        line("max_length", "auto", "longest row in tokens; auto: what the model takes, at most 512"),
+        line("on_bad_rows", "stop", "stop, or skip them (they are listed either way)"),
+        "",
+        "train:",
+        line("epochs", 3, "passes over the training rows"),
+        line("batch_size", 16, "rows in one update; memory does not depend on it"),
+        line("learning_rate", "auto", "auto: by the width of the model"),
+        line("class_weights", "none", "balanced: rare labels weigh more"),
+        line("seed", 0, "everything random follows from it"),
+        "",
+        "evaluate:",
+        line("every", "epoch", "epoch, a number of steps, or a time (10m)"),
+        line("metric", "auto", "chooses the best checkpoint; auto: f1_macro (multi-label: f1_micro)"),
+    ]
+    return "\n".join(lines) + "\n"

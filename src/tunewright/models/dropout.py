@@ -1,0 +1,156 @@
+"""Dropout whose masks belong to rows: a pure function of (seed, epoch, row, site), drawn at each row's real length.
+
+Stock dropout draws one mask over the padded micro-batch, so the update depends on how a step was cut. Here row 7 loses the
+same activations in epoch 2 whether it runs alone, beside fifteen others, or again under gradient checkpointing:
+
+    site 4, row 7, 3 real tokens of 5:   keep = [[1 1 0 1], [1 1 1 1], [0 1 1 1], [. . . .], [. . . .]]   (4 features)
+
+The bits come from SFC64 (Doty-Humphrey, PractRand), started from the key itself; 16 bits decide one element, so the
+probability is kept to 2**-17. It is also what makes training on a CPU fast: `aten::bernoulli_` runs on one thread.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import nn
+
+from tunewright.models.rows import Rows, current_rows
+
+_BITS = 1 << 16
+_WARM_UP_ROUNDS = 18  # PractRand's count for a state of three independent words
+_MIN_PARALLEL_ELEMENTS = 1 << 18
+_WORD = (1 << 64) - 1
+_local = threading.local()
+
+
+def drop_threshold(p: float) -> int:
+    """How many of the 65,536 values of 16 random bits drop an element."""
+    return min(_BITS, round(p * _BITS))
+
+
+def keep_scale(p: float) -> float:
+    """What kept elements are multiplied with, `1 / (1 - p)`, with p as the 16 bits realise it."""
+    threshold = drop_threshold(p)
+    return _BITS / (_BITS - threshold) if threshold < _BITS else 0.0
+
+
+@dataclass(frozen=True)
+class Draw:
+    """A part of a keep mask (any float dtype, any strides) and the stream that fills it."""
+
+    keep: torch.Tensor
+    row: int
+    """Position in the micro-batch; the row's id keys the stream."""
+    site: int
+    stream: int = 0
+    """Sub-stream, for a site that is computed in several pieces (attention heads)."""
+
+
+def random_bits(rows: Rows, draw: Draw) -> torch.Tensor:
+    """int16, shaped like `draw.keep`: uniform random bits, a pure function of (seed, epoch, row id, site, stream)."""
+    generator = getattr(_local, "generator", None)
+    if generator is None:
+        generator = _local.generator = np.random.SFC64(0)
+    key = (rows.seed, int(rows.row_ids[draw.row]), rows.epoch << 40 | draw.site << 16 | draw.stream, 1)
+    generator.state = {
+        "bit_generator": "SFC64",
+        "state": {"state": np.array([word & _WORD for word in key], dtype=np.uint64)},
+        "has_uint32": 0,
+        "uinteger": 0,
+    }
+    generator.random_raw(_WARM_UP_ROUNDS)
+    count = draw.keep.numel()
+    words = generator.random_raw((count + 3) // 4)
+    return torch.from_numpy(words.view(np.int16)[:count]).view(draw.keep.shape)
+
+
+def fill_keep(draws: Sequence[Draw], rows: Rows, p: float) -> None:
+    """Write 0 (dropped) and 1 (kept) into every mask part, in parallel where there is enough to draw."""
+    threshold = drop_threshold(p) - _BITS // 2  # int16 reads the same bits as a value from -32,768
+    if len(draws) > 1 and sum(draw.keep.numel() for draw in draws) >= _MIN_PARALLEL_ELEMENTS:
+        drawn = _drawing_threads().map(lambda draw: random_bits(rows, draw), draws)
+    else:
+        drawn = map(lambda draw: random_bits(rows, draw), draws)
+    for draw, bits in zip(draws, drawn, strict=True):
+        torch.ge(bits, threshold, out=draw.keep)
+
+
+@lru_cache(maxsize=1)
+def _drawing_threads() -> ThreadPoolExecutor:
+    """Threads that only draw (NumPy lets go of the interpreter lock); torch's own thread settings stay untouched."""
+    return ThreadPoolExecutor(torch.get_num_threads(), thread_name_prefix="dropout")
+
+
+class RowDropout(nn.Dropout):
+    """`nn.Dropout` for activations `(rows, length, …)` or `(rows, …)`, keyed by row. Outside `rows_in_flight` it is the stock one."""
+
+    def __init__(self, p: float, site: int) -> None:
+        super().__init__(p)
+        self.site = site
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        rows = current_rows()
+        if rows is None or not self.training or self.p == 0.0:
+            return super().forward(x)
+        if x.shape[0] != len(rows):
+            raise RowsNotFirst(f"dropout site {self.site} sees {x.shape[0]} rows, the micro-batch has {len(rows)}")
+        return _KeepAndScale.apply(x, self._keep(x, rows), keep_scale(self.p))
+
+    def _keep(self, x: torch.Tensor, rows: Rows) -> torch.Tensor:
+        keep = torch.ones_like(x, memory_format=torch.contiguous_format)
+        parts = list(keep)
+        if x.dim() > 2 and x.shape[1] == rows.width:
+            spans = zip(parts, rows.starts, rows.lengths, strict=True)
+            parts = [part.narrow(0, int(start), int(length)) for part, start, length in spans]
+        fill_keep([Draw(part, row, self.site) for row, part in enumerate(parts)], rows, self.p)
+        return keep
+
+
+class RowsNotFirst(Exception):
+    """A dropout site whose first dimension is not the micro-batch: its masks cannot be keyed by row."""
+
+
+class _KeepAndScale(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, keep, scale):  # type: ignore[no-untyped-def]
+        ctx.save_for_backward(keep)
+        ctx.scale = scale
+        return (x * keep).mul_(scale)
+
+    @staticmethod
+    def backward(ctx, grad):  # type: ignore[no-untyped-def, override]
+        (keep,) = ctx.saved_tensors
+        return (grad * keep).mul_(ctx.scale), None, None
+
+
+def install_row_dropout(model: nn.Module) -> int:
+    """Exchange every `nn.Dropout` of `model` for a `RowDropout`, in place, and number all sites. Returns how many.
+
+    A site's number is its module's place in `named_modules()`: the same for the same architecture in every process.
+    """
+    num_sites = 0
+    for site, (_, parent) in enumerate(list(model.named_modules())):
+        parent.dropout_site = site  # attention modules have no dropout module that is called
+        for name, child in list(parent.named_children()):
+            if type(child) is nn.Dropout:
+                setattr(parent, name, RowDropout(child.p, 0))
+    for site, module in enumerate(model.modules()):
+        if isinstance(module, RowDropout):
+            module.site = site
+            num_sites += 1
+    return num_sites
+
+
+def remove_row_dropout(model: nn.Module) -> None:
+    """Give `model` its stock dropout back."""
+    for parent in list(model.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, RowDropout):
+                setattr(parent, name, nn.Dropout(child.p))

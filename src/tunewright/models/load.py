@@ -1,0 +1,172 @@
+"""Load a pretrained model with a task's head, ready for exact training: clean memory, known fresh parameters, row dropout.
+
+    model, fresh = load_pretrained(AutoModelForSequenceClassification, source, seed=0, dtype=torch.float32, num_labels=10)
+    fresh                                   # ["classifier.weight", "classifier.bias"]
+    note = make_rows_independent(model)     # row-keyed dropout and row attention on a CPU, or why not
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from tunewright.errors import UserError
+from tunewright.models import attention
+from tunewright.models.dropout import RowDropout, RowsNotFirst, install_row_dropout, remove_row_dropout
+from tunewright.models.rows import Rows, rows_in_flight
+from tunewright.models.source import ModelFolder
+
+_RANDOM_WORDS = ("dropout", "bernoulli", "rand", "uniform", "normal_", "multinomial")
+
+
+def load_pretrained(
+    auto_class: Any, source: ModelFolder, *, seed: int, dtype: torch.dtype, **config: Any
+) -> tuple[nn.Module, list[str]]:
+    """(model in `dtype` on the CPU, names of parameters that start fresh). A fresh head is a pure function of `seed`.
+
+    UserError when the folder's weights cannot be loaded into a model of this task.
+    """
+    attention.register()
+    torch.manual_seed(seed)
+    try:
+        with _quiet_transformers():
+            model, info = auto_class.from_pretrained(
+                source.folder, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True, **config
+            )
+    except (OSError, ValueError, KeyError, RuntimeError, AttributeError) as error:
+        reason = str(error).strip().splitlines()[0][:300]
+        raise UserError(
+            f"cannot be loaded for this task ({reason})", where=f"model {source.name}",
+            mend="Choose a model with safetensors weights that transformers knows for this task.",
+        ) from None
+    fresh = sorted({*info["missing_keys"], *(_name_of(key) for key in info.get("mismatched_keys", ()))})
+    _own_memory(model)
+    return model, [name for name in fresh if name in dict(model.named_parameters())]
+
+
+def _name_of(mismatch: Any) -> str:
+    return mismatch if isinstance(mismatch, str) else mismatch[0]
+
+
+def _own_memory(model: nn.Module) -> None:
+    """Copy what is memory-mapped: products of fp32 matrices depend on their alignment in the last bit."""
+    for tensor in (*model.parameters(), *model.buffers()):
+        tensor.data = tensor.data.clone(memory_format=torch.contiguous_format)
+
+
+def make_rows_independent(model: Any) -> str | None:
+    """Give a CPU model row-keyed dropout and row attention, after proving by a trial run that nothing else is random.
+
+    Returns None when that holds, else why the model keeps its stock dropout (it is then put back as it was).
+    """
+    stock_attention = model.config._attn_implementation
+    num_sites = install_row_dropout(model)
+    was_training = model.training
+    try:
+        model.set_attn_implementation(attention.NAME)
+        reached, random = _trial(model.train())
+        if random:
+            raise _Unreached(f"it calls {', '.join(sorted(random))} by itself")
+        if not reached:
+            raise _Unreached("its attention does not go through transformers' AttentionInterface")
+        reason = None
+    except (_Unreached, RowsNotFirst, attention.UnsupportedAttention, ValueError, NotImplementedError) as error:
+        reason = str(error)
+        remove_row_dropout(model)
+        model.set_attn_implementation("eager" if num_sites else stock_attention)
+    model.train(was_training)
+    return reason
+
+
+class _Unreached(Exception):
+    """A source of randomness, or the attention, that our modules did not replace."""
+
+
+def _trial(model: Any) -> tuple[bool, set[str]]:
+    """Run two short rows of different lengths: (was our attention called, random operations that were)."""
+    lengths = np.array([6, 4])
+    ids = torch.full((2, 6), min(5, model.config.get_text_config().vocab_size - 1))
+    mask = torch.tensor([[1] * 6, [1] * 4 + [0] * 2])
+    rows = Rows(seed=0, epoch=0, row_ids=np.array([0, 1]), lengths=lengths, width=6)
+    called: list[bool] = []
+    handle = attention.on_call(lambda: called.append(True))
+    with handle, rows_in_flight(rows), torch.no_grad(), _RandomOperations() as seen:
+        model(input_ids=ids, attention_mask=mask)
+    return bool(called), seen.names
+
+
+class _RandomOperations(TorchDispatchMode):
+    """Collects the names of random operators that run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func.overloadpacket.__name__
+        if any(word in name for word in _RANDOM_WORDS):
+            self.names.add(name)
+        return func(*args, **(kwargs or {}))
+
+
+def has_stock_dropout(model: nn.Module) -> bool:
+    """Does the model draw dropout masks from torch's own generator?"""
+    return any(isinstance(module, nn.Dropout) and not isinstance(module, RowDropout) and module.p for module in model.modules())
+
+
+def fast_bf16(device: torch.device) -> bool:
+    """Does the device multiply bf16 matrices faster than fp32 ones?"""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu":
+        capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+        return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+    return False
+
+
+def choose_device(name: str) -> torch.device:
+    """`auto` takes a GPU when there is one. UserError for a device that is not there."""
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(
+            f"no device {name!r} here ({str(error).splitlines()[0][:120]})", where="train.device", mend="Set train.device=auto."
+        ) from None
+    return device
+
+
+@contextlib.contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """Without transformers' progress bar and load report: we say ourselves which parameters start fresh."""
+    from transformers.utils import logging as transformers_logging
+
+    level = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity(logging.ERROR)
+    transformers_logging.disable_progress_bar()
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        transformers_logging.set_verbosity(level)
+        transformers_logging.enable_progress_bar()
+
+
+def load_pretrained_for_use(task: Any, source: ModelFolder, *, dtype: torch.dtype) -> nn.Module:
+    """A trained model of `task`. UserError when weights are missing: a head must not start fresh here."""
+    model, fresh = task.build_model(source, seed=0, dtype=dtype)
+    if fresh:
+        raise UserError("weights are missing", where=str(source.folder), found=", ".join(fresh), mend="Restore model.safetensors, or train again.")
+    return model

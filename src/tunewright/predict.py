@@ -1,0 +1,138 @@
+"""Text -> Prediction, through the same encoding and batches as training.
+
+    model = load("runs/reviews-3fa9c1")
+    model.predict(["Great film", "Dull"])          [Prediction(label="positive", score=0.98, …), …]
+    model.predict([("premise", "hypothesis")])     pairs, where the model was trained on pairs
+
+Inputs are read in windows, sorted by length, cut into micro-batches of a token budget, and given back in their order.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from tunewright.errors import RowError, UserError
+from tunewright.models.load import choose_device, fast_bf16, load_pretrained_for_use, make_rows_independent
+from tunewright.models.memory import keep_freed_memory
+from tunewright.models.rows import rows_in_flight
+from tunewright.records import Encoded, Example, Prediction, Row
+from tunewright.saved import SavedModel, open_saved
+from tunewright.tokens.batch import cut, rows_of
+from tunewright.tokens.tokenizer import TextEncoder
+from tunewright.training.engine import Settings, autocast
+
+_WINDOW = 1_024
+_CPU_TOKENS, _GPU_TOKENS = 1_024, 32_768
+
+Text = str | tuple[str, str]
+
+
+def token_budget(device: torch.device) -> int:
+    return _GPU_TOKENS if device.type == "cuda" else _CPU_TOKENS
+
+
+@dataclass
+class Model:
+    """A trained model, ready for use. Made by `load`."""
+
+    saved: SavedModel
+    task: Any
+    encoder: TextEncoder
+    network: nn.Module
+    settings: Settings
+
+    def predict(self, texts: Iterable[Text], *, min_score: float = 0.0) -> list[Prediction]:
+        """One prediction per input, in order. min_score: a less probable label becomes None."""
+        return list(self.stream(texts, min_score=min_score))
+
+    def stream(self, texts: Iterable[Text], *, min_score: float = 0.0) -> Iterator[Prediction]:
+        """The same for endless inputs: predictions come window by window. UserError for an input that is no text."""
+        examples = (self._example(text, number) for number, text in enumerate(texts, start=1))
+        for scores, encoded in self._scored(examples):
+            yield _above(self.task.decode(scores, encoded.num_cut), min_score)
+
+    def predict_rows(self, rows: Iterable[Row], *, min_score: float = 0.0) -> Iterator[tuple[Row, Prediction]]:
+        """Rows of a file with their predictions; the columns are those of training. RowError becomes a UserError with the line."""
+        ours, theirs = itertools.tee(rows)
+        examples = (self._row_example(row) for row in ours)
+        for row, (scores, encoded) in zip(theirs, self._scored(examples), strict=True):
+            yield row, _above(self.task.decode(scores, encoded.num_cut), min_score)
+
+    def scores(self, texts: Iterable[Text]) -> np.ndarray:
+        """Probabilities, float64 `(texts, labels)`, columns in the order of `model.task.labels`."""
+        examples = (self._example(text, number) for number, text in enumerate(texts, start=1))
+        return np.stack([scores for scores, _ in self._scored(examples)])
+
+    def _example(self, text: Text, number: int) -> Example:
+        pair_expected = self.task.columns.pair is not None
+        if isinstance(text, str) and not pair_expected:
+            return Example(text)
+        if not isinstance(text, str) and pair_expected and len(text) == 2 and all(isinstance(one, str) for one in text):
+            return Example(text[0], text[1])
+        raise UserError(
+            "this model reads " + ("pairs of texts" if pair_expected else "single texts"), where=f"input {number}", found=repr(text)[:80],
+            mend="Give (first, second), or --pair A B." if pair_expected else "Give a text.",
+        )
+
+    def _row_example(self, row: Row) -> Example:
+        try:
+            return self.task.to_input(row)
+        except RowError as error:
+            raise UserError(error.reason, where=row.address, mend="Mend the row; every input gets one prediction.") from None
+
+    def _scored(self, examples: Iterable[Example]) -> Iterator[tuple[np.ndarray, Encoded]]:
+        examples = iter(examples)
+        while window := list(itertools.islice(examples, _WINDOW)):
+            encoded = self.task.encode(window, self.encoder)
+            yield from zip(self._scores_of(encoded), encoded, strict=True)
+
+    def _scores_of(self, encoded: Sequence[Encoded]) -> np.ndarray:
+        lengths = np.array([len(row.input_ids) for row in encoded], dtype=np.int64)
+        outputs: list[Any] = [None] * len(encoded)
+        with torch.inference_mode(), autocast(self.settings):
+            for piece in cut(lengths, self.settings.token_budget):
+                width = int(lengths[piece].max())
+                batch = self.task.collate_inputs([encoded[i] for i in piece], self.encoder, width=width)
+                batch = batch.to(self.settings.device)
+                context = rows_of(batch.row_ids, batch.lengths, width, seed=0, epoch=0, left=self.encoder.padding_side == "left")
+                with rows_in_flight(context):
+                    found = self.network(**batch.inputs).logits.float().cpu().numpy()
+                for index, output in zip(piece, found, strict=True):
+                    outputs[int(index)] = output
+        return self.task.outputs_to_scores(np.stack(outputs))
+
+
+def load(run: Any, *, device: str = "auto", precision: str = "auto") -> Model:
+    """Open a trained model: a run folder, its `model/` folder, or what `train` returned.
+
+    precision: auto (bf16 autocast where the device is fast at it), bf16, fp32 or fp64. UserError when there is no model.
+    """
+    saved = open_saved(run if isinstance(run, (str, Path)) else run.folder)
+    keep_freed_memory()
+    task, encoder = saved.task(), saved.encoder()
+    on = choose_device(device)
+    precision = resolve_precision(precision, on)
+    network = load_pretrained_for_use(task, saved.source, dtype=torch.float64 if precision == "fp64" else torch.float32)
+    network.config.pad_token_id = encoder.pad_token_id
+    if on.type == "cpu":
+        make_rows_independent(network)
+    network.to(on).eval()
+    return Model(saved, task, encoder, network, Settings(token_budget=token_budget(on), precision=precision, device=on))
+
+
+def resolve_precision(wanted: str, device: torch.device) -> str:
+    return ("bf16" if fast_bf16(device) else "fp32") if wanted == "auto" else wanted
+
+
+def _above(prediction: Prediction, min_score: float) -> Prediction:
+    if prediction.score >= min_score:
+        return prediction
+    return Prediction(None, prediction.score, prediction.scores, () if prediction.labels is not None else None, prediction.num_cut)

@@ -1,0 +1,62 @@
+"""A file -> an iterator of Row and Reject, streaming. The first room of the house: everything starts here.
+
+    source = open_source("train.csv")
+    source.format, source.columns          'csv', ('review', 'sentiment')
+    for row in source.rows(): …            Row('train.csv', 2, {'review': 'Fine.', 'sentiment': 'good'}) or Reject(…)
+
+`locate.py` finds the file and its format, `formats/` has a reader for each, `detect.py` finds out which columns
+are text and label.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+from tunewright.read.locate import locate, readers
+from tunewright.read.options import ReadOptions
+from tunewright.read.source import Source
+
+__all__ = ["ReadOptions", "Source", "open_source", "splits_of"]
+
+_WITH_SPLIT = re.compile(r"(.+)\[([^\[\]]+)\]")
+
+
+def open_source(path: str, options: ReadOptions = ReadOptions()) -> Source:  # noqa: B008 (frozen)
+    """Opens a file, a dataset folder or `hub:owner/name`; a split may be named in options or as `folder[train]`.
+
+    Reads as little as is needed to know the format, the columns and what is wrong with the file as a whole.
+    Raises UserError, with the mend, for everything that makes the file unusable; unusable rows come as Reject.
+    """
+    name, path, options = path, *_named_split(path, options)
+    where, format = locate(path, options)
+    return readers()[format].make_source(where, name, format, options)
+
+
+def splits_of(path: str, options: ReadOptions = ReadOptions()) -> tuple[str, ...]:  # noqa: B008 (frozen)
+    """The splits of a dataset folder or a Hub data set, in its order; () for what is not split. Raises UserError.
+
+    Of `folder[test]` it is `test` alone: the others are not asked for.
+    """
+    name, path, options = path, *_named_split(path, options)
+    where, format = locate(path, options)
+    if path != name and options.split:
+        return (options.split,)
+    if format == "hub":
+        from tunewright.read.formats import hub
+
+        return tuple(hub.load(path, options))
+    if format == "dataset":
+        from tunewright.read.formats import folder
+
+        return tuple(split for split in folder.splits(where, path) if split)
+    return ()
+
+
+def _named_split(path: str, options: ReadOptions) -> tuple[str, ReadOptions]:
+    """`hub:owner/name[test]` -> (`hub:owner/name`, options with split `test`), unless a file has that very name."""
+    match = _WITH_SPLIT.fullmatch(path)
+    if match is None or (not path.startswith("hub:") and (Path(path).exists() or not Path(match[1]).is_dir())):
+        return path, options
+    return match[1], replace(options, split=match[2])

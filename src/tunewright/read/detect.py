@@ -1,0 +1,198 @@
+"""Columns and a few rows -> which of them are the text, its pair and the label, for text classification.
+
+    ('review', 'sentiment')                          Roles(text=('review',), pair=None, label='sentiment', …)
+    ('column1', 'column2'), ('ham', 'Ok lar…'), …    Roles(text=('column2',), pair=None, label='column1', …)
+
+Names decide first, content where names do not; a pair is never guessed. What stays open is asked, not guessed.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tunewright.errors import UserError, did_you_mean, quoted
+from tunewright.read.names import LABEL_TIERS, NEVER, PAIRS, TEXT_TIERS, plain, tier
+from tunewright.read.source import Source
+from tunewright.records import Row
+
+_LONGEST_LABEL = 64
+_CLEARLY = 2.0
+"""The text is a column whose values are this many times as long as those of any other."""
+
+
+@dataclass(frozen=True)
+class Roles:
+    """What the columns are for. `text` has one column, or two with `pair` as the second sentence's column."""
+
+    text: tuple[str, ...]
+    pair: str | None
+    label: str | None
+    multi_label: bool
+    reason: str
+    """How it was found out, for the user: `text 'review' by its name, label 'y' by its values`."""
+
+
+def peek(source: Source, n: int = 200) -> tuple[list[Row], tuple[str, ...]]:
+    """The first `n` rows and the columns: those of the table, or every key of these rows in order of appearance."""
+    rows: list[Row] = []
+    for row in source.rows():
+        if isinstance(row, Row):
+            rows.append(row)
+        if len(rows) == n:
+            break
+    return rows, source.columns or tuple(dict.fromkeys(key for row in rows for key in row.fields))
+
+
+def find_column(name: str, columns: Iterable[str], *, where: str | None = None, key: str | None = None) -> str:
+    """`name`, where it is a column. Raises UserError that names the closest; `key`: the config key that named it."""
+    known = list(columns)
+    if name in known:
+        return name
+    plainly = {plain(column): column for column in known}
+    close = plainly.get(plain(name)) or did_you_mean(name, known)
+    mend = f"Did you mean {close!r}?" if close else f"Set {key or 'the column'} to one of them."
+    raise UserError(f"no column {name!r}", where=where, found=quoted(known), mend=mend)
+
+
+def detect_roles(
+    columns: Sequence[str],
+    rows: Sequence[Row],
+    *,
+    text: tuple[str, ...] = (),
+    pair: str | None = None,
+    label: str | None = None,
+) -> Roles:
+    """The roles of the columns. What is named (`text`, `pair`, `label`) stands; the rest is found.
+
+    `Roles.label` is None where no column could be one (data to predict on). Raises UserError where two columns are
+    equally good, or none is text.
+    """
+    values = {column: [row.fields.get(column) for row in rows] for column in columns}
+    where = rows[0].source if rows else None
+    if not text:
+        twins = [(a, b) for a, b in _named_pairs(columns) if pair in (None, b) and label not in (a, b)]
+        if twins:
+            text, pair = (twins[0][0],), twins[0][1]
+            how_text = f"pair {text[0]!r} and {pair!r} by their names"
+        else:
+            how_text = ""
+    else:
+        how_text = f"text {quoted(text)} as named"
+    free = [column for column in columns if plain(column) not in NEVER and not _counts_up(values[column])]
+    free = [column for column in free if column not in (*text, pair)]
+    if label is not None:
+        how_label = f"label {label!r} as named"
+    else:
+        label, how_label = _label(free, values, bool(text), where)
+    if not text:
+        found, how_text = _text([column for column in free if column != label], values, columns, where)
+        text = (found,)
+    multi_label = label is not None and _is_list(values.get(label, ()))
+    return Roles(text, pair, label, multi_label, f"{how_text}, {how_label}")
+
+
+def _named_pairs(columns: Sequence[str]) -> list[tuple[str, str]]:
+    by_name = {plain(column): column for column in reversed(columns)}
+    return [(by_name[a], by_name[b]) for a, b in PAIRS if a in by_name and b in by_name]
+
+
+def _label(
+    candidates: Sequence[str], values: dict[str, list[Any]], has_text: bool, where: str | None
+) -> tuple[str | None, str]:
+    """The label among the free columns; the only one is a label only where the text is already known."""
+    named = _best(LABEL_TIERS, candidates)
+    if len(named) > 1:
+        raise _ambiguous("more than one column could be the label", named, where)
+    if named:
+        return named[0], f"label {named[0]!r} by its name"
+    rest = [column for column in candidates if tier(TEXT_TIERS, column) is None or not _is_text(values[column])]
+    likely = [column for column in rest if _is_label(values[column])]
+    if len(likely) > 1:
+        likely = [column for column in likely if _is_list(values[column])] or likely
+    if len(likely) > 1:
+        raise _ambiguous("more than one column could be the label", likely, where)
+    if likely and (len(candidates) > 1 or has_text):
+        return likely[0], f"label {likely[0]!r} by its values"
+    return None, "no label"
+
+
+def _text(
+    free: Sequence[str], values: dict[str, list[Any]], columns: Sequence[str], where: str | None
+) -> tuple[str, str]:
+    texts = [column for column in free if _is_text(values[column])]
+    named = _best(TEXT_TIERS, texts)
+    if len(named) > 1:
+        raise _ambiguous("more than one column could be the text", named, where)
+    if named:
+        return named[0], f"text {named[0]!r} by its name"
+    by_length = sorted(texts, key=lambda column: -_mean_length(values[column]))
+    if not by_length:
+        raise UserError(
+            "no column holds text", where=where, found=quoted(columns), mend="Set data.text to the column to read."
+        )
+    if len(by_length) > 1 and _mean_length(values[by_length[0]]) < _CLEARLY * _mean_length(values[by_length[1]]):
+        raise _ambiguous("more than one column could be the text", by_length, where)
+    return by_length[0], f"text {by_length[0]!r} by its values"
+
+
+def _best(tiers: Sequence[frozenset[str]], columns: Sequence[str]) -> list[str]:
+    """The columns of the best tier that has any."""
+    places = {column: place for column in columns if (place := tier(tiers, column)) is not None}
+    return [column for column in places if places[column] == min(places.values())]
+
+
+def _ambiguous(problem: str, candidates: Sequence[str], where: str | None) -> UserError:
+    return UserError(problem, where=where, found=quoted(candidates), mend="Set data.text=… and data.label=…")
+
+
+def _given(values: Sequence[Any]) -> list[Any]:
+    return [value for value in values if value is not None and value != ""]
+
+
+def _is_list(values: Sequence[Any]) -> bool:
+    """Lists of strings or integers: the labels of a multi-label task."""
+    given = _given(values)
+    return bool(given) and all(
+        isinstance(value, list) and all(isinstance(part, str | int) for part in value) for value in given
+    )
+
+
+def _is_text(values: Sequence[Any]) -> bool:
+    given = _given(values)
+    return all(isinstance(value, str) for value in given) and not (given and all(map(_is_number, given)))
+
+
+def _is_label(values: Sequence[Any]) -> bool:
+    """Few distinct short values, most of them met more than once; or lists of such."""
+    if _is_list(values):
+        given = [part for value in _given(values) for part in value]
+    else:
+        given = _given(values)
+        if not all(isinstance(value, str | int) or value in (0.0, 1.0) for value in given):
+            return False
+    distinct = {str(value) for value in given}
+    if not distinct or max(map(len, distinct)) > _LONGEST_LABEL:
+        return False
+    return len(distinct) <= max(1, len(given) // 2) or (len(given) < 10 and len(distinct) < len(given))
+
+
+def _counts_up(values: Sequence[Any]) -> bool:
+    """A row number: integers, each one more than the one before."""
+    numbers = [int(value) for value in values if isinstance(value, int | str) and str(value).isdecimal()]
+    steps = {later - earlier for earlier, later in itertools.pairwise(numbers)}
+    return len(numbers) == len(values) > 2 and steps == {1}
+
+
+def _mean_length(values: Sequence[Any]) -> float:
+    return sum(len(value) for value in values if value is not None) / max(1, len(values))
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

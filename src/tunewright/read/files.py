@@ -1,0 +1,240 @@
+"""A path -> its unpacked bytes -> decoded physical lines; what every text reader stands on.
+
+    TextFile(Path("train.csv.gz"), "train.csv.gz", options).lines()    (1, 'review,sentiment\\n', None), (2, …
+
+`.gz` and `.zst` are known by their first bytes. A line ends at `\\n` and nowhere else: U+0085, U+2028 and a lone
+`\\r` are text.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from tunewright.errors import UserError
+from tunewright.read.options import ReadOptions
+from tunewright.read.source import MAX_RAW, MAX_RAW_LARGE
+from tunewright.read.unpack import Recoded, ZstdStream
+
+Line = tuple[int, str, str | None]
+"""(1-based number, text with its line end, fault). With a fault the text is what can be shown of the line."""
+
+NUL = "the text holds a NUL character"
+LONE_SURROGATE = "the text holds half of a surrogate pair, which is no character"
+_BLOCK = 2**16
+"""Bytes read at a time. Where they are sound UTF-8 their lines are split at once, otherwise each is looked at alone."""
+_UTF8_MARK = b"\xef\xbb\xbf"
+_WIDE_MARKS = {b"\xff\xfe\0\0": "utf-32", b"\0\0\xfe\xff": "utf-32", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
+_GZIP_MAGIC, _ZSTD_MAGIC = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+
+
+@contextmanager
+def opened(path: Path, name: str) -> Iterator[io.BufferedReader]:
+    """The unpacked bytes of a file; what goes wrong while they are read becomes a UserError."""
+    try:
+        with path.open("rb") as packed:
+            yield _unpacked(packed)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise UserError(
+            f"the packed file is broken or cut ({error})",
+            where=name,
+            mend="Download it again, or unpack it to see what is left.",
+        ) from error
+    except UnicodeError as error:  # a codec that gives up on the stream as a whole
+        raise UserError(
+            f"the text cannot be decoded ({error})",
+            where=name,
+            mend="Set data.encoding; text without a byte order mark is utf-16-le or utf-16-be.",
+        ) from error
+    except OSError as error:
+        raise unreadable(name, error) from error
+
+
+def unreadable(name: str, error: OSError) -> UserError:
+    """The UserError for a file or folder the system will not give us."""
+    if isinstance(error, PermissionError):
+        return UserError("no permission to read it", where=name, mend=f"Try: chmod u+r {name}")
+    return UserError(f"cannot be read ({error.strerror or error})", where=name, mend="Is the whole path right?")
+
+
+def is_packed(path: Path, name: str) -> bool:
+    """Whether the content is gzip or zstd, whatever the file is called."""
+    try:
+        with path.open("rb") as file:
+            return file.read(4).startswith((_GZIP_MAGIC, _ZSTD_MAGIC))
+    except OSError as error:
+        raise unreadable(name, error) from error
+
+
+def _unpacked(packed: io.BufferedReader) -> io.BufferedReader:
+    magic = packed.peek(4)[:4]
+    if magic.startswith(_GZIP_MAGIC):
+        return io.BufferedReader(cast(io.RawIOBase, gzip.GzipFile(fileobj=packed)), 2**18)
+    if magic == _ZSTD_MAGIC:
+        return io.BufferedReader(ZstdStream(packed), 2**18)
+    return packed
+
+
+@dataclass(frozen=True)
+class TextFile:
+    """A text file as bytes, decoded text or physical lines; each reading begins at the start."""
+
+    path: Path
+    name: str
+    options: ReadOptions
+
+    @contextmanager
+    def stream(self) -> Iterator[tuple[BinaryIO, str, int | None]]:
+        """(bytes after a byte order mark, their encoding, the file offset of the first of them).
+
+        Encodings in which `\\n` is not the byte 0x0A (UTF-16 and its like) come recoded as UTF-8, with offset None.
+        """
+        encoding = self.options.encoding
+        with opened(self.path, self.name) as stream:
+            start = stream.peek(4)[:4]
+            if "\n".encode(encoding) != b"\n":
+                yield io.BufferedReader(Recoded(stream, encoding)), "utf-8", None
+                return
+            if encoding == "utf-8":
+                for mark, wide in _WIDE_MARKS.items():
+                    if start.startswith(mark):
+                        raise UserError(
+                            f"the file is {wide.upper()}, not UTF-8 (its first bytes say so)",
+                            where=self.name,
+                            mend=f"Set data.encoding={wide}",
+                        )
+            offset = len(stream.read(3)) if start.startswith(_UTF8_MARK) else 0
+            yield stream, encoding, offset
+
+    def lines(self) -> Iterator[Line]:
+        """Every physical line, in order. A line that cannot be used comes with its fault."""
+        limit, number = self.options.max_row_bytes, 0
+        most = max(limit + 3, 4 * MAX_RAW_LARGE)  # the line end may stand beyond the limit
+        with self.stream() as (stream, encoding, offset):
+            while block := stream.read(_BLOCK):
+                if not block.endswith(b"\n"):
+                    block += stream.readline(most)
+                sound = encoding == "utf-8" and len(block) <= limit and b"\0" not in block
+                if sound and (text := _decoded(block)) is not None:
+                    for line in io.StringIO(text, newline="\n"):
+                        number += 1
+                        yield number, line, None
+                    offset = _after(offset, len(block))
+                    continue
+                for raw in io.BytesIO(block):
+                    number += 1
+                    size = len(raw)
+                    if size > limit and len(raw.rstrip(b"\r\n")) > limit:
+                        size += 0 if raw.endswith(b"\n") else _skip_line(stream)
+                        yield number, _beginning(raw, encoding), too_large(size, limit)
+                    else:
+                        yield number, *self._line(raw, encoding, offset)
+                    offset = _after(offset, size)
+
+    def _line(self, raw: bytes, encoding: str, offset: int | None) -> tuple[str, str | None]:
+        """One line decoded by itself, and its fault."""
+        try:
+            text = raw.decode(encoding)
+        except UnicodeDecodeError as error:
+            fault = _wrong_bytes(raw, error, offset, self.options.encoding)
+            return raw.decode(encoding, "backslashreplace"), fault
+        if "\0" in text:
+            return text, NUL
+        return text, LONE_SURROGATE if has_surrogate(text) else None
+
+    def first_lines(self, num_lines: int, num_bytes: int = 4 * 2**20) -> tuple[list[Line], bool]:
+        """A sample from the beginning, and whether it is the whole file."""
+        sample: list[Line] = []
+        size = 0
+        for line in self.lines():
+            if len(sample) == num_lines or size > num_bytes:
+                return sample, False
+            sample.append(line)
+            size += len(line[1])
+        return sample, True
+
+    def require_content(self) -> None:
+        """Raises UserError where there is nothing, or nothing but blank lines."""
+        if not any(text.strip() for _, text, _ in self.lines()):
+            raise empty(self.name)
+
+
+def empty(name: str) -> UserError:
+    return UserError("the file is empty", where=name, mend="Is it the right file, and was it written to its end?")
+
+
+def too_large(size: int, limit: int) -> str:
+    return f"the row has {size:,} bytes, more than data.max_row_bytes allows ({limit:,})"
+
+
+def has_surrogate(text: str) -> bool:
+    """Whether half of a surrogate pair stands in the text (an encoder finds it sooner than a search does)."""
+    if text.isascii():
+        return False
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
+def without_line_end(text: str) -> str:
+    """The text without its `\\n` or `\\r\\n`; a `\\r` anywhere else stays."""
+    if text.endswith("\r\n"):
+        return text[:-2]
+    return text[:-1] if text.endswith("\n") else text
+
+
+def shown(text: str) -> str:
+    """What a Reject keeps of a row."""
+    return without_line_end(text)[:MAX_RAW]
+
+
+def _after(offset: int | None, size: int) -> int | None:
+    return None if offset is None else offset + size
+
+
+def _decoded(block: bytes) -> str | None:
+    try:
+        return block.decode()
+    except UnicodeDecodeError:
+        return None
+
+
+def _beginning(raw: bytes, encoding: str) -> str:
+    return raw[: 4 * MAX_RAW_LARGE].decode(encoding, "backslashreplace")[:MAX_RAW_LARGE] + " …"
+
+
+def _skip_line(stream: BinaryIO) -> int:
+    """Reads past the rest of a line, a piece at a time; gives the number of bytes passed."""
+    passed = 0
+    while piece := stream.readline(2**20):
+        passed += len(piece)
+        if piece.endswith(b"\n"):
+            break
+    return passed
+
+
+def _wrong_bytes(raw: bytes, error: UnicodeDecodeError, offset: int | None, encoding: str) -> str:
+    """Which byte, where, and the likely mend. `offset`: where `raw` begins in the file, None where it was recoded."""
+    label = "UTF-8" if encoding == "utf-8" else encoding
+    if offset is None:
+        return f"character {len(raw[: error.start].decode('utf-8', 'replace')) + 1} of the line is not {label}"
+    fault = f"byte 0x{raw[error.start]:02X} at offset {offset + error.start:,} is not {label}"
+    if encoding == "utf-8" and _decodes(raw, "cp1252"):
+        fault += "; set data.encoding=cp1252 if the file is Windows text"
+    return fault
+
+
+def _decodes(raw: bytes, encoding: str) -> bool:
+    try:
+        raw.decode(encoding)
+    except UnicodeDecodeError:
+        return False
+    return True

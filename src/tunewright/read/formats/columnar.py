@@ -1,0 +1,228 @@
+"""Parquet and Arrow -> Row, by record batches; the whole table is never in memory.
+
+    train.parquet (text: string, label: int64)       Row('train.parquet', 1, {'text': 'Fine.', 'label': 1})
+
+Numbers, lists and structs become Python values, dictionary columns their values, times and decimals their text, null
+None. `Row.line` is the 1-based row number. Names of integer classes come from the metadata that `datasets` writes.
+"""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tunewright.errors import UserError
+from tunewright.read.files import empty, is_packed, opened, too_large, unreadable
+from tunewright.read.json_values import text_fault
+from tunewright.read.options import ReadOptions
+from tunewright.read.source import MAX_RAW, MAX_RAW_LARGE, Source
+from tunewright.records import Reject, Row
+
+if TYPE_CHECKING:
+    import pyarrow
+
+FORMATS = {"parquet": (".parquet",), "arrow": (".arrow", ".feather")}
+_BATCH = 1024
+_CONTINUES = b"\xff\xff\xff\xff"
+_STREAM_END = _CONTINUES + b"\0\0\0\0"
+_AS_TEXT = (datetime.date, datetime.time, datetime.timedelta, decimal.Decimal)
+
+
+def make_source(path: Path, name: str, format: str, options: ReadOptions) -> Source:
+    """Raises UserError for an empty, broken or cut file."""
+    return shards_source([path], name, format, options)
+
+
+def shards_source(paths: Sequence[Path], name: str, format: str, options: ReadOptions) -> Source:
+    """Several files of one table, in order. Raises UserError where their columns differ."""
+    schemas = [_schema(path, name if len(paths) == 1 else f"{name}/{path.name}") for path in paths]
+    columns = tuple(schemas[0].names)
+    for path, schema in zip(paths, schemas, strict=True):
+        if tuple(schema.names) != columns:
+            raise UserError(
+                "the files of the folder have different columns",
+                where=f"{name}/{path.name}",
+                found=", ".join(schema.names),
+                expected=", ".join(columns),
+                mend="Name one of the files instead of the folder.",
+            )
+    if len(set(columns)) < len(columns):
+        raise UserError("a column name stands twice", where=name, found=", ".join(columns), mend="Rename one of them.")
+
+    def rows(_: Source) -> Iterator[Row | Reject]:
+        batches = (batch for path in paths for batch in _batches(path, name))
+        yield from rows_of(batches, name, options.max_row_bytes)
+
+    metadata = (schemas[0].metadata or {}).get(b"huggingface", b"{}")
+    return Source(name, format, rows, columns, class_names(metadata), paths=tuple(paths))
+
+
+def class_names(metadata: str | bytes) -> dict[str, tuple[str, ...]]:
+    """Column -> class names out of a `datasets` description, for ClassLabel columns and lists of them."""
+    try:
+        described = json.loads(metadata)
+        features = (described.get("info") or described).get("features") or {}
+        inner = {column: feature.get("feature") or feature for column, feature in features.items()}
+        return {column: tuple(feature["names"]) for column, feature in inner.items() if feature.get("names")}
+    except (ValueError, AttributeError, KeyError, TypeError):
+        return {}  # metadata of another make: the integers stay without names
+
+
+def rows_of(batches: Iterator[pyarrow.RecordBatch], name: str, limit: int) -> Iterator[Row | Reject]:
+    """The rows of record batches, numbered through."""
+    number = 0
+    for batch in batches:
+        for start in range(0, batch.num_rows, _BATCH):
+            piece = batch.slice(start, _BATCH)
+            large = piece.nbytes > limit
+            for fields in _python_rows(piece):
+                number += 1
+                yield _row(name, number, fields, limit if large else None)
+
+
+def _row(name: str, number: int, fields: dict[str, Any] | UnicodeDecodeError, limit: int | None) -> Row | Reject:
+    if isinstance(fields, UnicodeDecodeError):
+        raw = fields.object[:MAX_RAW].decode("utf-8", "backslashreplace")
+        return Reject(name, number, f"byte 0x{fields.object[fields.start]:02X} of the text is not UTF-8", raw)
+    fault = text_fault(fields)
+    if fault is None and limit is None:
+        return Row(name, number, fields)
+    raw = json.dumps(fields, ensure_ascii=False, default=str)
+    if limit is not None and (size := len(raw.encode("utf-8", "replace"))) > limit:
+        return Reject(name, number, too_large(size, limit), raw[:MAX_RAW_LARGE] + " …")
+    return Reject(name, number, fault, raw[:MAX_RAW]) if fault else Row(name, number, fields)
+
+
+def _python_rows(batch: pyarrow.RecordBatch) -> Iterator[dict[str, Any] | UnicodeDecodeError]:
+    columns = [_python_column(column) for column in batch.columns]
+    for values in zip(*columns, strict=True):
+        broken = next((value for value in values if isinstance(value, UnicodeDecodeError)), None)
+        yield broken or dict(zip(batch.schema.names, values, strict=True))
+
+
+def _python_column(column: pyarrow.Array) -> list[Any]:
+    import pyarrow
+
+    if pyarrow.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    kind = column.type
+    if pyarrow.types.is_string(kind) or pyarrow.types.is_large_string(kind):
+        try:
+            return column.to_pylist()
+        except UnicodeDecodeError:
+            return [_decoded(value) for value in column.cast(_binary_of(kind)).to_pylist()]
+    if pyarrow.types.is_integer(kind) or pyarrow.types.is_floating(kind) or pyarrow.types.is_boolean(kind):
+        return column.to_pylist()
+    try:
+        values = column.to_pylist()
+    except ValueError:  # nanoseconds that Python's times cannot hold
+        values = column.cast(pyarrow.string()).to_pylist()
+    return [_plain(value) for value in values]
+
+
+def _binary_of(kind: pyarrow.DataType) -> pyarrow.DataType:
+    import pyarrow
+
+    return pyarrow.large_binary() if pyarrow.types.is_large_string(kind) else pyarrow.binary()
+
+
+def _decoded(value: bytes | None) -> str | UnicodeDecodeError | None:
+    try:
+        return None if value is None else value.decode()
+    except UnicodeDecodeError as error:
+        return error
+
+
+def _plain(value: Any) -> Any:
+    """Times and decimals as their text, bytes that are UTF-8 as text, and so on inside lists and structs."""
+    if isinstance(value, _AS_TEXT):
+        return str(value)
+    if isinstance(value, bytes):
+        decoded = _decoded(value)
+        return value if isinstance(decoded, UnicodeDecodeError) else decoded
+    if isinstance(value, list):
+        return [_plain(part) for part in value]
+    if isinstance(value, dict):
+        return {key: _plain(part) for key, part in value.items()}
+    return value
+
+
+def _schema(path: Path, name: str) -> pyarrow.Schema:
+    with _table(path, name) as table:
+        return table.schema_arrow if hasattr(table, "schema_arrow") else table.schema
+
+
+def _batches(path: Path, name: str) -> Iterator[pyarrow.RecordBatch]:
+    with _table(path, name) as table:
+        if hasattr(table, "iter_batches"):
+            yield from table.iter_batches(_BATCH)
+        elif hasattr(table, "num_record_batches"):
+            yield from (table.get_batch(number) for number in range(table.num_record_batches))
+        else:
+            yield from table
+
+
+@contextmanager
+def _table(path: Path, name: str) -> Iterator[Any]:
+    """A ParquetFile, or an IPC file or stream reader, by the first bytes; what is wrong with it becomes a UserError."""
+    import pyarrow
+
+    try:
+        with _seekable(path, name) as file:
+            yield _reader(file, name)
+    except (pyarrow.ArrowException, UnicodeDecodeError) as error:
+        raise UserError(
+            f"not a whole Parquet or Arrow file ({str(error).splitlines()[0]})",
+            where=name,
+            mend="Download or write it again.",
+        ) from error
+    except OSError as error:
+        raise unreadable(name, error) from error
+
+
+def _reader(file: pyarrow.NativeFile, name: str) -> Any:
+    import pyarrow.ipc
+    import pyarrow.parquet
+
+    size = file.size()
+    if size == 0:
+        raise empty(name)
+    start = file.read(8)
+    file.seek(max(0, size - len(_STREAM_END)))
+    end = file.read(len(_STREAM_END))
+    file.seek(0)
+    if start.startswith(b"PAR1"):
+        return pyarrow.parquet.ParquetFile(file)
+    if start.startswith(b"ARROW1"):
+        return pyarrow.ipc.open_file(file)
+    reader = pyarrow.ipc.open_stream(file)
+    if start.startswith(_CONTINUES) and end != _STREAM_END:
+        # Arrow itself reads a stream cut between two batches as one with fewer rows
+        raise pyarrow.ArrowInvalid("the stream has no end mark: it is cut, or its writer was not closed")
+    return reader
+
+
+@contextmanager
+def _seekable(path: Path, name: str) -> Iterator[pyarrow.NativeFile]:
+    """The file memory-mapped; a packed one is unpacked to a temporary file first, since its end is read first."""
+    import pyarrow
+
+    if not is_packed(path, name):
+        if path.stat().st_size == 0:
+            raise empty(name)
+        with pyarrow.memory_map(str(path)) as mapped:
+            yield mapped
+        return
+    with tempfile.NamedTemporaryFile() as unpacked:
+        with opened(path, name) as stream:
+            shutil.copyfileobj(stream, unpacked, 2**20)
+        unpacked.flush()
+        with pyarrow.OSFile(unpacked.name) as file:
+            yield file

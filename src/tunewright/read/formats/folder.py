@@ -1,0 +1,106 @@
+"""A folder of Parquet or Arrow shards, or one that `datasets` wrote with `save_to_disk` -> Row.
+
+    reviews/dataset_dict.json, reviews/train/{state.json, dataset_info.json, data-00000-of-00001.arrow}, reviews/test/…
+    splits("reviews")          {'train': ['reviews/train/data-00000-of-00001.arrow'], 'test': […]}
+
+`Row.line` counts rows over all shards of the split.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from tunewright.errors import UserError, quoted
+from tunewright.read.files import unreadable
+from tunewright.read.formats.columnar import class_names, shards_source
+from tunewright.read.options import ReadOptions
+from tunewright.read.source import Source
+
+FORMATS: dict[str, tuple[str, ...]] = {"dataset": ()}
+_SHARDS = (".parquet", ".arrow", ".feather")
+_SPLIT = re.compile(r"(train|validation|valid|val|dev|test)(?=[-_.])")
+
+
+def make_source(path: Path, name: str, format: str, options: ReadOptions) -> Source:
+    """Raises UserError for a folder that holds no data set, and where a split must be chosen."""
+    found = splits(path, name)
+    split = choose_split(tuple(key for key in found if key), options.split, name)
+    shards = found[split if split else ""]
+    if not shards:
+        raise UserError("the data set has no data files", where=name, mend="Was it saved to its end?")
+    label = f"{name}[{split}]" if split and len(found) > 1 and not name.endswith("]") else name
+    source = shards_source(shards, label, format, options)
+    info = shards[0].parent / "dataset_info.json"
+    if info.is_file():
+        source.class_names = {**source.class_names, **class_names(info.read_bytes())}
+        source.paths = (*source.paths, info)
+    return source
+
+
+def choose_split(known: tuple[str, ...], wanted: str | None, name: str) -> str | None:
+    """The split to read; None where the data set knows of none. Raises UserError that lists them."""
+    if wanted is None and len(known) <= 1:
+        return known[0] if known else None
+    if wanted in known:
+        return wanted
+    problem = "which split is meant?" if wanted is None else f"no split {wanted!r}"
+    raise UserError(
+        problem,
+        where=name,
+        found=quoted(known) if known else "a data set that is not split",
+        mend=f"Name one: {name}[{known[0]}]" if known else "Leave the split out.",
+    )
+
+
+def splits(path: Path, name: str) -> dict[str, list[Path]]:
+    """Split -> its shards, in order; the key "" where the folder is not split. Raises UserError for other folders."""
+    try:
+        if (path / "dataset_dict.json").is_file():
+            names = _json(path / "dataset_dict.json", name)["splits"]
+            return {split: _saved(path / split, f"{name}/{split}") for split in names}
+        if (path / "state.json").is_file():
+            return {_json(path / "state.json", name).get("_split") or "": _saved(path, name)}
+        for folder in (path, path / "data"):
+            shards = sorted(file for file in folder.iterdir() if file.suffix in _SHARDS) if folder.is_dir() else []
+            if shards:
+                return _by_name(shards)
+    except OSError as error:
+        raise unreadable(name, error) from error
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UserError("its description is broken", where=name, mend="Save or download it again.") from error
+    raise _nothing_here(path, name)
+
+
+def _saved(folder: Path, name: str) -> list[Path]:
+    return [folder / file["filename"] for file in _json(folder / "state.json", name)["_data_files"]]
+
+
+def _json(path: Path, name: str) -> Any:
+    try:
+        return json.loads(path.read_bytes())
+    except ValueError as error:
+        raise UserError(f"{path.name} is not valid JSON", where=name, mend="Save or download it again.") from error
+
+
+def _by_name(shards: list[Path]) -> dict[str, list[Path]]:
+    """`train-00000-of-00002.parquet` belongs to train; one name without a split makes all of them one table."""
+    found: dict[str, list[Path]] = {}
+    for shard in shards:
+        match = _SPLIT.match(shard.name)
+        found.setdefault(match[1] if match else "", []).append(shard)
+    return found if "" not in found else {"": shards}
+
+
+def _nothing_here(path: Path, name: str) -> UserError:
+    from tunewright.read.locate import readable_inside
+
+    inside = readable_inside(path)
+    return UserError(
+        "a folder, not a file",
+        where=name,
+        found=f"inside it {quoted(inside)}" if inside else "no readable file inside it",
+        mend=f"Name one, such as {Path(name) / inside[0]}" if inside else "Name the data file itself.",
+    )

@@ -1,0 +1,81 @@
+"""`hub:owner/name` -> Row: a data set of the Hugging Face Hub, through `datasets` and its cache.
+
+    hub:cornell-movie-review-data/rotten_tomatoes[train]      Row('hub:cornell-…[train]', 1, {'text': …, 'label': 1})
+
+Honours HF_HOME, HF_TOKEN and HF_HUB_OFFLINE. Never runs a data set's own code.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tunewright.errors import UserError
+from tunewright.read.formats.columnar import rows_of
+from tunewright.read.formats.folder import choose_split
+from tunewright.read.options import ReadOptions
+from tunewright.read.source import Source
+from tunewright.records import Reject, Row
+
+FORMATS: dict[str, tuple[str, ...]] = {"hub": ()}
+_BATCH = 1024
+
+
+def make_source(path: Path, name: str, format: str, options: ReadOptions) -> Source:
+    """Raises UserError, with the choices where they are known, for everything that fails on the way."""
+    data_set = load(name, options)
+    split = choose_split(tuple(data_set), options.split, name)
+    table = data_set[split]
+    label = name if name.endswith("]") else f"{name}[{split}]"
+
+    def rows(_: Source) -> Iterator[Row | Reject]:
+        tables = table.with_format("arrow").iter(_BATCH)
+        batches = (batch for piece in tables for batch in piece.to_batches())
+        yield from rows_of(batches, label, options.max_row_bytes)
+
+    named = {column: _names(feature) for column, feature in table.features.items()}
+    classes = {column: names for column, names in named.items() if names}
+    return Source(label, format, rows, tuple(table.column_names), classes)
+
+
+def load(name: str, options: ReadOptions) -> Any:
+    """The data set's splits as a mapping split -> `datasets.Dataset`, downloaded where the cache lacks them."""
+    try:
+        import datasets
+    except ImportError:
+        raise UserError("Hub data sets need a package", where=name, mend="Run: pip install datasets") from None
+    hub_id = re.sub(r"\[[^\]]*\]$", "", name.removeprefix("hub:"))
+    try:
+        return datasets.load_dataset(hub_id, name=options.config, revision=options.revision, streaming=False)
+    except Exception as error:  # datasets, huggingface_hub and the network raise dozens of kinds
+        raise _explained(name, options, error) from error
+
+
+def _names(feature: Any) -> tuple[str, ...]:
+    names = getattr(getattr(feature, "feature", feature), "names", None)
+    return tuple(names) if names else ()
+
+
+def _explained(name: str, options: ReadOptions, error: Exception) -> UserError:
+    text = str(error).strip()
+    listed = re.search(r"(?:available configs|Available|Should be one of)\W*\[(.*?)\]", text, re.DOTALL)
+    if listed:
+        problem = "which configuration is meant?" if options.config is None else f"no configuration {options.config!r}"
+        return UserError(problem, where=name, found=listed[1], mend="Set data.config to one of them.")
+    if "scripts are no longer supported" in text:
+        return UserError(
+            "the data set is a script, and we run no code of a data set",
+            where=name,
+            mend="Look on its Hub page for a Parquet version (the branch refs/convert/parquet: data.revision).",
+        )
+    kind = type(error).__name__
+    if kind == "DatasetNotFoundError":
+        mend = "Is the name right (owner/name)? A private or gated one needs HF_TOKEN."
+        return UserError("no such data set on the Hub", where=name, mend=mend)
+    if "OfflineMode" in text or isinstance(error, ConnectionError):
+        mend = "It is not in the cache: go online once, unset HF_HUB_OFFLINE, or name a local file."
+        return UserError("the Hub cannot be reached", where=name, mend=mend)
+    problem = f"the data set cannot be loaded ({kind}: {text.splitlines()[0] if text else 'no reason given'})"
+    return UserError(problem, where=name, mend="Download one of its files and name that.")

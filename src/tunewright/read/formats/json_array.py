@@ -1,0 +1,210 @@
+"""JSON -> Row: the objects of one list, streamed element by element.
+
+    [{"text": "Fine."}, {"text": "Poor."}]                      Row('a.json', 1, {'text': 'Fine.'}), Row('a.json', 1, …
+    {"version": 1, "data": [{"text": "Fine."}]}                 the one list of objects inside is read, and noted
+
+A `.json` file that holds one object per line is handed to the JSONL reader, and noted.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from tunewright.errors import RowError, UserError
+from tunewright.read.files import TextFile, empty, too_large
+from tunewright.read.formats import jsonl
+from tunewright.read.json_values import StrictJson, unparsable
+from tunewright.read.json_window import Window
+from tunewright.read.options import ReadOptions
+from tunewright.read.source import MAX_RAW, Source
+from tunewright.records import Reject, Row
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+FORMATS = {"json": (".json",)}
+_MEND = (
+    'Write a list of objects, [{"text": …, "label": …}, …], or one object per line as .jsonl '
+    '(pandas: df.to_json("data.jsonl", orient="records", lines=True)).'
+)
+
+
+def make_source(path: Path, name: str, format: str, options: ReadOptions) -> Source:
+    """Raises UserError for an empty file and for one that holds no list of objects."""
+    file = TextFile(path, name, options)
+    with file.stream() as stream:
+        first = Window(*stream).peek()
+    if not first:
+        raise empty(name)
+    if first == "{" and _one_object_a_line(file):
+        source = jsonl.make_source(path, name, "jsonl", options)
+        source.notes.append("it holds one object per line: read as jsonl")
+        return source
+    with file.stream() as stream:
+        key = _enter_list(Window(*stream), name)
+    notes = [] if key is None else [f"the rows are the list under {key!r}"]
+    return Source(name, format, lambda _: _rows(file), notes=notes, paths=(path,))
+
+
+def _one_object_a_line(file: TextFile) -> bool:
+    """Of a file that begins with an object: two lines or more, of which the first or second is one by itself."""
+    sample, _ = file.first_lines(100)
+    lines = [text for _, text, fault in sample if fault is None and text.strip()]
+    return len(lines) > 1 and any(_is_object(text) for text in lines[:2])
+
+
+def _is_object(text: str) -> bool:
+    try:
+        return isinstance(json.loads(text), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
+def _enter_list(window: Window, name: str) -> str | None:
+    """Moves behind the `[` of the list of rows; gives the key under which it stands, None at the top level."""
+    first = window.peek()
+    if first == "[":
+        window.at += 1
+        return None
+    if first != "{":
+        raise UserError("no list of objects", where=name, found=f"a file that begins with {first!r}", mend=_MEND)
+    window.at += 1
+    key = _next_list(window, name)
+    if key is None:
+        raise UserError("no list of objects", where=name, found="one object without such a list inside", mend=_MEND)
+    return key
+
+
+def _next_list(window: Window, name: str) -> str | None:
+    """Within an object: moves behind the `[` of its next list of objects and gives the key; None at the end."""
+    while (mark := window.peek()) in (",", '"'):
+        if mark == ",":
+            window.at += 1
+            continue
+        line = window.line()
+        key, _, _ = window.skip_value()
+        if window.peek() != ":":
+            raise UserError("not valid JSON", where=f"{name}:{line}", found=f"{key} without a value", mend=_MEND)
+        window.at += 1
+        if window.peek() == "[" and _is_list_of_objects(window):
+            return key.strip('"')
+        if window.peek():
+            window.skip_value()
+    return None
+
+
+def _is_list_of_objects(window: Window) -> bool:
+    """At a `[`: whether an object follows, `at` moved behind it; else `at` stays."""
+    while True:
+        rest = window.text[window.at + 1 :].lstrip(" \t\r\n")
+        if rest or not window.fill():
+            break
+    if rest[:1] != "{":
+        return False
+    window.at += 1
+    return True
+
+
+def _rows(file: TextFile) -> Iterator[Row | Reject]:
+    with file.stream() as stream:
+        window = Window(*stream)
+        key = _enter_list(window, file.name)
+        yield from _elements(window, file)
+        if key is not None:
+            other = _next_list(window, file.name)
+            if other is not None:
+                raise UserError(
+                    "two lists of objects",
+                    where=file.name,
+                    found=f"{key!r} and {other!r}",
+                    mend="Put each into a file of its own.",
+                )
+        elif window.peek():
+            line, (raw, _, _) = window.line(), window.skip_value()
+            yield Reject(file.name, line, "text after the end of the list: the rest of the file is not read", raw)
+
+
+def _elements(window: Window, file: TextFile) -> Iterator[Row | Reject]:
+    json_values, separated = StrictJson(), True
+    while (mark := window.peek()) != "]":
+        if mark == "," and not separated:
+            window.at += 1
+            separated = True
+            continue
+        line = window.line()
+        if not mark:
+            yield Reject(file.name, line, "the file is cut here: the list is not closed", "")
+            return
+        found = _element(window, file, line, json_values)
+        if not separated and isinstance(found, Row):
+            raw = json.dumps(found.fields, ensure_ascii=False)[:MAX_RAW]
+            found = Reject(file.name, line, "no comma between this element and the one before", raw)
+        separated = False
+        yield found
+    window.at += 1
+
+
+def _element(window: Window, file: TextFile, line: int, json_values: StrictJson) -> Row | Reject:
+    """The element at `window.at`, which is moved behind it."""
+    limit, name = file.options.max_row_bytes, file.name
+    json_values.faults.clear()
+    try:
+        value, end = json_values.raw_decode(window.text, window.at)
+        whole = end < len(window.text) or window.ended or isinstance(value, dict | list | str)
+    except (ValueError, RecursionError):
+        whole = False
+    if not whole:  # the window ends within it, or it is not valid
+        known_end = window.whole_value(limit)
+        if known_end is None:
+            return _unfinished(window, name, line, limit)
+        json_values.faults.clear()
+        try:
+            value, end = json_values.raw_decode(window.text, window.at)
+        except (ValueError, RecursionError) as error:
+            reason = _broken(error, window.at, json_values)
+            return _reject(window, name, line, known_end, reason)
+    start, text = window.at, window.text
+    if end - start > limit // 4 and (size := window.num_bytes(start, end)) > limit:
+        window.at = end
+        return Reject(name, line, too_large(size, limit), text[start : start + 2_000] + " …")
+    if window.damaged and (bad := _SURROGATE.search(text, start, end)):
+        return _reject(window, name, line, end, _undecodable(window, bad.start(), file.options.encoding))
+    try:
+        json_values.check(value, text.find("\\u", start, end) >= 0)
+    except RowError as error:
+        return _reject(window, name, line, end, error.reason)
+    window.at = end
+    return Row(name, line, value)
+
+
+def _reject(window: Window, name: str, line: int, end: int, reason: str) -> Reject:
+    raw = window.text[window.at : min(end, window.at + MAX_RAW)]
+    window.at = end
+    return Reject(name, line, reason, raw)
+
+
+def _unfinished(window: Window, name: str, line: int, limit: int) -> Reject:
+    raw, size, ends = window.skip_value()
+    if ends:
+        return Reject(name, line, too_large(size, limit), raw + " …")
+    last = window.line()
+    reason = f"the file is cut here: an element begins and is not closed (lines {line} to {last} are not read)"
+    return Reject(name, line, reason, raw + (" …" if size > len(raw) else ""))
+
+
+def _broken(error: Exception, start: int, json_values: StrictJson) -> str:
+    if json_values.faults:
+        return json_values.faults[0]
+    if isinstance(error, json.JSONDecodeError):
+        return f"not valid JSON: {error.msg[0].lower()}{error.msg[1:]} at character {error.pos - start + 1}"
+    return unparsable(error)
+
+
+def _undecodable(window: Window, position: int, encoding: str) -> str:
+    code, offset = ord(window.text[position]), window.offset_of(position)
+    label = "UTF-8" if encoding == "utf-8" else encoding
+    if offset is None or not 0xDC80 <= code <= 0xDCFF:
+        return f"the text is not {label}"
+    fault = f"byte 0x{code - 0xDC00:02X} at offset {offset:,} is not {label}"
+    return fault + ("; set data.encoding=cp1252 if the file is Windows text" if encoding == "utf-8" else "")

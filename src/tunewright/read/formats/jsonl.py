@@ -1,0 +1,41 @@
+"""JSON lines -> Row: one object a line; blank lines are skipped and counted.
+
+    {"text": "What a film.", "label": "positive"}      line 1 of train.jsonl
+    Row('train.jsonl', 1, {'text': 'What a film.', 'label': 'positive'})
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from tunewright.errors import RowError
+from tunewright.read.files import TextFile, shown
+from tunewright.read.json_values import StrictJson
+from tunewright.read.options import ReadOptions
+from tunewright.read.source import Source
+from tunewright.records import Reject, Row
+
+FORMATS = {"jsonl": (".jsonl", ".ndjson")}
+
+
+def make_source(path: Path, name: str, format: str, options: ReadOptions) -> Source:
+    """Raises UserError for an empty file or one in another encoding than `options.encoding`."""
+    file = TextFile(path, name, options)
+    file.require_content()
+    return Source(name, format, lambda source: _rows(file, source), paths=(path,))
+
+
+def _rows(file: TextFile, source: Source) -> Iterator[Row | Reject]:
+    name, parse = file.name, StrictJson().row
+    for number, text, fault in file.lines():
+        if fault is None:
+            try:
+                yield Row(name, number, parse(text))
+                continue
+            except RowError as error:
+                fault = error.reason
+            if not text.strip(" \t\r\n"):
+                source.num_blank_lines += 1
+                continue
+        yield Reject(name, number, fault, shown(text))

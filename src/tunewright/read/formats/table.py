@@ -1,0 +1,100 @@
+"""CSV and TSV -> Row: every cell exactly its text (`NA`, `007`, ` spaces `); never a guess at its type.
+
+    review,sentiment                     Row('train.csv', 2, {'review': 'Fine, "really".', 'sentiment': 'positive'})
+    "Fine, ""really"".",positive
+
+The delimiter, quoting and header are found from the first 1,000 lines and noted; `data.delimiter` and `data.header`
+decide.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from tunewright.errors import UserError, quoted
+from tunewright.read import sniff
+from tunewright.read.fields import Record, is_cut, records, unquoted
+from tunewright.read.files import TextFile, shown
+from tunewright.read.options import ReadOptions
+from tunewright.read.source import MAX_RAW, Source
+from tunewright.records import Reject, Row
+
+FORMATS = {"csv": (".csv",), "tsv": (".tsv", ".tab")}
+
+
+def make_source(path: Path, name: str, format: str, options: ReadOptions) -> Source:
+    """Raises UserError for an empty file, and for a header that cannot name the columns."""
+    file = TextFile(path, name, options)
+    file.require_content()
+    lines, whole = file.first_lines(sniff.NUM_SNIFFED)
+    shape = sniff.sniff(lines, whole, format, name, options)
+    notes: list[str] = []
+    if shape.delimiter != {"csv": ",", "tsv": "\t"}[format] and options.delimiter is None:
+        notes.append(f"delimiter {shape.delimiter!r}")
+    if not shape.quoting:
+        notes.append('quotes (") are plain text here: not all of them open and close a field')
+    if shape.names is None:
+        columns = tuple(f"column{number}" for number in range(1, shape.num_columns + 1))
+        notes.append(f"no header: columns are named {_short(columns)}")
+    else:
+        columns = _header(shape.names, name, notes)
+    return Source(name, format, lambda source: _rows(file, source, shape), columns, notes=notes, paths=(path,))
+
+
+def _short(columns: tuple[str, ...]) -> str:
+    return ", ".join(columns if len(columns) < 5 else (*columns[:2], "…", columns[-1]))
+
+
+def _header(cells: tuple[str, ...], name: str, notes: list[str]) -> tuple[str, ...]:
+    """The column names a header row gives; what had to be done to them goes into the notes."""
+    columns = [cell.strip() for cell in cells]
+    if any(cell != column for cell, column in zip(cells, columns, strict=True)):
+        notes.append("spaces around column names are dropped")
+    for place, column in enumerate(columns):
+        if not column:
+            columns[place] = f"column{place + 1}"
+            notes.append(f"column {place + 1} has no name: it is named {columns[place]}")
+    twice = sorted({column for column in columns if columns.count(column) > 1})
+    if twice:
+        raise UserError(
+            "the header names a column twice",
+            where=f"{name}:1",
+            found=quoted(twice),
+            mend="Rename one of them, or set data.header=false if this is no header.",
+        )
+    return tuple(columns)
+
+
+def _rows(file: TextFile, source: Source, shape: sniff.TableShape) -> Iterator[Row | Reject]:
+    name, columns, before_header = file.name, source.columns or (), shape.header
+    num_columns = len(columns)
+    for lines, cells, fault in _records(file, shape):
+        number = lines[0][0]
+        if cells is not None:
+            if not cells:
+                source.num_blank_lines += 1
+                continue
+            if before_header:
+                before_header = False
+                continue
+            if len(cells) == num_columns:
+                yield Row(name, number, dict(zip(columns, cells, strict=True)))
+                continue
+            fields = "1 field" if len(cells) == 1 else f"{len(cells)} fields"
+            fault = f"{fields}, expected {num_columns} ({', '.join(columns[:20])})"
+            if len(lines) > 1:
+                fault += f"; the row runs over lines {number} to {lines[-1][0]}"
+        yield Reject(name, number, fault or "", _raw(lines))
+
+
+def _records(file: TextFile, shape: sniff.TableShape) -> Iterator[Record]:
+    if shape.quoting:
+        return records(file.lines(), shape.delimiter, file.options.max_row_bytes)
+    return unquoted(file.lines(), shape.delimiter)
+
+
+def _raw(lines: list[tuple[int, str, str | None]]) -> str:
+    if len(lines) == 1:
+        return lines[0][1] if is_cut(lines[0]) else shown(lines[0][1])
+    return shown("".join(text for _, text, _ in lines)[: MAX_RAW + 2])

@@ -1,0 +1,110 @@
+"""JSON text -> values exactly as they stand, and what makes a row unusable; shared by the JSONL and JSON readers.
+
+    read = StrictJson()
+    read.row('{"text": "Fine.", "label": 7}')              {'text': 'Fine.', 'label': 7}
+    read.row('{"text": "a", "text": "b"}')                 RowError: the key 'text' occurs twice
+
+Python's own decoder is kinder: it takes NaN, keeps the last of two equal keys, and makes 1e999 infinite.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+from tunewright.errors import RowError
+from tunewright.read.files import LONE_SURROGATE, NUL, has_surrogate
+
+_ENDS = frozenset(("\n", "\r\n", ""))
+_KINDS = {dict: "an object", list: "a list", str: "a string", bool: "true or false", type(None): "null"}
+
+
+class StrictJson:
+    """A JSON decoder that notes faults while it parses on, so that the end of a faulty value is still found."""
+
+    def __init__(self) -> None:
+        self.faults: list[str] = []
+        self._decoder = json.JSONDecoder(
+            object_pairs_hook=self._object, parse_constant=self._constant, parse_float=self._float
+        )
+        self.raw_decode = self._decoder.raw_decode
+
+    def row(self, text: str) -> dict[str, Any]:
+        """The object that is the whole of `text`. Raises RowError, with the position where there is one."""
+        if self.faults:
+            self.faults.clear()
+        try:
+            value, end = self.raw_decode(text)
+            if text[end:] not in _ENDS:
+                value = self._decoder.decode(text)  # white space around it, or more text than one value
+        except json.JSONDecodeError as error:
+            if not text.startswith((" ", "\t", "\r")):
+                raise RowError(_syntax(error, text)) from None
+            return self.row(text.lstrip(" \t\r\n"))
+        except (ValueError, RecursionError) as error:
+            raise RowError(unparsable(error)) from None
+        escaped = "\\u" in text
+        if escaped or self.faults or type(value) is not dict:
+            self.check(value, escaped)
+        return value
+
+    def check(self, value: Any, escaped: bool) -> None:
+        """Raises RowError unless `value`, just parsed, is usable. `escaped`: whether its strings must be looked at."""
+        if self.faults:
+            fault = self.faults[0]
+            self.faults.clear()
+            raise RowError(fault)
+        if type(value) is not dict:
+            raise RowError(f"{kind_of(value)}, expected an object: {{…}}")
+        if escaped and (fault_found := text_fault(value)):
+            raise RowError(fault_found)
+
+    def _object(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        fields = dict(pairs)
+        if len(fields) != len(pairs):
+            keys = [key for key, _ in pairs]
+            twice = next(key for number, key in enumerate(keys) if key in keys[:number])
+            self.faults.append(f"the key {twice!r} occurs twice")
+        return fields
+
+    def _constant(self, name: str) -> None:
+        self.faults.append(f"{name} is not JSON; expected a number or null")
+
+    def _float(self, text: str) -> float:
+        number = float(text)
+        if math.isinf(number):
+            self.faults.append(f"the number {text[:40]} is too large for a float")
+        return number
+
+
+def kind_of(value: Any) -> str:
+    """`a list`, `a string`, …: what a value is, in JSON's words."""
+    return _KINDS.get(type(value), "a number")
+
+
+def text_fault(value: Any) -> str | None:
+    """What is wrong with the text anywhere in a value (keys too): a NUL or half a surrogate pair."""
+    if isinstance(value, str):
+        if "\0" in value:
+            return NUL
+        return LONE_SURROGATE if has_surrogate(value) else None
+    if isinstance(value, dict):
+        return next((f for pair in value.items() for part in pair if (f := text_fault(part))), None)
+    if isinstance(value, list):
+        return next((f for part in value if (f := text_fault(part))), None)
+    return None
+
+
+def unparsable(error: Exception) -> str:
+    """The reason for what the decoder refuses besides wrong syntax."""
+    if isinstance(error, RecursionError):
+        return "nested too deeply"
+    return "an integer with more digits than Python reads" if "digits" in str(error) else str(error)
+
+
+def _syntax(error: json.JSONDecodeError, text: str) -> str:
+    end = len(text.rstrip(" \t\r\n"))
+    if error.pos >= end or error.msg.startswith("Unterminated string"):
+        return f"not valid JSON: the line is cut at column {end + 1} ({error.msg[0].lower()}{error.msg[1:]})"
+    return f"not valid JSON at column {error.pos + 1}: {error.msg[0].lower()}{error.msg[1:]}"

@@ -1,0 +1,81 @@
+"""Every row accounted for: read = kept + rejected + filtered + not selected, per source and split.
+
+    Ledger.as_dict()["sources"][0]   {"source": "train.csv", "read": 5000, "kept": 4998, "rejected": 2, …}
+
+Rejected rows are written to rejected.jsonl as they are met: file, line, reason and raw text.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tunewright.errors import UserError
+from tunewright.records import Reject
+
+KEPT, REJECTED, FILTERED, NOT_SELECTED = "kept", "rejected", "filtered", "not_selected"
+FATES = (KEPT, REJECTED, FILTERED, NOT_SELECTED)
+_SHOWN = 5
+
+
+@dataclass
+class Ledger:
+    """Counts per source and split, plus what was found on the way (duplicates, rows shared between splits)."""
+
+    counts: dict[str, dict[str, Counter[str]]] = field(default_factory=dict)
+    """source -> split -> fate -> rows. Rejected rows stand under the split `-`: they never reached one."""
+    read: Counter[str] = field(default_factory=Counter)
+    reasons: Counter[str] = field(default_factory=Counter)
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    def add(self, source: str, split: str, fate: str, rows: int = 1) -> None:
+        self.counts.setdefault(source, {}).setdefault(split, Counter())[fate] += rows
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON form. Raises AssertionError when the counts do not add up: that would be our bug."""
+        sources = []
+        for source, splits in self.counts.items():
+            totals = {fate: sum(counts[fate] for counts in splits.values()) for fate in FATES}
+            assert self.read[source] == sum(totals.values()), f"{source}: {self.read[source]} rows read, {totals}"
+            by_split = {name: {fate: counts[fate] for fate in FATES if counts[fate]} for name, counts in splits.items() if name != "-"}
+            sources.append({"source": source, "read": self.read[source], **totals, "splits": by_split})
+        return {"schema": 1, "sources": sources, "reasons": dict(self.reasons.most_common()), **self.facts}
+
+
+@dataclass
+class RejectFile:
+    """rejected.jsonl, written line by line; remembers the first few for the message."""
+
+    path: Path
+    count: int = 0
+    first: list[Reject] = field(default_factory=list)
+
+    def __enter__(self) -> RejectFile:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = open(self.path, "w", encoding="utf-8")  # noqa: SIM115 (closed in __exit__)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def add(self, reject: Reject) -> None:
+        self.count += 1
+        if len(self.first) < _SHOWN:
+            self.first.append(reject)
+        record = {"source": reject.source, "line": reject.line, "reason": reject.reason, "raw": reject.raw}
+        self._file.write(json.dumps(record, ensure_ascii=True) + "\n")
+
+
+def bad_rows_error(rejects: Iterable[Reject], count: int, num_read: int, rejected_file: Path | None) -> UserError:
+    """What a user is told when rows were rejected and `data.on_bad_rows` is `stop`."""
+    lines = "\n".join(f"  {reject.address}: {reject.reason}" for reject in rejects)
+    more = f"\n  and {count - _SHOWN:,} more" if count > _SHOWN else ""
+    listed = f"All are listed in {rejected_file}." if rejected_file else ""
+    return UserError(
+        f"{count:,} of {num_read:,} rows cannot be used:\n{lines}{more}\n{listed}",
+        mend="Mend them, or go on without them: data.on_bad_rows=skip",
+    )

@@ -1,0 +1,128 @@
+"""What the user wrote -> the file and its format, or the UserError that says what was meant.
+
+    locate("train.csv.gz", None)          (Path('train.csv.gz'), 'csv')
+    locate("trian.csv", None)             UserError: trian.csv: no such file. Did you mean train.csv?
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import pkgutil
+import re
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+
+from tunewright.errors import UserError, did_you_mean, quoted
+from tunewright.read import formats
+from tunewright.read.files import TextFile, opened, unreadable
+from tunewright.read.options import ReadOptions
+from tunewright.read.sniff import text_format
+
+_PACKED = (".gz", ".zst")
+_SPREADSHEETS = (".xlsx", ".xls", ".ods")
+_PICKLES = (".pkl", ".pickle", ".pt", ".pth", ".bin")
+_OTHER_PACKED = (".zip", ".tar", ".tgz", ".bz2", ".xz", ".7z")
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+@cache
+def readers() -> dict[str, ModuleType]:
+    """Format -> the module of `read/formats/` that reads it."""
+    names = [module.name for module in pkgutil.iter_modules(formats.__path__)]
+    modules = [importlib.import_module(f"{formats.__name__}.{name}") for name in names]
+    return {format: module for module in modules for format in module.FORMATS}
+
+
+@cache
+def suffixes() -> dict[str, str]:
+    """`.csv` -> `csv`, for all readers."""
+    return {suffix: name for name, module in readers().items() for suffix in module.FORMATS[name]}
+
+
+def locate(name: str, options: ReadOptions) -> tuple[Path, str]:
+    """The path and its format. Raises UserError where there is no such file, or none that we read."""
+    if options.format is not None and options.format not in readers():
+        close = did_you_mean(options.format, readers())
+        mend = f"Did you mean {close}?" if close else f"Known: {', '.join(sorted(readers()))}."
+        raise UserError(f"no format {options.format!r}", where="data.format", mend=mend)
+    if name.startswith("hub:"):
+        return Path(name), "hub"
+    path = Path(os.path.expanduser(name))
+    try:
+        mode = os.stat(path)
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        raise _not_there(name, path) from None
+    except OSError as error:
+        raise unreadable(name, error) from error
+    if path.is_dir():
+        return path, "dataset"
+    if not path.is_file():
+        raise UserError("not a regular file", where=name, mend="It is read more than once: save it to a file first.")
+    if mode.st_size and not os.access(path, os.R_OK):
+        raise unreadable(name, PermissionError())
+    return path, options.format or _format_of(path, name, options)
+
+
+def _format_of(path: Path, name: str, options: ReadOptions) -> str:
+    inner = path.with_suffix("") if path.suffix.lower() in _PACKED else path
+    suffix = inner.suffix.lower()
+    if suffix in suffixes():
+        return suffixes()[suffix]
+    if not suffix:
+        return _by_content(path, name, options)
+    if suffix in _SPREADSHEETS:
+        raise UserError("a spreadsheet is not read", where=name, mend="Save it as CSV (UTF-8) and name that.")
+    if suffix in _PICKLES:
+        mend = "Save the data as .jsonl, .csv or .parquet."
+        raise UserError("no pickle is read: it could run any code", where=name, mend=mend)
+    if suffix in _OTHER_PACKED:
+        mend = "Unpack it, or pack the one file as .gz or .zst."
+        raise UserError(f"{suffix} is not unpacked here", where=name, mend=mend)
+    raise UserError(
+        f"the suffix {suffix} is not known",
+        where=name,
+        expected=" ".join(sorted(suffixes())),
+        mend="Set data.format to say what it is (jsonl, json, csv, tsv, parquet, arrow, text).",
+    )
+
+
+def _by_content(path: Path, name: str, options: ReadOptions) -> str:
+    """The format of a file without a suffix."""
+    with opened(path, name) as stream:
+        start = stream.peek(8)[:8]
+    if start.startswith(b"PAR1"):
+        return "parquet"
+    if start.startswith(b"ARROW1"):
+        return "arrow"
+    return text_format(TextFile(path, name, options).first_lines(200)[0])
+
+
+def readable_inside(folder: Path) -> list[str]:
+    """Names of the files in a folder that have a reader."""
+    files = [file for file in folder.iterdir() if file.is_file()]
+    inner = {file.name: file.with_suffix("") if file.suffix in _PACKED else file for file in files}
+    return sorted(name for name, file in inner.items() if file.suffix.lower() in suffixes())
+
+
+def _not_there(name: str, path: Path) -> UserError:
+    if "://" in name:
+        return UserError("addresses are not fetched", where=name, mend="Download the file and name it here.")
+    siblings = _siblings(path.parent)
+    close = did_you_mean(path.name, siblings)
+    if close:
+        return UserError("no such file", where=name, mend=f"Did you mean {Path(name).parent / close}?")
+    if _HUB_ID.fullmatch(name) and siblings is not None and not path.parent.exists():
+        return UserError("no such file", where=name, mend=f"Did you mean hub:{name}?")
+    if not path.parent.exists():
+        return UserError("no such file", where=name, found=f"no folder {str(path.parent)!r} either")
+    readable = [sibling for sibling in siblings if Path(sibling).suffix in suffixes()]
+    return UserError("no such file", where=name, found=f"in its folder {quoted(readable)}" if readable else None)
+
+
+def _siblings(folder: Path) -> list[str]:
+    try:
+        return sorted(os.listdir(folder))
+    except OSError:
+        return []

@@ -1,0 +1,70 @@
+"""The column names people use for texts, pairs and labels: how `sniff.py` knows a header and `detect.py` its roles.
+
+    tier(TEXT_TIERS, "Review Text")     1: as good as `review`, less good than `text`
+
+Names are compared in lower case with `_` for spaces and hyphens.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+
+def _words(*lines: str) -> frozenset[str]:
+    return frozenset(word for line in lines for word in line.split())
+
+
+TEXT_TIERS: tuple[frozenset[str], ...] = (
+    _words("text"),
+    _words(
+        "review review_text reviewtext review_body sentence content body message comment comment_text tweet tweet_text",
+        "question utterance document query sms email post article abstract passage input texts",
+    ),
+    _words("description summary statement phrase paragraph prompt"),
+    _words("title headline subject review_title"),
+)
+LABEL_TIERS: tuple[frozenset[str], ...] = (
+    _words("label labels"),
+    _words(
+        "sentiment category categories class classes class_index intent emotion emotions target topic topics tag tags",
+        "airline_sentiment is_duplicate toxic spam",
+    ),
+    _words("stars star_rating rating score review_score review_rating overall polarity"),
+    _words("label_text label_name labels_text label_names label_id y"),
+)
+PAIRS: tuple[tuple[str, str], ...] = (
+    ("sentence1", "sentence2"),
+    ("sentence_1", "sentence_2"),
+    ("sentence_a", "sentence_b"),
+    ("premise", "hypothesis"),
+    ("question1", "question2"),
+    ("question_1", "question_2"),
+    ("text1", "text2"),
+    ("text_1", "text_2"),
+    ("text_a", "text_b"),
+    ("question", "passage"),
+    ("question", "sentence"),
+    ("question", "context"),
+    ("query", "document"),
+    ("query", "passage"),
+    ("claim", "evidence"),
+)
+NEVER = _words("id idx index uuid guid key row row_id sample_id text_id review_id tweet_id user_id date time")
+"""Columns that are neither text nor label, whatever they hold."""
+
+KNOWN = NEVER.union(*TEXT_TIERS, *LABEL_TIERS, *PAIRS) | _words(
+    "instruction answer output completion response chosen rejected messages conversations name source author user lang",
+    "language url split tokens ner_tags",
+)
+"""Any name that makes the first row of a table a header."""
+
+
+def plain(name: str) -> str:
+    """`Review Text` -> `review_text`."""
+    return re.sub(r"[\s\-.]+", "_", name.strip().lower())
+
+
+def tier(tiers: Sequence[frozenset[str]], name: str) -> int | None:
+    """The place of a name among the tiers, 0 the best; None where it is in none."""
+    return next((place for place, names in enumerate(tiers) if plain(name) in names), None)

@@ -1,0 +1,68 @@
+"""How a file is to be read, where its name and content do not say it all.
+
+    ReadOptions(delimiter=";", encoding="cp1252")      what `data.delimiter: ";"` and `data.encoding: cp1252` become
+"""
+
+from __future__ import annotations
+
+import codecs
+from dataclasses import dataclass
+
+from tunewright.errors import UserError, did_you_mean
+
+_COMMON_ENCODINGS = ("utf-8", "utf-16", "utf-32", "cp1252", "latin-1", "shift_jis", "gb18030", "big5", "euc-kr")
+_DELIMITER_NAMES = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadOptions:
+    """Everything a reader can be told."""
+
+    format: str | None = None
+    """`jsonl`, `json`, `csv`, …; None: from the suffix, or from the content where a file has no suffix."""
+    encoding: str = "utf-8"
+    """Any text encoding Python knows. A UTF-8 byte order mark is dropped."""
+    delimiter: str | None = None
+    """One character between the fields of a table (`tab` is understood); None: found among `,` `;` and tab."""
+    header: bool | None = None
+    """Whether a table's first row names its columns; None: found from the first rows."""
+    max_row_bytes: int = 32 * 2**20
+    """A row larger than this is rejected without being held in memory."""
+    config: str | None = None
+    """Hub data sets: the configuration."""
+    split: str | None = None
+    """Hub data sets and dataset folders: the split."""
+    revision: str | None = None
+    """Hub data sets: a branch, tag or commit."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "encoding", _known_encoding(self.encoding))
+        if self.delimiter is not None:
+            object.__setattr__(self, "delimiter", _one_character(self.delimiter))
+        if self.max_row_bytes < 1:
+            found = str(self.max_row_bytes)
+            raise UserError("no row fits", where="data.max_row_bytes", found=found, expected="1 or more")
+
+
+def _known_encoding(name: str) -> str:
+    """The name, `utf-8` for all its spellings (a byte order mark is dropped either way)."""
+    try:
+        codec = codecs.lookup(name)
+        "".encode(name)  # refuses codecs that are no text encodings, such as hex
+    except (LookupError, ValueError):
+        close = did_you_mean(name.lower(), _COMMON_ENCODINGS)
+        raise UserError(
+            f"no text encoding {name!r}",
+            where="data.encoding",
+            mend=f"Did you mean {close}?" if close else f"Common ones: {', '.join(_COMMON_ENCODINGS)}.",
+        ) from None
+    return "utf-8" if codec.name in ("utf-8", "utf-8-sig") else name
+
+
+def _one_character(delimiter: str) -> str:
+    character = _DELIMITER_NAMES.get(delimiter.lower(), delimiter)
+    if len(character) != 1 or character in '\r\n"\0':
+        raise UserError(
+            "the delimiter is not usable", where="data.delimiter", found=repr(delimiter), expected="one character"
+        )
+    return character

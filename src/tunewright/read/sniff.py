@@ -1,0 +1,136 @@
+"""The first lines of a table -> its delimiter, whether quotes quote, and whether the first row is a header.
+
+    'ham\\tOk lar\\r\\n', 'spam\\tFree entry\\r\\n'
+    TableShape(delimiter='\\t', quoting=False, header=False, num_columns=2, names=None)
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tunewright.errors import UserError
+from tunewright.read.fields import NEVER_CLOSED, Record, records, unquoted
+from tunewright.read.files import Line
+from tunewright.read.names import KNOWN, plain
+from tunewright.read.options import ReadOptions
+
+NUM_SNIFFED = 1000
+"""Lines looked at."""
+_DELIMITERS = {"csv": ",;\t", "tsv": "\t,;"}
+_IDENTIFIER = re.compile(r"[^\W\d][\w\-.]*")
+_NAME = re.compile(r"[^\W\d][\w\-./#()? ]*")
+_NUMBER = re.compile(r"[+-]?(\d[\d,_]*)?\.?\d+([eE][+-]?\d+)?%?")
+_LATE = 100
+"""A quote that opens this near to the end of a cut sample may close behind it."""
+
+
+@dataclass(frozen=True)
+class TableShape:
+    """How a table is to be read."""
+
+    delimiter: str
+    quoting: bool
+    header: bool
+    num_columns: int
+    names: tuple[str, ...] | None
+    """The cells of the header row; None without one."""
+
+
+def sniff(lines: Sequence[Line], whole: bool, format: str, name: str, options: ReadOptions) -> TableShape:
+    """`lines`: the sample; `whole`: whether it is the whole file. Raises UserError where a header may be unreadable."""
+    delimiter = options.delimiter or best_delimiter(lines, _DELIMITERS[format])
+    quoting = delimiter != "\t" or _quotes_close(lines, whole)
+    sample = split(lines, delimiter, quoting, options.max_row_bytes)
+    if options.header is not False:
+        _require_first_row(sample, name)
+    rows = [cells for _, cells, _ in sample if cells]
+    header = bool(rows) and (is_header(rows) if options.header is None else options.header)
+    width = len(rows[0]) if header else _usual([len(row) for row in rows])
+    return TableShape(delimiter, quoting, header, width, tuple(rows[0]) if header else None)
+
+
+def _require_first_row(sample: Sequence[Record], name: str) -> None:
+    """Raises UserError where the first row, which may name the columns, cannot be read."""
+    lines, _, fault = next(record for record in sample if record[1] != [])
+    if fault:
+        raise UserError(
+            f"the first row cannot be read: {fault}",
+            where=f"{name}:{lines[0][0]}",
+            mend="Mend it, or set data.header=false if it does not name the columns.",
+        )
+
+
+def split(lines: Sequence[Line], delimiter: str, quoting: bool, limit: int) -> list[Record]:
+    """The records of a sample, read as the whole file will be."""
+    return list(records(iter(lines), delimiter, limit) if quoting else unquoted(iter(lines), delimiter))
+
+
+def best_delimiter(lines: Sequence[Line], candidates: str) -> str:
+    """The candidate that cuts most records into as many fields as the first, at least two; else the first candidate."""
+    shares = {delimiter: share(lines, delimiter) for delimiter in candidates}
+    best = max(candidates, key=lambda delimiter: shares[delimiter])  # of equals the first
+    return best if shares[best] > 0.5 else candidates[0]
+
+
+def share(lines: Sequence[Line], delimiter: str) -> float:
+    """How much of a sample has as many fields as its first record (0 where that has one field)."""
+    sample = split(lines[:200], delimiter, delimiter != "\t" or _quotes_close(lines[:200], False), 2**20)
+    widths = [len(cells) for _, cells, _ in sample if cells]
+    if not widths or widths[0] < 2:
+        return 0.0
+    return widths.count(widths[0]) / len(widths)
+
+
+def _quotes_close(lines: Sequence[Line], whole: bool) -> bool:
+    """Tab-separated: whether there are quoted cells and all of them close, so that quotes quote here."""
+    if not any(text.startswith('"') or '\t"' in text for _, text, _ in lines):
+        return False
+    late = lines[-1][0] - _LATE
+    for record_lines, _, fault in records(iter(lines), "\t", 2**31):
+        if fault and "quote" in fault:
+            return not whole and fault == NEVER_CLOSED and record_lines[0][0] > max(late, lines[0][0])
+    return True
+
+
+def _usual(widths: list[int]) -> int:
+    return Counter(widths).most_common(1)[0][0] if widths else 1
+
+
+def is_header(rows: Sequence[Sequence[str]]) -> bool:
+    """Whether the first row names the columns: by known names, or by how it differs from what stands below."""
+    first = [cell.strip() for cell in rows[0]]
+    below = [row for row in rows[1:] if len(row) == len(first) and row != rows[0]]
+    columns = [[row[place].strip() for row in below] for place in range(len(first))]
+    if any(_NUMBER.fullmatch(cell) for cell in first) or any(len(cell) > 64 for cell in first):
+        return False
+    if any(cell and cell in column for cell, column in zip(first, columns, strict=True)):
+        return False  # a label or text that comes again is data
+    if any(plain(cell) in KNOWN for cell in first):
+        return True
+    if not below or not all(first) or len(set(first)) < len(first):
+        return False
+    if all(_IDENTIFIER.fullmatch(cell) for cell in first):
+        return True
+    return all(_NAME.fullmatch(cell) for cell in first) and any(map(_differs, first, columns))
+
+
+def _differs(name: str, values: Sequence[str]) -> bool:
+    """Whether the values of a column are of another kind than the cell above them."""
+    if all(_NUMBER.fullmatch(value) for value in values):
+        return True
+    return sorted(map(len, values))[len(values) // 2] > 3 * len(name)
+
+
+def text_format(lines: Sequence[Line]) -> str:
+    """The format of a file that has no suffix to tell it: jsonl, json, tsv, csv or text."""
+    first = next((text.strip() for _, text, fault in lines if fault is None and text.strip()), "")
+    if first.startswith("{"):
+        return "jsonl" if first.endswith("}") else "json"
+    if first.startswith("["):
+        return "json"
+    if share(lines, "\t") > 0.9:
+        return "tsv"
+    return "csv" if len(lines) > 2 and max(share(lines, ","), share(lines, ";")) > 0.9 else "text"

@@ -1,0 +1,67 @@
+"""What every reader gives: a `Source`, whose `rows()` are the `Row`s and `Reject`s of one file, in order.
+
+    source = open_source("train.csv")
+    source.columns                 ('review', 'sentiment')
+    next(source.rows())            Row(source='train.csv', line=2, fields={'review': 'Fine.', 'sentiment': 'positive'})
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tunewright.errors import UserError
+from tunewright.records import Reject, Row
+
+MAX_RAW = 10_000
+"""Characters of a rejected row that are kept."""
+MAX_RAW_LARGE = 2_000
+"""Characters kept of a row that is too large."""
+_ROWS_OVER_SEVERAL_LINES = ("csv", "tsv", "json")
+
+
+@dataclass
+class Source:
+    """One readable thing: a file, one split of a dataset folder, one split of a Hub data set."""
+
+    name: str
+    """As the user wrote it."""
+    format: str
+    read: Callable[[Source], Iterator[Row | Reject]]
+    """One pass over the rows; given this source so that it can count blank lines."""
+    columns: tuple[str, ...] | None = None
+    """Known beforehand for tables and columnar files; None for JSON."""
+    class_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Column -> the names of its integer classes, where the file carries them (`datasets` features)."""
+    notes: list[str] = field(default_factory=list)
+    """What was found out and should be said to the user."""
+    paths: tuple[Path, ...] = ()
+    num_blank_lines: int = 0
+    """Blank lines met by the last pass of `rows()`: they are neither rows nor rejects."""
+
+    def rows(self) -> Iterator[Row | Reject]:
+        """The rows from the beginning, each time it is called; memory does not grow with the file.
+
+        Raises UserError where the file as a whole cannot be read on (a broken archive, a file that has gone).
+        """
+        self.num_blank_lines = 0
+        return self.read(self)
+
+    def files(self) -> list[Path]:
+        """The files whose content defines the rows; none for a Hub data set."""
+        return list(self.paths)
+
+    def row_at(self, line: int) -> Row | Reject:
+        """The row that `train.csv:418` names: the one that begins at this line, or spans it. Reads up to it."""
+        before: Row | Reject | None = None
+        for row in self.rows():
+            if row.line == line:
+                return row
+            if row.line > line:
+                if before is not None and self.format in _ROWS_OVER_SEVERAL_LINES:
+                    return before
+                raise UserError("no row stands here", where=f"{self.name}:{line}", mend=f"The next is {row.address}.")
+            before = row
+        last = f"the last row is {before.address}" if before else "it has no rows"
+        raise UserError("no row stands here", where=f"{self.name}:{line}", found=last)

@@ -1,0 +1,74 @@
+"""Which row goes to which split: a pure function of (seed, labels, groups, ratios), on arrays of a few bytes a row.
+
+    assign(labels=[0, 0, 0, 0, 1, 1, 1, 1], ratios={"test": 0.25}, seed=0)    # one row of each label in test
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+_SPLIT_STREAM, _LIMIT_STREAM = 0x5917, 0x117
+TRAIN = "train"
+
+
+def assign(
+    num_rows: int, ratios: Mapping[str, float], *, seed: int, labels: np.ndarray | None = None, groups: np.ndarray | None = None
+) -> np.ndarray:
+    """Split name of each row, `(rows,)` of str; what no ratio takes is `train`.
+
+    labels: int codes to stratify by. Of each label every split takes its share, and one row at least stays in train.
+    groups: codes; rows of one group stay together (stratification then gives way).
+    """
+    names = np.full(num_rows, TRAIN, dtype=object)
+    generator = _generator(_SPLIT_STREAM, seed)
+    if groups is not None:
+        _assign_groups(names, groups, ratios, generator)
+        return names
+    order = generator.permutation(num_rows)
+    free = order
+    for split, ratio in ratios.items():
+        wanted = round(ratio * num_rows)
+        taken = _take(free, labels, wanted) if labels is not None else free[:wanted]
+        names[taken] = split
+        free = free[~np.isin(free, taken)]
+    return names
+
+
+def _take(free: np.ndarray, labels: np.ndarray, wanted: int) -> np.ndarray:
+    """About `wanted` of the shuffled rows `free`, each label by its share, largest remainders first, never a label's last row."""
+    codes = labels[free]
+    present, counts = np.unique(codes, return_counts=True)
+    exact = counts * (wanted / max(1, len(free)))
+    quota = np.floor(exact).astype(np.int64)
+    by_remainder = np.argsort(quota - exact, kind="stable")
+    quota[by_remainder[: max(0, wanted - int(quota.sum()))]] += 1
+    quota = np.minimum(quota, counts - 1)
+    grouped = np.argsort(codes, kind="stable")
+    starts = np.cumsum(counts) - counts
+    return np.concatenate([free[grouped[s : s + q]] for s, q in zip(starts, quota, strict=True)] or [free[:0]])
+
+
+def _assign_groups(names: np.ndarray, groups: np.ndarray, ratios: Mapping[str, float], generator: np.random.Generator) -> None:
+    """Shuffled groups fill the splits up to their share; a group goes where it overshoots least."""
+    present, inverse, counts = np.unique(groups, return_inverse=True, return_counts=True)
+    wanted = {split: ratio * len(names) for split, ratio in ratios.items()}
+    split_of = np.full(len(present), TRAIN, dtype=object)
+    for group in generator.permutation(len(present)):
+        open_splits = [split for split, rows in wanted.items() if rows >= counts[group] / 2]
+        if open_splits:
+            split_of[group] = open_splits[0]
+            wanted[open_splits[0]] -= counts[group]
+    names[:] = split_of[inverse]
+
+
+def subset(num_rows: int, limit: int, *, seed: int) -> np.ndarray:
+    """bool `(rows,)`: a seeded random subset of `limit` rows."""
+    chosen = np.zeros(num_rows, dtype=bool)
+    chosen[_generator(_LIMIT_STREAM, seed).permutation(num_rows)[:limit]] = True
+    return chosen
+
+
+def _generator(stream: int, seed: int) -> np.random.Generator:
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence([stream, seed])))

@@ -1,0 +1,49 @@
+"""May a run folder go on with this config? Harmless changes pass, longer training passes and is said, the rest is refused.
+
+    compare_configs(saved, now, folder=run)     ["train.epochs: 3.0 -> 5.0, training goes on to the new end"]
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from tunewright.config import RunConfig
+from tunewright.errors import UserError
+
+HARMLESS = {
+    "output",
+    "train.log_every",
+    "train.log_to",
+    "train.save_every",
+    "train.keep",
+    "train.micro_batch_tokens",
+    "train.device",
+    "evaluate.baselines",
+    "evaluate.worst_rows",
+}
+EXTENDABLE = {"train.epochs", "train.max_steps", "train.early_stopping"}
+
+
+def compare_configs(saved: RunConfig, now: RunConfig, *, folder: Path) -> list[str]:
+    """What to tell about changes that are allowed. UserError that shows every change that is not."""
+    before, after = flat(saved.as_dict()), flat(now.as_dict())
+    changed = [key for key in after if before.get(key) != after[key]]
+    refused = [key for key in changed if key not in HARMLESS | EXTENDABLE]
+    if refused:
+        shown = "\n".join(f"  {key}: {before.get(key)!r} -> {after[key]!r}" for key in refused)
+        raise UserError(
+            f"this folder holds a run with another config:\n{shown}\n", where=f"output {folder}",
+            mend="Set output to a new folder, or delete this one.",
+        )
+    return [f"{key}: {before.get(key)} -> {after[key]}, training goes on to the new end" for key in changed if key in EXTENDABLE]
+
+
+def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict) and prefix.count(".") == 0 and key in ("model", "data", "train", "evaluate"):
+            flat |= flat(value, f"{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat

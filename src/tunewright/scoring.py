@@ -1,0 +1,95 @@
+"""A trained run and rows with labels -> scores: the test split the run kept apart, or any readable file.
+
+    scores = evaluate("runs/reviews-3fa9c1", "new_reviews.csv")
+    scores["metrics"]["accuracy"], scores["intervals"]["accuracy"], scores["baseline"]["tfidf_logreg"]["accuracy"]
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tunewright import report
+from tunewright.config import RunConfig, load_config
+from tunewright.errors import UserError
+from tunewright.evaluation import Evaluation, evaluate_split, worst_rows
+from tunewright.predict import Model, load
+from tunewright.prepare import TEST, encode_file, prepare, read_options
+from tunewright.read import ReadOptions, open_source
+from tunewright.records import Row
+from tunewright.tokens.store import SplitStore
+
+
+def evaluate(
+    run: Any, data: str | None = None, *, split: str = TEST, precision: str = "auto", device: str = "auto",
+    skip_bad_rows: bool = False, note: Callable[[str], None] = lambda _: None,
+) -> dict[str, Any]:  # fmt: skip
+    """Scores of a trained run on its own `split`, or on the file `data`. UserError for bad input.
+
+    Gives `{"schema": 1, "task", "rows", "metrics", "intervals", "baseline", "per_class", "confusion", "worst_rows", …}`.
+    """
+    model = load(run, precision=precision, device=device)
+    config = _config_of(model)
+    if data is None:
+        return _of_split(model, config, split, note)
+    with tempfile.TemporaryDirectory(prefix="tunewright-") as folder:
+        options = replace(read_options(config), format=None, header=None, delimiter=None) if config else ReadOptions()
+        rows, ledger = encode_file(data, options, model.task, model.encoder, Path(folder), skip_bad_rows=skip_bad_rows)
+        scores = _scored(model, rows, config)
+        counts = ledger.as_dict()["sources"][0]
+        scores["ledger"] = {key: counts[key] for key in ("read", "kept", "rejected")}
+        if config is not None and config.evaluate.baselines:
+            _add_baseline(scores, model, config, data, options, rows, note)
+        return scores
+
+
+def _config_of(model: Model) -> RunConfig | None:
+    path = model.saved.folder.parent / "config.yaml"
+    return load_config(path) if path.is_file() else None
+
+
+def _of_split(model: Model, config: RunConfig | None, split: str, note: Callable[[str], None]) -> dict[str, Any]:
+    if config is None:
+        raise UserError("a model folder alone has no test split", where=str(model.saved.folder), mend="Give a file: tunewright evaluate MODEL DATA.")
+    prepared = prepare(config, say=note)
+    if split not in prepared.store.splits:
+        raise UserError(f"this run has no {split} split", found=", ".join(prepared.store.splits), mend="Give a file: tunewright evaluate RUN DATA.")
+    scores = _scored(model, prepared.store[split], config)
+    if config.evaluate.baselines:
+        report.add_baselines({split: scores}, config, prepared, model.task, note)
+    return scores
+
+
+def _scored(model: Model, rows: SplitStore, config: RunConfig | None) -> dict[str, Any]:
+    evaluation: Evaluation = evaluate_split(
+        model.network, model.task, rows, model.encoder, settings=model.settings, intervals=True
+    )
+    limit = config.evaluate.worst_rows if config else 20
+    worst = worst_rows(evaluation, model.task, rows, limit)
+    return {"schema": 1, "task": model.task.name, **report.split_scores(evaluation, model.task, rows, worst)}
+
+
+def _add_baseline(
+    scores: dict[str, Any], model: Model, config: RunConfig, data: str, options: Any, rows: SplitStore, note: Callable[[str], None]
+) -> None:
+    """Baselines learned from the run's training rows, scored on the same rows of `data`."""
+    from tunewright.baseline import fit_and_score
+
+    task = model.task
+    try:
+        train_texts, train_gold = report.texts_and_gold(config, task, prepare(config).store["train"], capped=True)
+    except UserError as error:
+        note(f"No baselines: the training files cannot be read again ({error.problem}).")
+        return
+    wanted = set(rows.row_ids.tolist())
+    examples = [
+        task.to_input(row) for row_id, row in enumerate(open_source(data, options).rows()) if row_id in wanted and isinstance(row, Row)
+    ]
+    texts = [example.text if example.pair is None else (example.text, example.pair) for example in examples]
+    gold = np.asarray(task.gold(rows))
+    scores["baseline"] = fit_and_score(train_texts, train_gold, texts, gold, labels=task.labels.names, multi_label=task.multi_label)

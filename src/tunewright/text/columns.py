@@ -1,0 +1,70 @@
+"""Row -> the texts of an example: which columns hold text, pair, label and weight, and how they are joined.
+
+    TextColumns(text=("subject", "body")).texts_of(row)     ("Invoice 1007\\n\\nIt was charged twice.", None)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from tunewright.errors import RowError, quoted
+from tunewright.records import Row
+
+JOINER = "\n\n"
+
+
+@dataclass(frozen=True)
+class TextColumns:
+    """Columns by role. `text` may be several, joined by a blank line."""
+
+    text: tuple[str, ...]
+    pair: str | None = None
+    label: str | None = None
+    weight: str | None = None
+    label_delimiter: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> TextColumns:
+        return cls(**{**values, "text": tuple(values["text"])})
+
+    def texts_of(self, row: Row) -> tuple[str, str | None]:
+        """(text, pair or None). RowError for a missing column, a value that is no text, or a blank text."""
+        text = JOINER.join(part for part in (_text(row, name) for name in self.text) if part.strip())
+        if not text:
+            raise RowError("blank text")
+        if self.pair is None:
+            return text, None
+        pair = _text(row, self.pair)
+        if not pair.strip():
+            raise RowError(f"blank text in {self.pair!r}")
+        return text, pair
+
+    def weight_of(self, row: Row) -> float:
+        """The row's weight in the loss, 1 where no column is named."""
+        if self.weight is None:
+            return 1.0
+        value = row.fields.get(self.weight)
+        try:
+            weight = float(value)  # type: ignore[arg-type]
+        except (TypeError, ValueError):
+            raise RowError(f"the weight is {value!r}, expected a number") from None
+        if not math.isfinite(weight) or weight < 0:
+            raise RowError(f"the weight is {value!r}, expected a finite number, 0 or more")
+        return weight
+
+
+def _text(row: Row, column: str) -> str:
+    if column not in row.fields:
+        raise RowError(f"no field {column!r}; found {quoted(row.fields)}")
+    value = row.fields[column]
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise RowError(f"{column!r} holds {type(value).__name__} {value!r:.80}, expected text")
+    return value

@@ -1,0 +1,87 @@
+"""A label cell -> label names, and the set of labels a run knows.
+
+    label_name(4)                    "4"
+    label_name(0, ["neg", "pos"])    "neg"
+    LabelSpace.learn(["10", "9"])    names ("9", "10"): integers in their order, other labels sorted
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from tunewright.errors import RowError, UserError, quoted
+
+MAX_LABELS = 5_000
+
+
+@dataclass(frozen=True)
+class LabelSpace:
+    """The labels of a run, in the order of the model's outputs."""
+
+    names: tuple[str, ...]
+    multi_label: bool = False
+
+    @classmethod
+    def learn(cls, found: Iterable[str], *, multi_label: bool = False) -> LabelSpace:
+        names = list(found)
+        if all(_is_integer(name) for name in names):
+            return cls(tuple(sorted(names, key=int)), multi_label)
+        return cls(tuple(sorted(names)), multi_label)
+
+    @cached_property
+    def index(self) -> dict[str, int]:
+        return {name: index for index, name in enumerate(self.names)}
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+def label_name(value: Any, names: Sequence[str] | None = None) -> str:
+    """The name of one label cell. RowError for a missing, blank or unusable one.
+
+    names: names of the integers 0, 1, 2, …; a cell may then hold the integer or the name.
+    """
+    if value is None or (isinstance(value, str) and not value.strip()):
+        raise RowError("no label")
+    if isinstance(value, bool):
+        text = "true" if value else "false"
+    elif isinstance(value, int) or (isinstance(value, float) and value.is_integer()):
+        text = str(int(value))
+    elif isinstance(value, str):
+        text = value
+    else:
+        raise RowError(f"the label is {value!r}, expected a text or an integer")
+    if names is None or text in names:
+        return text
+    if _is_integer(text) and 0 <= int(text) < len(names):
+        return names[int(text)]
+    raise RowError(f"label {text!r} is not among data.label_names ({quoted(names)})")
+
+
+def label_names(value: Any, names: Sequence[str] | None = None, *, delimiter: str | None = None) -> tuple[str, ...]:
+    """The names of a multi-label cell: a list, or a text split at `delimiter`. An empty list is a row without labels."""
+    if isinstance(value, str):
+        value = [part.strip() for part in value.split(delimiter)] if delimiter else [value]
+        value = [part for part in value if part]
+    if not isinstance(value, (list, tuple)):
+        raise RowError("no list of labels" if value is None else f"the labels are {value!r}, expected a list")
+    return tuple(dict.fromkeys(label_name(one, names) for one in value))
+
+
+def check_labels(space: LabelSpace, *, where: str) -> None:
+    """UserError when nothing can be learned: no label, one label, or so many that the column is no label."""
+    if len(space) < 2:
+        found = f"only {quoted(space.names)}" if space.names else "none"
+        raise UserError("there is nothing to tell apart", where=where, found=found, expected="two labels or more", mend="Check data.label.")
+    if len(space) > MAX_LABELS:
+        raise UserError(
+            "this does not look like a label column", where=where, found=f"{len(space):,} different values", expected=f"at most {MAX_LABELS:,}",
+            mend="Set data.label to the column with the labels.",
+        )
+
+
+def _is_integer(text: str) -> bool:
+    return text.lstrip("-").isdecimal() and text.isascii()

@@ -1,0 +1,63 @@
+"""How a step's rows are cut into micro-batches, and how a micro-batch becomes tensors.
+
+    lengths of a step:  12 250 31 30 248         budget 512 tokens
+    micro-batches:      [250 248]  [31 30 12]    sorted by length, padded to their longest
+
+The cut changes time and memory, never the update: the loss is a sum over rows, divided by what the whole step weighs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from tunewright.models.rows import Rows
+
+
+def cut(lengths: np.ndarray, token_budget: int, *, num_ranks: int = 1) -> list[np.ndarray]:
+    """Positions into `lengths`, longest rows first, as micro-batches of at most `token_budget` padded tokens.
+
+    A row longer than the budget stands alone. With several ranks the number of micro-batches is a multiple of `num_ranks`;
+    rank r takes every `num_ranks`-th one from r on. Where rows do not suffice the missing ones are empty.
+    """
+    order = np.argsort(-lengths, kind="stable")
+    groups: list[list[int]] = []
+    for position in order:
+        rows_that_fit = max(1, token_budget // max(1, int(lengths[groups[-1][0]]))) if groups else 0
+        if groups and len(groups[-1]) < rows_that_fit:
+            groups[-1].append(int(position))
+        else:
+            groups.append([int(position)])
+    while len(groups) % num_ranks and max(map(len, groups)) > 1:
+        widest = max(range(len(groups)), key=lambda g: (len(groups[g]) > 1, len(groups[g]) * int(lengths[groups[g][0]])))
+        group = groups[widest]
+        groups[widest : widest + 1] = [group[: len(group) // 2], group[len(group) // 2 :]]
+    groups += [[] for _ in range(-len(groups) % num_ranks)]
+    return [np.array(group, dtype=np.int64) for group in groups]
+
+
+def pad(
+    rows: Sequence[np.ndarray], *, value: int, width: int, left: bool = False, dtype: torch.dtype = torch.int64
+) -> torch.Tensor:
+    """Rows of one dimension, each at most `width` long -> `(rows, width)`, filled up with `value` on one side."""
+    out = np.full((len(rows), width), value, dtype=np.int64)
+    for index, row in enumerate(rows):
+        if left:
+            out[index, width - len(row) :] = row
+        else:
+            out[index, : len(row)] = row
+    return torch.from_numpy(out).to(dtype)
+
+
+def attention_mask(lengths: np.ndarray, width: int, *, left: bool = False) -> torch.Tensor:
+    """int64 `(rows, width)`: 1 on real tokens."""
+    positions = np.arange(width)
+    real = positions >= (width - lengths)[:, None] if left else positions < lengths[:, None]
+    return torch.from_numpy(real.astype(np.int64))
+
+
+def rows_of(batch_row_ids: np.ndarray, lengths: np.ndarray, width: int, *, seed: int, epoch: int, left: bool) -> Rows:
+    """The identity of a micro-batch's rows, for `models.rows.rows_in_flight`."""
+    return Rows(seed=seed, epoch=epoch, row_ids=batch_row_ids, lengths=lengths, width=width, left_padded=left)

@@ -1,0 +1,271 @@
+"""Encoded rows on the disk: Arrow stream shards, memory-mapped, with a manifest that says what must be in them.
+
+    store/5f3a…/train-00000.arrow    row_id source line input_ids labels num_cut weight …
+    store/5f3a…/manifest.json        schema, fingerprint, per split: shards with rows, tokens, sha256
+
+A shard also opens with `datasets.Dataset.from_file`. Shards appear whole; a killed writer goes on after the last whole one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tunewright.atomic import TEMPORARY, file_sha256, sync_file, sync_folder, write_json
+from tunewright.errors import UserError
+from tunewright.records import Encoded
+
+SCHEMA = 1
+ROWS_PER_SHARD = 50_000
+_ROWS_PER_BATCH = 2_048
+
+
+class StoreDamaged(Exception):
+    """A store is not what its manifest says; it is built again."""
+
+
+class SplitWriter:
+    """Writes one split's rows in order, shard by shard; continues after the shards that an earlier writer finished.
+
+    fields: column name -> Arrow type, for the task's own columns (labels).
+    """
+
+    def __init__(self, folder: Path, split: str, fields: Mapping[str, Any], *, type_ids: bool, rows_per_shard: int = ROWS_PER_SHARD) -> None:
+        import pyarrow as pa
+
+        self.folder, self.split, self.rows_per_shard = folder, split, rows_per_shard
+        columns = {
+            "row_id": pa.int64(),
+            "source": pa.int16(),
+            "line": pa.int64(),
+            "input_ids": pa.list_(pa.int32()),
+            **({"token_type_ids": pa.list_(pa.int8())} if type_ids else {}),
+            "num_cut": pa.int32(),
+            "weight": pa.float32(),
+            **fields,
+        }
+        self._schema = pa.schema(list(columns.items()))
+        self.shards: list[dict[str, Any]] = []
+        self._pending: dict[str, list[Any]] = {name: [] for name in columns}
+        self._find_finished()
+        self.num_finished = sum(shard["rows"] for shard in self.shards)
+        """Rows that already stand in whole shards: the caller need not encode them again."""
+
+    def _find_finished(self) -> None:
+        while (receipt := self.folder / f"{self.split}-{len(self.shards):05d}.json").is_file():
+            shard = json.loads(receipt.read_text())
+            path = self.folder / shard["file"]
+            if not path.is_file() or file_sha256(path) != shard["sha256"]:
+                break
+            self.shards.append(shard)
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        for name, column in self._pending.items():
+            column.append(row[name])
+        if len(self._pending["row_id"]) >= self.rows_per_shard:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write the pending rows as a shard: the file first, then the receipt that makes it count."""
+        import pyarrow as pa
+
+        num_rows = len(self._pending["row_id"])
+        if not num_rows:
+            return
+        name = f"{self.split}-{len(self.shards):05d}"
+        path, temporary = self.folder / f"{name}.arrow", self.folder / f"{TEMPORARY}{name}.arrow"
+        table = pa.table({field.name: pa.array(self._pending[field.name], type=field.type) for field in self._schema}, schema=self._schema)
+        with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_stream(sink, self._schema) as writer:
+            writer.write_table(table, max_chunksize=_ROWS_PER_BATCH)
+        sync_file(temporary)
+        temporary.replace(path)
+        sync_folder(self.folder)
+        shard = {
+            "file": path.name,
+            "rows": num_rows,
+            "tokens": sum(map(len, self._pending["input_ids"])),
+            "cut_tokens": int(sum(self._pending["num_cut"])),
+            "cut_rows": int(sum(1 for cut in self._pending["num_cut"] if cut)),
+            "bytes": path.stat().st_size,
+            "sha256": file_sha256(path),
+        }
+        write_json(self.folder / f"{name}.json", shard)
+        self.shards.append(shard)
+        for column in self._pending.values():
+            column.clear()
+
+
+@dataclass(frozen=True)
+class SplitStore:
+    """The encoded rows of one split, read-only. Rows are numbered 0 … len - 1 in file order.
+
+    lengths: int32 `(rows,)` tokens. row_ids: int64, unique over the whole store. weights: float32.
+    """
+
+    name: str
+    sources: tuple[str, ...]
+    lengths: np.ndarray
+    row_ids: np.ndarray
+    weights: np.ndarray
+    num_cut: np.ndarray
+    _tables: list[Any] = field(repr=False)
+    _starts: np.ndarray = field(repr=False)
+    _ids: list[tuple[np.ndarray, np.ndarray]] = field(repr=False)
+    _type_ids: list[tuple[np.ndarray, np.ndarray]] | None = field(repr=False)
+    _arrays: dict[str, np.ndarray] = field(repr=False, default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def input_ids(self, position: int) -> np.ndarray:
+        """int32 `(length,)`, a view into the mapped file."""
+        return self._slice(self._ids, position)
+
+    def token_type_ids(self, position: int) -> np.ndarray | None:
+        return None if self._type_ids is None else self._slice(self._type_ids, position)
+
+    def encoded(self, position: int) -> Encoded:
+        return Encoded(self.input_ids(position), self.token_type_ids(position), int(self.num_cut[position]))
+
+    def _slice(self, chunks: list[tuple[np.ndarray, np.ndarray]], position: int) -> np.ndarray:
+        chunk = int(np.searchsorted(self._starts, position, side="right")) - 1
+        offsets, values = chunks[chunk]
+        within = position - int(self._starts[chunk])
+        return values[offsets[within] : offsets[within + 1]]
+
+    def column(self, name: str) -> Any:
+        """A whole column as a pyarrow ChunkedArray."""
+        import pyarrow as pa
+
+        return pa.chunked_array([chunk for table in self._tables for chunk in table.column(name).chunks])
+
+    def array(self, name: str) -> np.ndarray:
+        """A column as one NumPy array, fixed-size lists flattened. Kept after the first call."""
+        if name not in self._arrays:
+            column = self.column(name).combine_chunks()
+            values = column.flatten() if hasattr(column, "flatten") and _is_list(column.type) else column
+            self._arrays[name] = values.to_numpy(zero_copy_only=False)
+        return self._arrays[name]
+
+    def address(self, position: int) -> str:
+        """`train.csv:418`, where the row stands in the user's file."""
+        return f"{self.sources[self.array('source')[position]]}:{self.array('line')[position]}"
+
+    def torch_dataset(self) -> Any:
+        """A `torch.utils.data.Dataset` of dicts with Hugging Face names (`input_ids`, `labels`), unpadded."""
+        from tunewright.tokens.dataset import StoreDataset
+
+        return StoreDataset(self)
+
+
+@dataclass(frozen=True)
+class TokenStore:
+    """A finished store: its manifest and, per split, its rows."""
+
+    folder: Path
+    manifest: dict[str, Any]
+
+    def __getitem__(self, split: str) -> SplitStore:
+        if split not in self.manifest["splits"]:
+            raise UserError(f"no split {split!r} in the token store", found=", ".join(self.manifest["splits"]))
+        return _open_split(self.folder, split, self.manifest)
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        return tuple(self.manifest["splits"])
+
+    def shard_files(self, split: str) -> list[Path]:
+        """The Arrow files of a split, for `datasets.Dataset.from_file`."""
+        return [self.folder / shard["file"] for shard in self.manifest["splits"][split]["shards"]]
+
+
+def open_store(folder: Path, fingerprint: str) -> TokenStore:
+    """Open a finished store and verify every shard. StoreDamaged when anything is missing or differs."""
+    try:
+        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise StoreDamaged("it was never finished") from None
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        raise StoreDamaged("its manifest is broken") from None
+    if manifest.get("schema") != SCHEMA or manifest.get("fingerprint") != fingerprint:
+        raise StoreDamaged("it was written for other inputs or by another version")
+    for split in manifest["splits"].values():
+        for shard in split["shards"]:
+            path = folder / shard["file"]
+            if not path.is_file():
+                raise StoreDamaged(f"{shard['file']} is gone")
+            if path.stat().st_size != shard["bytes"] or file_sha256(path) != shard["sha256"]:
+                raise StoreDamaged(f"{shard['file']} has changed")
+    return TokenStore(folder, manifest)
+
+
+def finish_store(folder: Path, fingerprint: str, splits: Mapping[str, Sequence[dict[str, Any]]], extra: Mapping[str, Any]) -> TokenStore:
+    """Write the manifest: from now on the store is whole."""
+    manifest = {
+        "schema": SCHEMA,
+        "fingerprint": fingerprint,
+        "splits": {
+            name: {
+                "rows": sum(shard["rows"] for shard in shards),
+                "tokens": sum(shard["tokens"] for shard in shards),
+                "cut_tokens": sum(shard["cut_tokens"] for shard in shards),
+                "cut_rows": sum(shard["cut_rows"] for shard in shards),
+                "shards": list(shards),
+            }
+            for name, shards in splits.items()
+        },
+        **extra,
+    }
+    write_json(folder / "manifest.json", manifest)
+    return TokenStore(folder, manifest)
+
+
+def _open_split(folder: Path, split: str, manifest: Mapping[str, Any]) -> SplitStore:
+    import pyarrow as pa
+
+    tables = []
+    for shard in manifest["splits"][split]["shards"]:
+        with pa.ipc.open_stream(pa.memory_map(str(folder / shard["file"]))) as reader:
+            table = reader.read_all()
+        if table.num_rows != shard["rows"]:
+            raise StoreDamaged(f"{shard['file']} holds {table.num_rows} rows, not {shard['rows']}")
+        tables.append(table)
+    ids = [_offsets_and_values(chunk) for chunk in _chunks(tables, "input_ids")]
+    has_types = bool(tables) and "token_type_ids" in tables[0].column_names
+    counts = [len(offsets) - 1 for offsets, _ in ids]
+    return SplitStore(
+        name=split,
+        sources=tuple(manifest["sources"]),
+        lengths=_join([np.diff(offsets) for offsets, _ in ids], np.int32),
+        row_ids=_join([chunk.to_numpy() for chunk in _chunks(tables, "row_id")], np.int64),
+        weights=_join([chunk.to_numpy() for chunk in _chunks(tables, "weight")], np.float32),
+        num_cut=_join([chunk.to_numpy() for chunk in _chunks(tables, "num_cut")], np.int32),
+        _tables=tables,
+        _starts=np.cumsum([0, *counts[:-1]]) if counts else np.zeros(0, dtype=np.int64),
+        _ids=ids,
+        _type_ids=[_offsets_and_values(chunk) for chunk in _chunks(tables, "token_type_ids")] if has_types else None,
+    )
+
+
+def _is_list(type_: Any) -> bool:
+    import pyarrow as pa
+
+    return pa.types.is_list(type_) or pa.types.is_fixed_size_list(type_)
+
+
+def _chunks(tables: Sequence[Any], column: str) -> Iterator[Any]:
+    for table in tables:
+        yield from table.column(column).chunks
+
+
+def _offsets_and_values(chunk: Any) -> tuple[np.ndarray, np.ndarray]:
+    return chunk.offsets.to_numpy(), chunk.values.to_numpy(zero_copy_only=False)
+
+
+def _join(arrays: Sequence[np.ndarray], dtype: Any) -> np.ndarray:
+    return np.concatenate(arrays).astype(dtype, copy=False) if arrays else np.zeros(0, dtype=dtype)

@@ -1,0 +1,161 @@
+"""Checkpoints that exist whole or not at all, and are verified before they are trusted.
+
+    checkpoints/step-00000500/   model.safetensors  optimizer.safetensors  state.json  manifest.json (sha256 of each)
+
+A folder is written aside, flushed, and renamed into place. Loading checks every file against the manifest; a damaged
+checkpoint is reported and the newest whole one before it is taken. Tensors are restored by copying in place.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from tunewright.atomic import file_sha256, remove_leftovers, whole_folder, write_json
+
+SCHEMA = 1
+_PATTERN = "step-*"
+
+
+class CheckpointDamaged(Exception):
+    """A checkpoint is not what its manifest says."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A verified checkpoint. state: counters, best score and history, as the run wrote them."""
+
+    folder: Path
+    state: dict[str, Any]
+
+    @property
+    def step(self) -> int:
+        return int(self.state["step"])
+
+
+def folder_of(root: Path, step: int) -> Path:
+    return root / f"step-{step:08d}"
+
+
+def save(root: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> Path:
+    """Write the checkpoint of `state["step"]`. Returns its folder once it is safely on the disk."""
+    path = folder_of(root, state["step"])
+    with whole_folder(path) as folder:
+        save_file(_unshared(model.state_dict()), folder / "model.safetensors")
+        tensors, scalars = _optimizer_state(model, optimizer)
+        save_file(tensors, folder / "optimizer.safetensors")
+        write_json(folder / "state.json", {"schema": SCHEMA, **state, "optimizer_scalars": scalars})
+        files = {file.name: {"bytes": file.stat().st_size, "sha256": file_sha256(file)} for file in sorted(folder.iterdir())}
+        write_json(folder / "manifest.json", {"schema": SCHEMA, "files": files})
+    return path
+
+
+def verify(folder: Path) -> Checkpoint:
+    """Check every file of a checkpoint. CheckpointDamaged says what is wrong."""
+    try:
+        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        files = dict(manifest["files"])
+        if manifest["schema"] != SCHEMA:
+            raise CheckpointDamaged(f"it was written by another version (schema {manifest['schema']})")
+    except FileNotFoundError:
+        raise CheckpointDamaged("manifest.json is gone") from None
+    except (ValueError, KeyError, TypeError, OSError):
+        raise CheckpointDamaged("manifest.json is broken") from None
+    if set(files) != {"model.safetensors", "optimizer.safetensors", "state.json"}:
+        raise CheckpointDamaged("manifest.json is broken")
+    for name, facts in files.items():
+        path = folder / name
+        if not path.is_file():
+            raise CheckpointDamaged(f"{name} is gone")
+        if path.stat().st_size != facts["bytes"]:
+            raise CheckpointDamaged(f"{name} has {path.stat().st_size:,} bytes, not {facts['bytes']:,}")
+        if file_sha256(path) != facts["sha256"]:
+            raise CheckpointDamaged(f"{name} has changed since it was written")
+    return Checkpoint(folder, json.loads((folder / "state.json").read_text(encoding="utf-8")))
+
+
+def newest(root: Path, say: Callable[[str], None]) -> Checkpoint | None:
+    """The newest whole checkpoint; damaged ones are reported through `say` and passed over."""
+    remove_leftovers(root)
+    for folder in sorted(root.glob(_PATTERN), reverse=True):
+        try:
+            return verify(folder)
+        except CheckpointDamaged as damage:
+            say(f"Checkpoint {folder.name} is damaged ({damage}); looking for an older one.")
+    return None
+
+
+def load_model(checkpoint: Checkpoint, model: nn.Module) -> None:
+    """Copy a checkpoint's weights into `model`. CheckpointDamaged when they are not those of this model."""
+    own = model.state_dict()
+    try:
+        saved = load_file(checkpoint.folder / "model.safetensors")
+    except (SafetensorError, OSError) as error:
+        raise CheckpointDamaged(str(error)) from None
+    if set(saved) != set(_unshared(own)):
+        raise CheckpointDamaged("its weights are those of another model")
+    for name, tensor in saved.items():
+        own[name].copy_(tensor)
+
+
+def load_optimizer(checkpoint: Checkpoint, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Restore the optimizer's state, bit for bit."""
+    saved = load_file(checkpoint.folder / "optimizer.safetensors")
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            name = names[id(parameter)]
+            entries = {key: saved[f"{key}/{name}"].clone() for key in checkpoint.state["optimizer_scalars"]["keys"] if f"{key}/{name}" in saved}
+            for key, value in entries.items():
+                entries[key] = value if value.dim() == 0 else value.to(parameter.device)
+                if key == "step" and group.get("fused"):
+                    entries[key] = value.to(parameter.device)
+            optimizer.state[parameter] = entries
+
+
+def prune(root: Path, *, keep: int, best_step: int | None) -> None:
+    """Delete all but the newest `keep` checkpoints (two at least, should one be damaged) and the best one."""
+    folders = sorted(root.glob(_PATTERN))
+    kept = set(folders[-max(2, keep) :])
+    if best_step is not None:
+        kept.add(folder_of(root, best_step))
+    for folder in folders:
+        if folder not in kept:
+            doomed = folder.with_name(f".tmp-old-{folder.name}")
+            folder.rename(doomed)
+            shutil.rmtree(doomed, ignore_errors=True)
+
+
+def _unshared(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Tied weights once, under their first name: safetensors refuses shared memory."""
+    seen: set[tuple[int, tuple[int, ...]]] = set()
+    out = {}
+    for name, tensor in tensors.items():
+        key = (tensor.data_ptr(), tuple(tensor.shape))
+        if key not in seen or tensor.numel() == 0:
+            seen.add(key)
+            out[name] = tensor.detach().contiguous()
+    return out
+
+
+def _optimizer_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """`exp_avg/bert.…weight` -> tensor for every state tensor, and the names of the kinds there are."""
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    tensors: dict[str, torch.Tensor] = {}
+    keys: set[str] = set()
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            for key, value in optimizer.state.get(parameter, {}).items():
+                if isinstance(value, torch.Tensor):
+                    tensors[f"{key}/{names[id(parameter)]}"] = value.detach().contiguous().clone()
+                    keys.add(key)
+    return tensors, {"keys": sorted(keys)}

@@ -1,0 +1,221 @@
+"""The training loop: a generator that makes one optimizer step after the other and yields what happened.
+
+    for step in training_steps(model, task, store["train"], encoder, plan, optimizer, settings=settings):
+        print(step.number, step.loss)
+
+Saving, logging, evaluation and progress stay with whoever drives it. An update is defined by its rows: the loss is a sum over
+the step's rows divided by the step's weight, so micro-batches, devices and ranks change time and memory only; dropout masks
+belong to rows (`models/dropout.py`). The learning rate is a function of the step.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from tunewright.errors import UserError
+from tunewright.models.rows import rows_in_flight
+from tunewright.records import Batch
+from tunewright.tasks.base import Weights
+from tunewright.tokens.batch import cut, rows_of
+from tunewright.tokens.plan import Plan
+from tunewright.tokens.store import SplitStore
+from tunewright.tokens.tokenizer import TextEncoder
+
+_WIDTHS = {"longest", "max_length"}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a step is computed; none of it changes the update beyond rounding.
+
+    precision: bf16 (autocast, weights stay fp32), fp32 or fp64.
+    """
+
+    seed: int = 0
+    token_budget: int = 1024
+    precision: str = "fp32"
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    max_grad_norm: float = 1.0
+    padding: str = "longest"
+    stock_dropout: bool = False
+    rank: int = 0
+    num_ranks: int = 1
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one optimizer step did. loss: per unit of weight, summed over terms. number counts from 1."""
+
+    number: int
+    epoch: float
+    samples: int
+    loss: float
+    terms: dict[str, float]
+    grad_norm: float
+    learning_rate: float
+    num_tokens: int
+    num_padded_tokens: int
+    seconds: float
+
+
+Loss = Callable[[Any, Batch, torch.Tensor], tuple[dict[str, tuple[torch.Tensor, Any]], Any]]
+
+
+def training_steps(
+    model: nn.Module,
+    task: Any,
+    split: SplitStore,
+    encoder: TextEncoder,
+    plan: Plan,
+    optimizer: torch.optim.Optimizer,
+    *,
+    settings: Settings,
+    start_samples: int = 0,
+    learning_rate: Callable[[int], float] | None = None,
+    loss: Loss | None = None,
+) -> Iterator[Step]:
+    """Train from `start_samples` to the plan's end, one `Step` at a time.
+
+    learning_rate: step (from 0) -> the rate, after setting it on the optimizer; None leaves the optimizer alone.
+    loss: `(model, batch, weights) -> ({term: (sum, weight)}, outputs)` instead of the task's own.
+    The optimizer's step is complete when its `Step` is yielded. Raises UserError when the loss stops being a number; the
+    step that did it is not applied.
+    """
+    weights = task.weights(split)
+    trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for step in range(plan.step_at(start_samples), plan.num_steps):
+        began = time.perf_counter()
+        epoch, positions = plan.rows_of_step(step)
+        model.train()
+        done = accumulate_gradient(model, task, split, encoder, positions, weights, epoch=epoch, step=step, settings=settings, loss=loss)
+        if not math.isfinite(done.loss):
+            raise _not_finite("the loss", done.loss, step, split, positions)
+        norm = _clip(trained, settings.max_grad_norm)
+        if not math.isfinite(norm):
+            raise _not_finite("the gradient", norm, step, split, positions)
+        rate = learning_rate(step) if learning_rate else optimizer.param_groups[0]["lr"]
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        yield Step(
+            number=step + 1,
+            epoch=plan.samples_before(step + 1) / plan.num_rows,
+            samples=plan.samples_before(step + 1),
+            loss=done.loss,
+            terms=done.terms,
+            grad_norm=norm,
+            learning_rate=rate,
+            num_tokens=done.num_tokens,
+            num_padded_tokens=done.num_padded_tokens,
+            seconds=time.perf_counter() - began,
+        )
+
+
+@dataclass(frozen=True)
+class Accumulated:
+    """Losses and token counts of a step whose gradient stands in the parameters."""
+
+    loss: float
+    terms: dict[str, float]
+    num_tokens: int
+    num_padded_tokens: int
+
+
+def accumulate_gradient(
+    model: nn.Module,
+    task: Any,
+    split: SplitStore,
+    encoder: TextEncoder,
+    positions: np.ndarray,
+    weights: Weights,
+    *,
+    epoch: int,
+    step: int,
+    settings: Settings,
+    loss: Loss | None = None,
+) -> Accumulated:
+    """Forward and backward over the rows at `positions`, in micro-batches; gradients are added to what is there.
+
+    weights: what `task.weights(split)` says. With several ranks every rank computes its own micro-batches of the same
+    cut, and DistributedDataParallel averages; the losses returned are those of the whole step.
+    """
+    lengths = split.lengths[positions]
+    pieces = cut(lengths, settings.token_budget, num_ranks=settings.num_ranks)
+    mine = pieces[settings.rank :: settings.num_ranks]
+    totals = {term: float(of_rows[positions].sum()) or 1.0 for term, of_rows in weights.terms.items()}
+    sums = torch.zeros(len(totals), dtype=torch.float64, device=settings.device)
+    compute_loss = loss or (lambda model, batch, weights: task.loss(model, batch, weights=weights))
+    with autocast(settings):
+        for number, piece in enumerate(mine):
+            present = piece if len(piece) else np.argmin(lengths, keepdims=True)  # a rank without rows runs one at weight zero
+            rows = positions[present]
+            batch = make_batch(task, split, rows, encoder, settings)
+            if settings.stock_dropout:
+                torch.manual_seed(_micro_batch_seed(settings.seed, step, number * settings.num_ranks + settings.rank))
+            context = rows_of(
+                batch.row_ids, batch.lengths, batch.inputs["input_ids"].shape[1],
+                seed=settings.seed, epoch=epoch, left=encoder.padding_side == "left",
+            )  # fmt: skip
+            last = number == len(mine) - 1
+            with rows_in_flight(context), _sync_gradients(model, last):
+                terms, _ = compute_loss(model, batch, torch.from_numpy(weights.rows[rows] * bool(len(piece))))
+                part = sum(total / totals[term] for term, (total, _) in terms.items())
+                with torch.autocast(settings.device.type, enabled=False):
+                    (part * settings.num_ranks).backward()
+            sums += torch.stack([terms[term][0].detach().double() for term in totals])
+    if settings.num_ranks > 1:
+        torch.distributed.all_reduce(sums)
+    means = {term: value / totals[term] for term, value in zip(totals, sums.tolist(), strict=True)}
+    padded = sum(_width(lengths[piece], encoder, settings) * len(piece) for piece in pieces if len(piece))
+    return Accumulated(sum(means.values()), means, int(lengths.sum()), int(padded))
+
+
+def make_batch(task: Any, split: SplitStore, rows: np.ndarray, encoder: TextEncoder, settings: Settings) -> Batch:
+    """The rows at these positions as one padded batch on the device."""
+    width = _width(split.lengths[rows], encoder, settings)
+    return task.collate(split, rows, encoder, width=width).to(settings.device)
+
+
+def _width(lengths: np.ndarray, encoder: TextEncoder, settings: Settings) -> int:
+    assert settings.padding in _WIDTHS
+    return encoder.max_length if settings.padding == "max_length" else int(lengths.max())
+
+
+def autocast(settings: Settings) -> contextlib.AbstractContextManager[Any]:
+    """One context over all micro-batches of a step: the bf16 copies of the weights are made once."""
+    return torch.autocast(settings.device.type, torch.bfloat16, enabled=settings.precision == "bf16")
+
+
+def _sync_gradients(model: nn.Module, last: bool) -> contextlib.AbstractContextManager[Any]:
+    """DistributedDataParallel adds gradients over ranks in the last micro-batch only."""
+    return contextlib.nullcontext() if last or not hasattr(model, "no_sync") else model.no_sync()
+
+
+def _clip(parameters: Sequence[nn.Parameter], max_norm: float) -> float:
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    norm = torch.nn.utils.get_total_norm(gradients)
+    if max_norm and torch.isfinite(norm):
+        torch.nn.utils.clip_grads_with_norm_(parameters, max_norm, norm)
+    return float(norm)
+
+
+def _micro_batch_seed(seed: int, step: int, number: int) -> int:
+    """A seed for torch's generator, where a model keeps its stock dropout: resuming repeats it, another cut does not."""
+    words = np.random.SeedSequence([seed, step, number]).generate_state(2, dtype=np.uint32)
+    return int(words[0]) << 31 | int(words[1]) >> 1
+
+
+def _not_finite(what: str, value: float, step: int, split: SplitStore, positions: np.ndarray) -> UserError:
+    rows = ", ".join(split.address(int(position)) for position in positions[:16])
+    return UserError(
+        f"{what} is {value} at step {step + 1}; the step was not applied", where="training", found=f"rows {rows}",
+        mend="Lower train.learning_rate, or look at those rows with `tunewright explain`.",
+    )  # fmt: skip

@@ -1,0 +1,151 @@
+"""What a run will be, said before its first step: rows, labels, lengths, cuts, steps, padding, time and memory.
+
+The estimate comes from running the heaviest micro-batch once, forward and backward, and throwing its gradient away.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import psutil
+import torch
+
+from tunewright.errors import UserError
+from tunewright.tokens.batch import cut
+from tunewright.tokens.store import SplitStore
+from tunewright.training.engine import accumulate_gradient
+
+_STEPS_SAMPLED = 64
+
+
+@dataclass(frozen=True)
+class SplitFacts:
+    rows: int
+    tokens: int
+    length_quantiles: dict[str, int]
+    """`50%`, `95%`, `max` in tokens, after truncation."""
+    cut_rows: int
+    cut_tokens: int
+
+
+@dataclass(frozen=True)
+class Preflight:
+    """The facts; the command line lays them out in about ten lines."""
+
+    splits: dict[str, SplitFacts]
+    task: str
+    labels: dict[str, int]
+    columns: dict[str, Any]
+    columns_found_by: str
+    max_length: int
+    num_parameters: int
+    num_trainable: int
+    fresh: list[str]
+    num_steps: int
+    first_step: int
+    batch_size: int
+    token_budget: int
+    padding_share: float
+    learning_rates: tuple[float, float]
+    precision: str
+    device: str
+    seconds_left: float
+    memory_bytes: int
+    memory_available: int
+    ledger: dict[str, Any]
+    notes: list[str]
+    store_reused: bool
+
+
+def preflight(run: Any) -> Preflight:
+    """Look at a run that is set up. UserError when its heaviest micro-batch does not fit into memory."""
+    store, manifest = run.prepared.store, run.prepared.manifest
+    split = store["train"]
+    sampled = np.linspace(0, run.plan.steps_per_epoch - 1, min(_STEPS_SAMPLED, run.plan.steps_per_epoch)).astype(int)
+    real = padded = 0
+    for step in sampled:
+        lengths = split.lengths[run.plan.rows_of_step(int(step))[1]]
+        real += int(lengths.sum())
+        width = run.encoder.max_length if run.settings.padding == "max_length" else None
+        padded += sum(len(piece) * (width or int(lengths[piece].max())) for piece in cut(lengths, run.settings.token_budget))
+    seconds, memory = _heaviest(run, split)
+    left = run.plan.num_steps - run.plan.step_at(run.progress.samples)
+    parameters = list(run.model.parameters())
+    trainable = sum(p.numel() for p in parameters if p.requires_grad)
+    return Preflight(
+        splits={name: _facts(store[name], manifest["splits"][name]) for name in store.splits},
+        task=manifest["task"],
+        labels=manifest["ledger"]["label_counts"],
+        columns=manifest["task_state"]["columns"],
+        columns_found_by=manifest["columns_found_by"],
+        max_length=run.encoder.max_length,
+        num_parameters=sum(p.numel() for p in parameters),
+        num_trainable=trainable,
+        fresh=run.fresh,
+        num_steps=run.plan.num_steps,
+        first_step=run.progress.step,
+        batch_size=run.plan.batch_size,
+        token_budget=run.settings.token_budget,
+        padding_share=1 - real / max(1, padded),
+        learning_rates=run.rates,
+        precision=run.settings.precision,
+        device=str(run.device),
+        seconds_left=left * (seconds * (padded / len(sampled)) + trainable * 2e-9),
+        memory_bytes=memory + trainable * 8,
+        memory_available=_available(run.device),
+        ledger=manifest["ledger"],
+        notes=manifest["notes"],
+        store_reused=run.prepared.reused,
+    )
+
+
+def _facts(split: SplitStore, counted: dict[str, Any]) -> SplitFacts:
+    quantiles = np.quantile(split.lengths, [0.5, 0.95, 1.0], method="higher")
+    return SplitFacts(
+        rows=len(split),
+        tokens=counted["tokens"],
+        length_quantiles=dict(zip(("50%", "95%", "max"), map(int, quantiles), strict=True)),
+        cut_rows=counted["cut_rows"],
+        cut_tokens=counted["cut_tokens"],
+    )
+
+
+def _heaviest(run: Any, split: SplitStore) -> tuple[float, int]:
+    """(seconds per padded token, bytes of memory) of the micro-batch with the longest rows. Leaves no trace in the model."""
+    longest = np.argsort(-split.lengths, kind="stable")[: run.plan.batch_size]
+    rows = longest[cut(split.lengths[longest], run.settings.token_budget)[0]]
+    weights = run.task.weights(split)
+    settings = run.settings if run.num_ranks == 1 else None
+    if settings is None:
+        return 0.0, _used(run.device)
+    was_training = run.model.training
+    run.model.train()
+    times = []
+    try:
+        for _ in range(2):
+            began = time.perf_counter()
+            done = accumulate_gradient(run.model, run.task, split, run.encoder, rows, weights, epoch=0, step=0, settings=settings)
+            times.append((time.perf_counter() - began) / done.num_padded_tokens)
+    except torch.OutOfMemoryError:
+        raise UserError(
+            "the heaviest micro-batch does not fit into the device's memory", where="train.micro_batch_tokens",
+            found=f"{len(rows)} rows of {int(split.lengths[rows].max())} tokens",
+            mend="Lower train.micro_batch_tokens or data.max_length, or set train.gradient_checkpointing=true.",
+        ) from None
+    memory = _used(run.device)
+    run.model.zero_grad(set_to_none=True)
+    run.model.train(was_training)
+    return min(times), memory
+
+
+def _used(device: torch.device) -> int:
+    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else psutil.Process().memory_info().rss
+
+
+def _available(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[1]
+    return psutil.virtual_memory().available + psutil.Process().memory_info().rss

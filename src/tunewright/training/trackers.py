@@ -1,0 +1,61 @@
+"""What a run writes down while it goes: metrics.jsonl always, TensorBoard on request.
+
+    {"step": 10, "epoch": 0.13, "loss": 1.93, "learning_rate": 0.0001, "tokens_per_second": 4310.0, …}
+    {"step": 79, "epoch": 1.0, "split": "validation", "loss": 0.61, "accuracy": 0.83, …}
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from tunewright.atomic import write_whole
+from tunewright.errors import UserError
+
+
+class MetricsFile:
+    """Appends one JSON object a line. Records after `from_step` of an interrupted run are dropped: they are made again."""
+
+    def __init__(self, path: Path, *, from_step: int) -> None:
+        self.path = path
+        kept = [line for line in _lines(path) if _step_of(line) <= from_step]
+        write_whole(path, "".join(f"{line}\n" for line in kept))
+
+    def write(self, record: dict[str, Any]) -> None:
+        with open(self.path, "a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """All whole records of a metrics.jsonl."""
+    return [json.loads(line) for line in _lines(path) if _step_of(line) >= 0]
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text(encoding="utf-8").split("\n")[:-1] if path.exists() else []
+
+
+def _step_of(line: str) -> int:
+    try:
+        return int(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return -1
+
+
+class TensorBoard:
+    """Scalars under `<split>/<metric>`."""
+
+    def __init__(self, folder: Path, *, from_step: int) -> None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            raise UserError("TensorBoard is not installed", where="train.log_to", mend="pip install 'tunewright[track]'") from None
+        self._writer = SummaryWriter(str(folder), purge_step=from_step + 1)
+
+    def write(self, record: dict[str, Any]) -> None:
+        split = record.get("split", "train")
+        for name, value in record.items():
+            if name not in ("step", "split") and isinstance(value, (int, float)):
+                self._writer.add_scalar(f"{split}/{name}", value, record["step"])
+        self._writer.flush()
