@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tunewright.errors import UserError
-from tunewright.read import ReadOptions, open_source
-from tunewright.read.detect import detect_roles, peek
+from tunewright.reading import ReadOptions, open_source
+from tunewright.reading.detect import detect_roles, peek
 from tunewright.records import Reject, Row
 
 DATA = Path(os.environ.get("TUNEWRIGHT_DATA", Path(__file__).parents[2] / "shared/data"))
@@ -92,7 +92,7 @@ def _counted(rows):
 def test_reading_a_csv_imports_nothing_heavy(tmp_path):
     (tmp_path / "a.csv").write_text("text,label\na,b\n")
     program = (
-        "import sys; from tunewright.read import open_source; print(list(open_source('a.csv').rows()));"
+        "import sys; from tunewright.reading import open_source; print(list(open_source('a.csv').rows()));"
         "print([m for m in ('pyarrow', 'datasets', 'zstandard', 'numpy', 'torch', 'pydantic') if m in sys.modules])"
     )
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1] / "src")}

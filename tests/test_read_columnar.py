@@ -12,7 +12,7 @@ import pyarrow.parquet
 import pytest
 
 from tunewright.errors import UserError
-from tunewright.read import ReadOptions, open_source, splits_of
+from tunewright.reading import ReadOptions, open_source, splits_of
 from tunewright.records import Reject, Row
 
 FEATURES = {

@@ -1,10 +1,10 @@
 """Which columns are text, pair and label: by name, else by content, else asked."""
 
 import pytest
-from test_read_jsonl import read
+from .test_read_jsonl import read
 
 from tunewright.errors import UserError
-from tunewright.read.detect import Roles, detect_roles, find_column, peek
+from tunewright.reading.detect import Roles, detect_roles, find_column, peek
 from tunewright.records import Row
 
 TEXTS = [f"this is the {number}th sentence about some film that we saw" for number in range(12)]
@@ -83,7 +83,8 @@ def test_what_is_named_stands_and_the_rest_is_found():
     columns = {"review": TEXTS, "comment": OTHER, "sentiment": LABELS, "topic": LABELS}
 
     def named(**given):
-        rows = [Row("a.csv", 2, dict(zip(columns, values, strict=True))) for values in zip(*columns.values(), strict=True)]
+        values = zip(*columns.values(), strict=True)
+        rows = [Row("a.csv", 2, dict(zip(columns, row, strict=True))) for row in values]
         found = detect_roles(tuple(columns), rows, **given)
         return found.text, found.pair, found.label
 

@@ -6,11 +6,11 @@ import random
 
 import pytest
 import zstandard
-from test_read_jsonl import read
+from .test_read_jsonl import read
 
 from tunewright.errors import UserError
-from tunewright.read import ReadOptions, open_source
-from tunewright.read.locate import readers, suffixes
+from tunewright.reading import ReadOptions, open_source
+from tunewright.reading.locate import readers, suffixes
 from tunewright.records import Reject, Row
 
 JSONL = b'{"text": "caf\xc3\xa9", "label": 1}\n{"text": "b", "label": 0}\n'

@@ -3,7 +3,7 @@
 import pytest
 
 from tunewright.errors import UserError
-from tunewright.read import ReadOptions, open_source, splits_of
+from tunewright.reading import ReadOptions, open_source, splits_of
 from tunewright.records import Row
 
 datasets = pytest.importorskip("datasets")

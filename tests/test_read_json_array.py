@@ -5,10 +5,10 @@ import json
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_read_jsonl import objects, read
+from .test_read_jsonl import objects, read
 
 from tunewright.errors import UserError
-from tunewright.read import ReadOptions, json_window, open_source
+from tunewright.reading import ReadOptions, json_window, open_source
 from tunewright.records import Reject, Row
 
 

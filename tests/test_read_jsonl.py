@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tunewright.read import ReadOptions, open_source
+from tunewright.errors import UserError
+from tunewright.reading import ReadOptions, open_source
 from tunewright.records import Reject, Row
 
 
@@ -93,6 +94,13 @@ def test_a_reject_leaves_no_trace_on_the_next_row(tmp_path):
     _, rows = read(tmp_path, '{"a": NaN}\n{"a": 1}\n{"a": NaN, 7\n{"b": 2}\n')
     assert [type(row) for row in rows] == [Reject, Row, Reject, Row]
     assert rows[0].raw == '{"a": NaN}'
+
+
+@pytest.mark.parametrize("content", ['[{"a": 1}, {"a": 2}]', '\n[\n{"a": 1}]'])
+def test_a_list_that_is_named_jsonl_says_so(tmp_path, content):
+    with pytest.raises(UserError, match=r"one JSON list, not one object per line. Set data.format=json"):
+        read(tmp_path, content)
+    assert read(tmp_path, content, format="json")[1][0].fields == {"a": 1}
 
 
 def test_a_surrogate_pair_is_one_character(tmp_path):

@@ -6,11 +6,11 @@ import io
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from test_read_jsonl import read
+from .test_read_jsonl import read
 
 from tunewright.errors import UserError
-from tunewright.read import ReadOptions, open_source
-from tunewright.read.fields import records
+from tunewright.reading import ReadOptions, open_source
+from tunewright.reading.fields import records
 from tunewright.records import Reject, Row
 
 
@@ -162,6 +162,11 @@ def test_the_header_can_be_said(tmp_path):
 def test_a_name_that_stands_twice_is_a_user_error(tmp_path):
     with pytest.raises(UserError, match=r"names a column twice; found 'text'"):
         table(tmp_path, "text,text,label\na,b,c\n")
+
+
+def test_old_mac_line_ends_are_a_user_error(tmp_path):
+    with pytest.raises(UserError, match=r"lone carriage return.*Save the file with"):
+        table(tmp_path, "text,label\ra,x\rb,y\r")
 
 
 def test_a_first_row_that_cannot_be_read_is_a_user_error(tmp_path):

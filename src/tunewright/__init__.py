@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tunewright.errors import UserError as UserError
     from tunewright.predict import load as load
     from tunewright.prepare import prepare as prepare
-    from tunewright.read import open_source as read
+    from tunewright.reading import open_source as read
     from tunewright.records import Prediction as Prediction
     from tunewright.run import batches as batches
     from tunewright.run import train as train
@@ -44,7 +44,7 @@ __version__ = "0.1.0"
 
 def __getattr__(name: str) -> Any:
     if name == "read":
-        value = importlib.import_module("tunewright.read").open_source
+        value = importlib.import_module("tunewright.reading").open_source
     elif name in _WHERE:
         value = getattr(importlib.import_module(f"tunewright.{_WHERE[name]}"), name)
     else:

@@ -1,7 +1,7 @@
 """Files and folders that exist whole or not at all: write aside, flush to the disk, rename, flush the parent.
 
-    with whole_folder(run / "checkpoints" / "step-00000500") as folder:
-        save_file(tensors, folder / "model.safetensors")
+with whole_folder(run / "checkpoints" / "step-00000500") as folder:
+    save_file(tensors, folder / "model.safetensors")
 """
 
 from __future__ import annotations

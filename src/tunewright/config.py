@@ -20,7 +20,7 @@ import yaml
 from pydantic import Field, ValidationError, field_validator
 
 from tunewright.errors import UserError, did_you_mean, quoted
-from tunewright.read.config import ReadConfig
+from tunewright.reading.config import ReadConfig
 from tunewright.section import Section
 from tunewright.tokens.config import EncodeConfig
 from tunewright.training.config import EvaluateConfig, TrainConfig
@@ -77,7 +77,10 @@ FOREIGN_KEYS = {
 
 
 class ModelConfig(Section):
-    name: str = Field(DEFAULT_MODEL, description="A folder, a Hub id, a run folder, or package:NAME (an installed package that carries a model).")
+    name: str = Field(
+        DEFAULT_MODEL,
+        description="A folder, a Hub id, a run folder, or package:NAME (an installed package that carries a model).",
+    )
     revision: str | None = Field(None, description="Revision of a Hub model.")
 
 
@@ -143,7 +146,9 @@ def parse_config(values: Mapping[str, Any], *, where: str = "config") -> RunConf
         raise UserError(problems[0] if len(problems) == 1 else _listed(problems), where=where) from None
 
 
-def load_config(path: str | Path | None, overrides: Sequence[str] = (), *, base: Mapping[str, Any] | None = None) -> RunConfig:
+def load_config(
+    path: str | Path | None, overrides: Sequence[str] = (), *, base: Mapping[str, Any] | None = None
+) -> RunConfig:
     """Read a YAML config and lay `key=value` words over it. UserError on a missing file, bad YAML or bad values."""
     values: dict[str, Any] = dict(base or {})
     if path is not None:
@@ -158,15 +163,26 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         near = did_you_mean(path.name, [p.name for p in path.parent.glob("*.y*ml")]) if path.parent.is_dir() else None
-        raise UserError("no such config file", where=str(path), mend=f"Did you mean {near}?" if near else "`tunewright init DATA` writes one.") from None
+        raise UserError(
+            "no such config file",
+            where=str(path),
+            mend=f"Did you mean {near}?" if near else "`tunewright init DATA` writes one.",
+        ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot be read ({error})", where=str(path), mend="Give a YAML file.") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}:{mark.line + 1}" if mark else str(path)
-        raise UserError(f"not valid YAML ({getattr(error, 'problem', None) or error})", where=where, mend="Mend that line.") from None
+        raise UserError(
+            f"not valid YAML ({getattr(error, 'problem', None) or error})", where=where, mend="Mend that line."
+        ) from None
     if not isinstance(values, dict):
-        raise UserError("not a config", where=str(path), found=type(values).__name__, expected="sections such as `data:` and `train:`")
+        raise UserError(
+            "not a config",
+            where=str(path),
+            found=type(values).__name__,
+            expected="sections such as `data:` and `train:`",
+        )
     return values
 
 

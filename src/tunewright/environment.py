@@ -1,6 +1,6 @@
 """What bit-identical results depend on: recorded with every checkpoint, compared when one is resumed.
 
-    describe()     {"torch": "2.13.0", "threads": 2, "instructions": "AVX512", "ranks": 1, …}
+describe()     {"torch": "2.13.0", "threads": 2, "instructions": "AVX512", "ranks": 1, …}
 """
 
 from __future__ import annotations

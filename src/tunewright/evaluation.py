@@ -1,7 +1,7 @@
 """Model + rows -> outputs and scores, through the same batches as training.
 
-    outputs = model_outputs(model, task, store["test"], encoder, settings=settings)      # float32 (rows, labels)
-    task.metrics(task.outputs_to_scores(outputs), store["test"], intervals=True)["metrics"]["accuracy"]
+outputs = model_outputs(model, task, store["test"], encoder, settings=settings)      # float32 (rows, labels)
+task.metrics(task.outputs_to_scores(outputs), store["test"], intervals=True)["metrics"]["accuracy"]
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from tunewright.models.rows import rows_in_flight
-from tunewright.tokens.batch import cut, rows_of
+from tunewright.tokens.batch import rows_of
 from tunewright.tokens.store import SplitStore
 from tunewright.tokens.tokenizer import TextEncoder
 from tunewright.training.engine import Settings, autocast, make_batch
@@ -66,7 +66,7 @@ def model_outputs(
     with torch.no_grad(), autocast(settings):
         for start in range(0, len(split), _WINDOW):
             window = np.arange(start, min(start + _WINDOW, len(split)))
-            pieces = cut(split.lengths[window], settings.token_budget)
+            pieces = settings.cut(split.lengths[window])
             for piece in pieces[settings.rank :: settings.num_ranks]:
                 positions = window[piece]
                 batch = make_batch(plain, split, positions, encoder, settings)

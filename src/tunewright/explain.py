@@ -1,7 +1,7 @@
 """One row at every stage: as read, as the task understands it, as tokens, as the model's batch.
 
-    stages = explain(config, "train.csv:418")
-    stages["tokens"]      [{"token": "[CLS]", "id": 101}, {"token": "where", "id": 2073}, …]
+stages = explain(config, "train.csv:418")
+stages["tokens"]      [{"token": "[CLS]", "id": 101}, {"token": "where", "id": 2073}, …]
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from tunewright.config import RunConfig
 from tunewright.errors import RowError, UserError, quoted
 from tunewright.plugins import find
 from tunewright.prepare import TRAIN, Inputs, open_inputs
-from tunewright.read import Source
+from tunewright.reading import Source
 from tunewright.records import Reject
 from tunewright.models.source import locate_model
 from tunewright.text.labels import LabelSpace
@@ -40,7 +40,10 @@ def explain(config: RunConfig, address: str) -> dict[str, Any]:
 
     model = locate_model(config.model.name, revision=config.model.revision)
     encoder = load_encoder(
-        model, max_length=config.data.max_length, truncation_side=config.data.truncation_side, padding_side=config.data.padding_side
+        model,
+        max_length=config.data.max_length,
+        truncation_side=config.data.truncation_side,
+        padding_side=config.data.padding_side,
     )
     encoded = task.encode([example], encoder)[0]
     tokens = encoder.tokens(encoded.input_ids)
@@ -65,11 +68,15 @@ def explain(config: RunConfig, address: str) -> dict[str, Any]:
 def _find(inputs: Inputs, address: str) -> tuple[Source, int]:
     name, colon, line = address.rpartition(":")
     if not line.isdecimal():
-        raise UserError("which row?", found=address, expected="FILE:LINE", mend=f"For example {inputs.sources[TRAIN][0].name}:2.")
+        raise UserError(
+            "which row?", found=address, expected="FILE:LINE", mend=f"For example {inputs.sources[TRAIN][0].name}:2."
+        )
     sources = [source for _, source in inputs.of()]
     if not colon:
         return sources[0], int(line)
-    matching = [source for source in sources if source.name == name] or [source for source in sources if source.name.endswith(f"/{name}")]
+    matching = [source for source in sources if source.name == name] or [
+        source for source in sources if source.name.endswith(f"/{name}")
+    ]
     if not matching:
         raise UserError(f"{name} is not one of this config's files", found=quoted(source.name for source in sources))
     return matching[0], int(line)

@@ -1,7 +1,7 @@
 """What would go wrong with a config's data, found before training. Behind `tunewright check`.
 
-    findings, summary = find_problems(config)
-    findings       ["12.4 % of the tokens are cut at data.max_length 128 (31 % of the rows). Raise data.max_length."]
+findings, summary = find_problems(config)
+findings       ["12.4 % of the tokens are cut at data.max_length 128 (31 % of the rows). Raise data.max_length."]
 """
 
 from __future__ import annotations
@@ -36,25 +36,37 @@ def find_problems(config: RunConfig, *, say: Callable[[str], None]) -> tuple[lis
         )
     for split, count in ledger["shared_with_train"].items():
         if count:
-            findings.append(f"{count:,} {split} rows have a text that is also in train: their scores flatter. Remove them, or group them with data.group_by.")
+            findings.append(
+                f"{count:,} {split} rows have a text that is also in train: their scores flatter. Remove them, or group them with data.group_by."
+            )
     rows = sum(split["rows"] for split in splits.values())
     if ledger["duplicates"] > _DUPLICATE_SHARE * rows:
-        findings.append(f"{ledger['duplicates']:,} of {rows:,} rows repeat an earlier text. data.deduplicate=true drops them from training.")
+        findings.append(
+            f"{ledger['duplicates']:,} of {rows:,} rows repeat an earlier text. data.deduplicate=true drops them from training."
+        )
     if ledger["contradicting_texts"]:
-        findings.append(f"{ledger['contradicting_texts']:,} texts occur with different labels. Look at them: one of the labels is wrong.")
+        findings.append(
+            f"{ledger['contradicting_texts']:,} texts occur with different labels. Look at them: one of the labels is wrong."
+        )
     counts = ledger["label_counts"]
     rare = [name for name, count in counts.items() if count < _RARE_LABEL]
     if rare:
-        findings.append(f"labels with fewer than {_RARE_LABEL} rows will hardly be learned: {quoted(rare)}. Collect more rows, or merge them.")
+        findings.append(
+            f"labels with fewer than {_RARE_LABEL} rows will hardly be learned: {quoted(rare)}. Collect more rows, or merge them."
+        )
     present = [count for count in counts.values() if count]
     if present and max(present) > _IMBALANCE * min(present) and not manifest["task_state"]["multi_label"]:
         findings.append("the labels are very uneven. Look at f1_macro, and try train.class_weights=balanced.")
     names = [name.strip().lower() for name in counts]
     alike = sorted({name for name in counts if names.count(name.strip().lower()) > 1})
     if alike:
-        findings.append(f"labels that differ only in case or blanks: {quoted(alike)}. They are learned as different labels.")
+        findings.append(
+            f"labels that differ only in case or blanks: {quoted(alike)}. They are learned as different labels."
+        )
     if "validation" not in splits:
-        findings.append("no row is left for validation: the best checkpoint cannot be chosen. Raise data.validation_ratio.")
+        findings.append(
+            "no row is left for validation: the best checkpoint cannot be chosen. Raise data.validation_ratio."
+        )
     summary = {
         "rows": {name: split["rows"] for name, split in splits.items()},
         "tokens": ledger["tokens"],

@@ -1,7 +1,7 @@
 """A data file or folder -> the config a careful user would write for it. What `init` writes and `train DATA` uses.
 
-    guess = guess_config("reviews/train.csv")
-    guess.values["data"]    {"train": "reviews/train.csv", "test": "reviews/test.csv", "text": "review", "label": "sentiment"}
+guess = guess_config("reviews/train.csv")
+guess.values["data"]    {"train": "reviews/train.csv", "test": "reviews/test.csv", "text": "review", "label": "sentiment"}
 """
 
 from __future__ import annotations
@@ -76,7 +76,9 @@ def _find_splits(data: str) -> dict[str, str]:
     if files and all(p.suffix in (".parquet", ".arrow") for p in files):
         return {"train": data}
     raise UserError(
-        "which of these files is the training data?", where=data, found=quoted(p.name for p in files) or "no file",
+        "which of these files is the training data?",
+        where=data,
+        found=quoted(p.name for p in files) or "no file",
         mend="Name it: tunewright init FOLDER/FILE.",
     )
 

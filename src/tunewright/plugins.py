@@ -34,8 +34,12 @@ def find(kind: str, name: str) -> ModuleType:
     path = name if "." in name else f"tunewright.{kind}.{name}"
     if "." not in name and name not in names(kind):
         near = did_you_mean(name, names(kind))
-        raise UserError(f"no {kind.rstrip('s')} {name!r}", found=quoted(names(kind)), mend=f"Did you mean {near}?" if near else None)
+        raise UserError(
+            f"no {kind.rstrip('s')} {name!r}", found=quoted(names(kind)), mend=f"Did you mean {near}?" if near else None
+        )
     try:
         return importlib.import_module(path)
     except ModuleNotFoundError as error:
-        raise UserError(f"{path} cannot be imported ({error})", mend=f"Install what it needs, or use one of {quoted(names(kind))}.") from None
+        raise UserError(
+            f"{path} cannot be imported ({error})", mend=f"Install what it needs, or use one of {quoted(names(kind))}."
+        ) from None

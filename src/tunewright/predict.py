@@ -25,7 +25,7 @@ from tunewright.models.memory import keep_freed_memory
 from tunewright.models.rows import rows_in_flight
 from tunewright.records import Encoded, Example, Prediction, Row
 from tunewright.saved import SavedModel, open_saved
-from tunewright.tokens.batch import cut, rows_of
+from tunewright.tokens.batch import rows_of
 from tunewright.tokens.tokenizer import TextEncoder
 from tunewright.training.engine import Settings, autocast
 
@@ -78,7 +78,9 @@ class Model:
         if not isinstance(text, str) and pair_expected and len(text) == 2 and all(isinstance(one, str) for one in text):
             return Example(text[0], text[1])
         raise UserError(
-            "this model reads " + ("pairs of texts" if pair_expected else "single texts"), where=f"input {number}", found=repr(text)[:80],
+            "this model reads " + ("pairs of texts" if pair_expected else "single texts"),
+            where=f"input {number}",
+            found=repr(text)[:80],
             mend="Give (first, second), or --pair A B." if pair_expected else "Give a text.",
         )
 
@@ -86,7 +88,9 @@ class Model:
         try:
             return self.task.to_input(row)
         except RowError as error:
-            raise UserError(error.reason, where=row.address, mend="Mend the row; every input gets one prediction.") from None
+            raise UserError(
+                error.reason, where=row.address, mend="Mend the row; every input gets one prediction."
+            ) from None
 
     def _scored(self, examples: Iterable[Example]) -> Iterator[tuple[np.ndarray, Encoded]]:
         examples = iter(examples)
@@ -98,11 +102,13 @@ class Model:
         lengths = np.array([len(row.input_ids) for row in encoded], dtype=np.int64)
         outputs: list[Any] = [None] * len(encoded)
         with torch.inference_mode(), autocast(self.settings):
-            for piece in cut(lengths, self.settings.token_budget):
+            for piece in self.settings.cut(lengths):
                 width = int(lengths[piece].max())
                 batch = self.task.collate_inputs([encoded[i] for i in piece], self.encoder, width=width)
                 batch = batch.to(self.settings.device)
-                context = rows_of(batch.row_ids, batch.lengths, width, seed=0, epoch=0, left=self.encoder.padding_side == "left")
+                context = rows_of(
+                    batch.row_ids, batch.lengths, width, seed=0, epoch=0, left=self.encoder.padding_side == "left"
+                )
                 with rows_in_flight(context):
                     found = self.network(**batch.inputs).logits.float().cpu().numpy()
                 for index, output in zip(piece, found, strict=True):
@@ -135,4 +141,6 @@ def resolve_precision(wanted: str, device: torch.device) -> str:
 def _above(prediction: Prediction, min_score: float) -> Prediction:
     if prediction.score >= min_score:
         return prediction
-    return Prediction(None, prediction.score, prediction.scores, () if prediction.labels is not None else None, prediction.num_cut)
+    return Prediction(
+        None, prediction.score, prediction.scores, () if prediction.labels is not None else None, prediction.num_cut
+    )

@@ -28,10 +28,10 @@ from tunewright.config import RunConfig
 from tunewright.errors import RowError, UserError, did_you_mean, quoted
 from tunewright.models.source import ModelFolder, locate_model
 from tunewright.plugins import find
-from tunewright.read import ReadOptions, Source, open_source, splits_of
-from tunewright.read.detect import Roles, detect_roles, find_column, peek
-from tunewright.read.ledger import FILTERED, KEPT, NOT_SELECTED, REJECTED, Ledger, RejectFile, bad_rows_error
-from tunewright.read.split import TRAIN, assign, subset
+from tunewright.reading import ReadOptions, Source, open_source, splits_of
+from tunewright.reading.detect import Roles, detect_roles, find_column, peek
+from tunewright.reading.ledger import FILTERED, KEPT, NOT_SELECTED, REJECTED, Ledger, RejectFile, bad_rows_error
+from tunewright.reading.split import TRAIN, assign, subset
 from tunewright.records import Example, Reject, Row
 from tunewright.text.columns import TextColumns
 from tunewright.text.labels import MAX_LABELS, LabelSpace, check_labels
@@ -108,13 +108,20 @@ def open_inputs(config: RunConfig) -> Inputs:
     if not rows:
         reject = next((row for row in first.rows() if isinstance(row, Reject)), None)
         raise UserError(
-            "no usable row", where=reject.address if reject else first.name, found=reject.reason if reject else "no rows",
+            "no usable row",
+            where=reject.address if reject else first.name,
+            found=reject.reason if reject else "no rows",
             mend="Mend the file; data.format and data.encoding say how it is read.",
         )
     roles = settle_roles(config, columns, rows, where=first.name)
     data = config.data
     if roles.label is None:
-        raise UserError("no label column found", where=first.name, found=quoted(columns), mend="Set data.label to the column with the labels.")
+        raise UserError(
+            "no label column found",
+            where=first.name,
+            found=quoted(columns),
+            mend="Set data.label to the column with the labels.",
+        )
     names = data.label_names or first.class_names.get(roles.label)
     return Inputs(
         sources=sources,
@@ -129,7 +136,13 @@ def settle_roles(config: RunConfig, columns: Sequence[str], rows: Sequence[Row],
     """What the config names, checked against the columns; the rest detected."""
     data = config.data
     named = [data.text] if isinstance(data.text, str) else list(data.text or ())
-    for key, names in (("text", named), ("pair", [data.pair]), ("label", [data.label]), ("group_by", [data.group_by]), ("weight", [data.weight])):
+    for key, names in (
+        ("text", named),
+        ("pair", [data.pair]),
+        ("label", [data.label]),
+        ("group_by", [data.group_by]),
+        ("weight", [data.weight]),
+    ):
         for name in names:
             if name is not None:
                 find_column(name, columns, where=where, key=f"data.{key}")
@@ -139,8 +152,14 @@ def settle_roles(config: RunConfig, columns: Sequence[str], rows: Sequence[Row],
 def read_options(config: RunConfig, *, split: str | None = None) -> ReadOptions:
     data = config.data
     return ReadOptions(
-        format=data.format, encoding=data.encoding, delimiter=data.delimiter, header=data.header,
-        max_row_bytes=data.max_row_bytes, config=data.config, revision=data.revision, split=split,
+        format=data.format,
+        encoding=data.encoding,
+        delimiter=data.delimiter,
+        header=data.header,
+        max_row_bytes=data.max_row_bytes,
+        config=data.config,
+        revision=data.revision,
+        split=split,
     )
 
 
@@ -179,16 +198,16 @@ def _choose_split(path: str, splits: Sequence[str], split: str, named: str | Non
         return chosen
     near = did_you_mean(chosen, splits) if chosen else None
     raise UserError(
-        f"no split {chosen!r}" if chosen else f"which split is the {split} split?", where=path, found=quoted(splits),
+        f"no split {chosen!r}" if chosen else f"which split is the {split} split?",
+        where=path,
+        found=quoted(splits),
         mend=f"Set data.{split}_split={near or splits[0]}.",
     )
 
 
 def _fingerprint(config: RunConfig, inputs: Inputs, model: ModelFolder) -> str:
     """sha256 over all that decides the store's content."""
-    files = [
-        [split, source.name, *(file_sha256(path) for path in source.files())] for split, source in inputs.of()
-    ]
+    files = [[split, source.name, *(file_sha256(path) for path in source.files())] for split, source in inputs.of()]
     data = config.data.model_dump(mode="json", exclude={"padding", "padding_side"})
     parts = {
         "schema": stores.SCHEMA, "tunewright": version("tunewright"), "tokenizers": version("tokenizers"), "task": config.task,
@@ -216,7 +235,9 @@ class _Survey:
     def keep(self, split: int, example: Example, names: Sequence[str], group: Any) -> None:
         self.counts.update(names)
         code = self.codes.setdefault(names[0], len(self.codes)) if names else -1
-        self._add(split, _hash(example.text, example.pair), code, 0 if group is None else _hash(str(group), None), usable=1)
+        self._add(
+            split, _hash(example.text, example.pair), code, 0 if group is None else _hash(str(group), None), usable=1
+        )
 
     def _add(self, split: int, text: int, label: int, group: int, *, usable: int) -> None:
         self.hashes.append(text)
@@ -231,7 +252,9 @@ def _hash(text: str, pair: str | None) -> int:
     return int.from_bytes(hashlib.blake2b(joined.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")
 
 
-def _build(config: RunConfig, inputs: Inputs, model: ModelFolder, folder: Path, fingerprint: str, say: Say) -> TokenStore:
+def _build(
+    config: RunConfig, inputs: Inputs, model: ModelFolder, folder: Path, fingerprint: str, say: Say
+) -> TokenStore:
     module = find("tasks", "classification" if config.task == "auto" else config.task)
     task = module.Task(
         inputs.columns, LabelSpace((), inputs.multi_label), inputs.label_names, threshold=config.evaluate.threshold
@@ -304,7 +327,9 @@ def _rejected(row: Row | Reject, reason: str) -> Reject:
     return Reject(row.source, row.line, reason, raw)
 
 
-def _write_encoded(writer: SplitWriter, rows: Sequence[tuple[dict[str, Any], Example]], task: Any, encoder: Any) -> None:
+def _write_encoded(
+    writer: SplitWriter, rows: Sequence[tuple[dict[str, Any], Example]], task: Any, encoder: Any
+) -> None:
     for (place, example), encoded in zip(rows, task.encode([example for _, example in rows], encoder), strict=True):
         writer.add({
             **place, "input_ids": encoded.input_ids, "token_type_ids": encoded.token_type_ids, "num_cut": encoded.num_cut,
@@ -330,7 +355,9 @@ def _survey(config: RunConfig, inputs: Inputs, task: Any, ledger: Ledger, reject
             except RowError as error:
                 rejects.add(_rejected(row, error.reason))
                 ledger.add(source.name, "-", REJECTED)
-                ledger.reasons[error.reason] += 1 if len(ledger.reasons) < 1_000 or error.reason in ledger.reasons else 0
+                ledger.reasons[error.reason] += (
+                    1 if len(ledger.reasons) < 1_000 or error.reason in ledger.reasons else 0
+                )
                 survey.reject(SPLITS.index(split))
                 continue
             survey.keep(SPLITS.index(split), example, names, group)
@@ -382,10 +409,17 @@ def _choose_rows(config: RunConfig, inputs: Inputs, survey: _Survey, ledger: Led
         VALIDATION: 0.0 if inputs.sources.get(VALIDATION) else data.validation_ratio,
     }
     if sum(carve.values()) >= 1:
-        raise UserError("nothing is left to train on", where="data.validation_ratio + data.test_ratio", found=f"{sum(carve.values()):g}", expected="less than 1")
+        raise UserError(
+            "nothing is left to train on",
+            where="data.validation_ratio + data.test_ratio",
+            found=f"{sum(carve.values()):g}",
+            expected="less than 1",
+        )
     pool = np.flatnonzero((fate == 0) & (given == 0))
     names = assign(
-        len(pool), {name: ratio for name, ratio in carve.items() if ratio}, seed=data.seed,
+        len(pool),
+        {name: ratio for name, ratio in carve.items() if ratio},
+        seed=data.seed,
         labels=np.frombuffer(survey.labels, dtype=np.int64)[pool] if data.stratify else None,
         groups=np.frombuffer(survey.groups, dtype=np.uint64)[pool] if data.group_by else None,
     )
@@ -397,7 +431,11 @@ def _choose_rows(config: RunConfig, inputs: Inputs, survey: _Survey, ledger: Led
         if limit is not None and limit < len(positions):
             fate[positions[~subset(len(positions), limit, seed=data.seed)]] = 3
     if not ((fate == 0) & (split == 0)).any():
-        raise UserError("no training row is left", where=inputs.sources[TRAIN][0].name, mend="Check data.limit and the rejected rows.")
+        raise UserError(
+            "no training row is left",
+            where=inputs.sources[TRAIN][0].name,
+            mend="Check data.limit and the rejected rows.",
+        )
     start = 0
     for _, source in inputs.of():
         rows = slice(start, start + ledger.read[source.name])
@@ -418,9 +456,7 @@ def _encode(
 
     encoder = load_encoder(model, max_length=config.data.max_length, truncation_side=config.data.truncation_side)
     fields = task.store_fields()
-    writers = {
-        name: SplitWriter(folder, name, fields, type_ids=inputs.columns.pair is not None) for name in SPLITS
-    }
+    writers = {name: SplitWriter(folder, name, fields, type_ids=inputs.columns.pair is not None) for name in SPLITS}
     for name, writer in writers.items():
         if writer.num_finished:
             say(f"{writer.num_finished:,} rows of the {name} split are already encoded; going on after them.")

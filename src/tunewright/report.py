@@ -1,6 +1,6 @@
 """What is kept of a finished run's scores: model beside baselines, per class, confusion, intervals, the worst rows.
 
-    scores["test"]["metrics"]["accuracy"], scores["test"]["intervals"]["accuracy"], scores["test"]["baseline"]["tfidf_logreg"]
+scores["test"]["metrics"]["accuracy"], scores["test"]["intervals"]["accuracy"], scores["test"]["baseline"]["tfidf_logreg"]
 """
 
 from __future__ import annotations
@@ -39,19 +39,25 @@ def split_scores(evaluation: Evaluation, task: Any, split: SplitStore, worst: li
 def most_confused(confusion: dict[str, Any]) -> list[dict[str, Any]]:
     """The largest off-diagonal cells: gold, predicted, rows."""
     labels, matrix = confusion["labels"], np.array(confusion["matrix"])
-    cells = [(int(matrix[g, p]), g, p) for g, p in itertools.product(range(len(labels)), repeat=2) if g != p and matrix[g, p]]
+    cells = [
+        (int(matrix[g, p]), g, p) for g, p in itertools.product(range(len(labels)), repeat=2) if g != p and matrix[g, p]
+    ]
     cells.sort(key=lambda cell: (-cell[0], cell[1], cell[2]))
     return [{"gold": labels[g], "predicted": labels[p], "rows": n} for n, g, p in cells[:_MOST_CONFUSIONS]]
 
 
-def add_baselines(scores: dict[str, Any], config: RunConfig, prepared: Prepared, task: Any, note: Callable[[str], None]) -> None:
+def add_baselines(
+    scores: dict[str, Any], config: RunConfig, prepared: Prepared, task: Any, note: Callable[[str], None]
+) -> None:
     """Score the simple baselines on each evaluated split, learned from the same training rows. Needs the source files."""
     from tunewright.baseline import fit_and_score
 
     if not scores:
         return
     try:
-        texts = {name: texts_and_gold(config, task, prepared.store[name], capped=name == TRAIN) for name in (TRAIN, *scores)}
+        texts = {
+            name: texts_and_gold(config, task, prepared.store[name], capped=name == TRAIN) for name in (TRAIN, *scores)
+        }
     except UserError as error:
         note(f"No baselines: the training files cannot be read again ({error.problem}).")
         return

@@ -1,6 +1,6 @@
 """May a run folder go on with this config? Harmless changes pass, longer training passes and is said, the rest is refused.
 
-    compare_configs(saved, now, folder=run)     ["train.epochs: 3.0 -> 5.0, training goes on to the new end"]
+compare_configs(saved, now, folder=run)     ["train.epochs: 3.0 -> 5.0, training goes on to the new end"]
 """
 
 from __future__ import annotations
@@ -33,17 +33,22 @@ def compare_configs(saved: RunConfig, now: RunConfig, *, folder: Path) -> list[s
     if refused:
         shown = "\n".join(f"  {key}: {before.get(key)!r} -> {after[key]!r}" for key in refused)
         raise UserError(
-            f"this folder holds a run with another config:\n{shown}\n", where=f"output {folder}",
+            f"this folder holds a run with another config:\n{shown}\n",
+            where=f"output {folder}",
             mend="Set output to a new folder, or delete this one.",
         )
-    return [f"{key}: {before.get(key)} -> {after[key]}, training goes on to the new end" for key in changed if key in EXTENDABLE]
+    return [
+        f"{key}: {before.get(key)} -> {after[key]}, training goes on to the new end"
+        for key in changed
+        if key in EXTENDABLE
+    ]
 
 
 def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+    out: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, dict) and prefix.count(".") == 0 and key in ("model", "data", "train", "evaluate"):
-            flat |= flat(value, f"{key}.")
+            out |= flat(value, f"{key}.")
         else:
-            flat[f"{prefix}{key}"] = value
-    return flat
+            out[f"{prefix}{key}"] = value
+    return out

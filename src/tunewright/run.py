@@ -32,6 +32,7 @@ from tunewright.environment import describe, differences
 from tunewright.errors import UserError
 from tunewright.evaluation import Evaluation, evaluate_split, worst_rows
 from tunewright.fit import Point, verdict
+from tunewright.models.embedding import install_row_embeddings
 from tunewright.models.load import choose_device, has_stock_dropout, make_rows_independent
 from tunewright.models.memory import keep_freed_memory
 from tunewright.predict import resolve_precision
@@ -44,7 +45,14 @@ from tunewright.tokens.plan import Plan
 from tunewright.tokens.tokenizer import load_encoder
 from tunewright.training import checkpoint as checkpoints
 from tunewright.training.engine import Settings, Step, training_steps
-from tunewright.training.optimizer import Schedule, build_optimizer, freeze, learning_rates, parameter_groups, set_learning_rate
+from tunewright.training.optimizer import (
+    Schedule,
+    build_optimizer,
+    freeze,
+    learning_rates,
+    parameter_groups,
+    set_learning_rate,
+)
 from tunewright.training.preflight import Preflight, preflight
 from tunewright.training.trackers import MetricsFile, TensorBoard
 
@@ -85,7 +93,12 @@ class Interrupted(Exception):
         super().__init__(f"stopped after step {step}; resume with: tunewright train {folder / 'config.yaml'}")
 
 
-def train(config: RunConfig | Mapping[str, Any] | str | Path, overrides: Sequence[str] = (), *, reporter: Reporter | None = None) -> RunResult:
+def train(
+    config: RunConfig | Mapping[str, Any] | str | Path,
+    overrides: Sequence[str] = (),
+    *,
+    reporter: Reporter | None = None,
+) -> RunResult:
     """Train as a config says, or go on with a run that was interrupted. UserError for everything the user can mend."""
     return Run(as_config(config, overrides), reporter or Reporter()).go()
 
@@ -99,7 +112,9 @@ def as_config(config: RunConfig | Mapping[str, Any] | str | Path, overrides: Seq
     return load_config(config, overrides)
 
 
-def batches(config: RunConfig | Mapping[str, Any] | str | Path, split: str = TRAIN, *, epoch: int = 0) -> Iterator[dict[str, torch.Tensor]]:
+def batches(
+    config: RunConfig | Mapping[str, Any] | str | Path, split: str = TRAIN, *, epoch: int = 0
+) -> Iterator[dict[str, torch.Tensor]]:
     """One epoch of a config's batches for a plain PyTorch loop: dicts with Hugging Face names, `labels` included.
 
     Every dict is one step's rows in the plan's order, padded to their longest.
@@ -159,7 +174,9 @@ class Run:
             for line in compare_configs(load_config(saved), self.config, folder=self.folder):
                 self.reporter.note(line)
         elif self.folder.exists() and any(self.folder.iterdir()):
-            raise UserError("the folder is not empty and holds no run", where=f"output {self.folder}", mend="Choose another output.")
+            raise UserError(
+                "the folder is not empty and holds no run", where=f"output {self.folder}", mend="Choose another output."
+            )
 
     def _start_processes(self) -> None:
         """One process, or the ranks of `accelerate launch`/`torchrun`."""
@@ -192,11 +209,15 @@ class Run:
         freeze(self.model, train_config.freeze, self.fresh)
         if train_config.gradient_checkpointing:
             self.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-        self._choose_dropout()
+        self._make_rows_independent()
         self.model.to(self.device)
-        self.plan = Plan(len(rows), train_config.batch_size, train_config.seed, train_config.epochs, train_config.max_steps)
+        self.plan = Plan(
+            len(rows), train_config.batch_size, train_config.seed, train_config.epochs, train_config.max_steps
+        )
         self.rates = learning_rates(train_config, self.model.config.get_text_config().hidden_size)
-        self.optimizer = build_optimizer(parameter_groups(self.model, self.fresh, train_config, self.rates), train_config)
+        self.optimizer = build_optimizer(
+            parameter_groups(self.model, self.fresh, train_config, self.rates), train_config
+        )
         self.schedule = Schedule.of(train_config, self.plan.num_steps)
         budget = train_config.micro_batch_tokens
         self.settings = Settings(
@@ -216,8 +237,12 @@ class Run:
         if self.num_ranks > 1 and not self.rank:
             torch.distributed.barrier()
 
-    def _choose_dropout(self) -> None:
-        if self.device.type != "cpu" or self.config.train.dropout == "stock":
+    def _make_rows_independent(self) -> None:
+        if self.device.type != "cpu":
+            return
+        if self.num_ranks == 1:
+            install_row_embeddings(self.model)
+        if self.config.train.dropout == "stock":
             return
         reason = make_rows_independent(self.model)
         if reason:
@@ -258,10 +283,16 @@ class Run:
             if evaluating.after(step.number, last) and self._has_validation():
                 self._evaluate(network, step.number)
             stopped = self._should_stop_early()
-            if saving.after(step.number, last or stopped) or stop.signal_number or self.progress.best_step == step.number:
+            if (
+                saving.after(step.number, last or stopped)
+                or stop.signal_number
+                or self.progress.best_step == step.number
+            ):
                 self._save()
             if stopped:
-                self.reporter.note(f"Stopped early: {config.train.early_stopping} evaluations without a better {self.metric}.")
+                self.reporter.note(
+                    f"Stopped early: {config.train.early_stopping} evaluations without a better {self.metric}."
+                )
                 return
             if stop.signal_number and not last:
                 raise Interrupted(stop.signal_number, self.folder, step.number)
@@ -289,7 +320,12 @@ class Run:
         evaluation = evaluate_split(network, self.task, rows, self.encoder, settings=self.settings)
         metrics, progress = evaluation.metrics, self.progress
         if self.metric not in metrics:
-            raise UserError(f"no metric {self.metric!r}", where="evaluate.metric", found=", ".join(metrics), mend="Choose one of them.")
+            raise UserError(
+                f"no metric {self.metric!r}",
+                where="evaluate.metric",
+                found=", ".join(metrics),
+                mend="Choose one of them.",
+            )
         score = metrics[self.metric]
         is_best = progress.best_score is None or (
             score > progress.best_score if larger_is_better(self.metric) else score < progress.best_score
@@ -343,7 +379,9 @@ class Run:
     def _write_beginnings(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         remove_leftovers(self.folder)
-        write_whole(self.folder / "config.yaml", yaml.safe_dump(self.config.as_dict(), sort_keys=False, allow_unicode=True))
+        write_whole(
+            self.folder / "config.yaml", yaml.safe_dump(self.config.as_dict(), sort_keys=False, allow_unicode=True)
+        )
         for name in ("ledger.json", "rejected.jsonl"):
             shutil.copyfile(self.prepared.store.folder / name, self.folder / name)
 
@@ -364,14 +402,29 @@ class Run:
         for name in (VALIDATION, TEST):
             if name in self.prepared.store.splits:
                 rows = self.prepared.store[name]
-                evaluation = evaluate_split(self.model, self.task, rows, self.encoder, settings=self.settings, intervals=True)
-                scores[name] = report.split_scores(evaluation, self.task, rows, worst_rows(evaluation, self.task, rows, self.config.evaluate.worst_rows))
+                evaluation = evaluate_split(
+                    self.model, self.task, rows, self.encoder, settings=self.settings, intervals=True
+                )
+                scores[name] = report.split_scores(
+                    evaluation,
+                    self.task,
+                    rows,
+                    worst_rows(evaluation, self.task, rows, self.config.evaluate.worst_rows),
+                )
         history = self.progress.history
         if self.config.evaluate.baselines and not self.rank:
             report.add_baselines(scores, self.config, self.prepared, self.task, self.reporter.note)
         majority = scores.get(VALIDATION, {}).get("baseline", {}).get("majority", {}).get("log_loss")
-        judged = verdict([Point(**{k: v for k, v in point.items() if k != "step"}) for point in history], baseline_loss=majority)
-        result = RunResult(self.folder, scores, {"kind": judged.kind, "reason": judged.reason, "advice": judged.advice}, history, self.progress.step)
+        judged = verdict(
+            [Point(**{k: v for k, v in point.items() if k != "step"}) for point in history], baseline_loss=majority
+        )
+        result = RunResult(
+            self.folder,
+            scores,
+            {"kind": judged.kind, "reason": judged.reason, "advice": judged.advice},
+            history,
+            self.progress.step,
+        )
         if not self.rank:
             save_model(self.folder / "model", self.model, self.task, self.encoder, precision=self.settings.precision)
             write_json(self.folder / "scores.json", {
@@ -385,7 +438,9 @@ class Run:
         try:
             checkpoints.load_model(checkpoints.verify(checkpoints.folder_of(self.checkpoints, step)), self.model)
         except checkpoints.CheckpointDamaged as damage:
-            self.reporter.note(f"The best checkpoint (step {step}) is damaged ({damage}); the last weights are used instead.")
+            self.reporter.note(
+                f"The best checkpoint (step {step}) is damaged ({damage}); the last weights are used instead."
+            )
             self.progress.best_step = None
 
     def _is_finished(self) -> bool:
@@ -398,7 +453,9 @@ class Run:
 
     def _finished_before(self) -> RunResult:
         facts = json.loads((self.folder / "scores.json").read_text(encoding="utf-8"))
-        result = RunResult(self.folder, facts["splits"], facts["verdict"], facts["history"], facts["num_steps"], already_finished=True)
+        result = RunResult(
+            self.folder, facts["splits"], facts["verdict"], facts["history"], facts["num_steps"], already_finished=True
+        )
         self.reporter.finished(result)
         return result
 
@@ -449,5 +506,3 @@ def _stop_signals() -> Iterator[_Stop]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-

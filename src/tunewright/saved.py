@@ -72,13 +72,31 @@ def open_saved(name: str | Path) -> SavedModel:
             try:
                 facts = json.loads((folder / FILE).read_text(encoding="utf-8"))
             except ValueError as error:
-                raise UserError(f"not valid JSON ({error})", where=str(folder / FILE), mend="Train again, or restore the file.") from None
+                raise UserError(
+                    f"not valid JSON ({error})", where=str(folder / FILE), mend="Train again, or restore the file."
+                ) from None
             if facts.get("schema") != SCHEMA:
-                raise UserError("written by another version of tunewright", where=str(folder / FILE), found=f"schema {facts.get('schema')}", expected=str(SCHEMA))
+                raise UserError(
+                    "written by another version of tunewright",
+                    where=str(folder / FILE),
+                    found=f"schema {facts.get('schema')}",
+                    expected=str(SCHEMA),
+                )
             return SavedModel(folder, facts)
     if (path / "config.yaml").is_file():
-        raise UserError("this run has no model yet", where=str(path), mend=f"Finish it: tunewright train {path / 'config.yaml'}")
+        raise UserError(
+            "this run has no model yet", where=str(path), mend=f"Finish it: tunewright train {path / 'config.yaml'}"
+        )
     if path.is_dir():
-        raise UserError("not a run of tunewright", where=str(path), expected=f"a folder with model/{FILE}", mend="`tunewright runs` lists the runs here.")
+        raise UserError(
+            "not a run of tunewright",
+            where=str(path),
+            expected=f"a folder with model/{FILE}",
+            mend="`tunewright runs` lists the runs here.",
+        )
     near = did_you_mean(path.name, [p.name for p in path.parent.iterdir()]) if path.parent.is_dir() else None
-    raise UserError("no such run", where=str(path), mend=f"Did you mean {path.parent / near}?" if near else "`tunewright runs` lists the runs here.")
+    raise UserError(
+        "no such run",
+        where=str(path),
+        mend=f"Did you mean {path.parent / near}?" if near else "`tunewright runs` lists the runs here.",
+    )

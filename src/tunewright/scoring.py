@@ -1,7 +1,7 @@
 """A trained run and rows with labels -> scores: the test split the run kept apart, or any readable file.
 
-    scores = evaluate("runs/reviews-3fa9c1", "new_reviews.csv")
-    scores["metrics"]["accuracy"], scores["intervals"]["accuracy"], scores["baseline"]["tfidf_logreg"]["accuracy"]
+scores = evaluate("runs/reviews-3fa9c1", "new_reviews.csv")
+scores["metrics"]["accuracy"], scores["intervals"]["accuracy"], scores["baseline"]["tfidf_logreg"]["accuracy"]
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tunewright.errors import UserError
 from tunewright.evaluation import Evaluation, evaluate_split, worst_rows
 from tunewright.predict import Model, load
 from tunewright.prepare import TEST, encode_file, prepare, read_options
-from tunewright.read import ReadOptions, open_source
+from tunewright.reading import ReadOptions, open_source
 from tunewright.records import Row
 from tunewright.tokens.store import SplitStore
 
@@ -55,10 +55,18 @@ def _config_of(model: Model) -> RunConfig | None:
 
 def _of_split(model: Model, config: RunConfig | None, split: str, note: Callable[[str], None]) -> dict[str, Any]:
     if config is None:
-        raise UserError("a model folder alone has no test split", where=str(model.saved.folder), mend="Give a file: tunewright evaluate MODEL DATA.")
+        raise UserError(
+            "a model folder alone has no test split",
+            where=str(model.saved.folder),
+            mend="Give a file: tunewright evaluate MODEL DATA.",
+        )
     prepared = prepare(config, say=note)
     if split not in prepared.store.splits:
-        raise UserError(f"this run has no {split} split", found=", ".join(prepared.store.splits), mend="Give a file: tunewright evaluate RUN DATA.")
+        raise UserError(
+            f"this run has no {split} split",
+            found=", ".join(prepared.store.splits),
+            mend="Give a file: tunewright evaluate RUN DATA.",
+        )
     scores = _scored(model, prepared.store[split], config)
     if config.evaluate.baselines:
         report.add_baselines({split: scores}, config, prepared, model.task, note)
@@ -75,7 +83,13 @@ def _scored(model: Model, rows: SplitStore, config: RunConfig | None) -> dict[st
 
 
 def _add_baseline(
-    scores: dict[str, Any], model: Model, config: RunConfig, data: str, options: Any, rows: SplitStore, note: Callable[[str], None]
+    scores: dict[str, Any],
+    model: Model,
+    config: RunConfig,
+    data: str,
+    options: Any,
+    rows: SplitStore,
+    note: Callable[[str], None],
 ) -> None:
     """Baselines learned from the run's training rows, scored on the same rows of `data`."""
     from tunewright.baseline import fit_and_score
@@ -88,8 +102,12 @@ def _add_baseline(
         return
     wanted = set(rows.row_ids.tolist())
     examples = [
-        task.to_input(row) for row_id, row in enumerate(open_source(data, options).rows()) if row_id in wanted and isinstance(row, Row)
+        task.to_input(row)
+        for row_id, row in enumerate(open_source(data, options).rows())
+        if row_id in wanted and isinstance(row, Row)
     ]
     texts = [example.text if example.pair is None else (example.text, example.pair) for example in examples]
     gold = np.asarray(task.gold(rows))
-    scores["baseline"] = fit_and_score(train_texts, train_gold, texts, gold, labels=task.labels.names, multi_label=task.multi_label)
+    scores["baseline"] = fit_and_score(
+        train_texts, train_gold, texts, gold, labels=task.labels.names, multi_label=task.multi_label
+    )

@@ -1,7 +1,7 @@
 """What every config section is made of: strict pydantic models and the small value types they share.
 
-    class TrainConfig(Section):
-        epochs: float = Field(3, gt=0, description="Passes over the training rows.")
+class TrainConfig(Section):
+    epochs: float = Field(3, gt=0, description="Passes over the training rows.")
 """
 
 from __future__ import annotations

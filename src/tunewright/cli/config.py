@@ -10,7 +10,10 @@ NAME = "config"
 
 
 def run(
-    words: Annotated[list[str] | None, typer.Argument(metavar="[CONFIG] [KEY=VALUE…]", help="Show this config with every value filled in.")] = None,
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[CONFIG] [KEY=VALUE…]", help="Show this config with every value filled in."),
+    ] = None,
     every: Annotated[bool, typer.Option("--all", help="Every key there is, with its default and meaning.")] = False,
 ) -> None:
     """Show every config key with its default, or a config with every value filled in."""

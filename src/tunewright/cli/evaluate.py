@@ -16,7 +16,9 @@ def run(
     split: Annotated[str, typer.Option(help="Which of the run's splits, when no file is given.")] = "test",
     precision: Annotated[str, typer.Option(help="auto, bf16, fp32 or fp64.")] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, …")] = "auto",
-    skip_bad_rows: Annotated[bool, typer.Option("--skip-bad-rows", help="Go on without rows that cannot be used.")] = False,
+    skip_bad_rows: Annotated[
+        bool, typer.Option("--skip-bad-rows", help="Go on without rows that cannot be used.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Score a trained run: metrics with 95 % intervals, simple baselines beside it, the worst rows."""
@@ -26,7 +28,9 @@ def run(
     check_choice("--precision", precision, ("auto", "bf16", "fp32", "fp64"))
     from tunewright.scoring import evaluate
 
-    scores = evaluate(run_folder, data, split=split, precision=precision, device=device, skip_bad_rows=skip_bad_rows, note=say)
+    scores = evaluate(
+        run_folder, data, split=split, precision=precision, device=device, skip_bad_rows=skip_bad_rows, note=say
+    )
     if as_json:
         print(json.dumps(scores, ensure_ascii=False))
     else:

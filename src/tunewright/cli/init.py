@@ -11,7 +11,9 @@ NAME = "init"
 
 
 def run(
-    data: Annotated[str, typer.Argument(help="A data file, a folder with train/validation/test files, or hub:owner/name.")],
+    data: Annotated[
+        str, typer.Argument(help="A data file, a folder with train/validation/test files, or hub:owner/name.")
+    ],
     task: Annotated[str | None, typer.Option(help="What to learn; told by the columns when not given.")] = None,
     text: Annotated[str | None, typer.Option(help="Text column (several: a,b).")] = None,
     pair: Annotated[str | None, typer.Option(help="Column of the second text.")] = None,

@@ -59,7 +59,10 @@ def _unexpected(error: Exception) -> int:
     import traceback
 
     traceback.print_exc()
-    print(f"\nThis is a bug in tunewright ({type(error).__name__}): please report it with the lines above.", file=sys.stderr)
+    print(
+        f"\nThis is a bug in tunewright ({type(error).__name__}): please report it with the lines above.",
+        file=sys.stderr,
+    )
     return _BUG
 
 

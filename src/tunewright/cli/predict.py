@@ -16,10 +16,17 @@ NAME = "predict"
 
 def run(
     run_folder: Annotated[str, typer.Argument(metavar="RUN", help="A run folder, or its model/ folder.")],
-    texts: Annotated[list[str] | None, typer.Argument(metavar="TEXT…", help="Texts to predict; - reads one per line from stdin.")] = None,
+    texts: Annotated[
+        list[str] | None, typer.Argument(metavar="TEXT…", help="Texts to predict; - reads one per line from stdin.")
+    ] = None,
     pair: Annotated[tuple[str, str] | None, typer.Option("--pair", metavar="A B", help="A pair of texts.")] = None,
     file: Annotated[str | None, typer.Option("--file", help="Any readable file with the columns of training.")] = None,
-    output: Annotated[str | None, typer.Option("-o", "--output", help="Where to write (.jsonl or .csv), input columns kept; stdout when not given.")] = None,
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "-o", "--output", help="Where to write (.jsonl or .csv), input columns kept; stdout when not given."
+        ),
+    ] = None,
     min_score: Annotated[float, typer.Option(help="A less probable label becomes null.", min=0, max=1)] = 0.0,
     precision: Annotated[str, typer.Option(help="auto, bf16, fp32 or fp64.")] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, …")] = "auto",
@@ -32,11 +39,16 @@ def run(
     check_choice("--precision", precision, ("auto", "bf16", "fp32", "fp64"))
     texts = list(texts or ())
     if sum((bool(texts), pair is not None, file is not None)) != 1:
-        raise UserError("nothing to predict, or too much", expected="texts, or --pair A B, or --file FILE, or - for stdin")
+        raise UserError(
+            "nothing to predict, or too much", expected="texts, or --pair A B, or --file FILE, or - for stdin"
+        )
     if output is not None and file is None:
         raise UserError("-o goes with --file", mend="Redirect stdout, or give the texts in a file.")
     if len(texts) == 1 and texts[0] != "-" and len(texts[0]) < 200 and Path(texts[0]).is_file():
-        raise UserError(f"{texts[0]!r} is the name of a file; is the file meant, or the text?", mend=f"Write --file {texts[0]}, or pass the text on stdin: echo … | tunewright predict RUN -")
+        raise UserError(
+            f"{texts[0]!r} is the name of a file; is the file meant, or the text?",
+            mend=f"Write --file {texts[0]}, or pass the text on stdin: echo … | tunewright predict RUN -",
+        )
     from tunewright.predict import load
 
     model = load(run_folder, precision=precision, device=device)
@@ -45,7 +57,12 @@ def run(
         return
     inputs: Any = [pair] if pair else texts if texts != ["-"] else _lines()
     for given, prediction in zip(_tee(inputs), model.stream(inputs, min_score=min_score), strict=False):
-        print(json.dumps(prediction.as_dict(), ensure_ascii=False) if as_json or not sys.stdout.isatty() else _line(given, prediction), flush=texts == ["-"])
+        print(
+            json.dumps(prediction.as_dict(), ensure_ascii=False)
+            if as_json or not sys.stdout.isatty()
+            else _line(given, prediction),
+            flush=texts == ["-"],
+        )
 
 
 def _tee(inputs: Any) -> Iterator[Any]:
@@ -71,7 +88,7 @@ def _line(given: Any, prediction: Any) -> str:
 
 def _predict_file(model: Any, file: str, output: str | None, min_score: float) -> None:
     from tunewright.errors import UserError
-    from tunewright.read import open_source
+    from tunewright.reading import open_source
     from tunewright.records import Reject
 
     source = open_source(file)
@@ -82,7 +99,10 @@ def _predict_file(model: Any, file: str, output: str | None, min_score: float) -
                 raise UserError(row.reason, where=row.address, mend="Mend the row; every input gets one prediction.")
             yield row
 
-    results = ({**row.fields, **_prefixed(row.fields, prediction.as_dict())} for row, prediction in model.predict_rows(rows(), min_score=min_score))
+    results = (
+        {**row.fields, **_prefixed(row.fields, prediction.as_dict())}
+        for row, prediction in model.predict_rows(rows(), min_score=min_score)
+    )
     if output is None:
         for result in results:
             print(json.dumps(result, ensure_ascii=False))
@@ -96,7 +116,10 @@ def _predict_file(model: Any, file: str, output: str | None, min_score: float) -
 
 def _prefixed(fields: Any, predicted: dict[str, Any]) -> dict[str, Any]:
     """Predicted values under names that the input does not use: an input's own `label` is kept."""
-    return {f"predicted_{key}" if key in fields or key.startswith("label") else key: value for key, value in predicted.items()}
+    return {
+        f"predicted_{key}" if key in fields or key.startswith("label") else key: value
+        for key, value in predicted.items()
+    }
 
 
 def _write_jsonl(path: Path, results: Iterator[dict[str, Any]]) -> int:
@@ -112,7 +135,10 @@ def _write_csv(path: Path, results: Iterator[dict[str, Any]]) -> int:
     count, writer = 0, None
     with open(path, "w", encoding="utf-8", newline="") as sink:
         for result in results:
-            flat = {key: json.dumps(value, ensure_ascii=False) if isinstance(value, (dict, list, tuple)) else value for key, value in result.items()}
+            flat = {
+                key: json.dumps(value, ensure_ascii=False) if isinstance(value, (dict, list, tuple)) else value
+                for key, value in result.items()
+            }
             if writer is None:
                 writer = csv.DictWriter(sink, fieldnames=list(flat), extrasaction="ignore")
                 writer.writeheader()

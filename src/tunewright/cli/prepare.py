@@ -20,8 +20,20 @@ def run(words: Words, as_json: Annotated[bool, typer.Option("--json", help="Prin
     prepared = prepare(config_from(words), say=say)
     manifest = prepared.manifest
     if as_json:
-        print(json.dumps({"schema": 1, "store": str(prepared.store.folder), "reused": prepared.reused, "splits": manifest["splits"], "ledger": manifest["ledger"]}))
+        print(
+            json.dumps(
+                {
+                    "schema": 1,
+                    "store": str(prepared.store.folder),
+                    "reused": prepared.reused,
+                    "splits": manifest["splits"],
+                    "ledger": manifest["ledger"],
+                }
+            )
+        )
         return
     for name, split in manifest["splits"].items():
-        print(f"{name:<12}{split['rows']:>10,} rows{split['tokens']:>14,} tokens{split['cut_rows']:>8,} rows cut ({split['cut_tokens']:,} tokens)")
+        print(
+            f"{name:<12}{split['rows']:>10,} rows{split['tokens']:>14,} tokens{split['cut_rows']:>8,} rows cut ({split['cut_tokens']:,} tokens)"
+        )
     print(f"{'reused' if prepared.reused else 'written'}: {prepared.store.folder}")

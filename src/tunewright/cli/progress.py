@@ -21,7 +21,17 @@ from tunewright.training.preflight import Preflight
 _PLAIN_EVERY_SECONDS = 10.0
 _LIVE_EVERY_SECONDS = 0.1
 _LABELS_SHOWN = 8
-_HEADLINES = ("accuracy", "f1_macro", "f1_micro", "f1_weighted", "exact_match", "loss", "log_loss", "calibration_error", "roc_auc")
+_HEADLINES = (
+    "accuracy",
+    "f1_macro",
+    "f1_micro",
+    "f1_weighted",
+    "exact_match",
+    "loss",
+    "log_loss",
+    "calibration_error",
+    "roc_auc",
+)
 
 
 def say(text: str) -> None:
@@ -61,7 +71,10 @@ class ConsoleReporter(Reporter):
         if self._first_step is None:
             self._first_step = step.number - 1
         now = time.monotonic()
-        if now - self._last_shown < (_LIVE_EVERY_SECONDS if self._live else _PLAIN_EVERY_SECONDS) and step.number < num_steps:
+        if (
+            now - self._last_shown < (_LIVE_EVERY_SECONDS if self._live else _PLAIN_EVERY_SECONDS)
+            and step.number < num_steps
+        ):
             return
         self._last_shown = now
         left = (now - self._began) / (step.number - self._first_step) * (num_steps - step.number)
@@ -79,7 +92,9 @@ class ConsoleReporter(Reporter):
 
     def evaluated(self, evaluation: Evaluation, step: int, *, is_best: bool, metric: str) -> None:
         metrics = evaluation.metrics
-        shown = "  ".join(f"{name} {metrics[name]:.4f}" for name in dict.fromkeys(("loss", "accuracy", metric)) if name in metrics)
+        shown = "  ".join(
+            f"{name} {metrics[name]:.4f}" for name in dict.fromkeys(("loss", "accuracy", metric)) if name in metrics
+        )
         self.note(f"validation after step {step}: {shown}{'  (best so far)' if is_best else ''}")
 
     def finished(self, result: RunResult) -> None:
@@ -95,7 +110,7 @@ class ConsoleReporter(Reporter):
                 print_scores(split, scores)
         print(f"\n{bold(result.verdict['kind'], sys.stdout)}: {result.verdict['reason']} {result.verdict['advice']}")
         print(f"\nmodel    {result.folder / 'model'}")
-        print(f"try it   tunewright predict {result.folder} \"your text\"")
+        print(f'try it   tunewright predict {result.folder} "your text"')
 
     def _close_line(self) -> None:
         if self._line_open:
@@ -117,7 +132,9 @@ def preflight_text(facts: Preflight) -> str:
     """About ten lines: what is going to happen."""
     ledger = facts.ledger
     read = sum(source["read"] for source in ledger["sources"])
-    lost = {fate: sum(source[fate] for source in ledger["sources"]) for fate in ("rejected", "filtered", "not_selected")}
+    lost = {
+        fate: sum(source[fate] for source in ledger["sources"]) for fate in ("rejected", "filtered", "not_selected")
+    }
     out = "".join(f", {count:,} {fate.replace('_', ' ')}" for fate, count in lost.items() if count)
     rows = "  ".join(f"{name} {split.rows:,}" for name, split in facts.splits.items())
     train = facts.splits["train"]
@@ -134,7 +151,10 @@ def preflight_text(facts: Preflight) -> str:
         f"lengths   50% {quantiles['50%']}, 95% {quantiles['95%']}, longest {quantiles['max']} of at most {facts.max_length} tokens; "
         f"truncation cuts {train.cut_rows / train.rows:.1%} of the rows, {cut_tokens:.1%} of the tokens"
     )
-    for text, count in (("repeat an earlier text", ledger["duplicates"]), ("have a text that occurs with another label", ledger["contradicting_texts"])):
+    for text, count in (
+        ("repeat an earlier text", ledger["duplicates"]),
+        ("have a text that occurs with another label", ledger["contradicting_texts"]),
+    ):
         if count:
             lines.append(f"notice    {count:,} rows {text}")
     for split, count in ledger["shared_with_train"].items():
@@ -142,18 +162,33 @@ def preflight_text(facts: Preflight) -> str:
             lines.append(f"notice    {count:,} {split} rows have a text that is also in train")
     lines += [f"notice    {note}" for note in facts.notes]
     fresh = f", fresh: {', '.join(facts.fresh)}" if facts.fresh else ""
-    share = "" if facts.num_trainable == facts.num_parameters else f", {facts.num_trainable / facts.num_parameters:.1%} trained"
+    share = (
+        ""
+        if facts.num_trainable == facts.num_parameters
+        else f", {facts.num_trainable / facts.num_parameters:.1%} trained"
+    )
     lines.append(f"model     {facts.num_parameters / 1e6:.1f} M parameters{share}{fresh}")
     body, head = facts.learning_rates
-    lines.append(f"training  {facts.num_steps:,} steps of {facts.batch_size} rows, learning rate {body:.2g} (fresh head {head:.2g}), {facts.precision} on {facts.device}")
-    lines.append(f"estimate  padding {facts.padding_share:.0%}, {clock(facts.seconds_left)}, {facts.memory_bytes / 2**30:.1f} GB of {facts.memory_available / 2**30:.0f} GB")
+    lines.append(
+        f"training  {facts.num_steps:,} steps of {facts.batch_size} rows, learning rate {body:.2g} (fresh head {head:.2g}), {facts.precision} on {facts.device}"
+    )
+    lines.append(
+        f"estimate  padding {facts.padding_share:.0%}, {clock(facts.seconds_left)}, {facts.memory_bytes / 2**30:.1f} GB of {facts.memory_available / 2**30:.0f} GB"
+    )
     return "\n".join(lines)
 
 
 def print_curve(history: Sequence[dict[str, Any]]) -> None:
     """Training and validation loss per evaluation, as a table and, from three points on, a plot."""
     rows = [
-        [f"{point['epoch']:.2f}", str(point["step"]), f"{point['train_loss']:.4f}", f"{point['validation_loss']:.4f}", f"{point['score']:.4f}", "best" if point["is_best"] else ""]
+        [
+            f"{point['epoch']:.2f}",
+            str(point["step"]),
+            f"{point['train_loss']:.4f}",
+            f"{point['validation_loss']:.4f}",
+            f"{point['score']:.4f}",
+            "best" if point["is_best"] else "",
+        ]
         for point in history
     ]
     last_best = max((i for i, row in enumerate(rows) if row[-1]), default=-1)
@@ -173,7 +208,14 @@ def print_scores(title: str, scores: dict[str, Any], *, details: bool = False) -
     for name in names:
         low, high = scores["intervals"].get(name, (None, None))
         interval = f"{low:.4f} - {high:.4f}" if low is not None else ""
-        rows.append([name, f"{scores['metrics'][name]:.4f}", interval, *(f"{of[name]:.4f}" if name in of else "" for of in baselines.values())])
+        rows.append(
+            [
+                name,
+                f"{scores['metrics'][name]:.4f}",
+                interval,
+                *(f"{of[name]:.4f}" if name in of else "" for of in baselines.values()),
+            ]
+        )
     print_table(["", "model", "95 % interval", *baselines], rows)
     if not details:
         return
@@ -181,14 +223,26 @@ def print_scores(title: str, scores: dict[str, Any], *, details: bool = False) -
     print()
     print_table(
         ["label", "precision", "recall", "f1", "rows"],
-        [[name, *(f"{values[key]:.4f}" for key in ("precision", "recall", "f1")), f"{values['support']:,.0f}"] for name, values in per_class.items()],
+        [
+            [name, *(f"{values[key]:.4f}" for key in ("precision", "recall", "f1")), f"{values['support']:,.0f}"]
+            for name, values in per_class.items()
+        ],
     )
     if scores["most_confused"]:
         print("\nmost confused")
-        print_table(["gold", "predicted", "rows"], [[cell["gold"], cell["predicted"], str(cell["rows"])] for cell in scores["most_confused"]])
+        print_table(
+            ["gold", "predicted", "rows"],
+            [[cell["gold"], cell["predicted"], str(cell["rows"])] for cell in scores["most_confused"]],
+        )
     if scores["worst_rows"]:
         print("\nconfident and wrong")
-        print_table(["row", "gold", "predicted", "score"], [[row["row"], str(row["gold"]), str(row["predicted"]), f"{row['score']:.3f}"] for row in scores["worst_rows"]])
+        print_table(
+            ["row", "gold", "predicted", "score"],
+            [
+                [row["row"], str(row["gold"]), str(row["predicted"]), f"{row['score']:.3f}"]
+                for row in scores["worst_rows"]
+            ],
+        )
 
 
 def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -199,7 +253,12 @@ def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
     numeric = [all(_is_number(row[i]) or not row[i] for row in cells[1:]) for i in range(len(head))]
     for row in cells:
-        print("  ".join(cell.rjust(width) if number else cell.ljust(width) for cell, width, number in zip(row, widths, numeric, strict=True)).rstrip())
+        print(
+            "  ".join(
+                cell.rjust(width) if number else cell.ljust(width)
+                for cell, width, number in zip(row, widths, numeric, strict=True)
+            ).rstrip()
+        )
 
 
 def _is_number(text: str) -> bool:

@@ -12,7 +12,10 @@ NAME = "runs"
 
 
 def run(
-    words: Annotated[list[str] | None, typer.Argument(metavar="[compare A B]", help="Two run folders whose configs and scores to compare.")] = None,
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[compare A B]", help="Two run folders whose configs and scores to compare."),
+    ] = None,
     folder: Annotated[str, typer.Option(help="Where the runs are.")] = "runs",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
@@ -33,7 +36,15 @@ def run(
         return
     from tunewright.cli.progress import print_table
 
-    rows = [[one["run"], one["model"], one["state"], *(f"{one['scores'].get(name, float('nan')):.4f}" for name in ("accuracy", "f1_macro", "loss"))] for one in found]
+    rows = [
+        [
+            one["run"],
+            one["model"],
+            one["state"],
+            *(f"{one['scores'].get(name, float('nan')):.4f}" for name in ("accuracy", "f1_macro", "loss")),
+        ]
+        for one in found
+    ]
     print_table(["run", "model", "state", "accuracy", "f1_macro", "loss"], rows)
 
 
@@ -45,11 +56,20 @@ def _facts(path: Path) -> dict[str, Any]:
         raise UserError("not a run of tunewright", where=str(path), mend="`tunewright runs` lists the runs here.")
     config = load_config(path / "config.yaml")
     steps = sorted(step.name for step in (path / "checkpoints").glob("step-*"))
-    facts = {"run": str(path), "model": config.model.name, "state": f"stopped at {steps[-1]}" if steps else "started", "scores": {}, "config": config.as_dict()}
+    facts = {
+        "run": str(path),
+        "model": config.model.name,
+        "state": f"stopped at {steps[-1]}" if steps else "started",
+        "scores": {},
+        "config": config.as_dict(),
+    }
     if (path / "scores.json").is_file():
         saved = json.loads((path / "scores.json").read_text(encoding="utf-8"))
         split = "test" if "test" in saved["splits"] else next(iter(saved["splits"]), None)
-        facts |= {"state": f"finished, {split}" if split else "finished", "scores": saved["splits"][split]["metrics"] if split else {}}
+        facts |= {
+            "state": f"finished, {split}" if split else "finished",
+            "scores": saved["splits"][split]["metrics"] if split else {},
+        }
     return facts
 
 

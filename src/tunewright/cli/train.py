@@ -11,7 +11,12 @@ import typer
 NAME = "train"
 SETTINGS = {"ignore_unknown_options": False}
 
-Words = Annotated[list[str], typer.Argument(metavar="DATA|CONFIG [KEY=VALUE…]", help="A data file, a folder, or a YAML config; then any config key.")]
+Words = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="DATA|CONFIG [KEY=VALUE…]", help="A data file, a folder, or a YAML config; then any config key."
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object with the scores on stdout.")]
 
 
@@ -23,7 +28,17 @@ def run(words: Words, as_json: Json = False) -> None:
 
     result = train(config, reporter=ConsoleReporter(summary=not as_json))
     if as_json:
-        print(json.dumps({"schema": 1, "run": str(result.folder), "steps": result.num_steps, "scores": result.scores, "verdict": result.verdict}))
+        print(
+            json.dumps(
+                {
+                    "schema": 1,
+                    "run": str(result.folder),
+                    "steps": result.num_steps,
+                    "scores": result.scores,
+                    "verdict": result.verdict,
+                }
+            )
+        )
 
 
 def config_from(words: list[str]) -> Any:
@@ -42,9 +57,26 @@ def config_from(words: list[str]) -> Any:
     from tunewright.guess import guess_config
 
     load_config(None, overrides, base={"data": {"train": first}})  # a mistyped key is said before any file is opened
-    roles = {key: word.partition("=")[2] for word in overrides for key in ("text", "pair", "label") if word.startswith(f"data.{key}=")}
-    reading = {"format", "encoding", "delimiter", "header", "config", "revision", "train_split", "multi_label", "label_delimiter"}
-    laid = load_config(None, overrides, base={"data": {"train": first}}).data.model_dump(mode="json", include=reading, exclude_defaults=True)
+    roles = {
+        key: word.partition("=")[2]
+        for word in overrides
+        for key in ("text", "pair", "label")
+        if word.startswith(f"data.{key}=")
+    }
+    reading = {
+        "format",
+        "encoding",
+        "delimiter",
+        "header",
+        "config",
+        "revision",
+        "train_split",
+        "multi_label",
+        "label_delimiter",
+    }
+    laid = load_config(None, overrides, base={"data": {"train": first}}).data.model_dump(
+        mode="json", include=reading, exclude_defaults=True
+    )
     guess = guess_config(first, extra=laid, **{key: _columns(value) for key, value in roles.items()})
     return load_config(None, overrides, base=parse_config(guess.values).model_dump(mode="json", exclude_defaults=True))
 

@@ -1,6 +1,6 @@
 """Logits and labels -> the loss of each row. Formulas on tensors, nothing else; the engine sums and divides.
 
-    logits [[2.0, 0.0]], labels [0]   ->   [0.1269]      log(1 + e**-2)
+logits [[2.0, 0.0]], labels [0]   ->   [0.1269]      log(1 + e**-2)
 """
 
 from __future__ import annotations

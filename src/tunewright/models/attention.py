@@ -196,12 +196,14 @@ def _mask_of(piece: _Piece, plan: _Plan, mask_B1LK: torch.Tensor | None, dtype: 
 def _keep_of(piece: _Piece, plan: _Plan, like_BHLK: torch.Tensor) -> torch.Tensor:
     """The piece's dropout mask, 0 and 1. One stream for every four heads of a row: any cut by heads draws the same."""
     assert plan.rows is not None
-    keep_BHLK = torch.ones_like(like_BHLK)
+    keep_BHLK = torch.empty_like(like_BHLK)
     draws = []
     for offset, row in enumerate(range(piece.first, piece.last)):
         part_HLK = keep_BHLK[offset]
         if plan.ragged:
             begin, length = int(plan.rows.starts[row]) - piece.start, int(plan.rows.lengths[row])
+            if length < part_HLK.shape[1]:
+                part_HLK.zero_()  # whatever padding attends to is of no use to anyone
             part_HLK = part_HLK[:, begin : begin + length, begin : begin + length]
         for head in range(0, part_HLK.shape[0], HEADS_PER_STREAM):
             stream = (piece.head + head) // HEADS_PER_STREAM

@@ -104,11 +104,13 @@ class RowDropout(nn.Dropout):
         return _KeepAndScale.apply(x, self._keep(x, rows), keep_scale(self.p))
 
     def _keep(self, x: torch.Tensor, rows: Rows) -> torch.Tensor:
-        keep = torch.ones_like(x, memory_format=torch.contiguous_format)
+        keep = torch.empty_like(x, memory_format=torch.contiguous_format)
         parts = list(keep)
         if x.dim() > 2 and x.shape[1] == rows.width:
-            spans = zip(parts, rows.starts, rows.lengths, strict=True)
-            parts = [part.narrow(0, int(start), int(length)) for part, start, length in spans]
+            for row, (start, length) in enumerate(zip(rows.starts.tolist(), rows.lengths.tolist(), strict=True)):
+                if length < rows.width:
+                    parts[row].zero_()
+                parts[row] = parts[row].narrow(0, start, length)
         fill_keep([Draw(part, row, self.site) for row, part in enumerate(parts)], rows, self.p)
         return keep
 

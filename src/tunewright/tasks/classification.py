@@ -192,7 +192,9 @@ class Task:
             if label not in self.labels.index:
                 near = did_you_mean(label, self.labels.names)
                 raise UserError(
-                    f"no label {label!r}", where="train.class_weights", found=quoted(self.labels.names),
+                    f"no label {label!r}",
+                    where="train.class_weights",
+                    found=quoted(self.labels.names),
                     mend=f"Did you mean {near!r}?" if near else None,
                 )
         return replace(self, class_weights=tuple(setting.get(name, 1.0) for name in self.labels.names))

@@ -1,6 +1,6 @@
 """Row -> the texts of an example: which columns hold text, pair, label and weight, and how they are joined.
 
-    TextColumns(text=("subject", "body")).texts_of(row)     ("Invoice 1007\\n\\nIt was charged twice.", None)
+TextColumns(text=("subject", "body")).texts_of(row)     ("Invoice 1007\\n\\nIt was charged twice.", None)
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """A label cell -> label names, and the set of labels a run knows.
 
-    label_name(4)                    "4"
-    label_name(0, ["neg", "pos"])    "neg"
-    LabelSpace.learn(["10", "9"])    names ("9", "10"): integers in their order, other labels sorted
+label_name(4)                    "4"
+label_name(0, ["neg", "pos"])    "neg"
+LabelSpace.learn(["10", "9"])    names ("9", "10"): integers in their order, other labels sorted
 """
 
 from __future__ import annotations
@@ -75,10 +75,19 @@ def check_labels(space: LabelSpace, *, where: str) -> None:
     """UserError when nothing can be learned: no label, one label, or so many that the column is no label."""
     if len(space) < 2:
         found = f"only {quoted(space.names)}" if space.names else "none"
-        raise UserError("there is nothing to tell apart", where=where, found=found, expected="two labels or more", mend="Check data.label.")
+        raise UserError(
+            "there is nothing to tell apart",
+            where=where,
+            found=found,
+            expected="two labels or more",
+            mend="Check data.label.",
+        )
     if len(space) > MAX_LABELS:
         raise UserError(
-            "this does not look like a label column", where=where, found=f"{len(space):,} different values", expected=f"at most {MAX_LABELS:,}",
+            "this does not look like a label column",
+            where=where,
+            found=f"{len(space):,} different values",
+            expected=f"at most {MAX_LABELS:,}",
             mend="Set data.label to the column with the labels.",
         )
 

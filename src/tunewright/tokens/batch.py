@@ -16,26 +16,49 @@ import torch
 from tunewright.models.rows import Rows
 
 
-def cut(lengths: np.ndarray, token_budget: int, *, num_ranks: int = 1) -> list[np.ndarray]:
+FIXED_COST_TOKENS = 64
+"""What a micro-batch costs beside its tokens, in tokens: about 12 ms at 5,000 tokens a second on two cores."""
+_LONGEST_SEARCH = 512
+
+
+def cut(
+    lengths: np.ndarray, token_budget: int, *, num_ranks: int = 1, fixed_cost: int = FIXED_COST_TOKENS
+) -> list[np.ndarray]:
     """Positions into `lengths`, longest rows first, as micro-batches of at most `token_budget` padded tokens.
 
-    A row longer than the budget stands alone. With several ranks the number of micro-batches is a multiple of `num_ranks`;
-    rank r takes every `num_ranks`-th one from r on. Where rows do not suffice the missing ones are empty.
+    Of all cuts of the sorted rows the cheapest is taken: padded tokens plus `fixed_cost` for each micro-batch. A row longer
+    than the budget stands alone. With several ranks the number of micro-batches is a multiple of `num_ranks`; rank r takes
+    every `num_ranks`-th one from r on. Where rows do not suffice the missing ones are empty.
     """
     order = np.argsort(-lengths, kind="stable")
-    groups: list[list[int]] = []
-    for position in order:
-        rows_that_fit = max(1, token_budget // max(1, int(lengths[groups[-1][0]]))) if groups else 0
-        if groups and len(groups[-1]) < rows_that_fit:
-            groups[-1].append(int(position))
-        else:
-            groups.append([int(position)])
+    groups = [order[start:stop] for start, stop in _cheapest(lengths[order], token_budget, fixed_cost)]
     while len(groups) % num_ranks and max(map(len, groups)) > 1:
-        widest = max(range(len(groups)), key=lambda g: (len(groups[g]) > 1, len(groups[g]) * int(lengths[groups[g][0]])))
+        widest = max(
+            range(len(groups)), key=lambda g: (len(groups[g]) > 1, len(groups[g]) * int(lengths[groups[g][0]]))
+        )
         group = groups[widest]
         groups[widest : widest + 1] = [group[: len(group) // 2], group[len(group) // 2 :]]
-    groups += [[] for _ in range(-len(groups) % num_ranks)]
-    return [np.array(group, dtype=np.int64) for group in groups]
+    return groups + [order[:0]] * (-len(groups) % num_ranks)
+
+
+def _cheapest(lengths: np.ndarray, token_budget: int, fixed_cost: int) -> list[tuple[int, int]]:
+    """Cut descending lengths into runs: dynamic programming over where the last run begins."""
+    num_rows = len(lengths)
+    costs = np.zeros(num_rows + 1)
+    begins = np.zeros(num_rows + 1, dtype=np.int64)
+    for stop in range(1, num_rows + 1):
+        starts = np.arange(max(0, stop - _LONGEST_SEARCH), stop)
+        padded = lengths[starts].astype(np.int64) * (stop - starts)
+        totals = costs[starts] + padded + fixed_cost
+        totals[(padded > token_budget) & (stop - starts > 1)] = np.inf
+        best = len(totals) - 1 - int(np.argmin(totals[::-1])) if len(totals) else 0
+        costs[stop], begins[stop] = totals[best], starts[best]
+    runs = []
+    stop = num_rows
+    while stop:
+        runs.append((int(begins[stop]), stop))
+        stop = int(begins[stop])
+    return runs[::-1]
 
 
 def pad(

@@ -1,6 +1,6 @@
 """A split's store as a PyTorch map-style dataset, for loops that are not ours (`transformers.Trainer`, a plain DataLoader).
 
-    StoreDataset(store["train"])[0]     # {"input_ids": [101, 2023, …, 102], "labels": 3}
+StoreDataset(store["train"])[0]     # {"input_ids": [101, 2023, …, 102], "labels": 3}
 """
 
 from __future__ import annotations

@@ -35,7 +35,15 @@ class SplitWriter:
     fields: column name -> Arrow type, for the task's own columns (labels).
     """
 
-    def __init__(self, folder: Path, split: str, fields: Mapping[str, Any], *, type_ids: bool, rows_per_shard: int = ROWS_PER_SHARD) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        split: str,
+        fields: Mapping[str, Any],
+        *,
+        type_ids: bool,
+        rows_per_shard: int = ROWS_PER_SHARD,
+    ) -> None:
         import pyarrow as pa
 
         self.folder, self.split, self.rows_per_shard = folder, split, rows_per_shard
@@ -79,7 +87,10 @@ class SplitWriter:
             return
         name = f"{self.split}-{len(self.shards):05d}"
         path, temporary = self.folder / f"{name}.arrow", self.folder / f"{TEMPORARY}{name}.arrow"
-        table = pa.table({field.name: pa.array(self._pending[field.name], type=field.type) for field in self._schema}, schema=self._schema)
+        table = pa.table(
+            {field.name: pa.array(self._pending[field.name], type=field.type) for field in self._schema},
+            schema=self._schema,
+        )
         with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_stream(sink, self._schema) as writer:
             writer.write_table(table, max_chunksize=_ROWS_PER_BATCH)
         sync_file(temporary)
@@ -204,7 +215,9 @@ def open_store(folder: Path, fingerprint: str) -> TokenStore:
     return TokenStore(folder, manifest)
 
 
-def finish_store(folder: Path, fingerprint: str, splits: Mapping[str, Sequence[dict[str, Any]]], extra: Mapping[str, Any]) -> TokenStore:
+def finish_store(
+    folder: Path, fingerprint: str, splits: Mapping[str, Sequence[dict[str, Any]]], extra: Mapping[str, Any]
+) -> TokenStore:
     """Write the manifest: from now on the store is whole."""
     manifest = {
         "schema": SCHEMA,

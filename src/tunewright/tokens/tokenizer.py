@@ -78,7 +78,9 @@ class TextEncoder:
     def _assemble(self, first: list[int], second: list[int] | None) -> Encoded:
         layout = self._single if second is None else self._double
         if layout is None:
-            raise UserError("this tokenizer has no template for pairs of texts", mend="Join the columns: data.text: [a, b].")
+            raise UserError(
+                "this tokenizer has no template for pairs of texts", mend="Join the columns: data.text: [a, b]."
+            )
         room = self.max_length - layout.num_special
         num_first, num_second = _kept_lengths(
             len(first), len(second or ()), room, odd_to_first=not self.tokenizer.is_fast
@@ -125,7 +127,11 @@ def load_encoder(
     tokenizer = _load_tokenizer(source)
     if tokenizer.pad_token_id is None:
         if tokenizer.eos_token is None:
-            raise UserError("the tokenizer has neither a padding nor an end token", where=source.name, mend="Add one to its tokenizer_config.json.")
+            raise UserError(
+                "the tokenizer has neither a padding nor an end token",
+                where=source.name,
+                mend="Add one to its tokenizer_config.json.",
+            )
         tokenizer.pad_token = tokenizer.eos_token
     ids_of = text_only_ids(tokenizer)
     single, double = _probe(tokenizer, ids_of, pair=False), _probe(tokenizer, ids_of, pair=True)
@@ -133,7 +139,12 @@ def load_encoder(
     length = resolve_max_length(source, max_length, tokenizer_limit=tokenizer.model_max_length)
     smallest = max(single.num_special, double.num_special if double else 0) + 1
     if length < smallest:
-        raise UserError("data.max_length leaves no room for text", found=str(length), expected=f"at least {smallest}", mend="Raise data.max_length.")
+        raise UserError(
+            "data.max_length leaves no room for text",
+            found=str(length),
+            expected=f"at least {smallest}",
+            mend="Raise data.max_length.",
+        )
     side = tokenizer.padding_side if padding_side == "auto" else padding_side
     tokenizer.padding_side, tokenizer.truncation_side, tokenizer.model_max_length = side, truncation_side, length
     return TextEncoder(
@@ -155,8 +166,10 @@ def _load_tokenizer(source: ModelFolder) -> Any:
         return AutoTokenizer.from_pretrained(source.folder)
     except Exception as error:  # transformers raises many types for a missing or broken tokenizer
         raise UserError(
-            f"its tokenizer cannot be loaded ({str(error).strip().splitlines()[0][:200]})", where=f"model {source.name}",
-            expected="tokenizer.json beside config.json", mend="Save the tokenizer into the model's folder.",
+            f"its tokenizer cannot be loaded ({str(error).strip().splitlines()[0][:200]})",
+            where=f"model {source.name}",
+            expected="tokenizer.json beside config.json",
+            mend="Save the tokenizer into the model's folder.",
         ) from None
 
 
@@ -167,7 +180,10 @@ def resolve_max_length(source: ModelFolder, wanted: int | str, *, tokenizer_limi
         return min(limit or LONGEST_AUTO_LENGTH, LONGEST_AUTO_LENGTH)
     if limit is not None and int(wanted) > limit:
         raise UserError(
-            "longer than the model can take", where="data.max_length", found=str(wanted), expected=f"at most {limit} ({source.name})",
+            "longer than the model can take",
+            where="data.max_length",
+            found=str(wanted),
+            expected=f"at most {limit} ({source.name})",
             mend=f"Set data.max_length={limit}.",
         )
     return int(wanted)
@@ -176,7 +192,10 @@ def resolve_max_length(source: ModelFolder, wanted: int | str, *, tokenizer_limi
 def model_length_limit(source: ModelFolder, tokenizer_limit: int | None = None) -> int | None:
     """Longest row that the model has positions for, None when nothing limits it."""
     config = source.json_file("config.json")
-    positions = next((config[key] for key in ("max_position_embeddings", "n_positions", "max_sequence_length") if config.get(key)), None)
+    positions = next(
+        (config[key] for key in ("max_position_embeddings", "n_positions", "max_sequence_length") if config.get(key)),
+        None,
+    )
     if positions is not None and config.get("model_type") in _OFFSET_POSITIONS:
         positions -= (config.get("pad_token_id") or 0) + 1
     if config.get("model_type") in _RELATIVE_POSITIONS:
@@ -187,7 +206,16 @@ def model_length_limit(source: ModelFolder, tokenizer_limit: int | None = None) 
     return int(min(limits)) if limits else None
 
 
-_OFFSET_POSITIONS = {"roberta", "xlm-roberta", "camembert", "longformer", "mpnet", "xlm-roberta-xl", "data2vec-text", "esm"}
+_OFFSET_POSITIONS = {
+    "roberta",
+    "xlm-roberta",
+    "camembert",
+    "longformer",
+    "mpnet",
+    "xlm-roberta-xl",
+    "data2vec-text",
+    "esm",
+}
 _RELATIVE_POSITIONS = {"t5", "mt5", "xlnet", "transfo-xl"}
 
 
@@ -195,7 +223,9 @@ def text_only_ids(tokenizer: Any) -> Callable[[Sequence[str]], Ids]:
     """texts -> ids without the template's tokens, every control token in the texts split as text."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:  # a tokenizer written in Python (ByT5)
-        return lambda texts: [tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"] for text in texts]
+        return lambda texts: [
+            tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"] for text in texts
+        ]
     from tokenizers import Tokenizer
 
     values = json.loads(backend.to_str())

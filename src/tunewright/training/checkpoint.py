@@ -54,7 +54,9 @@ def save(root: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state: 
         tensors, scalars = _optimizer_state(model, optimizer)
         save_file(tensors, folder / "optimizer.safetensors")
         write_json(folder / "state.json", {"schema": SCHEMA, **state, "optimizer_scalars": scalars})
-        files = {file.name: {"bytes": file.stat().st_size, "sha256": file_sha256(file)} for file in sorted(folder.iterdir())}
+        files = {
+            file.name: {"bytes": file.stat().st_size, "sha256": file_sha256(file)} for file in sorted(folder.iterdir())
+        }
         write_json(folder / "manifest.json", {"schema": SCHEMA, "files": files})
     return path
 
@@ -114,7 +116,11 @@ def load_optimizer(checkpoint: Checkpoint, model: nn.Module, optimizer: torch.op
     for group in optimizer.param_groups:
         for parameter in group["params"]:
             name = names[id(parameter)]
-            entries = {key: saved[f"{key}/{name}"].clone() for key in checkpoint.state["optimizer_scalars"]["keys"] if f"{key}/{name}" in saved}
+            entries = {
+                key: saved[f"{key}/{name}"].clone()
+                for key in checkpoint.state["optimizer_scalars"]["keys"]
+                if f"{key}/{name}" in saved
+            }
             for key, value in entries.items():
                 entries[key] = value if value.dim() == 0 else value.to(parameter.device)
                 if key == "step" and group.get("fused"):
@@ -147,7 +153,9 @@ def _unshared(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return out
 
 
-def _optimizer_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+def _optimizer_state(
+    model: nn.Module, optimizer: torch.optim.Optimizer
+) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """`exp_avg/bert.…weight` -> tensor for every state tensor, and the names of the kinds there are."""
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     tensors: dict[str, torch.Tensor] = {}

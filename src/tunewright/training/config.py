@@ -12,14 +12,30 @@ Auto = Literal["auto"]
 
 
 class TrainConfig(Section):
-    seed: int = Field(0, ge=0, lt=2**32, description="Seed of everything random in training: fresh heads, order of rows, dropout.")
+    seed: int = Field(
+        0, ge=0, lt=2**32, description="Seed of everything random in training: fresh heads, order of rows, dropout."
+    )
     epochs: PositiveFloat = Field(3, description="Passes over the training rows.")
     max_steps: PositiveInt | None = Field(None, description="Stop after this many optimizer steps, if that is sooner.")
-    batch_size: PositiveInt = Field(16, description="Rows in one optimizer step, over all devices. Memory does not depend on it: see micro_batch_tokens.")
-    micro_batch_tokens: PositiveInt | Auto = Field("auto", description="Padded tokens computed at a time; changes time and memory, never the update. auto: 1,024 on a CPU, 16,384 on a GPU.")
-    learning_rate: PositiveFloat | Auto = Field("auto", description="Peak learning rate. auto: 5e-5 for a hidden size of 768, larger for narrower models, smaller for wider ones.")
-    head_learning_rate: PositiveFloat | Auto = Field("auto", description="Peak learning rate of a head that starts fresh. auto: 10 times learning_rate, at most 1e-3.")
-    schedule: Literal["linear", "cosine", "constant"] = Field("linear", description="How the learning rate falls after warmup.")
+    batch_size: PositiveInt = Field(
+        16,
+        description="Rows in one optimizer step, over all devices. Memory does not depend on it: see micro_batch_tokens.",
+    )
+    micro_batch_tokens: PositiveInt | Auto = Field(
+        "auto",
+        description="Padded tokens computed at a time; changes time and memory, never the update. auto: 1,024 on a CPU, 16,384 on a GPU.",
+    )
+    learning_rate: PositiveFloat | Auto = Field(
+        "auto",
+        description="Peak learning rate. auto: 5e-5 for a hidden size of 768, larger for narrower models, smaller for wider ones.",
+    )
+    head_learning_rate: PositiveFloat | Auto = Field(
+        "auto",
+        description="Peak learning rate of a head that starts fresh. auto: 10 times learning_rate, at most 1e-3.",
+    )
+    schedule: Literal["linear", "cosine", "constant"] = Field(
+        "linear", description="How the learning rate falls after warmup."
+    )
     warmup: float = Field(0.1, ge=0, description="Below 1: share of all steps; from 1 on: number of steps.")
     optimizer: Literal["adamw", "adam", "sgd", "adafactor", "rmsprop"] = Field("adamw", description="Optimizer.")
     weight_decay: float = Field(0.01, ge=0, description="Decoupled weight decay; norms and biases have none.")
@@ -27,22 +43,39 @@ class TrainConfig(Section):
     beta2: float = Field(0.999, ge=0, lt=1, description="Second Adam decay rate.")
     epsilon: PositiveFloat = Field(1e-8, description="Adam's epsilon.")
     max_grad_norm: float = Field(1.0, ge=0, description="Gradients are scaled down to this norm; 0: no clipping.")
-    class_weights: Literal["none", "balanced"] | dict[str, PositiveFloat] = Field("none", description="balanced: rare labels weigh more (n / (labels · count)); or label: weight.")
-    freeze: Literal["none", "body"] | int = Field("none", description="body: only the head learns; N: the embeddings and the first N layers stay as they are.")
-    dropout: Literal["fast", "stock"] = Field("fast", description="fast: masks keyed by row (CPU); stock: the model's own.")
-    precision: Literal["auto", "bf16", "fp32", "fp64"] = Field("auto", description="auto: bf16 autocast with fp32 weights where the machine is fast at it, else fp32.")
-    gradient_checkpointing: bool = Field(False, description="Recompute activations in the backward pass: less memory, more time.")
+    class_weights: Literal["none", "balanced"] | dict[str, PositiveFloat] = Field(
+        "none", description="balanced: rare labels weigh more (n / (labels · count)); or label: weight."
+    )
+    freeze: Literal["none", "body"] | int = Field(
+        "none", description="body: only the head learns; N: the embeddings and the first N layers stay as they are."
+    )
+    dropout: Literal["fast", "stock"] = Field(
+        "fast", description="fast: masks keyed by row (CPU); stock: the model's own."
+    )
+    precision: Literal["auto", "bf16", "fp32", "fp64"] = Field(
+        "auto", description="auto: bf16 autocast with fp32 weights where the machine is fast at it, else fp32."
+    )
+    gradient_checkpointing: bool = Field(
+        False, description="Recompute activations in the backward pass: less memory, more time."
+    )
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps.")
     save_every: Every = Field("epoch", description="epoch, a number of steps, a time (10m), or never.")
     keep: PositiveInt = Field(2, description="Newest checkpoints kept; the best one is kept besides.")
-    early_stopping: PositiveInt | None = Field(None, description="Stop after this many evaluations without a better score.")
+    early_stopping: PositiveInt | None = Field(
+        None, description="Stop after this many evaluations without a better score."
+    )
     log_every: PositiveInt = Field(10, description="Steps between two records in metrics.jsonl.")
     log_to: list[Literal["tensorboard"]] = Field(default_factory=list, description="Trackers beside metrics.jsonl.")
 
 
 class EvaluateConfig(Section):
     every: Every = Field("epoch", description="epoch, a number of steps, a time (10m), or never.")
-    metric: str = Field("auto", description="What decides the best checkpoint, on the validation split. auto: f1_macro; f1_micro for multi-label.")
-    baselines: bool = Field(True, description="Score a majority and a TF-IDF + logistic-regression baseline on the same rows.")
+    metric: str = Field(
+        "auto",
+        description="What decides the best checkpoint, on the validation split. auto: f1_macro; f1_micro for multi-label.",
+    )
+    baselines: bool = Field(
+        True, description="Score a majority and a TF-IDF + logistic-regression baseline on the same rows."
+    )
     threshold: float = Field(0.5, gt=0, lt=1, description="Multi-label: probability from which a label is given.")
     worst_rows: int = Field(20, ge=0, description="How many confidently wrong rows `evaluate` keeps.")

@@ -25,11 +25,12 @@ from tunewright.errors import UserError
 from tunewright.models.rows import rows_in_flight
 from tunewright.records import Batch
 from tunewright.tasks.base import Weights
-from tunewright.tokens.batch import cut, rows_of
+from tunewright.tokens.batch import FIXED_COST_TOKENS, cut, rows_of
 from tunewright.tokens.plan import Plan
 from tunewright.tokens.store import SplitStore
 from tunewright.tokens.tokenizer import TextEncoder
 
+_GPU_FIXED_COST_TOKENS = 2_048  # launching a model's kernels takes as long as computing about this many tokens
 _WIDTHS = {"longest", "max_length"}
 
 
@@ -49,6 +50,11 @@ class Settings:
     stock_dropout: bool = False
     rank: int = 0
     num_ranks: int = 1
+
+    def cut(self, lengths: np.ndarray, *, num_ranks: int = 1) -> list[np.ndarray]:
+        """A step's rows as micro-batches for this device; see `tokens.batch.cut`."""
+        fixed = FIXED_COST_TOKENS if self.device.type == "cpu" else _GPU_FIXED_COST_TOKENS
+        return cut(lengths, self.token_budget, num_ranks=num_ranks, fixed_cost=fixed)
 
 
 @dataclass(frozen=True)
@@ -96,7 +102,9 @@ def training_steps(
         began = time.perf_counter()
         epoch, positions = plan.rows_of_step(step)
         model.train()
-        done = accumulate_gradient(model, task, split, encoder, positions, weights, epoch=epoch, step=step, settings=settings, loss=loss)
+        done = accumulate_gradient(
+            model, task, split, encoder, positions, weights, epoch=epoch, step=step, settings=settings, loss=loss
+        )
         if not math.isfinite(done.loss):
             raise _not_finite("the loss", done.loss, step, split, positions)
         norm = _clip(trained, settings.max_grad_norm)
@@ -104,7 +112,7 @@ def training_steps(
             raise _not_finite("the gradient", norm, step, split, positions)
         rate = learning_rate(step) if learning_rate else optimizer.param_groups[0]["lr"]
         optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        optimizer.zero_grad(set_to_none=settings.device.type != "cpu")  # on a CPU new memory costs more than zeros
         yield Step(
             number=step + 1,
             epoch=plan.samples_before(step + 1) / plan.num_rows,
@@ -148,14 +156,16 @@ def accumulate_gradient(
     cut, and DistributedDataParallel averages; the losses returned are those of the whole step.
     """
     lengths = split.lengths[positions]
-    pieces = cut(lengths, settings.token_budget, num_ranks=settings.num_ranks)
+    pieces = settings.cut(lengths, num_ranks=settings.num_ranks)
     mine = pieces[settings.rank :: settings.num_ranks]
     totals = {term: float(of_rows[positions].sum()) or 1.0 for term, of_rows in weights.terms.items()}
     sums = torch.zeros(len(totals), dtype=torch.float64, device=settings.device)
     compute_loss = loss or (lambda model, batch, weights: task.loss(model, batch, weights=weights))
     with autocast(settings):
         for number, piece in enumerate(mine):
-            present = piece if len(piece) else np.argmin(lengths, keepdims=True)  # a rank without rows runs one at weight zero
+            present = (
+                piece if len(piece) else np.argmin(lengths, keepdims=True)
+            )  # a rank without rows runs one at weight zero
             rows = positions[present]
             batch = make_batch(task, split, rows, encoder, settings)
             if settings.stock_dropout:

@@ -1,7 +1,7 @@
 """Which parameters learn, how fast, and when: parameter groups, optimizers by name, the learning rate as a function of the step.
 
-    schedule = Schedule("linear", warmup_steps=10, num_steps=100)
-    schedule.factor(0), schedule.factor(9), schedule.factor(99)      # 0.1, 1.0, 1/90
+schedule = Schedule("linear", warmup_steps=10, num_steps=100)
+schedule.factor(0), schedule.factor(9), schedule.factor(99)      # 0.1, 1.0, 1/90
 """
 
 from __future__ import annotations
@@ -61,7 +61,11 @@ def freeze(model: Any, setting: str | int, fresh: Iterable[str]) -> int:
     kept = set(fresh)
     if setting == "body":
         body = model.base_model
-        frozen = [(name, p) for name, p in model.named_parameters() if any(p is q for q in body.parameters()) and name not in kept]
+        frozen = [
+            (name, p)
+            for name, p in model.named_parameters()
+            if any(p is q for q in body.parameters()) and name not in kept
+        ]
     else:
         frozen = _embeddings_and_layers(model, int(setting))
     for _, parameter in frozen:
@@ -75,7 +79,12 @@ def _embeddings_and_layers(model: Any, num_layers: int) -> list[tuple[str, nn.Pa
     stacks = [module for module in model.base_model.modules() if isinstance(module, nn.ModuleList) and len(module) > 1]
     if not stacks or num_layers > len(stacks[0]):
         found = f"{len(stacks[0])} layers" if stacks else "no stack of layers"
-        raise UserError("the model has not that many layers", where="train.freeze", found=found, mend="Set train.freeze to body or a smaller number.")
+        raise UserError(
+            "the model has not that many layers",
+            where="train.freeze",
+            found=found,
+            mend="Set train.freeze to body or a smaller number.",
+        )
     frozen_modules = [model.get_input_embeddings(), *stacks[0][:num_layers]]
     for name, module in model.base_model.named_children():
         if "embed" in name.lower():
@@ -84,7 +93,9 @@ def _embeddings_and_layers(model: Any, num_layers: int) -> list[tuple[str, nn.Pa
     return [(name, p) for name, p in model.named_parameters() if id(p) in frozen]
 
 
-def parameter_groups(model: nn.Module, fresh: Iterable[str], config: TrainConfig, rates: tuple[float, float]) -> list[dict[str, Any]]:
+def parameter_groups(
+    model: nn.Module, fresh: Iterable[str], config: TrainConfig, rates: tuple[float, float]
+) -> list[dict[str, Any]]:
     """Groups by decay and rate, parameters in the model's order. Norms and biases (one dimension) do not decay."""
     head = set(fresh)
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}

@@ -14,7 +14,6 @@ import psutil
 import torch
 
 from tunewright.errors import UserError
-from tunewright.tokens.batch import cut
 from tunewright.tokens.store import SplitStore
 from tunewright.training.engine import accumulate_gradient
 
@@ -70,7 +69,7 @@ def preflight(run: Any) -> Preflight:
         lengths = split.lengths[run.plan.rows_of_step(int(step))[1]]
         real += int(lengths.sum())
         width = run.encoder.max_length if run.settings.padding == "max_length" else None
-        padded += sum(len(piece) * (width or int(lengths[piece].max())) for piece in cut(lengths, run.settings.token_budget))
+        padded += sum(len(piece) * (width or int(lengths[piece].max())) for piece in run.settings.cut(lengths))
     seconds, memory = _heaviest(run, split)
     left = run.plan.num_steps - run.plan.step_at(run.progress.samples)
     parameters = list(run.model.parameters())
@@ -116,7 +115,7 @@ def _facts(split: SplitStore, counted: dict[str, Any]) -> SplitFacts:
 def _heaviest(run: Any, split: SplitStore) -> tuple[float, int]:
     """(seconds per padded token, bytes of memory) of the micro-batch with the longest rows. Leaves no trace in the model."""
     longest = np.argsort(-split.lengths, kind="stable")[: run.plan.batch_size]
-    rows = longest[cut(split.lengths[longest], run.settings.token_budget)[0]]
+    rows = longest[run.settings.cut(split.lengths[longest])[0]]
     weights = run.task.weights(split)
     settings = run.settings if run.num_ranks == 1 else None
     if settings is None:
@@ -127,16 +126,19 @@ def _heaviest(run: Any, split: SplitStore) -> tuple[float, int]:
     try:
         for _ in range(2):
             began = time.perf_counter()
-            done = accumulate_gradient(run.model, run.task, split, run.encoder, rows, weights, epoch=0, step=0, settings=settings)
+            done = accumulate_gradient(
+                run.model, run.task, split, run.encoder, rows, weights, epoch=0, step=0, settings=settings
+            )
             times.append((time.perf_counter() - began) / done.num_padded_tokens)
     except torch.OutOfMemoryError:
         raise UserError(
-            "the heaviest micro-batch does not fit into the device's memory", where="train.micro_batch_tokens",
+            "the heaviest micro-batch does not fit into the device's memory",
+            where="train.micro_batch_tokens",
             found=f"{len(rows)} rows of {int(split.lengths[rows].max())} tokens",
             mend="Lower train.micro_batch_tokens or data.max_length, or set train.gradient_checkpointing=true.",
         ) from None
     memory = _used(run.device)
-    run.model.zero_grad(set_to_none=True)
+    run.model.zero_grad(set_to_none=run.device.type != "cpu")
     run.model.train(was_training)
     return min(times), memory
 

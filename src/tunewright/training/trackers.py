@@ -1,7 +1,7 @@
 """What a run writes down while it goes: metrics.jsonl always, TensorBoard on request.
 
-    {"step": 10, "epoch": 0.13, "loss": 1.93, "learning_rate": 0.0001, "tokens_per_second": 4310.0, …}
-    {"step": 79, "epoch": 1.0, "split": "validation", "loss": 0.61, "accuracy": 0.83, …}
+{"step": 10, "epoch": 0.13, "loss": 1.93, "learning_rate": 0.0001, "tokens_per_second": 4310.0, …}
+{"step": 79, "epoch": 1.0, "split": "validation", "loss": 0.61, "accuracy": 0.83, …}
 """
 
 from __future__ import annotations
@@ -50,7 +50,9 @@ class TensorBoard:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
-            raise UserError("TensorBoard is not installed", where="train.log_to", mend="pip install 'tunewright[track]'") from None
+            raise UserError(
+                "TensorBoard is not installed", where="train.log_to", mend="pip install 'tunewright[track]'"
+            ) from None
         self._writer = SummaryWriter(str(folder), purge_step=from_step + 1)
 
     def write(self, record: dict[str, Any]) -> None:

@@ -41,7 +41,11 @@ class Ledger:
         for source, splits in self.counts.items():
             totals = {fate: sum(counts[fate] for counts in splits.values()) for fate in FATES}
             assert self.read[source] == sum(totals.values()), f"{source}: {self.read[source]} rows read, {totals}"
-            by_split = {name: {fate: counts[fate] for fate in FATES if counts[fate]} for name, counts in splits.items() if name != "-"}
+            by_split = {
+                name: {fate: counts[fate] for fate in FATES if counts[fate]}
+                for name, counts in splits.items()
+                if name != "-"
+            }
             sources.append({"source": source, "read": self.read[source], **totals, "splits": by_split})
         return {"schema": 1, "sources": sources, "reasons": dict(self.reasons.most_common()), **self.facts}
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from tunewright.errors import UserError, did_you_mean, quoted
-from tunewright.read.names import LABEL_TIERS, NEVER, PAIRS, TEXT_TIERS, plain, tier
-from tunewright.read.source import Source
+from tunewright.reading.names import LABEL_TIERS, NEVER, PAIRS, TEXT_TIERS, plain, tier
+from tunewright.reading.source import Source
 from tunewright.records import Row
 
 _LONGEST_LABEL = 64
@@ -72,15 +72,11 @@ def detect_roles(
     """
     values = {column: [row.fields.get(column) for row in rows] for column in columns}
     where = rows[0].source if rows else None
-    if not text:
-        twins = [(a, b) for a, b in _named_pairs(columns) if pair in (None, b) and label not in (a, b)]
-        if twins:
-            text, pair = (twins[0][0],), twins[0][1]
-            how_text = f"pair {text[0]!r} and {pair!r} by their names"
-        else:
-            how_text = ""
-    else:
-        how_text = f"text {quoted(text)} as named"
+    how_text = f"text {quoted(text)} as named"
+    twins = [(a, b) for a, b in _named_pairs(columns) if pair in (None, b) and label not in (a, b)]
+    if twins and not text:
+        text, pair = twins[0][:1], twins[0][1]
+        how_text = f"pair {text[0]!r} and {pair!r} by their names"
     free = [column for column in columns if plain(column) not in NEVER and not _counts_up(values[column])]
     free = [column for column in free if column not in (*text, pair)]
     if label is not None:

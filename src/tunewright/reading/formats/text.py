@@ -1,7 +1,7 @@
 """Plain text -> Row: one row a line in the column `text`; blank lines are skipped and counted.
 
-    First Citizen:                line 1 of shakespeare.txt
-    Row('shakespeare.txt', 1, {'text': 'First Citizen:'})
+First Citizen:                line 1 of shakespeare.txt
+Row('shakespeare.txt', 1, {'text': 'First Citizen:'})
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from tunewright.read.files import TextFile, shown, without_line_end
-from tunewright.read.options import ReadOptions
-from tunewright.read.sniff import text_format
-from tunewright.read.source import Source
+from tunewright.reading.files import TextFile, shown, without_line_end
+from tunewright.reading.options import ReadOptions
+from tunewright.reading.sniff import text_format
+from tunewright.reading.source import Source
 from tunewright.records import Reject, Row
 
 FORMATS = {"text": (".txt", ".text", ".md")}

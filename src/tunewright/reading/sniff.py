@@ -1,7 +1,7 @@
 """The first lines of a table -> its delimiter, whether quotes quote, and whether the first row is a header.
 
-    'ham\\tOk lar\\r\\n', 'spam\\tFree entry\\r\\n'
-    TableShape(delimiter='\\t', quoting=False, header=False, num_columns=2, names=None)
+'ham\\tOk lar\\r\\n', 'spam\\tFree entry\\r\\n'
+TableShape(delimiter='\\t', quoting=False, header=False, num_columns=2, names=None)
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tunewright.errors import UserError
-from tunewright.read.fields import NEVER_CLOSED, Record, records, unquoted
-from tunewright.read.files import Line
-from tunewright.read.names import KNOWN, plain
-from tunewright.read.options import ReadOptions
+from tunewright.reading.fields import NEVER_CLOSED, Record, records, unquoted
+from tunewright.reading.files import Line
+from tunewright.reading.names import KNOWN, plain
+from tunewright.reading.options import ReadOptions
 
 NUM_SNIFFED = 1000
 """Lines looked at."""

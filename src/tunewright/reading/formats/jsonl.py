@@ -1,7 +1,7 @@
 """JSON lines -> Row: one object a line; blank lines are skipped and counted.
 
-    {"text": "What a film.", "label": "positive"}      line 1 of train.jsonl
-    Row('train.jsonl', 1, {'text': 'What a film.', 'label': 'positive'})
+{"text": "What a film.", "label": "positive"}      line 1 of train.jsonl
+Row('train.jsonl', 1, {'text': 'What a film.', 'label': 'positive'})
 """
 
 from __future__ import annotations
@@ -9,20 +9,23 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from tunewright.errors import RowError
-from tunewright.read.files import TextFile, shown
-from tunewright.read.json_values import StrictJson
-from tunewright.read.options import ReadOptions
-from tunewright.read.source import Source
+from tunewright.errors import RowError, UserError
+from tunewright.reading.files import TextFile, shown
+from tunewright.reading.json_values import StrictJson
+from tunewright.reading.options import ReadOptions
+from tunewright.reading.source import Source
 from tunewright.records import Reject, Row
 
 FORMATS = {"jsonl": (".jsonl", ".ndjson")}
 
 
 def make_source(path: Path, name: str, format: str, options: ReadOptions) -> Source:
-    """Raises UserError for an empty file or one in another encoding than `options.encoding`."""
+    """Raises UserError for an empty file, one that is a JSON list, or UTF-16 that is not said to be."""
     file = TextFile(path, name, options)
     file.require_content()
+    first = next((text.strip() for _, text, _ in file.first_lines(100)[0] if text.strip()), "")
+    if first == "[" or first.startswith("[{"):
+        raise UserError("one JSON list, not one object per line", where=name, mend="Set data.format=json.")
     return Source(name, format, lambda source: _rows(file, source), paths=(path,))
 
 

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from tunewright.errors import UserError
-from tunewright.read.formats.columnar import rows_of
-from tunewright.read.formats.folder import choose_split
-from tunewright.read.options import ReadOptions
-from tunewright.read.source import Source
+from tunewright.reading.formats.columnar import rows_of
+from tunewright.reading.formats.folder import choose_split
+from tunewright.reading.options import ReadOptions
+from tunewright.reading.source import Source
 from tunewright.records import Reject, Row
 
 FORMATS: dict[str, tuple[str, ...]] = {"hub": ()}

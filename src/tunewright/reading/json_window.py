@@ -11,8 +11,8 @@ import codecs
 import re
 from typing import BinaryIO
 
-from tunewright.read.files import has_surrogate
-from tunewright.read.source import MAX_RAW_LARGE
+from tunewright.reading.files import has_surrogate
+from tunewright.reading.source import MAX_RAW_LARGE
 
 _PIECE = 2**18
 _SPACE = re.compile(r"[ \t\r\n]*")

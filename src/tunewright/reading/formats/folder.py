@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from tunewright.errors import UserError, quoted
-from tunewright.read.files import unreadable
-from tunewright.read.formats.columnar import class_names, shards_source
-from tunewright.read.options import ReadOptions
-from tunewright.read.source import Source
+from tunewright.reading.files import unreadable
+from tunewright.reading.formats.columnar import class_names, shards_source
+from tunewright.reading.options import ReadOptions
+from tunewright.reading.source import Source
 
 FORMATS: dict[str, tuple[str, ...]] = {"dataset": ()}
 _SHARDS = (".parquet", ".arrow", ".feather")
@@ -95,7 +95,7 @@ def _by_name(shards: list[Path]) -> dict[str, list[Path]]:
 
 
 def _nothing_here(path: Path, name: str) -> UserError:
-    from tunewright.read.locate import readable_inside
+    from tunewright.reading.locate import readable_inside
 
     inside = readable_inside(path)
     return UserError(

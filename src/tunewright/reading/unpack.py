@@ -1,6 +1,6 @@
 """Byte streams under `files.py`: zstd unpacked with its end checked, and wide encodings recoded as UTF-8.
 
-    io.BufferedReader(Recoded(stream, "utf-16")).readline()      b'caf\\xc3\\xa9\\n'
+io.BufferedReader(Recoded(stream, "utf-16")).readline()      b'caf\\xc3\\xa9\\n'
 """
 
 from __future__ import annotations

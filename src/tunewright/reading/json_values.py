@@ -14,7 +14,7 @@ import math
 from typing import Any
 
 from tunewright.errors import RowError
-from tunewright.read.files import LONE_SURROGATE, NUL, has_surrogate
+from tunewright.reading.files import LONE_SURROGATE, NUL, has_surrogate
 
 _ENDS = frozenset(("\n", "\r\n", ""))
 _KINDS = {dict: "an object", list: "a list", str: "a string", bool: "true or false", type(None): "null"}

@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunewright.errors import UserError
-from tunewright.read.files import empty, is_packed, opened, too_large, unreadable
-from tunewright.read.json_values import text_fault
-from tunewright.read.options import ReadOptions
-from tunewright.read.source import MAX_RAW, MAX_RAW_LARGE, Source
+from tunewright.reading.files import empty, is_packed, opened, too_large, unreadable
+from tunewright.reading.json_values import text_fault
+from tunewright.reading.options import ReadOptions
+from tunewright.reading.source import MAX_RAW, MAX_RAW_LARGE, Source
 from tunewright.records import Reject, Row
 
 if TYPE_CHECKING:

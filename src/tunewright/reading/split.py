@@ -1,6 +1,6 @@
 """Which row goes to which split: a pure function of (seed, labels, groups, ratios), on arrays of a few bytes a row.
 
-    assign(labels=[0, 0, 0, 0, 1, 1, 1, 1], ratios={"test": 0.25}, seed=0)    # one row of each label in test
+assign(labels=[0, 0, 0, 0, 1, 1, 1, 1], ratios={"test": 0.25}, seed=0)    # one row of each label in test
 """
 
 from __future__ import annotations
@@ -14,7 +14,12 @@ TRAIN = "train"
 
 
 def assign(
-    num_rows: int, ratios: Mapping[str, float], *, seed: int, labels: np.ndarray | None = None, groups: np.ndarray | None = None
+    num_rows: int,
+    ratios: Mapping[str, float],
+    *,
+    seed: int,
+    labels: np.ndarray | None = None,
+    groups: np.ndarray | None = None,
 ) -> np.ndarray:
     """Split name of each row, `(rows,)` of str; what no ratio takes is `train`.
 
@@ -50,7 +55,9 @@ def _take(free: np.ndarray, labels: np.ndarray, wanted: int) -> np.ndarray:
     return np.concatenate([free[grouped[s : s + q]] for s, q in zip(starts, quota, strict=True)] or [free[:0]])
 
 
-def _assign_groups(names: np.ndarray, groups: np.ndarray, ratios: Mapping[str, float], generator: np.random.Generator) -> None:
+def _assign_groups(
+    names: np.ndarray, groups: np.ndarray, ratios: Mapping[str, float], generator: np.random.Generator
+) -> None:
     """Shuffled groups fill the splits up to their share; a group goes where it overshoots least."""
     present, inverse, counts = np.unique(groups, return_inverse=True, return_counts=True)
     wanted = {split: ratio * len(names) for split, ratio in ratios.items()}

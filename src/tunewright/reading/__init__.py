@@ -14,9 +14,9 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from tunewright.read.locate import locate, readers
-from tunewright.read.options import ReadOptions
-from tunewright.read.source import Source
+from tunewright.reading.locate import locate, readers
+from tunewright.reading.options import ReadOptions
+from tunewright.reading.source import Source
 
 __all__ = ["ReadOptions", "Source", "open_source", "splits_of"]
 
@@ -44,11 +44,11 @@ def splits_of(path: str, options: ReadOptions = ReadOptions()) -> tuple[str, ...
     if path != name and options.split:
         return (options.split,)
     if format == "hub":
-        from tunewright.read.formats import hub
+        from tunewright.reading.formats import hub
 
         return tuple(hub.load(path, options))
     if format == "dataset":
-        from tunewright.read.formats import folder
+        from tunewright.reading.formats import folder
 
         return tuple(split for split in folder.splits(where, path) if split)
     return ()

@@ -1,8 +1,8 @@
 """What every reader gives: a `Source`, whose `rows()` are the `Row`s and `Reject`s of one file, in order.
 
-    source = open_source("train.csv")
-    source.columns                 ('review', 'sentiment')
-    next(source.rows())            Row(source='train.csv', line=2, fields={'review': 'Fine.', 'sentiment': 'positive'})
+source = open_source("train.csv")
+source.columns                 ('review', 'sentiment')
+next(source.rows())            Row(source='train.csv', line=2, fields={'review': 'Fine.', 'sentiment': 'positive'})
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """How a file is to be read, where its name and content do not say it all.
 
-    ReadOptions(delimiter=";", encoding="cp1252")      what `data.delimiter: ";"` and `data.encoding: cp1252` become
+ReadOptions(delimiter=";", encoding="cp1252")      what `data.delimiter: ";"` and `data.encoding: cp1252` become
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What the user wrote -> the file and its format, or the UserError that says what was meant.
 
-    locate("train.csv.gz", None)          (Path('train.csv.gz'), 'csv')
-    locate("trian.csv", None)             UserError: trian.csv: no such file. Did you mean train.csv?
+locate("train.csv.gz", None)          (Path('train.csv.gz'), 'csv')
+locate("trian.csv", None)             UserError: trian.csv: no such file. Did you mean train.csv?
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from pathlib import Path
 from types import ModuleType
 
 from tunewright.errors import UserError, did_you_mean, quoted
-from tunewright.read import formats
-from tunewright.read.files import TextFile, opened, unreadable
-from tunewright.read.options import ReadOptions
-from tunewright.read.sniff import text_format
+from tunewright.reading import formats
+from tunewright.reading.files import TextFile, opened, unreadable
+from tunewright.reading.options import ReadOptions
+from tunewright.reading.sniff import text_format
 
 _PACKED = (".gz", ".zst")
 _SPREADSHEETS = (".xlsx", ".xls", ".ods")

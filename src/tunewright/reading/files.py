@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from tunewright.errors import UserError
-from tunewright.read.options import ReadOptions
-from tunewright.read.source import MAX_RAW, MAX_RAW_LARGE
-from tunewright.read.unpack import Recoded, ZstdStream
+from tunewright.reading.options import ReadOptions
+from tunewright.reading.source import MAX_RAW, MAX_RAW_LARGE
+from tunewright.reading.unpack import Recoded, ZstdStream
 
 Line = tuple[int, str, str | None]
 """(1-based number, text with its line end, fault). With a fault the text is what can be shown of the line."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Generator, Iterator
 
-from tunewright.read.files import Line, without_line_end
+from tunewright.reading.files import Line, without_line_end
 
 Record = tuple[list[Line], list[str] | None, str | None]
 """(its physical lines, its cells, its fault): either cells or a fault."""
@@ -63,9 +63,7 @@ def _quoted(
     return None
 
 
-def _over_lines(
-    first: Line, lines: Iterator[Line], delimiter: str, limit: int
-) -> Generator[Record, None, Line | None]:
+def _over_lines(first: Line, lines: Iterator[Line], delimiter: str, limit: int) -> Generator[Record, None, Line | None]:
     """The record whose quote is open at the end of `first`; see the top of this file for one that does not close."""
     held, ended = [first], False
 

@@ -14,12 +14,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tunewright.errors import RowError, UserError
-from tunewright.read.files import TextFile, empty, too_large
-from tunewright.read.formats import jsonl
-from tunewright.read.json_values import StrictJson, unparsable
-from tunewright.read.json_window import Window
-from tunewright.read.options import ReadOptions
-from tunewright.read.source import MAX_RAW, Source
+from tunewright.reading.files import TextFile, empty, too_large
+from tunewright.reading.formats import jsonl
+from tunewright.reading.json_values import StrictJson, unparsable
+from tunewright.reading.json_window import Window
+from tunewright.reading.options import ReadOptions
+from tunewright.reading.source import MAX_RAW, Source
 from tunewright.records import Reject, Row
 
 _SURROGATE = re.compile("[\ud800-\udfff]")

@@ -13,11 +13,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tunewright.errors import UserError, quoted
-from tunewright.read import sniff
-from tunewright.read.fields import Record, is_cut, records, unquoted
-from tunewright.read.files import TextFile, shown
-from tunewright.read.options import ReadOptions
-from tunewright.read.source import MAX_RAW, Source
+from tunewright.reading import sniff
+from tunewright.reading.fields import Record, is_cut, records, unquoted
+from tunewright.reading.files import TextFile, shown
+from tunewright.reading.options import ReadOptions
+from tunewright.reading.source import MAX_RAW, Source
 from tunewright.records import Reject, Row
 
 FORMATS = {"csv": (".csv",), "tsv": (".tsv", ".tab")}
@@ -33,7 +33,7 @@ def make_source(path: Path, name: str, format: str, options: ReadOptions) -> Sou
     if shape.delimiter != {"csv": ",", "tsv": "\t"}[format] and options.delimiter is None:
         notes.append(f"delimiter {shape.delimiter!r}")
     if not shape.quoting:
-        notes.append('quotes (") are plain text here: not all of them open and close a field')
+        notes.append('tab-separated: quotes (") are plain text')
     if shape.names is None:
         columns = tuple(f"column{number}" for number in range(1, shape.num_columns + 1))
         notes.append(f"no header: columns are named {_short(columns)}")
@@ -49,6 +49,12 @@ def _short(columns: tuple[str, ...]) -> str:
 def _header(cells: tuple[str, ...], name: str, notes: list[str]) -> tuple[str, ...]:
     """The column names a header row gives; what had to be done to them goes into the notes."""
     columns = [cell.strip() for cell in cells]
+    if any("\r" in column for column in columns):
+        raise UserError(
+            "the lines end in a lone carriage return, as on old Macs; here a line ends at a newline",
+            where=name,
+            mend="Save the file with Unix or Windows line ends.",
+        )
     if any(cell != column for cell, column in zip(cells, columns, strict=True)):
         notes.append("spaces around column names are dropped")
     for place, column in enumerate(columns):

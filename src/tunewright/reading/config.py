@@ -1,0 +1,76 @@
+"""The reading half of the `data` section: which files, which columns, which rows."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from tunewright.section import Section
+
+Paths = str | list[str]
+
+
+class ReadConfig(Section):
+    train: Paths = Field(
+        description="Training file(s): .jsonl .json .csv .tsv .parquet .arrow .txt (also .gz, .zst), a `datasets` folder, or hub:owner/name."
+    )
+    validation: Paths | None = Field(
+        None, description="Validation file(s). Without one, `validation_ratio` of the training rows is set aside."
+    )
+    test: Paths | None = Field(None, description="Test file(s): scored at the end, never used to choose anything.")
+    format: str | None = Field(None, description="Format of the files where the suffix does not say it.")
+    encoding: str = Field("utf-8", description="Text encoding of the files.")
+    delimiter: str | None = Field(None, description="Column delimiter of CSV/TSV files; sniffed when not given.")
+    header: bool | None = Field(
+        None, description="Does the first line of CSV/TSV files name the columns? Detected when not given."
+    )
+    config: str | None = Field(None, description="Configuration name of a Hub data set.")
+    revision: str | None = Field(None, description="Revision of a Hub data set.")
+    train_split: str | None = Field(
+        None, description="Split to train on, for sources that hold several (default: train)."
+    )
+    validation_split: str | None = Field(None, description="Split to validate on, for sources that hold several.")
+    test_split: str | None = Field(None, description="Split to test on, for sources that hold several.")
+    text: str | list[str] | None = Field(
+        None,
+        description="Text column; several are joined by a blank line. Detected by name and content when not given.",
+    )
+    pair: str | None = Field(None, description="Column of the second text, for tasks on pairs.")
+    label: str | None = Field(None, description="Label column. Detected when not given.")
+    label_names: list[str] | None = Field(None, description="Names of integer labels 0, 1, 2, …")
+    multi_label: bool | None = Field(
+        None, description="May a row have several labels (or none)? Detected when the label is a list."
+    )
+    label_delimiter: str | None = Field(
+        None, description="Splits a label text into several labels (multi-label CSV files)."
+    )
+    weight: str | None = Field(
+        None, description="Column with the weight of each row in the loss (1 everywhere when not given)."
+    )
+    validation_ratio: float = Field(
+        0.1,
+        ge=0,
+        lt=1,
+        description="Share of the training rows set aside for validation when no validation file is given.",
+    )
+    test_ratio: float | None = Field(
+        None, ge=0, lt=1, description="Share set aside for the test split when no test file is given (default: 0.1)."
+    )
+    group_by: str | None = Field(None, description="Rows with the same value in this column stay in one split.")
+    stratify: bool = Field(True, description="Keep the label proportions equal in the splits.")
+    limit: int | dict[Literal["train", "validation", "test"], int] | None = Field(
+        None, description="Use at most this many rows of each split (a seeded subset), or of the splits named."
+    )
+    seed: int = Field(
+        0, ge=0, description="Seed of splits and subsets; apart from train.seed, so that runs compare on the same rows."
+    )
+    on_bad_rows: Literal["stop", "skip"] = Field(
+        "stop",
+        description="stop: any rejected row ends the run with an explanation; skip: go on without them (they are listed in rejected.jsonl).",
+    )
+    deduplicate: bool = Field(False, description="Drop training rows whose text occurred before.")
+    max_row_bytes: int = Field(32 * 2**20, gt=0, description="A longer row is rejected.")
+
+    def limit_of(self, split: str) -> int | None:
+        return self.limit.get(split) if isinstance(self.limit, dict) else self.limit  # type: ignore[call-overload]

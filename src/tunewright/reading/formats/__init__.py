@@ -1,0 +1,5 @@
+"""One reader a file, found by the formats it names; a new reader is one new file here.
+
+FORMATS = {"csv": (".csv",), "tsv": (".tsv", ".tab")}                 format -> the suffixes it is known by
+def make_source(path, name, format, options) -> Source                what `open_source` calls
+"""

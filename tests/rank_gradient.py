@@ -1,0 +1,38 @@
+"""Run under torchrun: the gradient of one step over all ranks, saved by rank 0. Used by test_contract.py."""
+
+import os
+import sys
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+
+from tunewright.config import load_config
+from tunewright.run import Reporter, Run
+from tunewright.training.engine import accumulate_gradient
+
+if os.environ["WORLD_SIZE"] == "1":
+    del os.environ["WORLD_SIZE"], os.environ["RANK"]
+run = Run(load_config(sys.argv[1]), Reporter())
+run._set_up()
+for module in run.model.modules():
+    if isinstance(module, torch.nn.Dropout):
+        module.p = float(os.environ["DROPOUT"])
+network = run.model if run.accelerator is None else run.accelerator.prepare(run.model)
+split = run.prepared.store["train"]
+accumulate_gradient(
+    network.train(),
+    run.task,
+    split,
+    run.encoder,
+    np.arange(13),
+    run.task.weights(split),
+    epoch=0,
+    step=0,
+    settings=run.settings,
+)
+if run.rank == 0:
+    save_file({name: p.grad for name, p in run.model.named_parameters() if p.grad is not None}, sys.argv[2])
+if run.accelerator is not None:
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()

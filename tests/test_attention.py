@@ -1,0 +1,120 @@
+"""Row attention against the plain formula: values, gradients, padding, masks, pieces, and dropout that any cut repeats."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+import tunewright.models.attention as attention
+from tunewright.models.attention import UnsupportedAttention, row_attention
+from tunewright.models.rows import Rows, rows_in_flight
+
+
+class Module(torch.nn.Module):
+    dropout_site = 3
+    is_causal = False
+
+
+def tensors(
+    rows: int, length: int, heads: int = 6, width: int = 8, dtype: torch.dtype = torch.float64
+) -> list[torch.Tensor]:
+    torch.manual_seed(0)
+    return [torch.randn(rows, heads, length, width, dtype=dtype, requires_grad=True) for _ in range(3)]
+
+
+def plain(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+    scores = q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5
+    return (torch.softmax(scores if mask is None else scores + mask, -1) @ v).transpose(1, 2)
+
+
+def padding_mask(lengths: list[int], width: int, left: bool) -> torch.Tensor:
+    mask = torch.zeros(len(lengths), 1, 1, width, dtype=torch.float64)
+    for row, length in enumerate(lengths):
+        if left:
+            mask[row, ..., : width - length] = -torch.inf
+        else:
+            mask[row, ..., length:] = -torch.inf
+    return mask
+
+
+def rows(lengths: list[int], width: int, left: bool = False, ids: list[int] | None = None) -> Rows:
+    return Rows(1, 2, np.array(ids or range(len(lengths))), np.array(lengths), width, left)
+
+
+@pytest.mark.parametrize("piece", [1, 200, 10**6])
+@pytest.mark.parametrize("left", [False, True])
+def test_values_and_gradients_equal_the_plain_formula_on_real_tokens(monkeypatch, piece, left):
+    monkeypatch.setattr(attention, "_PIECE_ELEMENTS", piece)
+    lengths, width = [9, 8, 5, 2], 9
+    q, k, v = tensors(4, width)
+    real = torch.isfinite(padding_mask(lengths, width, left))[:, 0, 0]
+    upstream = torch.randn(4, width, 6, 8, dtype=torch.float64) * real[:, :, None, None]
+    expected = plain(q, k, v, padding_mask(lengths, width, left))
+    expected_grads = torch.autograd.grad(expected, (q, k, v), upstream)
+    with rows_in_flight(rows(lengths, width, left)):
+        found, _ = row_attention(Module(), q, k, v, None)
+        grads = torch.autograd.grad(found, (q, k, v), upstream)
+    assert torch.allclose(found[real], expected[real], atol=1e-12)
+    for grad, wanted in zip(grads, expected_grads, strict=True):
+        assert torch.allclose(grad, wanted, atol=1e-12)
+
+
+def test_an_additive_and_a_boolean_mask_are_obeyed():
+    q, k, v = tensors(2, 5)
+    causal = torch.full((5, 5), -torch.inf, dtype=torch.float64).triu(1)[None, None].expand(2, 1, 5, 5)
+    expected = plain(q, k, v, causal)
+    with rows_in_flight(rows([5, 5], 5)):
+        assert torch.allclose(row_attention(Module(), q, k, v, causal)[0], expected, atol=1e-12)
+        assert torch.allclose(row_attention(Module(), q, k, v, causal == 0)[0], expected, atol=1e-12)
+
+
+def test_grouped_keys_and_keys_of_a_prefix():
+    q, k, v = tensors(2, 4)
+    with rows_in_flight(rows([4, 4], 4)):
+        few, _ = row_attention(Module(), q, k[:, :3], v[:, :3], None)
+        longer, _ = row_attention(Module(), q[:, :, 1:], k, v, None)
+    assert torch.allclose(
+        few, plain(q, k[:, :3].repeat_interleave(2, 1), v[:, :3].repeat_interleave(2, 1), None), atol=1e-12
+    )
+    assert torch.allclose(longer, plain(q[:, :, 1:], k, v, None), atol=1e-12)
+
+
+@pytest.mark.parametrize("piece", [1, 300, 10**6])
+def test_dropout_is_the_same_for_every_cut(monkeypatch, piece):
+    q, k, v = (x.detach() for x in tensors(3, 7))
+    with rows_in_flight(rows([7, 6, 4], 7, ids=[11, 12, 13])):
+        whole, _ = row_attention(Module(), q, k, v, None, None, 0.4)
+    monkeypatch.setattr(attention, "_PIECE_ELEMENTS", piece)
+    for index, (row_id, length) in enumerate([(11, 7), (12, 6), (13, 4)]):
+        with rows_in_flight(rows([length], length, ids=[row_id])):
+            one, _ = row_attention(Module(), *(x[index : index + 1, :, :length] for x in (q, k, v)), None, None, 0.4)
+        assert torch.allclose(whole[index, :length], one[0], atol=1e-12)
+
+
+def test_gradient_under_dropout_is_that_of_the_drawn_mask():
+    q, k, v = tensors(2, 5)
+
+    def forward(*x: torch.Tensor) -> torch.Tensor:
+        with rows_in_flight(rows([5, 3], 5)):
+            return row_attention(Module(), *x, None, None, 0.3)[0]
+
+    assert torch.autograd.gradcheck(forward, (q, k, v))
+
+
+def test_half_precision_is_computed_in_fp32():
+    q, k, v = (x.detach().bfloat16() for x in tensors(2, 6))
+    with rows_in_flight(rows([6, 6], 6)):
+        found, _ = row_attention(Module(), q, k, v, None)
+    assert found.dtype == torch.bfloat16
+    assert torch.allclose(found.float(), plain(q.float(), k.float(), v.float(), None), atol=1e-2)
+
+
+def test_what_it_does_not_compute_is_refused():
+    q, k, v = tensors(1, 4)
+    with pytest.raises(UnsupportedAttention):
+        row_attention(Module(), q, k, v, None, softcap=30.0)
+    causal = Module()
+    causal.is_causal = True
+    with pytest.raises(UnsupportedAttention):
+        row_attention(causal, q, k, v, None)

@@ -1,0 +1,208 @@
+"""What every task must hold: any cut of a step gives the same gradient, runs resume bit-identically, and what is trained is used."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import tunewright as tw
+from tunewright.config import parse_config
+from tunewright.predict import load
+from tunewright.run import Interrupted, Reporter, Run, train
+from tunewright.training.engine import Settings, accumulate_gradient
+
+from .conftest import messages, write_jsonl
+
+TASKS = ["classification", "multi_label", "pairs"]
+
+
+def values_for(kind: str, base: dict, folder: Path) -> dict:
+    """The small run as a run of another kind of rows."""
+    if kind == "classification":
+        return base
+    rows = messages(80)
+    if kind == "multi_label":
+        rows = [
+            {"text": row["text"], "labels": [row["label"], *(["question"] if "?" in row["text"] else [])][i % 5 == 0 :]}
+            for i, row in enumerate(rows)
+        ]
+        data = {"text": "text", "label": "labels"}
+    else:
+        rows = [
+            {"sentence1": row["text"], "sentence2": messages(90)[i + 10]["text"], "label": "ab"[len(row["text"]) % 2]}
+            for i, row in enumerate(rows)
+        ]
+        data = {}
+    write_jsonl(folder / "data.jsonl", rows)
+    return {**base, "data": {**base["data"], **data}}
+
+
+def gradient(run: Run, *, budget: int, precision: str = "fp64") -> dict[str, torch.Tensor]:
+    run.model.zero_grad(set_to_none=True)
+    split = run.prepared.store["train"]
+    settings = Settings(seed=3, token_budget=budget, precision=precision)
+    accumulate_gradient(
+        run.model.train(),
+        run.task,
+        split,
+        run.encoder,
+        np.arange(16),
+        run.task.weights(split),
+        epoch=1,
+        step=2,
+        settings=settings,
+    )
+    return {name: p.grad.clone() for name, p in run.model.named_parameters() if p.grad is not None}
+
+
+def set_up(values: dict, **train: object) -> Run:
+    run = Run(parse_config({**values, "train": {**values["train"], **train}}), Reporter())
+    run._set_up()
+    return run
+
+
+@pytest.mark.parametrize("kind", TASKS)
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+@pytest.mark.parametrize(("precision", "tolerance"), [("fp64", 1e-9), ("fp32", 2e-6)])
+def test_a_steps_gradient_does_not_depend_on_its_cut(run_values, tmp_path, kind, dropout, precision, tolerance):
+    run = set_up(values_for(kind, run_values, tmp_path), precision=precision)
+    for module in run.model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = dropout
+    whole = gradient(run, budget=10**6, precision=precision)
+    norm = torch.sqrt(sum((g.double() ** 2).sum() for g in whole.values()))
+    for budget in (1, 60, 200):
+        cut = gradient(run, budget=budget, precision=precision)
+        worst = max(float((cut[name] - whole[name]).abs().max() / norm) for name in whole)
+        assert worst < tolerance, f"budget {budget}"
+    if dropout:
+        for module in run.model.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
+        without = gradient(run, budget=10**6, precision=precision)
+        assert max(float((without[name] - whole[name]).abs().max() / norm) for name in whole) > 1e-3
+
+
+def test_class_weights_and_row_weights_divide_by_the_whole_steps_weight(run_values, tmp_path):
+    values = {**run_values, "train": {**run_values["train"], "class_weights": "balanced"}}
+    run = set_up(values, precision="fp64")
+    whole, cut = gradient(run, budget=10**6), gradient(run, budget=40)
+    norm = torch.sqrt(sum((g**2).sum() for g in whole.values()))
+    assert max(float((cut[name] - whole[name]).abs().max() / norm) for name in whole) < 1e-9
+
+
+def test_gradient_checkpointing_changes_no_gradient(run_values):
+    plain, saving = (
+        set_up(run_values, precision="fp64"),
+        set_up(run_values, precision="fp64", gradient_checkpointing=True),
+    )
+    one, other = gradient(plain, budget=100), gradient(saving, budget=100)
+    norm = torch.sqrt(sum((g**2).sum() for g in one.values()))
+    assert max(float((one[name] - other[name]).abs().max() / norm) for name in one) < 1e-9
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dropout", ["0.0", "0.1"])
+def test_two_processes_make_the_gradient_of_one(run_values, tmp_path, dropout):
+    import yaml
+
+    (tmp_path / "config.yaml").write_text(
+        yaml.safe_dump({**run_values, "train": {**run_values["train"], "precision": "fp64"}})
+    )
+    script = Path(__file__).with_name("rank_gradient.py")
+    outputs = []
+    for ranks in (1, 2):
+        out = tmp_path / f"gradient-{ranks}.safetensors"
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "DROPOUT": dropout}
+        command = [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            f"--nproc-per-node={ranks}",
+            "--master-port=0",
+            "--rdzv-backend=c10d",
+            "--rdzv-endpoint=localhost:0",
+            str(script),
+            str(tmp_path / "config.yaml"),
+            str(out),
+        ]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr[-3000:]
+        outputs.append(load_file(out))
+    one, two = outputs
+    norm = torch.sqrt(sum((g**2).sum() for g in one.values()))
+    assert set(one) == set(two)
+    assert max(float((one[name] - two[name]).abs().max() / norm) for name in one) < 1e-9
+
+
+class StopAfter(Reporter):
+    """Sends this process a SIGTERM after a step, as a scheduler would."""
+
+    def __init__(self, step: int) -> None:
+        self.stop = step
+
+    def step(self, step, num_steps) -> None:
+        if step.number == self.stop:
+            os.kill(os.getpid(), 15)
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "model" / "model.safetensors")
+
+
+@pytest.mark.parametrize("kind", TASKS)
+@pytest.mark.parametrize("stops", [[1], [3, 9], [8]])
+def test_an_interrupted_run_resumes_bit_identically(run_values, tmp_path, kind, stops):
+    values = values_for(kind, run_values, tmp_path)
+    straight = train({**values, "output": str(tmp_path / "straight")})
+    for stop in stops:
+        with pytest.raises(Interrupted):
+            train({**values, "output": str(tmp_path / "stopped")}, reporter=StopAfter(stop))
+    resumed = train({**values, "output": str(tmp_path / "stopped")})
+    one, other = weights(straight.folder), weights(resumed.folder)
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert straight.history == resumed.history
+    records = [(tmp_path / name / "metrics.jsonl").read_text().count("\n") for name in ("straight", "stopped")]
+    assert records[0] == records[1]
+
+
+@pytest.mark.parametrize("kind", TASKS)
+def test_four_rows_are_learned_by_heart(run_values, tmp_path, kind):
+    values = values_for(kind, run_values, tmp_path)
+    lines = (tmp_path / "data.jsonl").read_text(encoding="utf-8").splitlines()[:4]
+    if kind != "multi_label":
+        import json
+
+        lines = [json.dumps({**json.loads(line), "label": "ab"[i % 2]}) for i, line in enumerate(lines)]
+    (tmp_path / "data.jsonl").write_text("\n".join(lines) + "\n")
+    run = train({
+        **values, "data": {**values["data"], "validation_ratio": 0, "test_ratio": 0},
+        "train": {**values["train"], "epochs": 120, "batch_size": 4, "learning_rate": 5e-3, "warmup": 0, "weight_decay": 0},
+    })  # fmt: skip
+    records = (run.folder / "metrics.jsonl").read_text().splitlines()
+    import json
+
+    assert json.loads(records[-1])["loss"] < 0.1
+
+
+def test_predictions_do_not_depend_on_their_neighbours_or_order(run_values):
+    run = train(run_values)
+    model = load(run, precision="fp32")
+    texts = [row["text"] for row in messages(60)]
+    together = model.scores(texts)
+    assert np.allclose(together[::-1], model.scores(texts[::-1]), atol=1e-6)
+    assert np.allclose(together, np.concatenate([model.scores([text]) for text in texts]), atol=1e-6)
+
+
+def test_what_is_saved_is_what_was_trained(run_values):
+    run = train(run_values)
+    scores = tw.evaluate(run, precision="fp32")
+    assert scores["metrics"]["loss"] == pytest.approx(run.scores["test"]["metrics"]["loss"], abs=1e-6)
+    assert scores["metrics"]["accuracy"] == run.scores["test"]["metrics"]["accuracy"]

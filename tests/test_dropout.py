@@ -1,0 +1,95 @@
+"""Row-keyed dropout: right probability, independent rows and sites, the same whatever stands beside a row."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from tunewright.models.dropout import Draw, RowDropout, drop_threshold, fill_keep, keep_scale, random_bits
+from tunewright.models.rows import Rows, rows_in_flight
+
+
+def rows(
+    ids: list[int], lengths: list[int], *, seed: int = 0, epoch: int = 0, width: int | None = None, left: bool = False
+) -> Rows:
+    return Rows(seed, epoch, np.array(ids), np.array(lengths), width or max(lengths), left)
+
+
+def drop(x: torch.Tensor, among: Rows, *, p: float = 0.3, site: int = 5) -> torch.Tensor:
+    module = RowDropout(p, site).train()
+    with rows_in_flight(among):
+        return module(x)
+
+
+def test_threshold_and_scale_of_a_tenth():
+    assert drop_threshold(0.1) == 6554  # round(6553.6)
+    assert keep_scale(0.1) == 65536 / 58982
+    assert keep_scale(0.0) == 1.0
+    assert keep_scale(1.0) == 0.0
+
+
+@pytest.mark.parametrize("p", [0.05, 0.1, 0.5, 0.9])
+def test_mean_and_variance_are_those_of_a_bernoulli(p):
+    keep = torch.empty(4, 1_000, 256)
+    fill_keep([Draw(part, row, 1) for row, part in enumerate(keep)], rows([1, 2, 3, 4], [1000] * 4), p)
+    count = keep.numel()
+    standard_error = np.sqrt(p * (1 - p) / count)
+    assert abs(float(keep.mean()) - (1 - p)) < 4 * standard_error + 2**-16
+    columns = keep.reshape(-1, 256).sum(0)
+    assert abs(float(columns.var()) / (p * (1 - p) * count / 256) - 1) < 0.4
+
+
+def test_bits_of_rows_sites_epochs_seeds_and_streams_are_independent():
+    def bits(seed=0, epoch=0, row_id=7, site=3, stream=0):
+        return random_bits(
+            rows([row_id], [1], seed=seed, epoch=epoch), Draw(torch.empty(40_000), 0, site, stream)
+        ).numpy()
+
+    base = bits().astype(np.float64)
+    for other in (bits(seed=1), bits(epoch=1), bits(row_id=8), bits(site=4), bits(stream=1)):
+        assert abs(np.corrcoef(base, other)[0, 1]) < 4 / np.sqrt(40_000)
+    assert (bits() == bits()).all()
+
+
+def test_a_row_is_dropped_the_same_alone_and_in_company():
+    x = torch.ones(3, 6, 8)
+    together = drop(x, rows([4, 9, 2], [6, 3, 5], width=6))
+    for index, (row_id, length) in enumerate([(4, 6), (9, 3), (2, 5)]):
+        alone = drop(torch.ones(1, length, 8), rows([row_id], [length]))
+        assert torch.equal(together[index, :length], alone[0])
+
+
+def test_left_padding_drops_the_same_real_tokens():
+    right = drop(torch.ones(1, 6, 8), rows([3], [4], width=6))
+    left = drop(torch.ones(1, 6, 8), rows([3], [4], width=6, left=True))
+    assert torch.equal(right[0, :4], left[0, 2:])
+
+
+def test_kept_elements_are_scaled_and_gradients_follow_the_same_mask():
+    x = torch.full((2, 5, 16), 2.0, requires_grad=True)
+    y = drop(x, rows([1, 2], [5, 5]), p=0.5)
+    y.sum().backward()
+    assert set(y.unique().tolist()) == {0.0, 4.0}
+    assert torch.equal(x.grad, y.detach() / 2)
+
+
+def test_outside_a_micro_batch_and_in_evaluation_it_is_the_stock_module():
+    module = RowDropout(0.5, 0)
+    assert torch.equal(module.eval()(torch.ones(3, 3)), torch.ones(3, 3))
+    torch.manual_seed(0)
+    ours = module.train()(torch.ones(100))
+    torch.manual_seed(0)
+    assert torch.equal(ours, torch.nn.Dropout(0.5)(torch.ones(100)))
+
+
+def test_parallel_and_serial_draws_are_equal(monkeypatch):
+    import tunewright.models.dropout as dropout
+
+    parallel = torch.empty(4, 512, 256)
+    draws = [Draw(part, row, 1) for row, part in enumerate(parallel)]
+    fill_keep(draws, rows([1, 2, 3, 4], [512] * 4), 0.1)
+    monkeypatch.setattr(dropout, "_MIN_PARALLEL_ELEMENTS", 10**12)
+    serial = torch.empty(4, 512, 256)
+    fill_keep([Draw(part, row, 1) for row, part in enumerate(serial)], rows([1, 2, 3, 4], [512] * 4), 0.1)
+    assert torch.equal(parallel, serial)
