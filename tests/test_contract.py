@@ -184,7 +184,7 @@ def test_four_rows_are_learned_by_heart(run_values, tmp_path, kind):
     (tmp_path / "data.jsonl").write_text("\n".join(lines) + "\n")
     run = train({
         **values, "data": {**values["data"], "validation_ratio": 0, "test_ratio": 0},
-        "train": {**values["train"], "epochs": 120, "batch_size": 4, "learning_rate": 5e-3, "warmup": 0, "weight_decay": 0},
+        "train": {**values["train"], "epochs": 200, "batch_size": 4, "learning_rate": 1e-2, "weight_decay": 0},
     })  # fmt: skip
     records = (run.folder / "metrics.jsonl").read_text().splitlines()
     import json

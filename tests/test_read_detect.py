@@ -1,11 +1,12 @@
 """Which columns are text, pair and label: by name, else by content, else asked."""
 
 import pytest
-from .test_read_jsonl import read
 
 from tunewright.errors import UserError
 from tunewright.reading.detect import Roles, detect_roles, find_column, peek
 from tunewright.records import Row
+
+from .test_read_jsonl import read
 
 TEXTS = [f"this is the {number}th sentence about some film that we saw" for number in range(12)]
 LABELS = ["good", "bad", "good"] * 4

@@ -6,12 +6,13 @@ import random
 
 import pytest
 import zstandard
-from .test_read_jsonl import read
 
 from tunewright.errors import UserError
 from tunewright.reading import ReadOptions, open_source
 from tunewright.reading.locate import readers, suffixes
 from tunewright.records import Reject, Row
+
+from .test_read_jsonl import read
 
 JSONL = b'{"text": "caf\xc3\xa9", "label": 1}\n{"text": "b", "label": 0}\n'
 CSV = b"text,label\na,x\nb,y\n"

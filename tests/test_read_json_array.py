@@ -5,11 +5,12 @@ import json
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from .test_read_jsonl import objects, read
 
 from tunewright.errors import UserError
 from tunewright.reading import ReadOptions, json_window, open_source
 from tunewright.records import Reject, Row
+
+from .test_read_jsonl import objects, read
 
 
 def array(tmp_path, content, **options):

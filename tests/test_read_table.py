@@ -6,12 +6,13 @@ import io
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from .test_read_jsonl import read
 
 from tunewright.errors import UserError
 from tunewright.reading import ReadOptions, open_source
 from tunewright.reading.fields import records
 from tunewright.records import Reject, Row
+
+from .test_read_jsonl import read
 
 
 def table(tmp_path, content, name="a.csv", **options):

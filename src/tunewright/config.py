@@ -90,10 +90,10 @@ class DataConfig(ReadConfig, EncodeConfig):
 
 class RunConfig(Section):
     task: Literal["auto"] | str = Field("auto", description="What is learned. auto: told by the columns.")
-    model: ModelConfig = Field(default_factory=ModelConfig, description="The pretrained model to start from.")
+    model: ModelConfig = Field(default_factory=lambda: ModelConfig(), description="The pretrained model to start from.")
     data: DataConfig
-    train: TrainConfig = Field(default_factory=TrainConfig)
-    evaluate: EvaluateConfig = Field(default_factory=EvaluateConfig)
+    train: TrainConfig = Field(default_factory=lambda: TrainConfig())
+    evaluate: EvaluateConfig = Field(default_factory=lambda: EvaluateConfig())
     output: str | None = Field(None, description="Run folder. Default: runs/<data>-<short hash of the config>.")
 
     @field_validator("model", mode="before")

@@ -10,11 +10,11 @@ from typing import Any
 
 from tunewright.config import RunConfig
 from tunewright.errors import RowError, UserError, quoted
+from tunewright.models.source import locate_model
 from tunewright.plugins import find
 from tunewright.prepare import TRAIN, Inputs, open_inputs
 from tunewright.reading import Source
 from tunewright.records import Reject
-from tunewright.models.source import locate_model
 from tunewright.text.labels import LabelSpace
 
 

@@ -13,7 +13,7 @@ import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -127,7 +127,7 @@ def load(run: Any, *, device: str = "auto", precision: str = "auto") -> Model:
     on = choose_device(device)
     precision = resolve_precision(precision, on)
     network = load_pretrained_for_use(task, saved.source, dtype=torch.float64 if precision == "fp64" else torch.float32)
-    network.config.pad_token_id = encoder.pad_token_id
+    cast(Any, network).config.pad_token_id = encoder.pad_token_id
     if on.type == "cpu":
         make_rows_independent(network)
     network.to(on).eval()

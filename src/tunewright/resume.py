@@ -22,13 +22,17 @@ HARMLESS = {
     "evaluate.baselines",
     "evaluate.worst_rows",
 }
+RESOLVED = {"task", "train.precision", "train.learning_rate", "train.head_learning_rate", "train.micro_batch_tokens"}
+"""Keys that a run settles when it starts, where they say `auto`; config.yaml in its folder holds what they became."""
 EXTENDABLE = {"train.epochs", "train.max_steps", "train.early_stopping"}
 
 
 def compare_configs(saved: RunConfig, now: RunConfig, *, folder: Path) -> list[str]:
     """What to tell about changes that are allowed. UserError that shows every change that is not."""
     before, after = flat(saved.as_dict()), flat(now.as_dict())
-    changed = [key for key in after if before.get(key) != after[key]]
+    changed = [
+        key for key in after if before.get(key) != after[key] and not (key in RESOLVED and after[key] == "auto")
+    ]
     refused = [key for key in changed if key not in HARMLESS | EXTENDABLE]
     if refused:
         shown = "\n".join(f"  {key}: {before.get(key)!r} -> {after[key]!r}" for key in refused)
@@ -42,6 +46,17 @@ def compare_configs(saved: RunConfig, now: RunConfig, *, folder: Path) -> list[s
         for key in changed
         if key in EXTENDABLE
     ]
+
+
+def settled(saved: RunConfig, now: RunConfig) -> RunConfig:
+    """`now`, its `auto` values as the run in the folder settled them: a resumed run goes on as it began."""
+    values = now.as_dict()
+    for key in RESOLVED:
+        section, _, name = key.rpartition(".")
+        place, source = (values[section], saved.as_dict()[section]) if section else (values, saved.as_dict())
+        if place[name] == "auto":
+            place[name] = source[name]
+    return RunConfig.model_validate(values)
 
 
 def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

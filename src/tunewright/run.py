@@ -15,13 +15,12 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import yaml
 
@@ -37,7 +36,7 @@ from tunewright.models.load import choose_device, has_stock_dropout, make_rows_i
 from tunewright.models.memory import keep_freed_memory
 from tunewright.predict import resolve_precision
 from tunewright.prepare import TEST, TRAIN, VALIDATION, Prepared, prepare
-from tunewright.resume import compare_configs
+from tunewright.resume import compare_configs, settled
 from tunewright.saved import save_model
 from tunewright.section import Cadence
 from tunewright.tasks.base import larger_is_better
@@ -171,8 +170,10 @@ class Run:
         """Refuse a folder that holds another run, before anything slow happens."""
         saved = self.folder / "config.yaml"
         if saved.is_file():
-            for line in compare_configs(load_config(saved), self.config, folder=self.folder):
+            before = load_config(saved)
+            for line in compare_configs(before, self.config, folder=self.folder):
                 self.reporter.note(line)
+            self.config = settled(before, self.config)
         elif self.folder.exists() and any(self.folder.iterdir()):
             raise UserError(
                 "the folder is not empty and holds no run", where=f"output {self.folder}", mend="Choose another output."
@@ -380,10 +381,21 @@ class Run:
         self.folder.mkdir(parents=True, exist_ok=True)
         remove_leftovers(self.folder)
         write_whole(
-            self.folder / "config.yaml", yaml.safe_dump(self.config.as_dict(), sort_keys=False, allow_unicode=True)
+            self.folder / "config.yaml", yaml.safe_dump(self._resolved(), sort_keys=False, allow_unicode=True)
         )
         for name in ("ledger.json", "rejected.jsonl"):
             shutil.copyfile(self.prepared.store.folder / name, self.folder / name)
+
+    def _resolved(self) -> dict[str, Any]:
+        """The config with what `auto` became, and the folder, so that config.yaml alone resumes the run."""
+        values = self.config.as_dict()
+        values["train"] |= {
+            "precision": self.settings.precision,
+            "learning_rate": self.rates[0],
+            "head_learning_rate": self.rates[1],
+            "micro_batch_tokens": self.settings.token_budget,
+        }
+        return {**values, "task": self.task.name, "output": str(self.folder)}
 
     def _open_trackers(self) -> list[Any]:
         trackers: list[Any] = [MetricsFile(self.folder / "metrics.jsonl", from_step=self.progress.step)]
@@ -504,5 +516,5 @@ def _stop_signals() -> Iterator[_Stop]:
     try:
         yield stop
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for caught, handler in before.items():
+            signal.signal(caught, handler)

@@ -54,7 +54,8 @@ class ConsoleReporter(Reporter):
     def __init__(self, *, summary: bool = True) -> None:
         self._summary, self._live = summary, is_live(sys.stderr)
         self._began, self._last_shown, self._line_open = 0.0, 0.0, False
-        self._tokens, self._padded, self._seconds, self._first_step = 0, 0, 0.0, None
+        self._tokens, self._padded, self._seconds = 0, 0, 0.0
+        self._first_step: int | None = None
 
     def note(self, text: str) -> None:
         self._close_line()

@@ -216,7 +216,7 @@ class _RowAttention(torch.autograd.Function):
     """Forward and backward piece by piece. Saves probabilities, before and after dropout, in the computing dtype."""
 
     @staticmethod
-    def forward(ctx, query, key, value, mask, plan):  # type: ignore[no-untyped-def]
+    def forward(ctx, query, key, value, mask, plan):
         dtype = torch.float32 if query.dtype in (torch.bfloat16, torch.float16) else query.dtype
         num_rows, num_heads, num_queries, _ = query.shape
         pieces = list(_pieces(plan, num_rows, num_heads, num_queries, key.shape[2]))
@@ -244,7 +244,7 @@ class _RowAttention(torch.autograd.Function):
         return out_BLHD
 
     @staticmethod
-    def backward(ctx, grad_BLHD):  # type: ignore[no-untyped-def, override]
+    def backward(ctx, grad_BLHD):
         query, key, value, *kept = ctx.saved_tensors
         plan, dtype = ctx.plan, ctx.dtype
         grads = [torch.zeros_like(x) for x in (query, key, value)]

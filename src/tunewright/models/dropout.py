@@ -77,7 +77,7 @@ def fill_keep(draws: Sequence[Draw], rows: Rows, p: float) -> None:
     if len(draws) > 1 and sum(draw.keep.numel() for draw in draws) >= _MIN_PARALLEL_ELEMENTS:
         drawn = _drawing_threads().map(lambda draw: random_bits(rows, draw), draws)
     else:
-        drawn = map(lambda draw: random_bits(rows, draw), draws)
+        drawn = (random_bits(rows, draw) for draw in draws)
     for draw, bits in zip(draws, drawn, strict=True):
         torch.ge(bits, threshold, out=draw.keep)
 
@@ -121,13 +121,13 @@ class RowsNotFirst(Exception):
 
 class _KeepAndScale(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x, keep, scale):  # type: ignore[no-untyped-def]
+    def forward(ctx, x, keep, scale):
         ctx.save_for_backward(keep)
         ctx.scale = scale
         return (x * keep).mul_(scale)
 
     @staticmethod
-    def backward(ctx, grad):  # type: ignore[no-untyped-def, override]
+    def backward(ctx, grad):
         (keep,) = ctx.saved_tensors
         return (grad * keep).mul_(ctx.scale), None, None
 

@@ -14,13 +14,13 @@ from torch.nn import functional
 
 class _Lookup(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, weight, ids, padding_idx):  # type: ignore[no-untyped-def]
+    def forward(ctx, weight, ids, padding_idx):
         ctx.weight, ctx.padding_idx = weight, padding_idx
         ctx.save_for_backward(ids)
         return functional.embedding(ids, weight)
 
     @staticmethod
-    def backward(ctx, grad):  # type: ignore[no-untyped-def, override]
+    def backward(ctx, grad):
         (ids,) = ctx.saved_tensors
         weight, rows, grad = ctx.weight, ids.reshape(-1), grad.reshape(-1, grad.shape[-1])
         if ctx.padding_idx is not None:
@@ -44,5 +44,10 @@ class RowEmbedding(nn.Embedding):
 def install_row_embeddings(model: nn.Module) -> None:
     """Turn every plain dense `nn.Embedding` of `model` into a `RowEmbedding`, its weight untouched."""
     for module in model.modules():
-        if type(module) is nn.Embedding and not module.sparse and not module.scale_grad_by_freq and module.max_norm is None:
+        if (
+            type(module) is nn.Embedding
+            and not module.sparse
+            and not module.scale_grad_by_freq
+            and module.max_norm is None
+        ):
             module.__class__ = RowEmbedding

@@ -24,9 +24,9 @@ def keep_freed_memory() -> bool:
         return False
     libc = ctypes.CDLL(None)
     settings = ((_M_TRIM_THRESHOLD, -1), (_M_MMAP_MAX, 0), (_M_ARENA_MAX, 1))
-    done = all([libc.mallopt(name, value) for name, value in settings])
+    accepted = [libc.mallopt(name, value) for name, value in settings]
     _use_large_pages(libc)
-    return done
+    return all(accepted)
 
 
 def _use_large_pages(libc: ctypes.CDLL) -> None:

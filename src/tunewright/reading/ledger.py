@@ -60,7 +60,7 @@ class RejectFile:
 
     def __enter__(self) -> RejectFile:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = open(self.path, "w", encoding="utf-8")  # noqa: SIM115 (closed in __exit__)
+        self._file = open(self.path, "w", encoding="utf-8")
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -44,7 +44,7 @@ def assign(
 def _take(free: np.ndarray, labels: np.ndarray, wanted: int) -> np.ndarray:
     """About `wanted` of the shuffled rows `free`, each label by its share, largest remainders first, never a label's last row."""
     codes = labels[free]
-    present, counts = np.unique(codes, return_counts=True)
+    counts = np.unique(codes, return_counts=True)[1]
     exact = counts * (wanted / max(1, len(free)))
     quota = np.floor(exact).astype(np.int64)
     by_remainder = np.argsort(quota - exact, kind="stable")

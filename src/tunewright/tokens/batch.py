@@ -15,7 +15,6 @@ import torch
 
 from tunewright.models.rows import Rows
 
-
 FIXED_COST_TOKENS = 64
 """What a micro-batch costs beside its tokens, in tokens: about 12 ms at 5,000 tokens a second on two cores."""
 _LONGEST_SEARCH = 512

@@ -177,7 +177,7 @@ def accumulate_gradient(
             last = number == len(mine) - 1
             with rows_in_flight(context), _sync_gradients(model, last):
                 terms, _ = compute_loss(model, batch, torch.from_numpy(weights.rows[rows] * bool(len(piece))))
-                part = sum(total / totals[term] for term, (total, _) in terms.items())
+                part = torch.stack([total / totals[term] for term, (total, _) in terms.items()]).sum()
                 with torch.autocast(settings.device.type, enabled=False):
                     (part * settings.num_ranks).backward()
             sums += torch.stack([terms[term][0].detach().double() for term in totals])
@@ -206,7 +206,7 @@ def autocast(settings: Settings) -> contextlib.AbstractContextManager[Any]:
 
 def _sync_gradients(model: nn.Module, last: bool) -> contextlib.AbstractContextManager[Any]:
     """DistributedDataParallel adds gradients over ranks in the last micro-batch only."""
-    return contextlib.nullcontext() if last or not hasattr(model, "no_sync") else model.no_sync()
+    return contextlib.nullcontext() if last or not hasattr(model, "no_sync") else model.no_sync()  # type: ignore[operator]
 
 
 def _clip(parameters: Sequence[nn.Parameter], max_norm: float) -> float:
