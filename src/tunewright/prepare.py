@@ -42,6 +42,7 @@ VALIDATION, TEST = "validation", "test"
 SPLITS = (TRAIN, VALIDATION, TEST)
 _DEFAULT_TEST_RATIO = 0.1
 _ENCODE_ROWS = 1_024
+_MOST_REASONS = 1_000
 _SPLIT_NAMES = {TRAIN: (TRAIN, "training"), VALIDATION: (VALIDATION, "valid", "dev", "eval"), TEST: (TEST, "testing")}
 
 Say = Callable[[str], None]
@@ -226,6 +227,8 @@ class _Survey:
     groups: array[int] = field(default_factory=lambda: array("Q"))
     usable: array[int] = field(default_factory=lambda: array("b"))
     split_of: array[int] = field(default_factory=lambda: array("b"))
+    num_read: list[int] = field(default_factory=list)
+    """Rows of each source, in the order of `Inputs.of`: one file may be named twice."""
     codes: dict[str, int] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
 
@@ -287,7 +290,8 @@ def encode_file(
 ) -> tuple[SplitStore, Ledger]:
     """One labelled file, encoded into `folder` for a trained task: every readable row, in order. UserError for bad rows."""
     source = open_source(path, options)
-    writer = SplitWriter(folder, "data", task.store_fields(), type_ids=task.columns.pair is not None)
+    type_ids = encoder.gives_type_ids(pair=task.columns.pair is not None)
+    writer = SplitWriter(folder, "data", task.store_fields(), type_ids=type_ids)
     ledger = Ledger()
     waiting: list[tuple[dict[str, Any], Example]] = []
 
@@ -341,8 +345,10 @@ def _survey(config: RunConfig, inputs: Inputs, task: Any, ledger: Ledger, reject
     survey = _Survey()
     for split, source in inputs.of():
         known = set(survey.counts) if split != TRAIN else None
+        survey.num_read.append(0)
         for row in source.rows():
             ledger.read[source.name] += 1
+            survey.num_read[-1] += 1
             try:
                 if isinstance(row, Reject):
                     raise RowError(row.reason)
@@ -355,9 +361,8 @@ def _survey(config: RunConfig, inputs: Inputs, task: Any, ledger: Ledger, reject
             except RowError as error:
                 rejects.add(_rejected(row, error.reason))
                 ledger.add(source.name, "-", REJECTED)
-                ledger.reasons[error.reason] += (
-                    1 if len(ledger.reasons) < 1_000 or error.reason in ledger.reasons else 0
-                )
+                if len(ledger.reasons) < _MOST_REASONS or error.reason in ledger.reasons:
+                    ledger.reasons[error.reason] += 1
                 survey.reject(SPLITS.index(split))
                 continue
             survey.keep(SPLITS.index(split), example, names, group)
@@ -437,8 +442,8 @@ def _choose_rows(config: RunConfig, inputs: Inputs, survey: _Survey, ledger: Led
             mend="Check data.limit and the rejected rows.",
         )
     start = 0
-    for _, source in inputs.of():
-        rows = slice(start, start + ledger.read[source.name])
+    for (_, source), num_read in zip(inputs.of(), survey.num_read, strict=True):
+        rows = slice(start, start + num_read)
         for index, name in enumerate(SPLITS):
             for code, label in ((0, KEPT), (2, FILTERED), (3, NOT_SELECTED)):
                 count = int(((split[rows] == index) & (fate[rows] == code)).sum())
@@ -456,7 +461,8 @@ def _encode(
 
     encoder = load_encoder(model, max_length=config.data.max_length, truncation_side=config.data.truncation_side)
     fields = task.store_fields()
-    writers = {name: SplitWriter(folder, name, fields, type_ids=inputs.columns.pair is not None) for name in SPLITS}
+    type_ids = encoder.gives_type_ids(pair=inputs.columns.pair is not None)
+    writers = {name: SplitWriter(folder, name, fields, type_ids=type_ids) for name in SPLITS}
     for name, writer in writers.items():
         if writer.num_finished:
             say(f"{writer.num_finished:,} rows of the {name} split are already encoded; going on after them.")

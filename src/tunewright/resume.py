@@ -5,6 +5,7 @@ compare_configs(saved, now, folder=run)     ["train.epochs: 3.0 -> 5.0, training
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,9 @@ def compare_configs(saved: RunConfig, now: RunConfig, *, folder: Path) -> list[s
     changed = [
         key for key in after if before.get(key) != after[key] and not (key in RESOLVED and after[key] == "auto")
     ]
-    refused = [key for key in changed if key not in HARMLESS | EXTENDABLE]
+    refused = [
+        key for key in changed if key not in HARMLESS | EXTENDABLE or _shortens(key, before.get(key), after[key])
+    ]
     if refused:
         shown = "\n".join(f"  {key}: {before.get(key)!r} -> {after[key]!r}" for key in refused)
         raise UserError(
@@ -57,6 +60,11 @@ def settled(saved: RunConfig, now: RunConfig) -> RunConfig:
         if place[name] == "auto":
             place[name] = source[name]
     return RunConfig.model_validate(values)
+
+
+def _shortens(key: str, before: Any, after: Any) -> bool:
+    """Fewer epochs or steps than were planned: some may be behind the run already."""
+    return key in ("train.epochs", "train.max_steps") and (after or math.inf) < (before or math.inf)
 
 
 def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -33,7 +33,7 @@ class Cadence:
         text = str(value).strip().lower()
         if text in ("epoch", "never"):
             return cls(text)  # type: ignore[arg-type]
-        if text.isdigit() and int(text) > 0:
+        if text.isdecimal() and int(text) > 0:
             return cls("steps", int(text))
         found = re.fullmatch(r"(\d+)\s*([smh])", text)
         if found and int(found[1]) > 0:

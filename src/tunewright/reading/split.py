@@ -42,14 +42,17 @@ def assign(
 
 
 def _take(free: np.ndarray, labels: np.ndarray, wanted: int) -> np.ndarray:
-    """About `wanted` of the shuffled rows `free`, each label by its share, largest remainders first, never a label's last row."""
+    """`wanted` of the shuffled rows `free`, each label by its share, largest remainders first, never a label's last row.
+
+    Where labels cannot give their share, the others give more; fewer than `wanted` only when each label has one row left.
+    """
     codes = labels[free]
     counts = np.unique(codes, return_counts=True)[1]
     exact = counts * (wanted / max(1, len(free)))
-    quota = np.floor(exact).astype(np.int64)
-    by_remainder = np.argsort(quota - exact, kind="stable")
-    quota[by_remainder[: max(0, wanted - int(quota.sum()))]] += 1
-    quota = np.minimum(quota, counts - 1)
+    quota = np.minimum(np.floor(exact).astype(np.int64), counts - 1)
+    while (short := wanted - int(quota.sum())) > 0 and len(able := np.flatnonzero(quota < counts - 1)):
+        by_remainder = able[np.argsort(quota[able] - exact[able], kind="stable")]
+        quota[by_remainder[:short]] += 1
     grouped = np.argsort(codes, kind="stable")
     starts = np.cumsum(counts) - counts
     return np.concatenate([free[grouped[s : s + q]] for s, q in zip(starts, quota, strict=True)] or [free[:0]])

@@ -7,6 +7,7 @@ LabelSpace.learn(["10", "9"])    names ("9", "10"): integers in their order, oth
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -72,7 +73,10 @@ def label_names(value: Any, names: Sequence[str] | None = None, *, delimiter: st
 
 
 def check_labels(space: LabelSpace, *, where: str) -> None:
-    """UserError when nothing can be learned: no label, one label, or so many that the column is no label."""
+    """UserError when nothing can be learned: no label, one label, a name twice, or so many that the column is no label."""
+    if len(space.index) < len(space):
+        twice = sorted({name for name in space.names if space.names.count(name) > 1})
+        raise UserError("a label is named twice", where=where, found=quoted(twice), mend="Mend data.label_names.")
     if len(space) < 2:
         found = f"only {quoted(space.names)}" if space.names else "none"
         raise UserError(
@@ -93,4 +97,4 @@ def check_labels(space: LabelSpace, *, where: str) -> None:
 
 
 def _is_integer(text: str) -> bool:
-    return text.lstrip("-").isdecimal() and text.isascii()
+    return re.fullmatch(r"-?[0-9]{1,18}", text) is not None

@@ -66,9 +66,13 @@ class SplitWriter:
 
     def _find_finished(self) -> None:
         while (receipt := self.folder / f"{self.split}-{len(self.shards):05d}.json").is_file():
-            shard = json.loads(receipt.read_text())
-            path = self.folder / shard["file"]
-            if not path.is_file() or file_sha256(path) != shard["sha256"]:
+            path = receipt.with_suffix(".arrow")
+            try:
+                shard = json.loads(receipt.read_text(encoding="utf-8"))
+                whole = path.is_file() and file_sha256(path) == shard["sha256"]
+            except (ValueError, KeyError, TypeError):
+                break
+            if not whole:
                 break
             self.shards.append(shard)
 
@@ -201,8 +205,10 @@ def open_store(folder: Path, fingerprint: str) -> TokenStore:
         manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise StoreDamaged("it was never finished") from None
-    except (json.JSONDecodeError, UnicodeDecodeError):
+    except ValueError:
         raise StoreDamaged("its manifest is broken") from None
+    if not isinstance(manifest, dict):
+        raise StoreDamaged("its manifest is broken")
     if manifest.get("schema") != SCHEMA or manifest.get("fingerprint") != fingerprint:
         raise StoreDamaged("it was written for other inputs or by another version")
     for split in manifest["splits"].values():

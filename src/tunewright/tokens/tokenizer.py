@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import re
+import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -71,6 +72,11 @@ class TextEncoder:
             return [self._assemble(ids, None) for ids in first]
         return [self._assemble(ids, other) for ids, other in zip(first, self._ids_of(pairs), strict=True)]
 
+    def gives_type_ids(self, *, pair: bool) -> bool:
+        """Whether rows carry token type ids: where the model takes them and they are not all 0."""
+        before, one, _, _, after = self._single.types
+        return self._type_ids and (pair or any((*before, one, *after)))
+
     def tokens(self, ids: Sequence[int]) -> list[str]:
         """The vocabulary entries behind ids, for people to look at."""
         return self.tokenizer.convert_ids_to_tokens([int(i) for i in ids])
@@ -90,7 +96,7 @@ class TextEncoder:
         ids = [*layout.before, *kept_first, *(layout.between or ()), *kept_second, *layout.after]
         before, one, between, two, after = layout.types
         types = None
-        if self._type_ids and (second is not None or any((*before, one, *after))):
+        if self.gives_type_ids(pair=second is not None):
             types = [*before, *[one] * num_first, *between, *[two] * num_second, *after]
         return Encoded(
             input_ids=np.array(ids, dtype=np.int32),
@@ -174,10 +180,18 @@ def _load_tokenizer(source: ModelFolder) -> Any:
 
 
 def resolve_max_length(source: ModelFolder, wanted: int | str, *, tokenizer_limit: int | None = None) -> int:
-    """The maximum length in force: what the model and its tokenizer can take, at most 512 for `auto`."""
-    limit = model_length_limit(source, tokenizer_limit)
+    """The maximum length in force. auto: what the model and its tokenizer are set to, at most 512.
+
+    A tokenizer's own limit is a setting (a run's tokenizer carries the run's), the model's positions are a fact: a number may go
+    beyond the one, never beyond the other.
+    """
+    positions = _positions(source)
+    if tokenizer_limit is None:
+        tokenizer_limit = source.json_file("tokenizer_config.json").get("model_max_length")
+    usual = int(tokenizer_limit) if tokenizer_limit and 0 < tokenizer_limit < _UNLIMITED else None
     if wanted == "auto":
-        return min(limit or LONGEST_AUTO_LENGTH, LONGEST_AUTO_LENGTH)
+        return min(limit for limit in (positions, usual, LONGEST_AUTO_LENGTH) if limit)
+    limit = positions or usual
     if limit is not None and int(wanted) > limit:
         raise UserError(
             "longer than the model can take",
@@ -189,21 +203,16 @@ def resolve_max_length(source: ModelFolder, wanted: int | str, *, tokenizer_limi
     return int(wanted)
 
 
-def model_length_limit(source: ModelFolder, tokenizer_limit: int | None = None) -> int | None:
+def _positions(source: ModelFolder) -> int | None:
     """Longest row that the model has positions for, None when nothing limits it."""
     config = source.json_file("config.json")
-    positions = next(
-        (config[key] for key in ("max_position_embeddings", "n_positions", "max_sequence_length") if config.get(key)),
-        None,
-    )
-    if positions is not None and config.get("model_type") in _OFFSET_POSITIONS:
+    names = ("max_position_embeddings", "n_positions", "max_sequence_length")
+    positions = next((int(config[name]) for name in names if config.get(name)), None)
+    if positions is None or config.get("model_type") in _RELATIVE_POSITIONS:
+        return None
+    if config.get("model_type") in _OFFSET_POSITIONS:
         positions -= (config.get("pad_token_id") or 0) + 1
-    if config.get("model_type") in _RELATIVE_POSITIONS:
-        positions = None
-    if tokenizer_limit is None:
-        tokenizer_limit = source.json_file("tokenizer_config.json").get("model_max_length")
-    limits = [limit for limit in (positions, tokenizer_limit) if limit and limit < _UNLIMITED]
-    return int(min(limits)) if limits else None
+    return positions if 0 < positions < _UNLIMITED else None
 
 
 _OFFSET_POSITIONS = {
@@ -231,11 +240,35 @@ def text_only_ids(tokenizer: Any) -> Callable[[Sequence[str]], Ids]:
     values = json.loads(backend.to_str())
     for token in values.get("added_tokens", []):
         token["special"] = token["special"] or bool(_CONTROL.fullmatch(token["content"]))
+    _hide_control_pieces(values, unknown=tokenizer.unk_token)
     rust = Tokenizer.from_str(json.dumps(values))
     rust.no_truncation()
     rust.no_padding()
     rust.encode_special_tokens = True
     return lambda texts: [encoding.ids for encoding in rust.encode_batch(list(texts), add_special_tokens=False)]
+
+
+def _hide_control_pieces(values: dict[str, Any], *, unknown: str | None) -> None:
+    """Rename control tokens so that no text can spell them: T5's `</s>` is also a piece that Unigram finds in a text.
+
+    Ids stay. Byte pair merges never reach a control token, unless `ignore_merges` looks whole words up.
+    """
+    model = values["model"]
+    if model["type"] == "BPE" and not model.get("ignore_merges"):
+        return
+    secret = secrets.token_hex(16)
+    control = {
+        token["content"]: f"{secret}{token['id']}"
+        for token in values.get("added_tokens", [])
+        if token["special"] and token["content"] != unknown
+    }
+    for token in values.get("added_tokens", []):
+        token["content"] = control.get(token["content"], token["content"])
+    vocabulary = model["vocab"]
+    if isinstance(vocabulary, dict):
+        model["vocab"] = {control.get(piece, piece): number for piece, number in vocabulary.items()}
+    else:
+        model["vocab"] = [[control.get(piece, piece), score] for piece, score in vocabulary]
 
 
 def _probe(tokenizer: Any, ids_of: Callable[[Sequence[str]], Ids], *, pair: bool) -> _Layout | None:

@@ -65,22 +65,23 @@ def verify(folder: Path) -> Checkpoint:
     """Check every file of a checkpoint. CheckpointDamaged says what is wrong."""
     try:
         manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-        files = dict(manifest["files"])
-        if manifest["schema"] != SCHEMA:
-            raise CheckpointDamaged(f"it was written by another version (schema {manifest['schema']})")
+        schema = manifest["schema"]
+        files = {name: (int(facts["bytes"]), facts["sha256"]) for name, facts in manifest["files"].items()}
     except FileNotFoundError:
         raise CheckpointDamaged("manifest.json is gone") from None
-    except (ValueError, KeyError, TypeError, OSError):
+    except (ValueError, KeyError, TypeError, AttributeError, OSError):
         raise CheckpointDamaged("manifest.json is broken") from None
+    if schema != SCHEMA:
+        raise CheckpointDamaged(f"it was written by another version (schema {schema})")
     if set(files) != {"model.safetensors", "optimizer.safetensors", "state.json"}:
         raise CheckpointDamaged("manifest.json is broken")
-    for name, facts in files.items():
+    for name, (num_bytes, sha256) in files.items():
         path = folder / name
         if not path.is_file():
             raise CheckpointDamaged(f"{name} is gone")
-        if path.stat().st_size != facts["bytes"]:
-            raise CheckpointDamaged(f"{name} has {path.stat().st_size:,} bytes, not {facts['bytes']:,}")
-        if file_sha256(path) != facts["sha256"]:
+        if path.stat().st_size != num_bytes:
+            raise CheckpointDamaged(f"{name} has {path.stat().st_size:,} bytes, not {num_bytes:,}")
+        if file_sha256(path) != sha256:
             raise CheckpointDamaged(f"{name} has changed since it was written")
     return Checkpoint(folder, json.loads((folder / "state.json").read_text(encoding="utf-8")))
 
@@ -103,7 +104,7 @@ def load_model(checkpoint: Checkpoint, model: nn.Module) -> None:
         saved = load_file(checkpoint.folder / "model.safetensors")
     except (SafetensorError, OSError) as error:
         raise CheckpointDamaged(str(error)) from None
-    if set(saved) != set(_unshared(own)):
+    if _shapes(saved) != _shapes(_unshared(own)):
         raise CheckpointDamaged("its weights are those of another model")
     for name, tensor in saved.items():
         own[name].copy_(tensor)
@@ -139,6 +140,10 @@ def prune(root: Path, *, keep: int, best_step: int | None) -> None:
             doomed = folder.with_name(f".tmp-old-{folder.name}")
             folder.rename(doomed)
             shutil.rmtree(doomed, ignore_errors=True)
+
+
+def _shapes(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in tensors.items()}
 
 
 def _unshared(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -77,10 +77,10 @@ def freeze(model: Any, setting: str | int, fresh: Iterable[str]) -> int:
 
 def _embeddings_and_layers(model: Any, num_layers: int) -> list[tuple[str, nn.Parameter]]:
     stacks = [module for module in model.base_model.modules() if isinstance(module, nn.ModuleList) and len(module) > 1]
-    if not stacks or num_layers > len(stacks[0]):
+    if not stacks or not 0 <= num_layers <= len(stacks[0]):
         found = f"{len(stacks[0])} layers" if stacks else "no stack of layers"
         raise UserError(
-            "the model has not that many layers",
+            f"cannot freeze {num_layers} layers",
             where="train.freeze",
             found=found,
             mend="Set train.freeze to body or a smaller number.",

