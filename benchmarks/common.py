@@ -37,7 +37,10 @@ def machine() -> str:
     """Hardware and versions, one line."""
     import torch
 
-    cpu = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), platform.processor())
+    cpu = next(
+        (line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")),
+        platform.processor(),
+    )
     flags = next((line for line in open("/proc/cpuinfo") if line.startswith("flags")), "")
     kinds = [kind for kind in ("avx512f", "avx512_bf16", "amx_bf16") if f" {kind}" in flags]
     packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "numpy"))

@@ -48,7 +48,10 @@ def run_pipeline(run: str, batch_size: int, rows: int) -> dict[str, Any]:
     began = time.perf_counter()
     results = classify(texts, truncation=True, batch_size=batch_size)
     seconds = time.perf_counter() - began
-    return {"rows_per_second": rows / seconds, "scores": [{one["label"]: one["score"] for one in row} for row in results]}
+    return {
+        "rows_per_second": rows / seconds,
+        "scores": [{one["label"]: one["score"] for one in row} for row in results],
+    }
 
 
 def run_tunewright(run: str, precision: str, rows: int) -> dict[str, Any]:
@@ -60,7 +63,11 @@ def run_tunewright(run: str, precision: str, rows: int) -> dict[str, Any]:
     began = time.perf_counter()
     results = model.predict(texts)
     seconds = time.perf_counter() - began
-    return {"rows_per_second": rows / seconds, "scores": [one.scores for one in results], "precision": model.settings.precision}
+    return {
+        "rows_per_second": rows / seconds,
+        "scores": [one.scores for one in results],
+        "precision": model.settings.precision,
+    }
 
 
 def main() -> None:
@@ -71,20 +78,32 @@ def main() -> None:
     options = parser.parse_args()
     if options.variant:
         kind, run, setting = options.variant
-        result = run_pipeline(run, int(setting), options.rows) if kind == "pipeline" else run_tunewright(run, setting, options.rows)
+        result = (
+            run_pipeline(run, int(setting), options.rows)
+            if kind == "pipeline"
+            else run_tunewright(run, setting, options.rows)
+        )
         print(json.dumps(result))
         return
     print(machine())
     with tempfile.TemporaryDirectory() as folder:
         run = str(train_once(Path(folder)))
-        trial = {size: in_own_process(__file__, "--rows", "200", "--variant", "pipeline", run, str(size)) for size in BATCH_SIZES}
+        trial = {
+            size: in_own_process(__file__, "--rows", "200", "--variant", "pipeline", run, str(size))
+            for size in BATCH_SIZES
+        }
         best = max(trial, key=lambda size: trial[size]["rows_per_second"])
-        print("pipeline, 200 rows, by batch size: " + ", ".join(f"{size}: {one['rows_per_second']:.0f}" for size, one in trial.items()))
+        print(
+            "pipeline, 200 rows, by batch size: "
+            + ", ".join(f"{size}: {one['rows_per_second']:.0f}" for size, one in trial.items())
+        )
         variants = [("pipeline", str(best)), ("tunewright", "auto"), ("tunewright", "fp32")]
         results: dict[tuple[str, str], list[dict[str, Any]]] = {variant: [] for variant in variants}
         for _ in range(options.rounds):
             for kind, setting in variants:
-                results[kind, setting].append(in_own_process(__file__, "--rows", str(options.rows), "--variant", kind, run, setting))
+                results[kind, setting].append(
+                    in_own_process(__file__, "--rows", str(options.rows), "--variant", kind, run, setting)
+                )
     speeds = {variant: [one["rows_per_second"] for one in runs] for variant, runs in results.items()}
     theirs = statistics.median(speeds[variants[0]])
     labels = sorted(results[variants[0]][0]["scores"][0])

@@ -45,7 +45,13 @@ def run_tunewright(steps: int) -> dict[str, Any]:
         recorder = Recorder()
         values = {
             "data": {"train": str(path), "max_length": 256, "validation_ratio": 0, "test_ratio": 0},
-            "train": {"max_steps": steps, "batch_size": 16, "save_every": "never", "learning_rate": 5e-5, "head_learning_rate": 5e-5},
+            "train": {
+                "max_steps": steps,
+                "batch_size": 16,
+                "save_every": "never",
+                "learning_rate": 5e-5,
+                "head_learning_rate": 5e-5,
+            },
             "evaluate": {"baselines": False},
             "output": f"{folder}/run",
         }
@@ -114,7 +120,11 @@ def main() -> None:
     options = parser.parse_args()
     if options.variant:
         steps = STEPS[options.variant]
-        print(json.dumps(run_tunewright(steps) if options.variant == "tunewright" else run_trainer(options.variant, steps)))
+        print(
+            json.dumps(
+                run_tunewright(steps) if options.variant == "tunewright" else run_trainer(options.variant, steps)
+            )
+        )
         return
     print(machine())
     results: dict[str, list[dict[str, Any]]] = {variant: [] for variant in STEPS}
@@ -125,9 +135,13 @@ def main() -> None:
     print(f"{'':12}{'real tokens/s, median (spread)':>34}{'ratio':>8}  loss, first and last third")
     for variant, runs in results.items():
         speeds = [one["tokens_per_second"] for one in runs]
-        thirds = [(one["losses"][: len(one["losses"]) // 3], one["losses"][-(len(one["losses"]) // 3) :]) for one in runs]
+        thirds = [
+            (one["losses"][: len(one["losses"]) // 3], one["losses"][-(len(one["losses"]) // 3) :]) for one in runs
+        ]
         first, last = (statistics.mean(x for third in thirds for x in third[i]) for i in (0, 1))
-        print(f"{variant:12}{median_and_spread(speeds):>34}{ours / statistics.median(speeds):>8.2f}  {first:.3f} -> {last:.3f}")
+        print(
+            f"{variant:12}{median_and_spread(speeds):>34}{ours / statistics.median(speeds):>8.2f}  {first:.3f} -> {last:.3f}"
+        )
 
 
 if __name__ == "__main__":

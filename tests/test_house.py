@@ -36,7 +36,12 @@ ROOMS = [
 
 def floor(module: str) -> int:
     """The place of a module in the order; a longer name wins (`models.rows` before `models`)."""
-    matches = [(len(name), number) for number, names in enumerate(ROOMS) for name in names if module == name or module.startswith(name + ".")]
+    matches = [
+        (len(name), number)
+        for number, names in enumerate(ROOMS)
+        for name in names
+        if module == name or module.startswith(name + ".")
+    ]
     assert matches, f"{module} has no place in the house: add it to ROOMS"
     return max(matches)[1]
 
@@ -46,7 +51,13 @@ def imports_of(path: Path) -> set[str]:
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("tunewright"):
             inner = [f"{node.module}.{alias.name}" for alias in node.names]
-            found |= {name if (ROOT / Path(*name.split(".")[1:]).with_suffix(".py")).exists() or (ROOT / Path(*name.split(".")[1:])).is_dir() else node.module for name in inner}
+            found |= {
+                name
+                if (ROOT / Path(*name.split(".")[1:]).with_suffix(".py")).exists()
+                or (ROOT / Path(*name.split(".")[1:])).is_dir()
+                else node.module
+                for name in inner
+            }
     return {name.removeprefix("tunewright").lstrip(".") for name in found} - {""}
 
 
@@ -64,11 +75,14 @@ def test_every_module_opens_with_its_place():
     without = [
         str(path.relative_to(ROOT))
         for path in ROOT.rglob("*.py")
-        if path.read_text(encoding="utf-8").strip() and not ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+        if path.read_text(encoding="utf-8").strip()
+        and not ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
     ]
     assert not without
 
 
 def test_no_pickle_no_remote_code_no_unsafe_loading():
-    forbidden = re.compile(r"import pickle|pickle\.load|torch\.load\(|torch\.save\(|trust_remote_code=True|yaml\.load\(")
+    forbidden = re.compile(
+        r"import pickle|pickle\.load|torch\.load\(|torch\.save\(|trust_remote_code=True|yaml\.load\("
+    )
     assert not [str(path) for path in ROOT.rglob("*.py") if forbidden.search(path.read_text(encoding="utf-8"))]

@@ -56,7 +56,7 @@ def test_bf16_prediction_agrees_where_the_margin_is_clear(finished):
 
 def test_predictions_come_in_order_and_say_what_was_cut(finished):
     predictions = load(finished).predict(["short", "word " * 100, "short"])
-    assert predictions[0] == predictions[2]
+    assert predictions[0].score == pytest.approx(predictions[2].score, abs=1e-6)
     assert predictions[0].num_cut == 0
     assert predictions[1].num_cut > 50
     assert list(predictions[0].scores.values()) == sorted(predictions[0].scores.values(), reverse=True)
@@ -112,7 +112,14 @@ def test_the_generator_runs_with_ones_own_optimizer_schedule_and_loss(run_values
 
     rates = []
     for step in training_steps(
-        run.model, run.task, run.prepared.store["train"], run.encoder, run.plan, optimizer, settings=run.settings, loss=doubled
+        run.model,
+        run.task,
+        run.prepared.store["train"],
+        run.encoder,
+        run.plan,
+        optimizer,
+        settings=run.settings,
+        loss=doubled,
     ):
         scheduler.step()
         rates.append(step.learning_rate)
@@ -123,12 +130,26 @@ def test_the_generator_runs_with_ones_own_optimizer_schedule_and_loss(run_values
 
 
 def test_the_store_trains_under_the_trainer(run_values, tmp_path):
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer, DataCollatorWithPadding, Trainer, TrainingArguments
+    from transformers import (
+        AutoModelForSequenceClassification,
+        AutoTokenizer,
+        DataCollatorWithPadding,
+        Trainer,
+        TrainingArguments,
+    )
 
     split = prepare(parse_config(run_values)).store["train"]
     model = AutoModelForSequenceClassification.from_pretrained(run_values["model"], num_labels=4)
     collate = DataCollatorWithPadding(AutoTokenizer.from_pretrained(run_values["model"]))
-    arguments = TrainingArguments(output_dir=str(tmp_path / "t"), max_steps=3, per_device_train_batch_size=8, report_to=[], use_cpu=True, save_strategy="no", disable_tqdm=True)
+    arguments = TrainingArguments(
+        output_dir=str(tmp_path / "t"),
+        max_steps=3,
+        per_device_train_batch_size=8,
+        report_to=[],
+        use_cpu=True,
+        save_strategy="no",
+        disable_tqdm=True,
+    )
     done = Trainer(model, arguments, train_dataset=split.torch_dataset(), data_collator=collate).train()
     assert np.isfinite(done.training_loss)
 

@@ -136,7 +136,7 @@ class RunConfig(Section):
 
 def parse_config(values: Mapping[str, Any], *, where: str = "config") -> RunConfig:
     """Validate nested values. UserError lists every unknown key and wrong value at once."""
-    values = {key: value for key, value in values.items() if value is not None}  # `train:` with every line commented out
+    values = {key: value for key, value in values.items() if value is not None}  # `train:` with all lines commented out
     problems = list(_unknown_keys(values, RunConfig))
     try:
         config = RunConfig.model_validate(dict(values))
@@ -173,7 +173,7 @@ class _NoKeyTwice(yaml.SafeLoader):
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        values = yaml.load(path.read_text(encoding="utf-8"), _NoKeyTwice)
+        values = _NoKeyTwice(path.read_text(encoding="utf-8")).get_single_data()
     except FileNotFoundError:
         near = did_you_mean(path.name, [p.name for p in path.parent.glob("*.y*ml")]) if path.parent.is_dir() else None
         raise UserError(

@@ -31,9 +31,7 @@ EXTENDABLE = {"train.epochs", "train.max_steps", "train.early_stopping"}
 def compare_configs(saved: RunConfig, now: RunConfig, *, folder: Path) -> list[str]:
     """What to tell about changes that are allowed. UserError that shows every change that is not."""
     before, after = flat(saved.as_dict()), flat(now.as_dict())
-    changed = [
-        key for key in after if before.get(key) != after[key] and not (key in RESOLVED and after[key] == "auto")
-    ]
+    changed = [key for key in after if before.get(key) != after[key] and not (key in RESOLVED and after[key] == "auto")]
     refused = [
         key for key in changed if key not in HARMLESS | EXTENDABLE or _shortens(key, before.get(key), after[key])
     ]

@@ -380,9 +380,7 @@ class Run:
     def _write_beginnings(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         remove_leftovers(self.folder)
-        write_whole(
-            self.folder / "config.yaml", yaml.safe_dump(self._resolved(), sort_keys=False, allow_unicode=True)
-        )
+        write_whole(self.folder / "config.yaml", yaml.safe_dump(self._resolved(), sort_keys=False, allow_unicode=True))
         for name in ("ledger.json", "rejected.jsonl"):
             shutil.copyfile(self.prepared.store.folder / name, self.folder / name)
 

@@ -131,7 +131,10 @@ def load_encoder(
 ) -> TextEncoder:
     """Load a model's tokenizer. UserError when there is none, it cannot pad, or `max_length` does not fit the model."""
     tokenizer = _load_tokenizer(source)
-    if tokenizer.pad_token_id is None:
+    rows = source.json_file("config.json").get(
+        "vocab_size"
+    )  # GPTNeoXTokenizer adds a [PAD] that no embedding stands for
+    if tokenizer.pad_token_id is None or (isinstance(rows, int) and tokenizer.pad_token_id >= rows):
         if tokenizer.eos_token is None:
             raise UserError(
                 "the tokenizer has neither a padding nor an end token",
@@ -169,14 +172,18 @@ def _load_tokenizer(source: ModelFolder) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(source.folder)
+        tokenizer = AutoTokenizer.from_pretrained(source.folder)
+        if len(tokenizer) > len(tokenizer.all_special_ids):
+            return tokenizer
+        reason = "it has no vocabulary"  # what transformers makes of a folder without a tokenizer
     except Exception as error:  # transformers raises many types for a missing or broken tokenizer
-        raise UserError(
-            f"its tokenizer cannot be loaded ({str(error).strip().splitlines()[0][:200]})",
-            where=f"model {source.name}",
-            expected="tokenizer.json beside config.json",
-            mend="Save the tokenizer into the model's folder.",
-        ) from None
+        reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+    raise UserError(
+        f"its tokenizer cannot be loaded ({reason})",
+        where=f"model {source.name}",
+        expected="tokenizer.json beside config.json",
+        mend="Save the tokenizer into the model's folder.",
+    )
 
 
 def resolve_max_length(source: ModelFolder, wanted: int | str, *, tokenizer_limit: int | None = None) -> int:

