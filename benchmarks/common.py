@@ -37,11 +37,10 @@ def machine() -> str:
     """Hardware and versions, one line."""
     import torch
 
-    cpu = next(
-        (line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")),
-        platform.processor(),
-    )
-    flags = next((line for line in open("/proc/cpuinfo") if line.startswith("flags")), "")
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    facts = dict(line.split(":", 1) for line in lines if ":" in line)
+    facts = {name.strip(): value for name, value in facts.items()}
+    cpu, flags = facts.get("model name", platform.processor()).strip(), f"{facts.get('flags', '')} "
     kinds = [kind for kind in ("avx512f", "avx512_bf16", "amx_bf16") if f" {kind}" in flags]
     packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "numpy"))
     return f"{cpu}, {torch.get_num_threads()} threads, {' '.join(kinds)}; {packages}"

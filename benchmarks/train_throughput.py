@@ -30,7 +30,7 @@ ROWS = 1_600
 
 def run_tunewright(steps: int) -> dict[str, Any]:
     import tunewright as tw
-    from tunewright.run import Reporter
+    from tunewright.events import Reporter
 
     class Recorder(Reporter):
         def __init__(self) -> None:

@@ -7,18 +7,18 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
+from tunewright.assembly import assemble
 from tunewright.config import load_config
-from tunewright.run import Reporter, Run
 from tunewright.training.engine import accumulate_gradient
 
 if os.environ["WORLD_SIZE"] == "1":
     del os.environ["WORLD_SIZE"], os.environ["RANK"]
-run = Run(load_config(sys.argv[1]), Reporter())
-run._set_up()
+run = assemble(load_config(sys.argv[1]))
 for module in run.model.modules():
     if isinstance(module, torch.nn.Dropout):
         module.p = float(os.environ["DROPOUT"])
-network = run.model if run.accelerator is None else run.accelerator.prepare(run.model)
+accelerator = run.processes.accelerator
+network = run.model if accelerator is None else accelerator.prepare(run.model)
 split = run.prepared.store["train"]
 accumulate_gradient(
     network.train(),
@@ -31,8 +31,8 @@ accumulate_gradient(
     step=0,
     settings=run.settings,
 )
-if run.rank == 0:
+if run.processes.is_main:
     save_file({name: p.grad for name, p in run.model.named_parameters() if p.grad is not None}, sys.argv[2])
-if run.accelerator is not None:
+if accelerator is not None:
     torch.distributed.barrier()
     torch.distributed.destroy_process_group()

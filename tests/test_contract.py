@@ -13,9 +13,11 @@ import torch
 from safetensors.torch import load_file
 
 import tunewright as tw
+from tunewright.assembly import Parts, assemble
 from tunewright.config import parse_config
+from tunewright.events import Interrupted, Reporter
 from tunewright.predict import load
-from tunewright.run import Interrupted, Reporter, Run, train
+from tunewright.run import train
 from tunewright.training.engine import Settings, accumulate_gradient
 
 from .conftest import messages, write_jsonl
@@ -44,7 +46,7 @@ def values_for(kind: str, base: dict, folder: Path) -> dict:
     return {**base, "data": {**base["data"], **data}}
 
 
-def gradient(run: Run, *, budget: int, precision: str = "fp64") -> dict[str, torch.Tensor]:
+def gradient(run: Parts, *, budget: int, precision: str = "fp64") -> dict[str, torch.Tensor]:
     run.model.zero_grad(set_to_none=True)
     split = run.prepared.store["train"]
     settings = Settings(seed=3, token_budget=budget, precision=precision)
@@ -62,10 +64,8 @@ def gradient(run: Run, *, budget: int, precision: str = "fp64") -> dict[str, tor
     return {name: p.grad.clone() for name, p in run.model.named_parameters() if p.grad is not None}
 
 
-def set_up(values: dict, **train: object) -> Run:
-    run = Run(parse_config({**values, "train": {**values["train"], **train}}), Reporter())
-    run._set_up()
-    return run
+def set_up(values: dict, **train: object) -> Parts:
+    return assemble(parse_config({**values, "train": {**values["train"], **train}}))
 
 
 @pytest.mark.parametrize("kind", TASKS)

@@ -29,6 +29,7 @@ ROOMS = [
     ["saved"],
     ["report"],
     ["predict"],
+    ["assembly", "events"],
     ["run", "scoring"],
     ["cli"],
 ]

@@ -11,10 +11,11 @@ import pytest
 import torch
 
 import tunewright as tw
+from tunewright.assembly import assemble
 from tunewright.config import parse_config
 from tunewright.predict import load
 from tunewright.prepare import prepare
-from tunewright.run import Reporter, Run, train
+from tunewright.run import train
 from tunewright.training.engine import training_steps
 
 from .conftest import messages
@@ -101,8 +102,7 @@ def test_batches_feed_a_plain_loop(run_values):
 
 
 def test_the_generator_runs_with_ones_own_optimizer_schedule_and_loss(run_values):
-    run = Run(parse_config(run_values), Reporter())
-    run._set_up()
+    run = assemble(parse_config(run_values))
     optimizer = torch.optim.SGD(run.model.parameters(), lr=0.1)
     scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 2, 0.5)
 
@@ -169,19 +169,14 @@ def test_importing_the_package_is_quick_and_pulls_in_nothing_heavy():
 
 
 def test_api_names_stay_callable_whatever_is_imported():
-    import tunewright.evaluation
-    import tunewright.reading
-    import tunewright.training
 
     assert callable(tw.train) and callable(tw.read) and callable(tw.evaluate) and callable(tw.load)
 
 
 def test_a_head_with_other_labels_starts_fresh_and_one_with_the_same_goes_on(finished, run_values, tmp_path):
-    again = Run(parse_config({**run_values, "model": str(finished.folder), "output": str(tmp_path / "a")}), Reporter())
-    again._set_up()
+    again = assemble(parse_config({**run_values, "model": str(finished.folder), "output": str(tmp_path / "a")}))
     assert again.fresh == ["classifier.bias", "classifier.weight"]
     rows = [row for row in messages() if row["label"] in finished.scores["test"]["per_class"]][:90]
     (tmp_path / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    same = Run(parse_config({**run_values, "model": str(finished.folder), "output": str(tmp_path / "b")}), Reporter())
-    same._set_up()
+    same = assemble(parse_config({**run_values, "model": str(finished.folder), "output": str(tmp_path / "b")}))
     assert same.fresh == []

@@ -14,7 +14,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import yaml
 from pydantic import Field, ValidationError, field_validator
@@ -159,21 +159,29 @@ def load_config(
     return parse_config(values, where=str(path) if path is not None else "config")
 
 
-class _NoKeyTwice(yaml.SafeLoader):
-    """YAML in which a repeated key is an error; PyYAML takes the last one and drops the others."""
+class _Yaml(yaml.SafeLoader):
+    """YAML in which a repeated key is an error (PyYAML takes the last one and drops the others) and a date is text."""
+
+    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {  # type: ignore[misc]
+        first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
         for key, _ in node.value:
-            if key.value in seen and isinstance(key, yaml.ScalarNode):
-                raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} stands here twice", key.start_mark)
-            seen.add(str(key.value))
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    raise yaml.constructor.ConstructorError(
+                        None, None, f"{key.value!r} stands here twice", key.start_mark
+                    )
+                seen.add(key.value)
         return super().construct_mapping(node, deep)
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        values = _NoKeyTwice(path.read_text(encoding="utf-8")).get_single_data()
+        values = _Yaml(path.read_text(encoding="utf-8")).get_single_data()
     except FileNotFoundError:
         near = did_you_mean(path.name, [p.name for p in path.parent.glob("*.y*ml")]) if path.parent.is_dir() else None
         raise UserError(
@@ -183,7 +191,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot be read ({error})", where=str(path), mend="Give a YAML file.") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}:{mark.line + 1}" if mark else str(path)
         raise UserError(
@@ -203,12 +211,7 @@ def _override(values: dict[str, Any], word: str) -> None:
     key, equals, text = word.partition("=")
     if not equals or not re.fullmatch(r"[A-Za-z_][\w.]*", key):
         raise UserError("not a key=value word", where=word, mend="Write train.epochs=5, for example.")
-    try:
-        value = yaml.safe_load(text) if text else None
-    except yaml.YAMLError:
-        value = text
-    if isinstance(value, str) and re.fullmatch(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+", value):
-        value = float(value)  # YAML 1.1 reads 5e-5 as a string
+    value = _value_of(text) if text else None
     *sections, last = key.split(".")
     place = values
     for section in sections:
@@ -223,6 +226,22 @@ def _override(values: dict[str, Any], word: str) -> None:
         place[last] = {**place[last], _SHORTHANDS[last]: value}
     else:
         place[last] = value
+
+
+def _value_of(text: str) -> Any:
+    """The right side of a word: a YAML value on one line, or the text as it stands (`|`, `a #1`, `C:\\data: x.csv`)."""
+    if re.fullmatch(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+", text):
+        return float(text)  # YAML 1.1 reads 5e-5 as a string
+    try:
+        values = _Yaml(f"[{text}]").get_single_data()
+    except (yaml.YAMLError, ValueError):
+        return text
+    value = values[0] if isinstance(values, list) and len(values) == 1 else text
+    if isinstance(value, str) and text[0] not in "'\"":
+        return text
+    if (value is None and text not in ("null", "~")) or (isinstance(value, Mapping) and text[0] != "{"):
+        return text
+    return value
 
 
 def _unknown_keys(values: Mapping[str, Any], section: type[Section], prefix: str = "") -> Iterator[str]:

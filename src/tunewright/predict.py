@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from tunewright.errors import RowError, UserError
-from tunewright.models.load import choose_device, fast_bf16, load_pretrained_for_use, make_rows_independent
+from tunewright.models.load import choose_device, load_pretrained_for_use, make_rows_independent, resolve_precision
 from tunewright.models.memory import keep_freed_memory
 from tunewright.models.rows import rows_in_flight
 from tunewright.records import Encoded, Example, Prediction, Row
@@ -132,10 +132,6 @@ def load(run: Any, *, device: str = "auto", precision: str = "auto") -> Model:
         make_rows_independent(network)
     network.to(on).eval()
     return Model(saved, task, encoder, network, Settings(token_budget=token_budget(on), precision=precision, device=on))
-
-
-def resolve_precision(wanted: str, device: torch.device) -> str:
-    return ("bf16" if fast_bf16(device) else "fp32") if wanted == "auto" else wanted
 
 
 def _above(prediction: Prediction, min_score: float) -> Prediction:

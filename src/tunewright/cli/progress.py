@@ -13,8 +13,8 @@ from typing import Any, TextIO
 import psutil
 
 from tunewright.evaluation import Evaluation
+from tunewright.events import Reporter, RunResult
 from tunewright.fit import Point, curve_plot
-from tunewright.run import Reporter, RunResult
 from tunewright.training.engine import Step
 from tunewright.training.preflight import Preflight
 
@@ -174,7 +174,8 @@ def preflight_text(facts: Preflight) -> str:
         f"training  {facts.num_steps:,} steps of {facts.batch_size} rows, learning rate {body:.2g} (fresh head {head:.2g}), {facts.precision} on {facts.device}"
     )
     lines.append(
-        f"estimate  padding {facts.padding_share:.0%}, {clock(facts.seconds_left)}, {facts.memory_bytes / 2**30:.1f} GB of {facts.memory_available / 2**30:.0f} GB"
+        f"estimate  padding {facts.padding_share:.0%}, {clock(facts.seconds_left)}, "
+        f"{facts.memory_bytes / 2**30:.1f} GB of {facts.memory_available / 2**30:.0f} GB"
     )
     return "\n".join(lines)
 

@@ -137,6 +137,11 @@ def fast_bf16(device: torch.device) -> bool:
     return False
 
 
+def resolve_precision(wanted: str, device: torch.device) -> str:
+    """`auto` becomes bf16 where the device is fast at it, else fp32."""
+    return ("bf16" if fast_bf16(device) else "fp32") if wanted == "auto" else wanted
+
+
 @lru_cache(maxsize=1)
 def _measured_bf16_gain() -> float:
     """How many times faster bf16 products are than fp32 ones here. Measured: CPUs that have bf16 instructions but no AMX

@@ -38,7 +38,8 @@ class Ledger:
     def as_dict(self) -> dict[str, Any]:
         """JSON form. Raises AssertionError when the counts do not add up: that would be our bug."""
         sources = []
-        for source, splits in self.counts.items():
+        for source in self.read:
+            splits = self.counts.get(source, {})
             totals = {fate: sum(counts[fate] for counts in splits.values()) for fate in FATES}
             assert self.read[source] == sum(totals.values()), f"{source}: {self.read[source]} rows read, {totals}"
             by_split = {

@@ -59,7 +59,7 @@ class Preflight:
     store_reused: bool
 
 
-def preflight(run: Any) -> Preflight:
+def preflight(run: Any, *, first_step: int = 0) -> Preflight:
     """Look at a run that is set up. UserError when its heaviest micro-batch does not fit into memory."""
     store, manifest = run.prepared.store, run.prepared.manifest
     split = store["train"]
@@ -71,7 +71,7 @@ def preflight(run: Any) -> Preflight:
         width = run.encoder.max_length if run.settings.padding == "max_length" else None
         padded += sum(len(piece) * (width or int(lengths[piece].max())) for piece in run.settings.cut(lengths))
     seconds, memory = _heaviest(run, split)
-    left = run.plan.num_steps - run.plan.step_at(run.progress.samples)
+    left = run.plan.num_steps - first_step
     parameters = list(run.model.parameters())
     trainable = sum(p.numel() for p in parameters if p.requires_grad)
     return Preflight(
@@ -85,16 +85,16 @@ def preflight(run: Any) -> Preflight:
         num_trainable=trainable,
         fresh=run.fresh,
         num_steps=run.plan.num_steps,
-        first_step=run.progress.step,
+        first_step=first_step,
         batch_size=run.plan.batch_size,
         token_budget=run.settings.token_budget,
         padding_share=1 - real / max(1, padded),
         learning_rates=run.rates,
         precision=run.settings.precision,
-        device=str(run.device),
+        device=str(run.settings.device),
         seconds_left=left * (seconds * (padded / len(sampled)) + trainable * 2e-9),
         memory_bytes=memory + trainable * 8,
-        memory_available=_available(run.device),
+        memory_available=_available(run.settings.device),
         ledger=manifest["ledger"],
         notes=manifest["notes"],
         store_reused=run.prepared.reused,
@@ -117,9 +117,9 @@ def _heaviest(run: Any, split: SplitStore) -> tuple[float, int]:
     longest = np.argsort(-split.lengths, kind="stable")[: run.plan.batch_size]
     rows = longest[run.settings.cut(split.lengths[longest])[0]]
     weights = run.task.weights(split)
-    settings = run.settings if run.num_ranks == 1 else None
+    settings = run.settings if run.settings.num_ranks == 1 else None
     if settings is None:
-        return 0.0, _used(run.device)
+        return 0.0, _used(run.settings.device)
     was_training = run.model.training
     run.model.train()
     times = []
@@ -137,8 +137,8 @@ def _heaviest(run: Any, split: SplitStore) -> tuple[float, int]:
             found=f"{len(rows)} rows of {int(split.lengths[rows].max())} tokens",
             mend="Lower train.micro_batch_tokens or data.max_length, or set train.gradient_checkpointing=true.",
         ) from None
-    memory = _used(run.device)
-    run.model.zero_grad(set_to_none=run.device.type != "cpu")
+    memory = _used(run.settings.device)
+    run.model.zero_grad(set_to_none=run.settings.device.type != "cpu")
     run.model.train(was_training)
     return min(times), memory
 

@@ -1,0 +1,169 @@
+"""Config -> everything a training loop needs, put together: store, task, encoder, model, plan, optimizer, settings.
+
+parts = assemble(config)
+for step in training_steps(parts.model, parts.task, parts.rows, parts.encoder, parts.plan, parts.optimizer, settings=parts.settings):
+    ...
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from tunewright.config import RunConfig
+from tunewright.models.embedding import install_row_embeddings
+from tunewright.models.load import choose_device, has_stock_dropout, make_rows_independent, resolve_precision
+from tunewright.models.memory import keep_freed_memory
+from tunewright.prepare import TRAIN, Prepared, prepare
+from tunewright.tokens.plan import Plan
+from tunewright.tokens.store import SplitStore
+from tunewright.tokens.tokenizer import TextEncoder, load_encoder
+from tunewright.training.engine import Settings
+from tunewright.training.optimizer import Schedule, build_optimizer, freeze, learning_rates, parameter_groups
+
+_CPU_TOKENS, _GPU_TOKENS = 1_024, 16_384
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process among the ranks of `accelerate launch` or `torchrun`; one alone otherwise."""
+
+    device: torch.device
+    rank: int = 0
+    num_ranks: int = 1
+    accelerator: Any = None
+
+    @classmethod
+    def start(cls, device_name: str) -> Processes:
+        os.environ.pop("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", None)  # would scale our gradients
+        device = choose_device(device_name)
+        num_ranks, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
+        if num_ranks == 1:
+            return cls(device)
+        from accelerate import Accelerator
+
+        accelerator = Accelerator(mixed_precision="no", cpu=device.type == "cpu")
+        return cls(accelerator.device, rank, num_ranks, accelerator)
+
+    @property
+    def is_main(self) -> bool:
+        return self.rank == 0
+
+    @contextmanager
+    def main_first(self) -> Iterator[None]:
+        """The main process runs the block, then the others do."""
+        if not self.is_main:
+            torch.distributed.barrier()
+        yield
+        if self.num_ranks > 1 and self.is_main:
+            torch.distributed.barrier()
+
+    def agreed(self, number: int) -> int:
+        """The largest `number` of all ranks: a signal or a clock must not divide them."""
+        if self.num_ranks == 1:
+            return number
+        shared = torch.tensor([number], device=self.device)
+        torch.distributed.all_reduce(shared, op=torch.distributed.ReduceOp.MAX)
+        return int(shared)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a loop needs. fresh: names of parameters that start untrained. rates: peak learning rates of body and fresh head."""
+
+    config: RunConfig
+    processes: Processes
+    prepared: Prepared
+    task: Any
+    encoder: TextEncoder
+    model: Any
+    fresh: list[str]
+    plan: Plan
+    optimizer: torch.optim.Optimizer
+    schedule: Schedule
+    rates: tuple[float, float]
+    settings: Settings
+
+    @property
+    def rows(self) -> SplitStore:
+        """The training split."""
+        return self.prepared.store[TRAIN]
+
+
+def assemble(config: RunConfig, *, say: Say = lambda _: None) -> Parts:
+    """Put a run together. UserError for everything the user can mend."""
+    train = config.train
+    processes = Processes.start(train.device)
+    keep_freed_memory()
+    with processes.main_first():
+        prepared = prepare(config, say=say)
+    rows, encoder = prepared.store[TRAIN], encoder_of(config, prepared)
+    task = prepared.task().weighted(rows, train.class_weights)
+    precision = resolve_precision(train.precision, processes.device)
+    model, fresh = task.build_model(
+        prepared.model, seed=train.seed, dtype=torch.float64 if precision == "fp64" else torch.float32
+    )
+    model.config.pad_token_id = encoder.pad_token_id
+    freeze(model, train.freeze, fresh)
+    if train.gradient_checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    if processes.device.type == "cpu":
+        _make_cpu_model_exact(model, stock_dropout=train.dropout == "stock", alone=processes.num_ranks == 1, say=say)
+    model.to(processes.device)
+    plan = Plan(len(rows), train.batch_size, train.seed, train.epochs, train.max_steps)
+    rates = learning_rates(train, model.config.get_text_config().hidden_size)
+    usual_tokens = _GPU_TOKENS if processes.device.type == "cuda" else _CPU_TOKENS
+    return Parts(
+        config=config,
+        processes=processes,
+        prepared=prepared,
+        task=task,
+        encoder=encoder,
+        model=model,
+        fresh=fresh,
+        plan=plan,
+        optimizer=build_optimizer(parameter_groups(model, fresh, train, rates), train),
+        schedule=Schedule.of(train, plan.num_steps),
+        rates=rates,
+        settings=Settings(
+            seed=train.seed,
+            token_budget=usual_tokens if train.micro_batch_tokens == "auto" else train.micro_batch_tokens,
+            precision=precision,
+            device=processes.device,
+            max_grad_norm=train.max_grad_norm,
+            padding=config.data.padding,
+            stock_dropout=has_stock_dropout(model),
+            rank=processes.rank,
+            num_ranks=processes.num_ranks,
+        ),
+    )
+
+
+def encoder_of(config: RunConfig, prepared: Prepared) -> TextEncoder:
+    """The encoder that the store was made with, padding as the config says."""
+    return load_encoder(
+        prepared.model,
+        max_length=prepared.manifest["max_length"],
+        truncation_side=config.data.truncation_side,
+        padding_side=config.data.padding_side,
+    )
+
+
+def _make_cpu_model_exact(model: Any, *, stock_dropout: bool, alone: bool, say: Say) -> None:
+    if alone:
+        install_row_embeddings(model)
+    if stock_dropout:
+        return
+    reason = make_rows_independent(model)
+    if reason:
+        say(
+            f"Stock dropout is used ({reason}): masks then depend on how a step is cut into micro-batches, "
+            "and training is slower."
+        )

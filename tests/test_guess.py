@@ -1,0 +1,185 @@
+"""What `init` and `train DATA` find out alone: the splits beside a file, the columns, and a config that says the same."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tunewright.config import load_config, parse_config
+from tunewright.errors import UserError
+from tunewright.findings import find_problems
+from tunewright.guess import Guess, config_text, guess_config
+
+from .conftest import SAMPLES, messages, shared, write_jsonl
+
+CSV = "review,sentiment\nA fine film,good\nA poor film,bad\nQuite fine,good\nQuite poor,bad\n"
+
+
+def files(folder, *names, content=CSV):
+    for name in names:
+        (folder / name).write_text(content)
+    return folder
+
+
+def splits(guess):
+    return {
+        key: Path(value).name for key, value in guess.values["data"].items() if key in ("train", "validation", "test")
+    }
+
+
+@pytest.mark.parametrize(
+    ("names", "data", "found"),
+    [
+        (["train.csv", "dev.csv", "test.csv"], "", {"train": "train.csv", "validation": "dev.csv", "test": "test.csv"}),
+        (["train.csv", "dev.csv", "test.csv"], "train.csv", {"train": "train.csv", "validation": "dev.csv", "test": "test.csv"}),
+        (["train.csv", "dev.csv", "test.csv"], "dev.csv", {"train": "dev.csv"}),
+        (["Training.csv", "valid.csv", "val.csv"], "", {"train": "Training.csv", "validation": "valid.csv"}),
+        (["train.csv", "test.txt", "test.csv", "train_notes.csv"], "", {"train": "train.csv", "test": "test.csv"}),
+        (["reviews.csv", "test.csv"], "reviews.csv", {"train": "reviews.csv"}),
+        (["reviews.csv"], "", {"train": "reviews.csv"}),
+        (["train.csv", ".test.csv"], "", {"train": "train.csv"}),
+    ],
+)  # fmt: skip
+def test_the_splits_beside_a_file_are_found(tmp_path, names, data, found):
+    guess = guess_config(str(files(tmp_path, *names) / data))
+    assert splits(guess) == found
+    assert (guess.values["data"]["text"], guess.values["data"]["label"]) == ("review", "sentiment")
+
+
+def test_a_folder_that_does_not_say_which_is_the_training_file(tmp_path):
+    with pytest.raises(
+        UserError, match=r"which of these files is the training data\?; found 'a.csv', 'b.csv'. Name it"
+    ):
+        guess_config(str(files(tmp_path, "a.csv", "b.csv")))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="found no file"):
+        guess_config(str(tmp_path / "empty"))
+    with pytest.raises(UserError, match="no such file"):
+        guess_config(str(tmp_path / "nowhere.csv"))
+
+
+def test_a_folder_of_parquet_shards_is_one_data_set(tmp_path):
+    table = pa.table({"text": ["a fine film", "a poor film"] * 3, "label": [1, 0] * 3})
+    for name in ("train-00000-of-00002", "train-00001-of-00002", "test-00000-of-00001"):
+        pyarrow.parquet.write_table(table, tmp_path / f"{name}.parquet")
+    guess = guess_config(str(tmp_path))
+    assert guess.values["data"]["train"] == str(tmp_path)
+    assert [name for name, _ in guess.inputs.of()] == ["train", "test"]
+
+
+def test_what_is_said_stands(tmp_path):
+    path = tmp_path / "pairs.jsonl"
+    write_jsonl(path, [{"a": f"one {i}", "b": f"two {i}", "c": "xy"[i % 2], "d": "uv"[i % 2]} for i in range(6)])
+    guess = guess_config(str(path), text="a", pair="b", label="d", model="m", extra={"limit": 4})
+    assert guess.values == {
+        "task": "classification", "model": "m", "data": {"train": str(path), "text": "a", "pair": "b", "label": "d", "limit": 4},
+    }  # fmt: skip
+    assert guess_config(str(path), text="a,b", label="c").values["data"]["text"] == ["a", "b"]
+    with pytest.raises(UserError, match=r"no column 'e'; found 'a', 'b', 'c', 'd'"):
+        guess_config(str(path), text="e")
+
+
+def test_several_labels_a_row_are_noticed(tmp_path):
+    path = write_jsonl(tmp_path / "a.jsonl", [{"text": f"row {i}", "labels": ["x"] * (i % 2)} for i in range(6)])
+    assert guess_config(str(path)).values["data"]["multi_label"] is True
+
+
+@pytest.mark.parametrize("name", ["banking77", "goemotions", "imdb", "sms_spam"])
+def test_real_data_needs_no_words(name):
+    folder = shared(f"classification/{name}")
+    data = folder / "SMSSpamCollection" if name == "sms_spam" else folder
+    guess = guess_config(str(data))
+    expected = {
+        "banking77": ("text", "label"),
+        "goemotions": ("text", "labels"),
+        "imdb": ("review", "sentiment"),
+        "sms_spam": ("column2", "column1"),
+    }
+    assert (guess.values["data"]["text"], guess.values["data"]["label"]) == expected[name]
+    assert parse_config(yaml.safe_load(config_text(guess))).data.train == guess.values["data"]["train"]
+
+
+# The file that is written
+
+
+def test_the_written_config_says_what_was_guessed(tmp_path):
+    files(tmp_path, "train.csv", "test.csv")
+    guess = guess_config(str(tmp_path))
+    (tmp_path / "config.yaml").write_text(config_text(guess), encoding="utf-8")
+    config = load_config(tmp_path / "config.yaml")
+    assert config == parse_config({**guess.values, "data": {**guess.values["data"], "validation_ratio": 0.1}})
+    assert config_text(guess).startswith("# text 'review' by its name, label 'sentiment' by its name\n")
+
+
+def test_ratios_are_written_where_there_is_no_file():
+    guess = guess_config(str(SAMPLES / "customer_messages.jsonl"))
+    values = yaml.safe_load(config_text(guess))
+    assert (values["data"]["validation_ratio"], values["data"]["test_ratio"]) == (0.1, 0.1)
+    assert all("#" in line for line in config_text(guess).split("\n") if line.startswith("  "))
+
+
+names = st.text(min_size=1, max_size=30)
+
+
+@given(
+    train=names,
+    test=names | st.none(),
+    text=names | st.lists(names, min_size=2, max_size=3),
+    pair=names | st.none(),
+    label=names,
+    model=names,
+)
+def test_any_names_survive_the_written_config(train, test, text, pair, label, model):
+    data = {"train": train, "test": test, "text": text, "pair": pair, "label": label, "label_names": [label, model]}
+    data = {key: value for key, value in data.items() if value is not None}
+    written = yaml.safe_load(
+        config_text(Guess({"task": "classification", "model": model, "data": data}, None, ["by its name"]))
+    )
+    assert written["model"] == model
+    assert {key: written["data"].get(key) for key in data} == data
+
+
+# What `check` finds
+
+
+def found(tmp_path, tiny_bert, rows, **data):
+    values = {
+        "model": str(tiny_bert),
+        "data": {"train": str(write_jsonl(tmp_path / "a.jsonl", rows)), **data},
+        "output": str(tmp_path / "run"),
+    }
+    return find_problems(parse_config(values), say=lambda _: None)
+
+
+def test_good_data_has_no_findings(tmp_path, tiny_bert):
+    rows = [{"text": row["text"], "label": "ab"[i % 2]} for i, row in enumerate(messages(60))]
+    findings, summary = found(tmp_path, tiny_bert, rows)
+    assert (
+        findings == []
+        and summary["rows"] == {"train": 48, "validation": 6, "test": 6}
+        and summary["labels"] == {"a": 30, "b": 30}
+    )
+
+
+def test_each_finding_is_said_with_its_number(tmp_path, tiny_bert):
+    rows = [{"text": f"word {i} " * 30, "label": "a"} for i in range(100)]  # long
+    rows += [
+        {"text": "the same", "label": label} for label in ["a"] * 9 + ["A ", "b"]
+    ]  # repeated, contradicting, alike, rare
+    rows += [{"text": "", "label": "a"}, {"label": "a"}]  # rejected
+    findings, summary = found(tmp_path, tiny_bert, rows, max_length=16, validation_ratio=0)
+    text = "\n".join(findings)
+    assert text.startswith("2 rows cannot be used: blank text (1); no field 'text'; found 'label' (1). See ")
+    assert "of the training tokens are cut at 16 tokens (" in text and "Raise data.max_length" in text
+    assert "test rows have a text that is also in train" in text
+    assert "10 of 111 rows repeat an earlier text." in text
+    assert "2 texts occur with different labels." in text
+    assert "labels with fewer than 5 rows will hardly be learned: 'A ', 'b'." in text
+    assert "the labels are very uneven." in text
+    assert "labels that differ only in case or blanks: 'A ', 'a'." in text
+    assert "no row is left for validation" in text
+    assert len(findings) == 9 and summary["labels"] == {"A ": 1, "a": 109, "b": 1}

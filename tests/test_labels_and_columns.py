@@ -1,0 +1,154 @@
+"""A label cell becomes names, text columns become texts: what cannot be understood is a RowError, nothing is guessed."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tunewright.errors import RowError, UserError
+from tunewright.records import Row
+from tunewright.text.columns import TextColumns
+from tunewright.text.labels import MAX_LABELS, LabelSpace, check_labels, label_name, label_names
+
+# Labels
+
+
+@pytest.mark.parametrize(
+    ("cell", "name"),
+    [(4, "4"), (4.0, "4"), (-1, "-1"), ("4", "4"), ("007", "007"), (" spam ", " spam "), (True, "true"), (False, "false"), ("NA", "NA")],
+)  # fmt: skip
+def test_a_cell_is_its_name(cell, name):
+    assert label_name(cell) == name
+
+
+@pytest.mark.parametrize("cell", [None, "", "  ", "\t\n"])
+def test_no_label(cell):
+    with pytest.raises(RowError, match="no label"):
+        label_name(cell)
+
+
+@pytest.mark.parametrize("cell", [0.5, float("nan"), float("inf"), ["a"], {"a": 1}, b"a"])
+def test_what_is_no_label(cell):
+    with pytest.raises(RowError, match="expected a text or an integer"):
+        label_name(cell)
+
+
+def test_named_integers():
+    names = ["neg", "pos"]
+    assert [label_name(cell, names) for cell in (0, 1, 1.0, "1", "neg")] == ["neg", "pos", "pos", "pos", "neg"]
+    assert label_name("1", ["1", "0"]) == "1"  # a name goes before a number
+    for cell in (2, -1, "maybe", "--1"):
+        with pytest.raises(RowError, match=r"is not among data.label_names \('neg', 'pos'\)"):
+            label_name(cell, names)
+
+
+@pytest.mark.parametrize(
+    ("cell", "delimiter", "names"),
+    [
+        (["a", "b", "a"], None, ("a", "b")), ([], None, ()), ("a", None, ("a",)), ("a, b", None, ("a, b",)), ("a, b,,a", ",", ("a", "b")),
+        ("", ",", ()), ("  ", ",", ()), ((1, 2), None, ("1", "2")), ([3], None, ("3",)),
+    ],
+)  # fmt: skip
+def test_several_labels(cell, delimiter, names):
+    assert label_names(cell, delimiter=delimiter) == names
+
+
+def test_several_labels_that_are_none():
+    with pytest.raises(RowError, match="no list of labels"):
+        label_names(None)
+    with pytest.raises(RowError, match="the labels are 5, expected a list"):
+        label_names(5)
+    with pytest.raises(RowError, match="no label"):
+        label_names(["a", None])
+    assert label_names([0, 1], ["neg", "pos"]) == ("neg", "pos")
+
+
+@pytest.mark.parametrize(
+    ("found", "names"),
+    [
+        (["10", "9", "-1"], ("-1", "9", "10")), (["10", "9", "x"], ("10", "9", "x")), (["b", "B", "a"], ("B", "a", "b")),
+        (["--5", "1"], ("--5", "1")), (["٣", "1"], ("1", "٣")), (["9" * 5_000, "1"], ("1", "9" * 5_000)), ([], ()),
+    ],
+)  # fmt: skip
+def test_integers_in_their_order_other_labels_sorted(found, names):
+    assert LabelSpace.learn(found).names == names
+
+
+@given(st.sets(st.text(min_size=1), max_size=8))
+def test_any_labels_have_an_order_that_does_not_depend_on_the_rows(found):
+    space = LabelSpace.learn(sorted(found))
+    assert set(space.names) == found == set(space.index)
+    assert [space.index[name] for name in space.names] == list(range(len(space)))
+
+
+def test_what_is_no_set_of_labels():
+    for names, found in (((), "none"), (("a",), "only 'a'")):
+        with pytest.raises(
+            UserError, match=rf"data.csv, column 'y': there is nothing to tell apart; found {found}; expected two"
+        ):
+            check_labels(LabelSpace(names), where="data.csv, column 'y'")
+    with pytest.raises(
+        UserError, match="does not look like a label column; found 5,001 different values; expected at most 5,000"
+    ):
+        check_labels(LabelSpace(tuple(map(str, range(MAX_LABELS + 1)))), where="x")
+    with pytest.raises(UserError, match="a label is named twice; found 'a'"):
+        check_labels(LabelSpace(("a", "b", "a")), where="x")
+    check_labels(LabelSpace(("a", "b")), where="x")
+
+
+# Columns
+
+
+def row(**fields):
+    return Row("a.csv", 7, fields)
+
+
+def test_one_text_stands_as_it_is():
+    assert TextColumns(("t",)).texts_of(row(t="  NA \r\n")) == ("  NA \r\n", None)
+
+
+def test_several_texts_are_joined_by_a_blank_line_and_blank_ones_left_out():
+    columns = TextColumns(("subject", "body"))
+    assert columns.texts_of(row(subject="Invoice 1007", body="Charged twice.")) == (
+        "Invoice 1007\n\nCharged twice.",
+        None,
+    )
+    assert columns.texts_of(row(subject=" ", body="b")) == ("b", None)
+    assert columns.texts_of(row(subject="a", body=None)) == ("a", None)
+
+
+def test_a_pair_needs_both_texts():
+    columns = TextColumns(("a",), pair="b")
+    assert columns.texts_of(row(a="x", b="y")) == ("x", "y")
+    with pytest.raises(RowError, match="blank text in 'b'"):
+        columns.texts_of(row(a="x", b=" "))
+    with pytest.raises(RowError, match=r"blank text$"):
+        columns.texts_of(row(a="", b="y"))
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({}, "no field 't'; found "), ({"u": 1}, "no field 't'; found 'u'"), ({"t": 5}, "'t' holds int 5, expected text"),
+        ({"t": ["a"]}, "'t' holds list"), ({"t": None}, "blank text"), ({"t": " \n\u3000"}, "blank text"), ({"t": True}, "holds bool"),
+    ],
+)  # fmt: skip
+def test_what_is_no_text(fields, reason):
+    with pytest.raises(RowError, match=reason):
+        TextColumns(("t",)).texts_of(row(**fields))
+
+
+@pytest.mark.parametrize(("cell", "weight"), [(2, 2.0), ("0.5", 0.5), (0, 0.0), (" 3 ", 3.0)])
+def test_a_weight(cell, weight):
+    assert TextColumns(("t",), weight="w").weight_of(row(w=cell)) == weight
+    assert TextColumns(("t",)).weight_of(row(w=cell)) == 1.0
+
+
+@pytest.mark.parametrize("cell", [None, "", "heavy", -1, "nan", "inf", float("nan"), [1]])
+def test_what_is_no_weight(cell):
+    with pytest.raises(RowError, match=r"the weight is .* expected a (finite )?number"):
+        TextColumns(("t",), weight="w").weight_of(row(w=cell))
+
+
+def test_columns_survive_their_saved_form():
+    columns = TextColumns(("a", "b"), "c", "d", "e", ",")
+    assert TextColumns.from_dict(columns.as_dict()) == columns
