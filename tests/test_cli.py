@@ -18,7 +18,12 @@ from .conftest import messages, write_jsonl
 
 def tunewright(*words: str, cwd: Path, stdin: str | None = None) -> subprocess.CompletedProcess:
     return subprocess.run(
-        [sys.executable, "-m", "tunewright.cli.main", *words], cwd=cwd, input=stdin, capture_output=True, text=True, timeout=300
+        [sys.executable, "-m", "tunewright.cli.main", *words],
+        cwd=cwd,
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
 
 
@@ -118,7 +123,16 @@ def test_a_finished_run_is_not_trained_again_and_more_epochs_go_on(trained):
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_checkpoints_and_says_how_to_resume(trained, tmp_path, number, code):
     folder, _ = trained
-    command = [sys.executable, "-m", "tunewright.cli.main", "train", "config.yaml", "train.max_steps=4000", f"output={tmp_path}/run", "train.log_every=1"]
+    command = [
+        sys.executable,
+        "-m",
+        "tunewright.cli.main",
+        "train",
+        "config.yaml",
+        "train.max_steps=4000",
+        f"output={tmp_path}/run",
+        "train.log_every=1",
+    ]
     process = subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     log = tmp_path / "run" / "metrics.jsonl"
     while process.poll() is None and not (log.exists() and log.stat().st_size):
@@ -133,9 +147,15 @@ def test_a_signal_checkpoints_and_says_how_to_resume(trained, tmp_path, number, 
 
 def test_check_finds_what_would_go_wrong(trained, tmp_path):
     folder, _ = trained
-    rows = [*messages(60), {"text": messages(1)[0]["text"], "label": "return_item"}, {"text": " ", "label": "return_item"}]
+    rows = [
+        *messages(60),
+        {"text": messages(1)[0]["text"], "label": "return_item"},
+        {"text": " ", "label": "return_item"},
+    ]
     write_jsonl(tmp_path / "bad.jsonl", rows)
-    done = tunewright("check", "config.yaml", f"data.train={tmp_path}/bad.jsonl", "data.max_length=8", "--json", cwd=folder)
+    done = tunewright(
+        "check", "config.yaml", f"data.train={tmp_path}/bad.jsonl", "data.max_length=8", "--json", cwd=folder
+    )
     assert done.returncode == 1, done.stderr
     findings = " ".join(json.loads(done.stdout)["findings"])
     for expected in ("blank text", "are cut at 8 tokens", "different labels"):

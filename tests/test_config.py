@@ -331,6 +331,9 @@ def test_all_refused_changes_are_shown(tmp_path):
     with pytest.raises(UserError) as error:
         compare_configs(parse_config(BASE), now, folder=tmp_path)
     assert "train.seed: 0 -> 5" in str(error.value) and "train.batch_size: 16 -> 4" in str(error.value)
+    assert "-> 4. Set output to a new folder" in str(error.value) or "-> 5. Set output to a new folder" in str(
+        error.value
+    )
     assert "log_every" not in str(error.value)
 
 

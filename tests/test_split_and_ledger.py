@@ -137,7 +137,12 @@ def test_a_reject_is_written_with_its_place_reason_and_text(tmp_path):
     assert json.loads(lines[6]) == {"source": "a.csv", "line": 7, "reason": "blank text", "raw": "x\u2028\udc80"}
     text = str(bad_rows_error(file.first, file.count, 1_234, file.path))
     assert text.startswith("7 of 1,234 rows cannot be used:\n  a.csv:1: blank text\n")
-    assert "\n  and 2 more\n" in text and "rejected.jsonl" in text and text.endswith("data.on_bad_rows=skip")
+    assert "\n  and 2 more\nAll are listed in " in text and text.endswith(
+        "rejected.jsonl. Mend them, or go on without them: data.on_bad_rows=skip"
+    )
+    assert str(bad_rows_error(file.first, 5, 9, None)).endswith(
+        "a.csv:5: blank text. Mend them, or go on without them: data.on_bad_rows=skip"
+    )
 
 
 rows = st.lists(

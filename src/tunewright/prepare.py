@@ -29,6 +29,7 @@ from tunewright.errors import RowError, UserError, did_you_mean, quoted
 from tunewright.models.source import ModelFolder, locate_model
 from tunewright.plugins import find
 from tunewright.reading import ReadOptions, Source, open_source, splits_of
+from tunewright.reading.align import aligned
 from tunewright.reading.detect import Roles, detect_roles, find_column, peek
 from tunewright.reading.ledger import FILTERED, KEPT, NOT_SELECTED, REJECTED, Ledger, RejectFile, bad_rows_error
 from tunewright.reading.split import TRAIN, assign, subset
@@ -89,7 +90,14 @@ def prepare(config: RunConfig, *, say: Say = lambda _: None) -> Prepared:
     model = locate_model(config.model.name, revision=config.model.revision)
     fingerprint = _fingerprint(config, inputs, model)
     folder = config.store_folder / fingerprint[:16]
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"nothing can be written there ({error.strerror})",
+            where=f"output {config.run_folder}",
+            mend="Set output to another folder.",
+        ) from None
     with FileLock(folder.with_suffix(".lock")):
         try:
             return Prepared(stores.open_store(folder, fingerprint), model, reused=True)
@@ -125,9 +133,12 @@ def open_inputs(config: RunConfig) -> Inputs:
         )
     names = data.label_names or first.class_names.get(roles.label)
     return Inputs(
-        sources=sources,
+        sources={
+            split: [aligned(one, text=roles.text, pair=roles.pair, label=roles.label) for one in of_split]
+            for split, of_split in sources.items()
+        },
         columns=TextColumns(roles.text, roles.pair, roles.label, data.weight, data.label_delimiter),
-        multi_label=roles.multi_label if data.multi_label is None else data.multi_label,
+        multi_label=roles.multi_label or bool(data.label_delimiter) if data.multi_label is None else data.multi_label,
         label_names=tuple(names) if names else None,
         reason=roles.reason,
     )
@@ -285,11 +296,17 @@ def _build(
     return stores.finish_store(folder, fingerprint, splits, extra)
 
 
+def open_like(path: str, options: ReadOptions, columns: TextColumns, *, labelled: bool = True) -> Source:
+    """A file for a trained model, its columns under the names of training."""
+    label = columns.label if labelled else None
+    return aligned(open_source(path, options), text=columns.text, pair=columns.pair, label=label)
+
+
 def encode_file(
     path: str, options: ReadOptions, task: Any, encoder: Any, folder: Path, *, skip_bad_rows: bool = False
 ) -> tuple[SplitStore, Ledger]:
     """One labelled file, encoded into `folder` for a trained task: every readable row, in order. UserError for bad rows."""
-    source = open_source(path, options)
+    source = open_like(path, options, task.columns)
     type_ids = encoder.gives_type_ids(pair=task.columns.pair is not None)
     writer = SplitWriter(folder, "data", task.store_fields(), type_ids=type_ids)
     ledger = Ledger()

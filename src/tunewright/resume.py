@@ -38,7 +38,7 @@ def compare_configs(saved: RunConfig, now: RunConfig, *, folder: Path) -> list[s
     if refused:
         shown = "\n".join(f"  {key}: {before.get(key)!r} -> {after[key]!r}" for key in refused)
         raise UserError(
-            f"this folder holds a run with another config:\n{shown}\n",
+            f"this folder holds a run with another config:\n{shown}",
             where=f"output {folder}",
             mend="Set output to a new folder, or delete this one.",
         )

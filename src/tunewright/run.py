@@ -127,7 +127,7 @@ class Run:
     def _loop(self, stop: Stop) -> None:
         parts, train_config, progress = self.parts, self.config.train, self.progress
         saving, evaluating = Due(train_config.save_every, parts.plan), Due(self.config.evaluate.every, parts.plan)
-        if progress.stopped_early:
+        if self._should_stop_early():
             return
         steps = training_steps(
             self.network,

@@ -44,7 +44,9 @@ class SavedModel:
 
 def save_model(path: Path, model: Any, task: Any, encoder: Any, *, precision: str) -> None:
     """Write `model/`, whole or not at all. The tokenizer is saved so that control tokens in a text stay text."""
-    with whole_folder(path) as folder:
+    from tunewright.models.load import quiet_transformers
+
+    with quiet_transformers(), whole_folder(path) as folder:
         model.save_pretrained(folder)
         tokenizer = encoder.tokenizer
         tokenizer.split_special_tokens = True

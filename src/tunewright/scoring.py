@@ -19,8 +19,8 @@ from tunewright.config import RunConfig, load_config
 from tunewright.errors import UserError
 from tunewright.evaluation import Evaluation, evaluate_split, worst_rows
 from tunewright.predict import Model, load
-from tunewright.prepare import TEST, encode_file, prepare, read_options
-from tunewright.reading import ReadOptions, open_source
+from tunewright.prepare import TEST, encode_file, open_like, prepare, read_options
+from tunewright.reading import ReadOptions
 from tunewright.records import Row
 from tunewright.tokens.store import SplitStore
 
@@ -103,7 +103,7 @@ def _add_baseline(
     wanted = set(rows.row_ids.tolist())
     examples = [
         task.to_input(row)
-        for row_id, row in enumerate(open_source(data, options).rows())
+        for row_id, row in enumerate(open_like(data, options, task.columns).rows())
         if row_id in wanted and isinstance(row, Row)
     ]
     texts = [example.text if example.pair is None else (example.text, example.pair) for example in examples]

@@ -88,10 +88,11 @@ def _line(given: Any, prediction: Any) -> str:
 
 def _predict_file(model: Any, file: str, output: str | None, min_score: float) -> None:
     from tunewright.errors import UserError
-    from tunewright.reading import open_source
-    from tunewright.records import Reject
+    from tunewright.prepare import open_like
+    from tunewright.reading import ReadOptions, open_source
+    from tunewright.records import Reject, Row
 
-    source = open_source(file)
+    source = open_like(file, ReadOptions(), model.task.columns, labelled=False)
 
     def rows() -> Iterator[Any]:
         for row in source.rows():
@@ -99,9 +100,11 @@ def _predict_file(model: Any, file: str, output: str | None, min_score: float) -
                 raise UserError(row.reason, where=row.address, mend="Mend the row; every input gets one prediction.")
             yield row
 
+    as_written = open_source(file).rows()  # read beside it: the output keeps the file's own column names
     results = (
         {**row.fields, **_prefixed(row.fields, prediction.as_dict())}
-        for row, prediction in model.predict_rows(rows(), min_score=min_score)
+        for row, (_, prediction) in zip(as_written, model.predict_rows(rows(), min_score=min_score), strict=True)
+        if isinstance(row, Row)
     )
     if output is None:
         for result in results:

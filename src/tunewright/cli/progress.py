@@ -109,7 +109,8 @@ class ConsoleReporter(Reporter):
         for split, scores in result.scores.items():
             if split == "test" or "test" not in result.scores:
                 print_scores(split, scores)
-        print(f"\n{bold(result.verdict['kind'], sys.stdout)}: {result.verdict['reason']} {result.verdict['advice']}")
+        reason = result.verdict["reason"].rstrip(".")
+        print(f"\n{bold(result.verdict['kind'], sys.stdout)}: {reason}. {result.verdict['advice']}")
         print(f"\nmodel    {result.folder / 'model'}")
         print(f'try it   tunewright predict {result.folder} "your text"')
 

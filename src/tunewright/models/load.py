@@ -40,7 +40,7 @@ def load_pretrained(
     attention.register()
     torch.manual_seed(seed)
     try:
-        with _quiet_transformers():
+        with quiet_transformers():
             model, info = auto_class.from_pretrained(
                 source.folder, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True, **config
             )
@@ -177,7 +177,7 @@ def choose_device(name: str) -> torch.device:
 
 
 @contextlib.contextmanager
-def _quiet_transformers() -> Iterator[None]:
+def quiet_transformers() -> Iterator[None]:
     """Without transformers' progress bar and load report: we say ourselves which parameters start fresh."""
     from transformers.utils import logging as transformers_logging
 

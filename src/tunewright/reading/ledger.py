@@ -79,8 +79,8 @@ def bad_rows_error(rejects: Iterable[Reject], count: int, num_read: int, rejecte
     """What a user is told when rows were rejected and `data.on_bad_rows` is `stop`."""
     lines = "\n".join(f"  {reject.address}: {reject.reason}" for reject in rejects)
     more = f"\n  and {count - _SHOWN:,} more" if count > _SHOWN else ""
-    listed = f"All are listed in {rejected_file}." if rejected_file else ""
+    listed = f"\nAll are listed in {rejected_file}." if rejected_file else ""
     return UserError(
-        f"{count:,} of {num_read:,} rows cannot be used:\n{lines}{more}\n{listed}",
+        f"{count:,} of {num_read:,} rows cannot be used:\n{lines}{more}{listed}",
         mend="Mend them, or go on without them: data.on_bad_rows=skip",
     )
