@@ -38,7 +38,7 @@ def splits(guess):
         (["train.csv", "dev.csv", "test.csv"], "train.csv", {"train": "train.csv", "validation": "dev.csv", "test": "test.csv"}),
         (["train.csv", "dev.csv", "test.csv"], "dev.csv", {"train": "dev.csv"}),
         (["Training.csv", "valid.csv", "val.csv"], "", {"train": "Training.csv", "validation": "valid.csv"}),
-        (["train.csv", "test.txt", "test.csv", "train_notes.csv"], "", {"train": "train.csv", "test": "test.csv"}),
+        (["train.csv", "test.aaa", "test.csv", "train_notes.csv"], "", {"train": "train.csv", "test": "test.csv"}),
         (["reviews.csv", "test.csv"], "reviews.csv", {"train": "reviews.csv"}),
         (["reviews.csv"], "", {"train": "reviews.csv"}),
         (["train.csv", ".test.csv"], "", {"train": "train.csv"}),
@@ -122,7 +122,9 @@ def test_ratios_are_written_where_there_is_no_file():
     assert all("#" in line for line in config_text(guess).split("\n") if line.startswith("  "))
 
 
-names = st.text(min_size=1, max_size=30)
+names = st.text(min_size=1, max_size=30) | st.sampled_from(
+    ["\x85", "a\nb", "a\n\n b", "\u2028", " a", "# a", "a: b", "'", "no", "5", "é", "\ufeff"]
+)
 
 
 @given(

@@ -106,6 +106,8 @@ def config_text(guess: Guess) -> str:
 
     def line(key: str, value: Any, comment: str, indent: int = 2) -> str:
         text = yaml.safe_dump({key: value}, default_flow_style=True, allow_unicode=True, width=10_000).strip()[1:-1]
+        if not text.isprintable():  # a line break or the like: escaped, so that the comment stays behind it
+            text = yaml.safe_dump({key: value}, default_flow_style=True, default_style='"', width=10_000).strip()[1:-1]
         return f"{' ' * indent}{text:<42} # {comment}"
 
     has_validation, has_test = "validation" in data, "test" in data

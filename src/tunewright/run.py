@@ -25,7 +25,7 @@ from tunewright.assembly import assemble, encoder_of
 from tunewright.atomic import remove_leftovers, write_json, write_whole
 from tunewright.config import RunConfig, load_config, parse_config
 from tunewright.environment import describe, differences
-from tunewright.errors import UserError
+from tunewright.errors import UserError, did_you_mean
 from tunewright.evaluation import evaluate_split, worst_rows
 from tunewright.events import Interrupted, Reporter, RunResult
 from tunewright.fit import Point, verdict
@@ -109,8 +109,7 @@ class Run:
         self.is_main = parts.processes.is_main
         if not self.is_main:
             self.reporter = Reporter()
-        metric = self.config.evaluate.metric
-        self.metric = parts.task.best_metric() if metric == "auto" else metric
+        self.metric = self._best_metric()
         self.progress = self._resume()
         if self.is_main:
             self._write_beginnings()
@@ -121,6 +120,18 @@ class Run:
         with stop_signals() as stop:
             self._loop(stop)
         return self._finish()
+
+    def _best_metric(self) -> str:
+        """The metric that picks the best checkpoint; UserError before training when the task has none of that name."""
+        metric, task = self.config.evaluate.metric, self.parts.task
+        if metric == "auto":
+            return task.best_metric()
+        if metric not in task.metric_names():
+            near = did_you_mean(metric, task.metric_names())
+            known = ", ".join(task.metric_names())
+            mend = f"Did you mean {near}?" if near else "Choose one of them."
+            raise UserError(f"no metric {metric!r}", where="evaluate.metric", found=known, mend=mend)
+        return metric
 
     # The loop
 
@@ -237,8 +248,10 @@ class Run:
         remove_leftovers(self.folder)
         resolved = yaml.safe_dump(self._resolved(), sort_keys=False, allow_unicode=True)
         write_whole(self.folder / "config.yaml", resolved)
-        for name in ("ledger.json", "rejected.jsonl"):
-            shutil.copyfile(self.parts.prepared.store.folder / name, self.folder / name)
+        write_json(self.folder / "ledger.json", self.parts.prepared.manifest["ledger"])
+        rejected = self.parts.prepared.store.folder / "rejected.jsonl"
+        if rejected.is_file():
+            shutil.copyfile(rejected, self.folder / "rejected.jsonl")
 
     def _resolved(self) -> dict[str, Any]:
         """The config with what `auto` became, and the folder, so that config.yaml alone resumes the run."""

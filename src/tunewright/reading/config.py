@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, PositiveInt
 
 from tunewright.section import Section
 
@@ -59,7 +59,7 @@ class ReadConfig(Section):
     )
     group_by: str | None = Field(None, description="Rows with the same value in this column stay in one split.")
     stratify: bool = Field(True, description="Keep the label proportions equal in the splits.")
-    limit: int | dict[Literal["train", "validation", "test"], int] | None = Field(
+    limit: PositiveInt | dict[Literal["train", "validation", "test"], PositiveInt] | None = Field(
         None, description="Use at most this many rows of each split (a seeded subset), or of the splits named."
     )
     seed: int = Field(

@@ -230,6 +230,14 @@ class Task:
             result["intervals"] = single_label_intervals(scores, gold, seed=0)
         return result
 
+    def metric_names(self) -> list[str]:
+        """Every metric that `metrics` can give, `loss` included: of two rows, one of each of two labels."""
+        scores = np.eye(2, len(self.labels)) if not self.multi_label else np.full((2, len(self.labels)), 0.5)
+        if self.multi_label:
+            gold = np.eye(2, len(self.labels)) > 0.5
+            return ["loss", *multi_label_scores(scores, gold, self.labels.names)["metrics"]]
+        return ["loss", *single_label_scores(scores, np.arange(2), self.labels.names)["metrics"]]
+
     def best_metric(self) -> str:
         return "f1_micro" if self.multi_label else "f1_macro"
 

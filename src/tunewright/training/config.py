@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from annotated_types import Ge
+from pydantic import Field, PositiveFloat, PositiveInt, Strict
 
 from tunewright.section import Every, Section
 
@@ -38,7 +39,9 @@ class TrainConfig(Section):
     )
     warmup: float = Field(0.1, ge=0, description="Below 1: share of all steps; from 1 on: number of steps.")
     optimizer: Literal["adamw", "adam", "sgd", "adafactor", "rmsprop"] = Field("adamw", description="Optimizer.")
-    weight_decay: float = Field(0.01, ge=0, description="Decoupled weight decay; norms and biases have none.")
+    weight_decay: float = Field(
+        0.01, ge=0, description="Weight decay (decoupled for adamw, L2 for the others); norms and biases have none."
+    )
     beta1: float = Field(0.9, ge=0, lt=1, description="First Adam decay rate; momentum of sgd.")
     beta2: float = Field(0.999, ge=0, lt=1, description="Second Adam decay rate.")
     epsilon: PositiveFloat = Field(1e-8, description="Adam's epsilon.")
@@ -46,7 +49,7 @@ class TrainConfig(Section):
     class_weights: Literal["none", "balanced"] | dict[str, PositiveFloat] = Field(
         "none", description="balanced: rare labels weigh more (n / (labels · count)); or label: weight."
     )
-    freeze: Literal["none", "body"] | int = Field(
+    freeze: Literal["none", "body"] | Annotated[int, Strict(), Ge(0)] = Field(
         "none", description="body: only the head learns; N: the embeddings and the first N layers stay as they are."
     )
     dropout: Literal["fast", "stock"] = Field(
