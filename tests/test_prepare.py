@@ -464,3 +464,13 @@ def test_what_a_store_says_of_its_run(run):
     assert (manifest["task"], manifest["max_length"]) == ("classification", 20)
     assert manifest["columns_found_by"] == "text 'text' by its name, label 'label' by its name"
     assert manifest["ledger"] == json.loads((run(None, max_length=20).store.folder / "ledger.json").read_text())
+
+
+def test_a_store_made_with_skip_is_no_way_around_stop(run_values, tmp_path):
+    path = tmp_path / "data.jsonl"
+    path.write_text(path.read_text() + '{"text": " ", "label": "order_status"}\n')
+    skipping = {**run_values, "data": {**run_values["data"], "on_bad_rows": "skip"}}
+    assert not prepare(parse_config(skipping)).reused
+    with pytest.raises(UserError, match="1 of 81 rows cannot be used"):
+        prepare(parse_config(run_values))
+    assert prepare(parse_config(skipping)).reused

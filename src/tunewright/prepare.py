@@ -31,7 +31,16 @@ from tunewright.plugins import find
 from tunewright.reading import ReadOptions, Source, open_source, splits_of
 from tunewright.reading.align import aligned
 from tunewright.reading.detect import Roles, detect_roles, find_column, peek
-from tunewright.reading.ledger import FILTERED, KEPT, NOT_SELECTED, REJECTED, Ledger, RejectFile, bad_rows_error
+from tunewright.reading.ledger import (
+    FILTERED,
+    KEPT,
+    NOT_SELECTED,
+    REJECTED,
+    Ledger,
+    RejectFile,
+    bad_rows_error,
+    first_rejects,
+)
 from tunewright.reading.split import TRAIN, assign, subset
 from tunewright.records import Example, Reject, Row
 from tunewright.text.columns import TextColumns
@@ -100,13 +109,25 @@ def prepare(config: RunConfig, *, say: Say = lambda _: None) -> Prepared:
         ) from None
     with FileLock(folder.with_suffix(".lock")):
         try:
-            return Prepared(stores.open_store(folder, fingerprint), model, reused=True)
+            store = stores.open_store(folder, fingerprint)
+            if config.data.on_bad_rows == "stop":
+                _refuse_rejects(store)
+            return Prepared(store, model, reused=True)
         except StoreDamaged as damage:
             if (folder / "manifest.json").exists():
                 say(f"The token store {folder} cannot be used ({damage}); it is built again.")
                 shutil.rmtree(folder)
                 folder.mkdir()
         return Prepared(_build(config, inputs, model, folder, fingerprint, say), model, reused=False)
+
+
+def _refuse_rejects(store: TokenStore) -> None:
+    """A store that was made with `on_bad_rows: skip` is no way around `stop`."""
+    sources = store.manifest["ledger"]["sources"]
+    count = sum(source["rejected"] for source in sources)
+    if count:
+        path = store.folder / "rejected.jsonl"
+        raise bad_rows_error(first_rejects(path), count, sum(source["read"] for source in sources), path)
 
 
 def open_inputs(config: RunConfig) -> Inputs:
@@ -220,7 +241,7 @@ def _choose_split(path: str, splits: Sequence[str], split: str, named: str | Non
 def _fingerprint(config: RunConfig, inputs: Inputs, model: ModelFolder) -> str:
     """sha256 over all that decides the store's content."""
     files = [[split, source.name, *(file_sha256(path) for path in source.files())] for split, source in inputs.of()]
-    data = config.data.model_dump(mode="json", exclude={"padding", "padding_side"})
+    data = config.data.model_dump(mode="json", exclude={"padding", "padding_side", "on_bad_rows"})
     parts = {
         "schema": stores.SCHEMA, "tunewright": version("tunewright"), "tokenizers": version("tokenizers"), "task": config.task,
         "data": data, "files": files, "columns": inputs.columns.as_dict(), "tokenizer": model.tokenizer_hash(),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, NonNegativeInt
 
 from tunewright.section import Section
 
@@ -59,7 +59,7 @@ class ReadConfig(Section):
     )
     group_by: str | None = Field(None, description="Rows with the same value in this column stay in one split.")
     stratify: bool = Field(True, description="Keep the label proportions equal in the splits.")
-    limit: PositiveInt | dict[Literal["train", "validation", "test"], PositiveInt] | None = Field(
+    limit: NonNegativeInt | dict[Literal["train", "validation", "test"], NonNegativeInt] | None = Field(
         None, description="Use at most this many rows of each split (a seeded subset), or of the splits named."
     )
     seed: int = Field(

@@ -7,6 +7,7 @@ Rejected rows are written to rejected.jsonl as they are met: file, line, reason 
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections import Counter
 from collections.abc import Iterable
@@ -73,6 +74,14 @@ class RejectFile:
             self.first.append(reject)
         record = {"source": reject.source, "line": reject.line, "reason": reject.reason, "raw": reject.raw}
         self._file.write(json.dumps(record, ensure_ascii=True) + "\n")
+
+
+def first_rejects(path: Path) -> list[Reject]:
+    """The first few rows of a rejected.jsonl; none when it is gone."""
+    if not path.is_file():
+        return []
+    with open(path, encoding="utf-8") as file:
+        return [Reject(**json.loads(line)) for line in itertools.islice(file, _SHOWN)]
 
 
 def bad_rows_error(rejects: Iterable[Reject], count: int, num_read: int, rejected_file: Path | None) -> UserError:
