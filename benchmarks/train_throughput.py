@@ -23,7 +23,7 @@ from typing import Any
 
 from common import imdb, in_own_process, machine, median_and_spread, model_folder
 
-STEPS = {"tunewright": 24, "a": 6, "b": 16, "c": 16}
+STEPS = {"tunewright": 14, "a": 4, "b": 8, "c": 8}
 WARM_UP = 2
 ROWS = 1_600
 
