@@ -191,3 +191,37 @@ def test_runs_are_listed_and_compared(trained):
     done = json.loads(tunewright("runs", "--folder", ".", "--json", cwd=folder).stdout)
     assert [run["run"] for run in done["runs"]] == ["run"]
     assert "accuracy" in tunewright("runs", "compare", "run", "run", cwd=folder).stdout
+
+
+@pytest.mark.parametrize(
+    "words", [[], ["nope"], ["train"], ["predict", "run", "--nope"], ["predict", "run", "x", "--min-score", "1.5"]]
+)
+def test_wrong_words_are_explained_without_a_traceback(tmp_path, words):
+    done = tunewright(*words, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr and "bug in tunewright" not in done.stderr
+
+
+def test_two_processes_do_not_train_one_run(trained, tmp_path):
+    from filelock import FileLock
+
+    with FileLock(tmp_path / ".run.lock"):
+        done = tunewright("train", "config.yaml", f"output={tmp_path}/run", cwd=trained[0])
+    assert done.returncode == 2 and "another process is training this run" in done.stderr
+
+
+@pytest.mark.parametrize("output", ["out.parquet", "data.jsonl", "nofolder/out.csv"])
+def test_an_output_that_cannot_be_is_refused_and_nothing_is_lost(trained, output):
+    before = (trained[0] / "data.jsonl").read_bytes()
+    done = tunewright("predict", "run", "--file", "data.jsonl", "-o", output, cwd=trained[0])
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert (trained[0] / "data.jsonl").read_bytes() == before
+    assert not list(trained[0].glob(".tmp-*"))
+
+
+def test_skipped_rows_are_said(trained, tmp_path):
+    write_jsonl(tmp_path / "d.jsonl", [*messages(10), {"text": "x y", "label": "unheard_of"}])
+    done = tunewright("evaluate", "run", str(tmp_path / "d.jsonl"), "--skip-bad-rows", "--json", cwd=trained[0])
+    assert done.returncode == 0, done.stderr
+    assert "1 of 11 rows are skipped" in done.stderr
+    assert json.loads(done.stdout)["ledger"]["rejected"] == 1

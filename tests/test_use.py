@@ -180,3 +180,17 @@ def test_a_head_with_other_labels_starts_fresh_and_one_with_the_same_goes_on(fin
     (tmp_path / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     same = assemble(parse_config({**run_values, "model": str(finished.folder), "output": str(tmp_path / "b")}))
     assert same.fresh == []
+
+
+def test_one_text_is_not_taken_for_a_list_of_characters(finished):
+    with pytest.raises(tw.UserError, match="list of texts"):
+        load(finished).predict("one text")
+
+
+def test_of_equal_scores_the_lower_loss_is_kept(run_values, tmp_path):
+    rows = [{"text": word * 3, "label": word} for word in ("parcel ", "refund ") for _ in range(60)]
+    (tmp_path / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    history = train({**run_values, "train": {**run_values["train"], "epochs": 4, "learning_rate": 3e-3}}).history
+    kept = [point for point in history if point["is_best"]][-1]
+    best = max(point["score"] for point in history)
+    assert kept["validation_loss"] == min(point["validation_loss"] for point in history if point["score"] == best)

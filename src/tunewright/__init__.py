@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from tunewright.config import RunConfig as RunConfig
     from tunewright.errors import UserError as UserError
     from tunewright.predict import load as load
-    from tunewright.prepare import prepare as prepare
     from tunewright.reading import open_source as read
     from tunewright.records import Prediction as Prediction
     from tunewright.run import batches as batches
@@ -29,7 +28,6 @@ _WHERE = {
     "RunConfig": "config",
     "UserError": "errors",
     "load": "predict",
-    "prepare": "prepare",
     "Prediction": "records",
     "batches": "run",
     "train": "run",

@@ -6,14 +6,14 @@ guess.values["data"]    {"train": "reviews/train.csv", "test": "reviews/test.csv
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from tunewright.config import DEFAULT_MODEL, parse_config
+from tunewright.config import DEFAULT_MODEL, RunConfig, load_config, parse_config
 from tunewright.errors import UserError, quoted
 from tunewright.prepare import Inputs, open_inputs
 
@@ -55,6 +55,20 @@ def guess_config(
         values["data"]["multi_label"] = True
     reasons = [inputs.reason, *(f"{source.name}: {note}" for _, source in inputs.of() for note in source.notes)]
     return Guess(values, inputs, reasons)
+
+
+_READING = {
+    "format", "encoding", "delimiter", "header", "config", "revision", "train_split", "multi_label", "label_delimiter",
+}  # fmt: skip
+
+
+def config_for_data(data: str, overrides: Sequence[str] = ()) -> RunConfig:
+    """The config of a data file alone, `key=value` words laid over it. A mistyped key is said before any file is opened."""
+    wished = load_config(None, overrides, base={"data": {"train": data}}).data
+    text = ",".join(wished.text) if isinstance(wished.text, list) else wished.text
+    laid = wished.model_dump(mode="json", include=_READING, exclude_defaults=True)
+    guess = guess_config(data, text=text, pair=wished.pair, label=wished.label, extra=laid)
+    return load_config(None, overrides, base=parse_config(guess.values).model_dump(mode="json", exclude_defaults=True))
 
 
 def _find_splits(data: str) -> dict[str, str]:

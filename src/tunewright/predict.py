@@ -55,6 +55,8 @@ class Model:
 
     def stream(self, texts: Iterable[Text], *, min_score: float = 0.0) -> Iterator[Prediction]:
         """The same for endless inputs: predictions come window by window. UserError for an input that is no text."""
+        if isinstance(texts, str):
+            raise UserError("a list of texts is predicted", found="one text", mend="Write predict([text]).")
         examples = (self._example(text, number) for number, text in enumerate(texts, start=1))
         for scores, encoded in self._scored(examples):
             yield _above(self.task.decode(scores, encoded.num_cut), min_score)
@@ -73,6 +75,11 @@ class Model:
 
     def _example(self, text: Text, number: int) -> Example:
         pair_expected = self.task.columns.pair is not None
+        for part in (text,) if isinstance(text, str) else text:
+            if isinstance(part, str) and any("\ud800" <= character <= "\udfff" for character in part):
+                raise UserError(
+                    "a lone surrogate is no text", where=f"input {number}", mend="Decode the text as UTF-8."
+                )
         if isinstance(text, str) and not pair_expected:
             return Example(text)
         if not isinstance(text, str) and pair_expected and len(text) == 2 and all(isinstance(one, str) for one in text):

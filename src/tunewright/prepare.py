@@ -350,6 +350,7 @@ def encode_file(
             except RowError as error:
                 rejects.add(_rejected(row, error.reason))
                 ledger.add(source.name, "-", REJECTED)
+                ledger.reasons[error.reason] += 1
                 continue
             ledger.add(source.name, "data", KEPT)
             waiting.append(({"row_id": row_id, "source": 0, "line": row.line}, example))

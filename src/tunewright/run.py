@@ -11,8 +11,10 @@ Starting the same config again resumes where it stopped.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,7 @@ from tunewright.errors import UserError, did_you_mean
 from tunewright.evaluation import evaluate_split, worst_rows
 from tunewright.events import Interrupted, Reporter, RunResult
 from tunewright.fit import Point, verdict
+from tunewright.guess import config_for_data
 from tunewright.prepare import TEST, TRAIN, VALIDATION, prepare
 from tunewright.resume import compare_configs, settled
 from tunewright.saved import save_model
@@ -54,12 +57,16 @@ def train(
 
 
 def as_config(config: RunConfig | Mapping[str, Any] | str | Path, overrides: Sequence[str] = ()) -> RunConfig:
-    """A RunConfig, its values, or the path of a YAML file."""
+    """From a RunConfig, its values, the path of a YAML file, or a data file alone; `key=value` words laid over it."""
+    if isinstance(overrides, (str, Mapping)):
+        raise UserError("overrides are a list of words", found=repr(overrides)[:80], mend='Write ["train.epochs=5"].')
     if isinstance(config, RunConfig):
         return config
     if isinstance(config, Mapping):
         return parse_config(config) if not overrides else load_config(None, overrides, base=config)
-    return load_config(config, overrides)
+    if Path(config).suffix in (".yaml", ".yml"):
+        return load_config(config, overrides)
+    return config_for_data(str(config), overrides)
 
 
 def batches(
@@ -97,12 +104,35 @@ class Run:
             for line in compare_configs(before, self.config, folder=self.folder):
                 self.reporter.note(line)
             self.config = settled(before, self.config)
+        elif self.folder.exists() and not self.folder.is_dir():
+            raise UserError(
+                "a run's output is a folder",
+                where=f"output {self.folder}",
+                found="a file",
+                mend="Choose another output.",
+            )
         elif self.folder.exists() and any(self.folder.iterdir()):
             raise UserError(
                 "the folder is not empty and holds no run", where=f"output {self.folder}", mend="Choose another output."
             )
 
     def go(self) -> RunResult:
+        """Train to the end; no other process may work in the folder meanwhile."""
+        from filelock import FileLock, Timeout
+
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.folder.with_name(f".{self.folder.name}.lock"))
+        try:
+            with lock.acquire(timeout=0) if "RANK" not in os.environ else nullcontext():
+                return self._go()
+        except Timeout:
+            raise UserError(
+                "another process is training this run",
+                where=f"output {self.folder}",
+                mend="Wait for it, or set another output.",
+            ) from None
+
+    def _go(self) -> RunResult:
         if self._is_finished():
             return self._finished_before()
         self.parts = parts = assemble(self.config, say=self.reporter.note)
@@ -194,9 +224,11 @@ class Run:
                 f"no metric {self.metric!r}", where="evaluate.metric", found=known, mend="Choose one of them."
             )
         score, sign = metrics[self.metric], 1 if larger_is_better(self.metric) else -1
-        is_best = progress.best_score is None or sign * score > sign * progress.best_score
+        ranking = (sign * score, -metrics["loss"])  # of equal scores the one with the lower loss
+        is_best = progress.best_score is None or ranking > (sign * progress.best_score, -(progress.best_loss or 0.0))
         if is_best:
-            progress.best_score, progress.best_step, progress.num_bad_evaluations = score, step, 0
+            progress.best_score, progress.best_loss, progress.best_step = score, metrics["loss"], step
+            progress.num_bad_evaluations = 0
         else:
             progress.num_bad_evaluations += 1
         epoch = parts.plan.samples_before(step) / parts.plan.num_rows
@@ -240,7 +272,7 @@ class Run:
         for line in differences(found.state["environment"], describe()):
             self.reporter.note(f"{line}: the result will not be bit-identical to an uninterrupted run.")
         if progress.best_step is not None and not checkpoints.folder_of(self.checkpoints, progress.best_step).is_dir():
-            progress.best_score = progress.best_step = None  # judged again by what comes
+            progress.best_score = progress.best_loss = progress.best_step = None  # judged again by what comes
         return progress
 
     def _write_beginnings(self) -> None:

@@ -41,8 +41,12 @@ def evaluate(
         options = replace(read_options(config), format=None, header=None, delimiter=None) if config else ReadOptions()
         rows, ledger = encode_file(data, options, model.task, model.encoder, Path(folder), skip_bad_rows=skip_bad_rows)
         scores = _scored(model, rows, config)
-        counts = ledger.as_dict()["sources"][0]
-        scores["ledger"] = {key: counts[key] for key in ("read", "kept", "rejected")}
+        written = ledger.as_dict()
+        counts = written["sources"][0]
+        if counts["rejected"]:
+            reasons = "; ".join(f"{reason} ({n:,})" for reason, n in list(written["reasons"].items())[:5])
+            note(f"{counts['rejected']:,} of {counts['read']:,} rows are skipped: {reasons}")
+        scores["ledger"] = {**{key: counts[key] for key in ("read", "kept", "rejected")}, "reasons": written["reasons"]}
         if config is not None and config.evaluate.baselines:
             _add_baseline(scores, model, config, data, options, rows, note)
         return scores

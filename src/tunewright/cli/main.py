@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import Annotated
 
-import click
 import typer
 
 from tunewright.cli import check, config, demo, evaluate, explain, init, predict, prepare, runs, train
@@ -32,17 +32,13 @@ def main() -> None:
 
 def _run() -> int:
     try:
-        result = app(standalone_mode=False)
-        return result if isinstance(result, int) else 0
-    except click.exceptions.Exit as done:
-        return done.exit_code
-    except click.ClickException as error:
-        error.show()
-        return 2
+        app()  # typer explains wrong words itself and leaves with SystemExit
+    except SystemExit as done:
+        return done.code if isinstance(done.code, int) else 0 if done.code is None else 2
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except (KeyboardInterrupt, click.Abort):
+    except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:
@@ -50,6 +46,24 @@ def _run() -> int:
         return 0
     except Exception as error:
         return _unexpected(error)
+    return 0
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from tunewright import __version__
+
+        print(f"tunewright {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """From raw text to a fine-tuned language model you can trust, and on to predictions."""
 
 
 def _unexpected(error: Exception) -> int:

@@ -42,8 +42,8 @@ def run(
         raise UserError(
             "nothing to predict, or too much", expected="texts, or --pair A B, or --file FILE, or - for stdin"
         )
-    if output is not None and file is None:
-        raise UserError("-o goes with --file", mend="Redirect stdout, or give the texts in a file.")
+    if output is not None:
+        _check_output(Path(output), file)
     if len(texts) == 1 and texts[0] != "-" and len(texts[0]) < 200 and Path(texts[0]).is_file():
         raise UserError(
             f"{texts[0]!r} is the name of a file; is the file meant, or the text?",
@@ -112,9 +112,27 @@ def _predict_file(model: Any, file: str, output: str | None, min_score: float) -
         return
     path = Path(output)
     temporary = path.with_name(f".tmp-{path.name}")
-    count = _write_csv(temporary, results) if path.suffix == ".csv" else _write_jsonl(temporary, results)
-    temporary.replace(path)
+    try:
+        count = _write_csv(temporary, results) if path.suffix == ".csv" else _write_jsonl(temporary, results)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
     print(f"{count:,} predictions written to {output}", file=sys.stderr)
+
+
+def _check_output(path: Path, file: str | None) -> None:
+    """Refuse an output that cannot be written, before the model is loaded."""
+    from tunewright.errors import UserError
+
+    if file is None:
+        raise UserError("-o goes with --file", mend="Redirect stdout, or give the texts in a file.")
+    if path.suffix not in (".jsonl", ".csv"):
+        raise UserError("unknown output format", where=str(path), expected=".jsonl or .csv")
+    if path.is_dir() or not path.parent.is_dir():
+        found = "a folder" if path.is_dir() else f"no folder {path.parent}"
+        raise UserError("cannot be written", where=str(path), found=found, mend="Name a file in an existing folder.")
+    if Path(file).exists() and path.exists() and path.samefile(file):
+        raise UserError("the output is the input", where=str(path), mend="Choose another file.")
 
 
 def _prefixed(fields: Any, predicted: dict[str, Any]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ its verb says; plain lines and no colour off a terminal or under NO_COLOR.
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -58,7 +59,7 @@ class ConsoleReporter(Reporter):
         self._first_step: int | None = None
 
     def note(self, text: str) -> None:
-        self._close_line()
+        self.close_line()
         say(text)
 
     def before_first_step(self, preflight: Preflight) -> None:
@@ -85,7 +86,7 @@ class ConsoleReporter(Reporter):
             f"{self._tokens / self._seconds:,.0f} tokens/s  padding {1 - self._tokens / self._padded:.0%}  {memory:.1f} GB  {clock(left)} left"
         )
         if self._live:
-            sys.stderr.write(f"\r\x1b[2K{line}")
+            sys.stderr.write(f"\r\x1b[2K{line[: shutil.get_terminal_size().columns - 1]}")
             sys.stderr.flush()
             self._line_open = True
         else:
@@ -99,7 +100,7 @@ class ConsoleReporter(Reporter):
         self.note(f"validation after step {step}: {shown}{'  (best so far)' if is_best else ''}")
 
     def finished(self, result: RunResult) -> None:
-        self._close_line()
+        self.close_line()
         if not self._summary:
             return
         if result.already_finished:
@@ -114,7 +115,8 @@ class ConsoleReporter(Reporter):
         print(f"\nmodel    {result.folder / 'model'}")
         print(f'try it   tunewright predict {result.folder} "your text"')
 
-    def _close_line(self) -> None:
+    def close_line(self) -> None:
+        """End the live line, before anything else is printed."""
         if self._line_open:
             sys.stderr.write("\n")
             self._line_open = False

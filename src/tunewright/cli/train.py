@@ -26,7 +26,11 @@ def run(words: Words, as_json: Json = False) -> None:
     from tunewright.cli.progress import ConsoleReporter
     from tunewright.run import train
 
-    result = train(config, reporter=ConsoleReporter(summary=not as_json))
+    reporter = ConsoleReporter(summary=not as_json)
+    try:
+        result = train(config, reporter=reporter)
+    finally:
+        reporter.close_line()
     if as_json:
         print(
             json.dumps(
@@ -53,33 +57,6 @@ def config_from(words: list[str]) -> Any:
         return load_config(first, overrides)
     if Path(first).is_dir() and (Path(first) / "config.yaml").is_file():
         return load_config(Path(first) / "config.yaml", overrides)
-    from tunewright.config import parse_config
-    from tunewright.guess import guess_config
+    from tunewright.guess import config_for_data
 
-    load_config(None, overrides, base={"data": {"train": first}})  # a mistyped key is said before any file is opened
-    roles = {
-        key: word.partition("=")[2]
-        for word in overrides
-        for key in ("text", "pair", "label")
-        if word.startswith(f"data.{key}=")
-    }
-    reading = {
-        "format",
-        "encoding",
-        "delimiter",
-        "header",
-        "config",
-        "revision",
-        "train_split",
-        "multi_label",
-        "label_delimiter",
-    }
-    laid = load_config(None, overrides, base={"data": {"train": first}}).data.model_dump(
-        mode="json", include=reading, exclude_defaults=True
-    )
-    guess = guess_config(first, extra=laid, **{key: _columns(value) for key, value in roles.items()})
-    return load_config(None, overrides, base=parse_config(guess.values).model_dump(mode="json", exclude_defaults=True))
-
-
-def _columns(value: str) -> str:
-    return value.strip("[] ").replace(", ", ",")
+    return config_for_data(first, overrides)

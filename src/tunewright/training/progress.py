@@ -21,6 +21,7 @@ class Progress:
     step: int = 0
     samples: int = 0
     best_score: float | None = None
+    best_loss: float | None = None
     best_step: int | None = None
     num_bad_evaluations: int = 0
     stopped_early: bool = False
