@@ -1,8 +1,8 @@
 """Attention on a CPU, row by row at real lengths, in pieces that stay in the cache.
 
 Registered with transformers as the attention implementation `tunewright`; BERT, RoBERTa, GPT-2, Llama, Qwen and the others that
-go through `AttentionInterface` reach it. Three facts make it 3-4 times faster than the stock path when dropout is on
-(`benchmarks/attention.py`): scores of a few rows at a time fit the second-level cache, padding is never
+go through `AttentionInterface` reach it. Three facts make it faster when
+dropout is on: scores of a few rows at a time fit the second-level cache, padding is never
 computed, and fp32 products of narrow heads beat bf16 ones. Dropout masks belong to rows (`models/dropout.py`).
 
     rows of 248, 246, 31, 30 tokens, 12 heads  ->  pieces [248] [246] [31 30]

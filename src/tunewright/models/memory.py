@@ -1,7 +1,7 @@
 """Keep freed memory in the process, in large pages: big tensors come and go with every micro-batch of training on a CPU.
 
 glibc gives large blocks back to the system when they are freed; the next one is then mapped, faulted in page by page and zeroed
-again. On a virtual machine that was a third of a training step (`benchmarks/memory_pages.py`). Here the allocator is asked to
+again, which is dear on a virtual machine. Here the allocator is asked to
 keep what is freed in one heap, and the kernel to back that heap with 2 MB pages. No value changes.
 """
 

@@ -117,8 +117,8 @@ def _heaviest(run: Any, split: SplitStore) -> tuple[float, int]:
     longest = np.argsort(-split.lengths, kind="stable")[: run.plan.batch_size]
     rows = longest[run.settings.cut(split.lengths[longest])[0]]
     weights = run.task.weights(split)
-    settings = run.settings if run.settings.num_ranks == 1 else None
-    if settings is None:
+    settings = run.settings
+    if settings.num_ranks > 1:
         return 0.0, _used(run.settings.device)
     was_training = run.model.training
     run.model.train()
