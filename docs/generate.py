@@ -10,7 +10,21 @@ import subprocess
 import sys
 from pathlib import Path
 
-VERBS = ("demo", "init", "train", "check", "explain", "prepare", "evaluate", "predict", "runs", "config")
+VERBS = (
+    "demo",
+    "init",
+    "train",
+    "check",
+    "explain",
+    "prepare",
+    "evaluate",
+    "predict",
+    "runs",
+    "config",
+    "tokenizer show",
+    "tokenizer compare",
+    "tokenizer train",
+)
 
 
 def output_of(*words: str) -> str:
@@ -33,7 +47,7 @@ def reference() -> str:
         "",
     ]
     for verb in VERBS:
-        parts += [f"## tunewright {verb}", "", "```text", output_of(verb, "--help"), "```", ""]
+        parts += [f"## tunewright {verb}", "", "```text", output_of(*verb.split(), "--help"), "```", ""]
     parts += ["## Config keys", "", "```text", output_of("config", "--all"), "```", ""]
     return "\n".join(parts)
 

@@ -118,3 +118,37 @@ def test_what_it_does_not_compute_is_refused():
     causal.is_causal = True
     with pytest.raises(UnsupportedAttention):
         row_attention(causal, q, k, v, None)
+
+
+@pytest.mark.parametrize("left", [False, True])
+@pytest.mark.parametrize("tokens", [1, 4, 64])
+def test_packed_documents_are_computed_apart(monkeypatch, left, tokens):
+    monkeypatch.setattr(attention, "_PART_TOKENS", tokens)
+    lengths, width = [9, 7], 9
+    segments = (np.array([2, 1, 4, 2]), np.array([5, 2]))
+    q, k, v = tensors(2, width)
+    mask = torch.full((2, 1, width, width), -torch.inf, dtype=torch.float64)
+    for row, (of_row, length) in enumerate(zip(segments, lengths, strict=True)):
+        start = width - length if left else 0
+        for segment in of_row.tolist():
+            mask[row, 0, start : start + segment, start : start + segment] = torch.full((segment, segment), -torch.inf).triu(1)
+            start += segment
+    real = torch.isfinite(mask[:, 0]).any(-1)
+    plainly = mask.masked_fill(~real[:, None, :, None], 0.0)
+    upstream = torch.randn(2, width, 6, 8, dtype=torch.float64) * real[:, :, None, None]
+    expected = plain(q, k, v, plainly)
+    expected_grads = torch.autograd.grad(expected, (q, k, v), upstream)
+    packed = Rows(1, 2, np.arange(2), np.array(lengths), width, left, segments=segments)
+    with rows_in_flight(packed):
+        found, _ = row_attention(Module(), q, k, v, mask)
+        grads = torch.autograd.grad(found, (q, k, v), upstream)
+    assert torch.allclose(found[real], expected[real], atol=1e-12)
+    for grad, wanted in zip(grads, expected_grads, strict=True):
+        assert torch.allclose(grad, wanted, atol=1e-12)
+    with rows_in_flight(packed):
+        dropped, _ = row_attention(Module(), q.detach(), k.detach(), v.detach(), mask, None, 0.4)
+    alone = [x.detach()[1:, :, 2:] if left else x.detach()[1:, :, :7] for x in (q, k, v)]
+    own = mask[1:, :, 2:, 2:] if left else mask[1:, :, :7, :7]
+    with rows_in_flight(Rows(1, 2, np.array([1]), np.array([7]), 7, segments=segments[1:])):
+        one, _ = row_attention(Module(), *alone, own, None, 0.4)
+    assert torch.allclose(dropped[1, 2:] if left else dropped[1, :7], one[0], atol=1e-12)

@@ -2,29 +2,48 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from contextlib import chdir, redirect_stderr, redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import yaml
 
+from tunewright.cli.main import run
+
 from .conftest import messages, write_jsonl
 
 
-def tunewright(*words: str, cwd: Path, stdin: str | None = None) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, "-m", "tunewright.cli.main", *words],
-        cwd=cwd,
-        input=stdin,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+@dataclass(frozen=True)
+class Done:
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def tunewright(*words: str, cwd: Path, stdin: str | bytes = "") -> Done:
+    """The command in this process: what a process of its own adds is tested once, at the end."""
+    given = stdin.encode() if isinstance(stdin, str) else stdin
+    out, errors = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", newline="") for _ in range(2))
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(errors), chdir(cwd):
+        patch.setattr(sys, "argv", ["tunewright", *words])
+        patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(given), encoding="utf-8"))
+        code = run()
+    for stream in (out, errors):
+        stream.flush()
+    return Done(code, *(stream.buffer.getvalue().decode() for stream in (out, errors)))
+
+
+def process(*words: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "tunewright.cli.main", *words]
+    return subprocess.run(command, cwd=cwd, capture_output=True, timeout=300, env={**os.environ, **environment})
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +51,8 @@ def trained(tiny_bert, tmp_path_factory):
     """A folder with data.jsonl, config.yaml and the finished run `run`."""
     folder = tmp_path_factory.mktemp("cli")
     write_jsonl(folder / "data.jsonl", messages(120))
+    (folder / "texts.txt").write_text("where is it\nmy card\n")
+    (folder / "other.csv").write_text("a,b\n1,2\n3,4\n")
     values = {
         "model": str(tiny_bert), "data": {"train": "data.jsonl", "max_length": 32},
         "train": {"max_steps": 12, "batch_size": 8}, "output": "run",
@@ -72,6 +93,26 @@ def test_help_imports_nothing_heavy():
         (["demo", "nope"], "classification"),
         (["runs", "compare", "run", "nope"], "not a run"),
         (["train", "config.yaml", "train.learning_rate=0.5"], "train.learning_rate"),
+        (["evaluate", "run", "nope.csv"], "no such file"),
+        (["predict", "run", "--file", "nope"], "no such file"),
+        (
+            ["evaluate", "run", "texts.txt"],
+            "texts.txt:1: no field 'label'; found 'text'; so it is with all of the first 2 rows",
+        ),
+        (["predict", "run", "--file", "other.csv"], "other.csv:2: no field 'text'; found 'a', 'b'"),
+        (["check", "nope.csv"], "no such file"),
+        (["check", "data.jsonl", "data.group_by=nope"], "Set data.group_by"),
+        (["train", "data.jsonl", "data.weight=nope"], "Set data.weight"),
+        (["train", "data.jsonl", "task=nope"], "no task 'nope'"),
+        (["train", "data.jsonl", "model=."], "no config.json"),
+        (["train", "config.yaml", "output=other", "data.max_length=3"], "leaves no room for text"),
+        (["train", "config.yaml", "output=other", "data.max_length=65"], "longer than the model can take"),
+        (["train", "config.yaml", "output=other", "train.freeze=99"], "found 2 layers"),
+        (["train", "config.yaml", "output=other", "train.learning_rate=inf"], "finite"),
+        (["train", "config.yaml", "output=/dev/null/x"], "no folder can be made there"),
+        (["train", "config.yaml", "output=data.jsonl"], "a run's output is a folder"),
+        (["train", "/dev/null"], "not a regular file"),
+        (["init", "data.jsonl", "-o", "/dev/null/x.yaml"], "cannot be written"),
     ],
 )
 def test_a_users_mistake_is_explained_and_exits_with_2(trained, words, expected):
@@ -80,6 +121,28 @@ def test_a_users_mistake_is_explained_and_exits_with_2(trained, words, expected)
     assert expected in done.stderr
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
+
+
+def test_a_mistake_is_told_before_torch_is_imported(trained):
+    """What takes seconds to import is not waited for; the numbers of a machine are no test."""
+    mistakes = [
+        ["evaluate", "run", "nope.csv"], ["evaluate", "nope"], ["predict", "run", "--file", "nope"], ["predict", "run", "--file", "other.csv"],
+        ["evaluate", "run", "texts.txt"], ["predict", "nope", "x"],
+        ["check", "nope.csv"], ["check", "data.jsonl", "data.group_by=nope"], ["train", "data.jsonl", "data.weight=nope"],
+        ["train", "data.jsonl", "task=nope"], ["train", "data.jsonl", "model=."], ["train", "config.yaml", "train.batch_size=9"],
+        ["train", "config.yaml", "output=other", "data.max_length=3"], ["train", "config.yaml", "output=other", "train.freeze=99"],
+        ["train", "hub:nobody/nothing"], ["explain", "config.yaml", "data.jsonl:1000"], ["init", "nope.csv"],
+    ]  # fmt: skip
+    code = (
+        "import sys\nfrom tunewright.cli import main\n"
+        f"for words in {mistakes!r}:\n"
+        "    sys.argv = ['tunewright', *words]\n"
+        "    print(main.run(), [m for m in ('torch', 'transformers', 'datasets') if m in sys.modules], *words)"
+    )
+    offline = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run([sys.executable, "-c", code], cwd=trained[0], capture_output=True, text=True, env=offline)
+    expected = [f"2 [] {' '.join(words)}" for words in mistakes]
+    assert done.stdout.splitlines() == expected, done.stderr
 
 
 def test_json_of_train_evaluate_and_predict(trained):
@@ -145,6 +208,91 @@ def test_a_signal_checkpoints_and_says_how_to_resume(trained, tmp_path, number, 
     assert list((tmp_path / "run" / "checkpoints").glob("step-*"))
 
 
+def test_inputs_that_cannot_be_used_stop_predict_or_are_told(trained):
+    folder, _ = trained
+    given = b"where is it\n \n\xff\nmy card\n"
+    done = tunewright("predict", "run", "-", cwd=folder, stdin=given)
+    assert done.returncode == 2 and "error: stdin:2: blank text. Mend it, or go on without" in done.stderr
+    done = tunewright("predict", "run", "-", "--skip-bad-rows", cwd=folder, stdin=given)
+    assert done.returncode == 0 and len(done.stdout.splitlines()) == 2
+    assert done.stderr.splitlines() == [
+        "2 inputs are skipped:", "  stdin:2: blank text", "  stdin:3: the text is not UTF-8",
+    ]  # fmt: skip
+    assert "input 2: blank text" in tunewright("predict", "run", "a", "\u200b", cwd=folder).stderr
+
+
+def test_bad_rows_of_a_file_stop_predict_or_are_told(trained, tmp_path):
+    (tmp_path / "f.jsonl").write_text('{"text": "a", "n": 1}\nbad\n{"text": " ", "n": 3}\n{"text": "b", "n": 4}\n')
+    words = ["predict", "run", "--file", str(tmp_path / "f.jsonl")]
+    done = tunewright(*words, cwd=trained[0])
+    assert done.returncode == 2 and "f.jsonl:2: not valid JSON" in done.stderr and "--skip-bad-rows" in done.stderr
+    done = tunewright(*words, "--skip-bad-rows", cwd=trained[0])
+    assert [json.loads(line)["n"] for line in done.stdout.splitlines()] == [1, 4]
+    assert "2 inputs are skipped:" in done.stderr and "f.jsonl:3: blank text" in done.stderr
+
+
+def test_top_says_how_many_labels_are_shown(trained):
+    scores = [
+        json.loads(tunewright("predict", "run", "hello", *words, cwd=trained[0]).stdout)["scores"]
+        for words in ([], ["--top", "2"])
+    ]
+    assert len(scores[0]) == 10 and list(scores[1]) == list(scores[0])[:2]
+
+
+def test_bad_rows_of_evaluate_name_its_own_option(trained, tmp_path):
+    write_jsonl(tmp_path / "d.jsonl", [*messages(10), {"text": "x y", "label": "unheard_of"}])
+    done = tunewright("evaluate", "run", str(tmp_path / "d.jsonl"), cwd=trained[0])
+    assert done.returncode == 2 and "go on without them: --skip-bad-rows" in done.stderr
+
+
+def test_rejected_rows_that_leave_one_label_are_named_as_the_cause(trained, tmp_path):
+    rows = [{"text": "a b", "label": "x"}, {"text": " ", "label": "y"}, {"text": "c d", "label": "x"}]
+    write_jsonl(tmp_path / "d.jsonl", rows)
+    done = tunewright("check", "config.yaml", f"data.train={tmp_path}/d.jsonl", "output=other", cwd=trained[0])
+    assert done.returncode == 2
+    assert "nothing to tell apart, after 1 of 3 rows could not be used:" in done.stderr
+    assert "d.jsonl:2: blank text" in done.stderr
+
+
+def test_train_says_what_check_finds(trained, tmp_path):
+    rows = [*messages(60), {"text": "one of a kind", "label": "lonely"}]
+    write_jsonl(tmp_path / "d.jsonl", rows)
+    words = ["config.yaml", f"data.train={tmp_path}/d.jsonl", f"output={tmp_path}/run", "train.max_steps=1"]
+    done = tunewright("train", *words, "data.validation_ratio=0", cwd=trained[0])
+    assert done.returncode == 0, done.stderr
+    before_first_step = done.stderr.partition("step 1/1")[0]
+    for expected in ("will hardly be learned: ", "lonely (1)", "finding   no row is left for validation"):
+        assert expected in before_first_step
+
+
+def test_a_given_file_makes_its_ratio_idle_and_may_share_groups(trained, tmp_path):
+    for name, rows in (("train", messages(90)[:60]), ("test", messages(90)[60:] * 2)):
+        write_jsonl(tmp_path / f"{name}.jsonl", [{**row, "g": str(i % 7)} for i, row in enumerate(rows)])
+    files = [f"data.train={tmp_path}/train.jsonl", f"data.test={tmp_path}/test.jsonl"]
+    done = tunewright(
+        "check", "config.yaml", *files, "data.test_ratio=0.3", "data.group_by=g", "data.deduplicate=true", "--json",
+        cwd=trained[0],
+    )  # fmt: skip
+    findings = " ".join(json.loads(done.stdout)["findings"])
+    assert "data.test_ratio has no effect: data.test names a file." in findings
+    assert "test rows of a group (data.group_by) that is also in train" in findings
+    assert "data.deduplicate=true" not in findings
+
+
+def test_config_shows_a_file_with_every_key(trained):
+    shown = tunewright("config", "--all", "config.yaml", "train.batch_size=5", cwd=trained[0]).stdout
+    assert "data.train = data.jsonl " in shown and "train.batch_size = 5 " in shown and "output = run " in shown
+    assert "train.batch_size = 16 " in tunewright("config", "--all", cwd=trained[0]).stdout
+
+
+def test_a_model_of_pairs_is_tried_with_a_pair(trained, tmp_path):
+    rows = [{"premise": f"it is {i}", "hypothesis": f"is it {i % 3}", "label": "ab"[i % 2]} for i in range(40)]
+    write_jsonl(tmp_path / "d.jsonl", rows)
+    words = ["config.yaml", f"data.train={tmp_path}/d.jsonl", f"output={tmp_path}/run", "train.max_steps=1"]
+    done = tunewright("train", *words, cwd=trained[0])
+    assert f'try it   tunewright predict {tmp_path}/run --pair "first text" "second text"' in done.stdout
+
+
 def test_check_finds_what_would_go_wrong(trained, tmp_path):
     folder, _ = trained
     rows = [
@@ -168,8 +316,25 @@ def test_explain_follows_a_row(trained):
     third = messages(3)[2]
     assert stages["text"] == third["text"] and stages["target"] == third["label"]
     assert stages["tokens"][0]["token"] == "[CLS]" and stages["tokens"][-1]["token"] == "[SEP]"
+    for name in ("./data.jsonl", str(trained[0] / "data.jsonl")):
+        again = json.loads(tunewright("explain", "config.yaml", f"{name}:3", "--json", cwd=trained[0]).stdout)
+        assert again == stages
     shown = tunewright("explain", "config.yaml", "data.jsonl:3", "--padded", cwd=trained[0]).stdout
     assert "attention_mask" in shown and "\x1b" not in shown
+
+
+def test_explain_shows_the_weight_and_labels_that_are_none(trained, tmp_path):
+    rows = [{"text": f"text number {i}", "labels": [["a"], [], ["b"]][i % 3], "w": i} for i in range(12)]
+    (tmp_path / "d.json").write_text(json.dumps(rows))
+    words = [
+        "d.json",
+        "d.json:2",
+        f"model={yaml.safe_load((trained[0] / 'config.yaml').read_text())['model']}",
+        "data.weight=w",
+    ]
+    shown = tunewright("explain", *words, cwd=tmp_path).stdout
+    assert "row        d.json:2\n" in shown and "target     no label" in shown
+    assert "weight     1 (column 'w')" in shown
 
 
 def test_init_writes_a_config_that_trains(trained, tmp_path):
@@ -191,6 +356,10 @@ def test_runs_are_listed_and_compared(trained):
     done = json.loads(tunewright("runs", "--folder", ".", "--json", cwd=folder).stdout)
     assert [run["run"] for run in done["runs"]] == ["run"]
     assert "accuracy" in tunewright("runs", "compare", "run", "run", cwd=folder).stdout
+    (folder / "started").mkdir()
+    (folder / "started" / "config.yaml").write_text((folder / "config.yaml").read_text())
+    listed = tunewright("runs", "--folder", ".", cwd=folder).stdout
+    assert "nan" not in listed and listed.splitlines()[2].split()[2:] == ["started", "-", "-", "-"]
 
 
 @pytest.mark.parametrize(
@@ -225,3 +394,15 @@ def test_skipped_rows_are_said(trained, tmp_path):
     assert done.returncode == 0, done.stderr
     assert "1 of 11 rows are skipped" in done.stderr
     assert json.loads(done.stdout)["ledger"]["rejected"] == 1
+
+
+def test_letters_that_the_terminal_lacks_are_escaped(trained):
+    """A process of its own, under a locale of ASCII."""
+    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    (trained[0] / "é.jsonl").write_bytes((trained[0] / "data.jsonl").read_bytes())
+    done = process("init", "é.jsonl", "-o", "c2.yaml", cwd=trained[0], **ascii_only)
+    assert done.returncode == 0, done.stderr
+    assert process("config", "--all", cwd=trained[0], **ascii_only).returncode == 0
+    done = process("predict", "run", "où est-il", cwd=trained[0], **ascii_only)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.decode("ascii"))["label"]

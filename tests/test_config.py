@@ -2,14 +2,16 @@
 
 import contextlib
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tunewright.config import FOREIGN_KEYS, RunConfig, all_keys, load_config, parse_config
 from tunewright.errors import UserError
+from tunewright.plugins import find, names
 from tunewright.resume import EXTENDABLE, HARMLESS, compare_configs, flat
 from tunewright.section import Cadence
 
@@ -86,7 +88,7 @@ def test_keys_of_other_trainers_are_translated(foreign, section):
         ({"train": {"max_length": 3}}, "unknown key 'train.max_length'; it belongs to data.max_length."),
         ({"evaluate": {"batch_sise": 3}}, "unknown key 'evaluate.batch_sise'; did you mean train.batch_size?"),
         ({"trian": {"epochs": 3}}, "unknown key 'trian'; did you mean train?"),
-        ({"zzz": 3}, "unknown key 'zzz'; known: 'task', 'model', 'data', 'train', 'evaluate', 'output'."),
+        ({"zzz": 3}, "unknown key 'zzz'; known: 'task', 'model', 'data', 'adapter', 'train', 'evaluate', 'output'."),
         ({7: 3}, "unknown key '7'; known: "),
     ],
 )  # fmt: skip
@@ -267,7 +269,7 @@ CHANGED = {
     "output": "x", "train.log_every": 7, "train.log_to": ["tensorboard"], "train.save_every": 7, "train.keep": 5,
     "train.micro_batch_tokens": 77, "train.device": "cpu",
     "evaluate.baselines": False, "evaluate.worst_rows": 3, "train.epochs": 5.0, "train.max_steps": 9,
-    "train.early_stopping": 2, "task": "other", "model.name": "other",
+    "train.early_stopping": 2, "task.name": "classification", "model.name": "other", "model.tokenizer": "other", "model.add_tokens": ["word"],
     "model.revision": "r", "train.seed": 3, "train.batch_size": 3, "train.learning_rate": 1e-3,
     "train.head_learning_rate": 1e-3, "train.schedule": "cosine",
     "train.warmup": 0.5, "train.optimizer": "sgd", "train.weight_decay": 0.5, "train.beta1": 0.5, "train.beta2": 0.5,
@@ -284,26 +286,55 @@ OTHER_DATA = {
     "label_delimiter": ",", "weight": "w", "validation_ratio": 0.3, "test_ratio": 0.3, "group_by": "g",
     "stratify": False, "limit": 5, "seed": 5, "on_bad_rows": "skip",
     "deduplicate": True, "max_row_bytes": 99, "max_length": 99, "padding": "max_length", "padding_side": "left",
-    "truncation_side": "left",
+    "truncation_side": "left", "overlaps": "longest", "align": "strict", "annotator": "ann", "long_texts": "truncate",
+    "stride": 7, "rendered": True, "window": 7, "documents": "line",
 }  # fmt: skip
 CHANGED |= {f"data.{key}": value for key, value in OTHER_DATA.items()}
 
 
+def other_value(field):
+    """A value that a setting does not have by default."""
+    default = field.get_default(call_default_factory=True)
+    kinds = str(field.annotation)
+    if isinstance(default, bool):
+        return not default
+    if "Literal" in kinds:
+        return next(value for value in get_args(field.annotation) if value != default)
+    if isinstance(default, float):
+        return default / 2 or 0.1
+    if "int" in kinds or "float" in kinds:
+        return 7
+    return {"x": "y"} if "dict" in kinds else ["x"] if "list" in kinds else "x"
+
+
+CHANGED |= {"adapter.name": "lora"}
+OF_PLUGINS = {
+    f"{section}.{key}": (plugin, other_value(field))
+    for section, kind in (("task", "tasks"), ("adapter", "adapters"))
+    for plugin in names(kind)
+    for key, field in find(kind, plugin).Options.model_fields.items()
+    if key != "name"
+}
+"""Keys that only some tasks or adapters have: one of those, and another value."""
+
+
 def with_value(key, value):
     section, _, name = key.rpartition(".")
+    if key in OF_PLUGINS:
+        return parse_config({**BASE, section: {"name": OF_PLUGINS[key][0], name: value}})
     return parse_config({**BASE, section: {**BASE.get(section, {}), name: value}} if section else {**BASE, key: value})
 
 
 def test_every_key_is_changed_here():
-    assert set(CHANGED) == set(all_keys())
+    assert set(CHANGED) | set(OF_PLUGINS) == set(all_keys())
 
 
-@pytest.mark.parametrize("key", sorted(CHANGED))
+@pytest.mark.parametrize("key", sorted({**CHANGED, **OF_PLUGINS}))
 def test_what_a_resumed_run_may_change(key, tmp_path):
-    before, now = (
-        parse_config({**BASE, "train": {"max_steps": 7}} if key == "train.max_steps" else BASE),
-        with_value(key, CHANGED[key]),
-    )
+    before = parse_config({**BASE, "train": {"max_steps": 7}} if key == "train.max_steps" else BASE)
+    if key in OF_PLUGINS:
+        before = parse_config({**BASE, key.split(".")[0]: {"name": OF_PLUGINS[key][0]}})
+    now = with_value(key, OF_PLUGINS[key][1] if key in OF_PLUGINS else CHANGED[key])
     if key in HARMLESS:
         assert compare_configs(before, now, folder=tmp_path) == []
     elif key in EXTENDABLE:
@@ -337,6 +368,7 @@ def test_all_refused_changes_are_shown(tmp_path):
     assert "log_every" not in str(error.value)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=20), st.text(max_size=20))
 def test_any_word_is_a_config_or_a_user_error(key, value):
     words = [f"{key}={value}", f"data.{key}={value}", f"train.epochs={value}"]
@@ -344,6 +376,7 @@ def test_any_word_is_a_config_or_a_user_error(key, value):
         assert isinstance(load_config(None, words, base=BASE), RunConfig)
 
 
+@settings(deadline=None)
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.text(max_size=5),

@@ -26,8 +26,9 @@ def test_overfitting_quotes_the_rise_and_the_fall():
     points = curve((0.90, 0.60), (0.30, 0.412), (0.20, 0.45), (0.12, 0.49), (0.08, 0.530))
     assert verdict(points, baseline_loss=1.1) == Verdict(
         "overfitting",
-        "validation loss rose from 0.412 (epoch 2) to 0.530 (epoch 5) while training loss fell from 0.300 to 0.080",
+        "validation loss rose from 0.412 (epoch 2) to 0.530 (epoch 5) while training loss fell from 0.300 to 0.080.",
         "Set train.epochs: 2, keep train.early_stopping on, or add data.",
+        "The model kept is that of epoch 2 (validation loss 0.412), not the last.",
     )
 
 
@@ -51,7 +52,8 @@ def test_memorized_to_the_floor_is_overfitting_though_training_loss_does_not_mov
 def test_still_improving():
     found = verdict(curve((1.5, 1.2), (1.0, 0.8), (0.7, 0.6)), baseline_loss=2.0)
     assert found.kind == "still improving"
-    assert found.reason == "validation loss still fell from 0.800 (epoch 2) to 0.600 (epoch 3)"
+    assert found.reason == "validation loss still fell from 0.800 (epoch 2) to 0.600 (epoch 3)."
+    assert found.kept == ""
     assert "train.epochs (now 3)" in found.advice
 
 
@@ -77,7 +79,7 @@ def test_validation_below_training_is_normal():
     assert found.kind == "good fit"
     assert (
         found.reason
-        == "validation loss rests at 0.300 (epoch 3) beside a training loss of 0.350 (constant answer: 1.100)"
+        == "validation loss rests at 0.300 (epoch 3) beside a training loss of 0.350 (constant answer: 1.100)."
     )
 
 
@@ -133,7 +135,7 @@ def test_divergence_is_named_with_its_epoch(bad: float):
 )
 def test_every_curve_gets_a_reason_and_advice(losses: list[tuple[float, float]], baseline_loss: float | None):
     found = verdict(curve(*losses), baseline_loss=baseline_loss)
-    assert found.reason and ("train." in found.advice or "data" in found.advice)
+    assert found.reason.endswith(".") and ("train." in found.advice or "data" in found.advice)
 
 
 def test_table():

@@ -1,6 +1,8 @@
 """What `init` and `train DATA` find out alone: the splits beside a file, the columns, and a config that says the same."""
 
+import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pyarrow as pa
 import pyarrow.parquet
@@ -13,6 +15,7 @@ from tunewright.config import load_config, parse_config
 from tunewright.errors import UserError
 from tunewright.findings import find_problems
 from tunewright.guess import Guess, config_text, guess_config
+from tunewright.prepare import Inputs
 
 from .conftest import SAMPLES, messages, shared, write_jsonl
 
@@ -136,10 +139,11 @@ names = st.text(min_size=1, max_size=30) | st.sampled_from(
     model=names,
 )
 def test_any_names_survive_the_written_config(train, test, text, pair, label, model):
+    inputs = Inputs({}, SimpleNamespace(has_classes=True, best_metric=lambda: "f1_macro"), "by its name")
     data = {"train": train, "test": test, "text": text, "pair": pair, "label": label, "label_names": [label, model]}
     data = {key: value for key, value in data.items() if value is not None}
     written = yaml.safe_load(
-        config_text(Guess({"task": "classification", "model": model, "data": data}, None, ["by its name"]))
+        config_text(Guess({"task": "classification", "model": model, "data": data}, inputs, ["by its name"]))
     )
     assert written["model"] == model
     assert {key: written["data"].get(key) for key in data} == data
@@ -175,12 +179,12 @@ def test_each_finding_is_said_with_its_number(tmp_path, tiny_bert):
     rows += [{"text": "", "label": "a"}, {"label": "a"}]  # rejected
     findings, summary = found(tmp_path, tiny_bert, rows, max_length=16, validation_ratio=0)
     text = "\n".join(findings)
-    assert text.startswith("2 rows cannot be used: blank text (1); no field 'text'; found 'label' (1). See ")
+    assert text.startswith("2 rows that cannot be used: blank text (1); no field 'text'; found 'label' (1). See ")
     assert "of the training tokens are cut at 16 tokens (" in text and "Raise data.max_length" in text
-    assert "test rows have a text that is also in train" in text
-    assert "10 of 111 rows repeat an earlier text." in text
-    assert "2 texts occur with different labels." in text
-    assert "labels with fewer than 5 rows will hardly be learned: 'A ', 'b'." in text
+    assert re.search(r"test rows? with a text that is also in train", text)
+    assert "10 rows of 111 with an earlier row's text." in text
+    assert "2 texts with different labels." in text
+    assert "labels with fewer than 5 rows will hardly be learned: A  (1), b (1)." in text
     assert "the labels are very uneven." in text
     assert "labels that differ only in case or blanks: 'A ', 'a'." in text
     assert "no row is left for validation" in text

@@ -63,6 +63,31 @@ def test_several_labels_that_are_none():
 
 
 @pytest.mark.parametrize(
+    ("cell", "found"),
+    [
+        ([1, 0, 1], ("a", "c")), ([0, 0, 0], ()), ([0.0, 1.0, 0.0], ("b",)), ([True, True, False], ("a", "b")),
+        (["0", "0", "1"], ("c",)), ([0, 1], ("a", "b")), ([2, 0], ("c", "a")), ([], ()),
+    ],
+)  # fmt: skip
+def test_noughts_and_ones_for_each_label_take_its_name(cell, found):
+    assert label_names(cell, ["a", "b", "c"]) == found
+
+
+@pytest.mark.parametrize(
+    ("cell", "names", "mend"),
+    [
+        ([1, 0, 1], None, "set data.label_names to the 3 names in this order"),
+        ([1, 0, 1], ["a", "b"], "set data.label_names to the 3 names"),
+        ([1, 1], ["a", "b"], "list the labels' names instead"),
+        ([0, 0], None, "list the labels' names instead"),
+    ],
+)
+def test_noughts_and_ones_without_names_are_no_labels(cell, names, mend):
+    with pytest.raises(RowError, match="a nought or one for each label; " + mend):
+        label_names(cell, names)
+
+
+@pytest.mark.parametrize(
     ("found", "names"),
     [
         (["10", "9", "-1"], ("-1", "9", "10")), (["10", "9", "x"], ("10", "9", "x")), (["b", "B", "a"], ("B", "a", "b")),
@@ -129,7 +154,8 @@ def test_a_pair_needs_both_texts():
     ("fields", "reason"),
     [
         ({}, "no field 't'; found "), ({"u": 1}, "no field 't'; found 'u'"), ({"t": 5}, "'t' holds int 5, expected text"),
-        ({"t": ["a"]}, "'t' holds list"), ({"t": None}, "blank text"), ({"t": " \n\u3000"}, "blank text"), ({"t": True}, "holds bool"),
+        ({"t": ["a"]}, "'t' holds list"), ({"t": None}, "blank text"), ({"t": " \n\u3000"}, "blank text"),
+        ({"t": "\u200b \ufeff\u2060\xad"}, "blank text"), ({"t": True}, "holds bool"),
     ],
 )  # fmt: skip
 def test_what_is_no_text(fields, reason):

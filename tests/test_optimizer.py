@@ -52,12 +52,18 @@ def test_constant_by_hand():
         (0.26, 4, 1),
         (1, 100, 1),
         (30, 100, 30),
-        (300, 100, 100),
+        (100, 100, 100),
         (0.999, 10, 10),
     ],
 )
 def test_warmup_is_a_share_below_one_and_steps_from_one_on(warmup, num_steps, warmup_steps):
     assert Schedule.of(TrainConfig(warmup=warmup), num_steps).warmup_steps == warmup_steps
+
+
+@pytest.mark.parametrize("warmup", [101, 1e9])
+def test_a_warmup_beyond_the_end_is_refused(warmup):
+    with pytest.raises(UserError, match=r"train.warmup: the warmup is longer than the training; found .* steps of 100"):
+        Schedule.of(TrainConfig(warmup=warmup), 100)
 
 
 @given(st.sampled_from(["linear", "cosine", "constant"]), st.integers(0, 50), st.integers(1, 50))

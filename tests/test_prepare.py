@@ -1,7 +1,6 @@
 """From files to a token store: every bad row is named and kept apart, nothing is lost, and nothing is encoded twice."""
 
 import functools
-import importlib
 import json
 import os
 import shutil
@@ -12,12 +11,11 @@ import pytest
 
 from tunewright.config import parse_config
 from tunewright.errors import UserError
+from tunewright.prepare import encode as encoding
 from tunewright.prepare import prepare
 from tunewright.tokens.store import SplitWriter
 
 from .conftest import messages, write_jsonl
-
-preparing = importlib.import_module("tunewright.prepare")  # the package's own name for it is the function
 
 GOOD = [{"text": f"row number {i}", "label": "xy"[i % 2]} for i in range(6)]
 JSONL = "".join(json.dumps(row) + "\n" for row in GOOD).encode()
@@ -127,7 +125,6 @@ BAD_FILES = {
     "unknown suffix": ("a.xyz", JSONL, r"a.xyz: the suffix .xyz is not known"),
     "spreadsheet": ("a.xlsx", b"PK", r"a.xlsx: a spreadsheet is not read"),
     "one label": ("a.csv", b"text,label\nrow a,x\nrow b,x\nrow c,x\n", r"a.csv, column 'label': there is nothing to tell apart; found only 'x'"),
-    "no label column": ("a.jsonl", b'{"text": "a b c"}\n{"text": "d e f"}\n', r"a.jsonl: no label column found; found 'text'"),
     "broken archive": ("a.jsonl.gz", b"\x1f\x8b\x08\x00rubbish", r"a.jsonl.gz: the packed file is broken or cut"),
 }  # fmt: skip
 
@@ -137,6 +134,13 @@ def test_a_file_that_cannot_be_used_says_why(run, case):
     name, content, text = BAD_FILES[case]
     with pytest.raises(UserError, match=text):
         run(content, name, on_bad_rows="skip")
+
+
+def test_classification_wants_a_label_column(tmp_path):
+    write_jsonl(tmp_path / "a.jsonl", [{"text": "a b c"}, {"text": "d e f"}])
+    values = {"task": "classification", "data": str(tmp_path / "a.jsonl"), "output": str(tmp_path / "run")}
+    with pytest.raises(UserError, match=r"a.jsonl: no label column found; found 'text'"):
+        prepare(parse_config(values))
 
 
 def test_a_file_that_is_not_there(run, tmp_path):
@@ -436,24 +440,24 @@ def contents(folder):
 
 @pytest.mark.parametrize(("calls", "finished"), [(1, 0), (3, 8), (6, 16)])
 def test_an_interrupted_prepare_goes_on_where_it_stood(run, monkeypatch, calls, finished):
-    monkeypatch.setattr(preparing, "SplitWriter", functools.partial(SplitWriter, rows_per_shard=8))
-    monkeypatch.setattr(preparing, "_ENCODE_ROWS", 4)
-    write_encoded, encoded, said = preparing._write_encoded, [], []
+    monkeypatch.setattr(encoding, "SplitWriter", functools.partial(SplitWriter, rows_per_shard=8))
+    monkeypatch.setattr(encoding, "_ENCODE_ROWS", 4)
+    write, written, said = SplitWriter.write, [], []
 
-    def killed(writer, rows, task, encoder):
-        if len(encoded) == calls:
+    def killed(writer, rows, **places):
+        if len(written) == calls:
             raise KeyboardInterrupt
-        encoded.append(len(rows))
-        write_encoded(writer, rows, task, encoder)
+        written.append(len(rows))
+        write(writer, rows, **places)
 
     straight = run(GOOD * 10)
     expected = contents(straight.store.folder)
     shutil.rmtree(straight.store.folder)
-    monkeypatch.setattr(preparing, "_write_encoded", killed)
+    monkeypatch.setattr(SplitWriter, "write", killed)
     with pytest.raises(KeyboardInterrupt):
         run(None)
     assert not (straight.store.folder / "manifest.json").exists()
-    monkeypatch.setattr(preparing, "_write_encoded", write_encoded)
+    monkeypatch.setattr(SplitWriter, "write", write)
     resumed = run(None, say=said.append)
     assert contents(resumed.store.folder) == expected
     assert said == [f"{finished} rows of the train split are already encoded; going on after them."] * bool(finished)

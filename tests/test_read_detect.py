@@ -40,6 +40,9 @@ def roles(**columns):
         ({"anything": TEXTS}, "anything", None),
         ({"id": LABELS, "text": TEXTS}, "text", None),
         ({"text": TEXTS, "label": [None] * 12}, "text", "label"),
+        ({"text": [*TEXTS[:11], 7], "label": LABELS}, "text", "label"),
+        ({"text": [["a"], *TEXTS[1:]], "remark": OTHER, "label": LABELS}, "text", "label"),
+        ({"anything": [7, *TEXTS[1:]], "label": LABELS}, "anything", "label"),
     ],
 )
 def test_roles_of_one_text(columns, text, label):
@@ -107,6 +110,13 @@ def test_a_text_that_is_named_is_no_half_of_a_pair():
 def test_no_text_is_a_user_error():
     with pytest.raises(UserError, match=r"no column holds text; found 'x', 'label'. Set data.text"):
         roles(x=range(0, 24, 2), label=LABELS)
+
+
+def test_a_column_of_numbers_is_no_text_whatever_its_name():
+    with pytest.raises(UserError, match=r"no column holds text"):
+        roles(text=[*range(0, 20, 2), "a", "b"], label=LABELS)
+    with pytest.raises(UserError, match=r"no column holds text"):
+        roles(text=[str(number) for number in range(0, 24, 2)], label=LABELS)
 
 
 def test_the_reason_says_how():

@@ -4,6 +4,7 @@ import pytest
 
 from tunewright.errors import UserError
 from tunewright.reading import ReadOptions, open_source, splits_of
+from tunewright.reading.formats import hub as reader
 from tunewright.records import Row
 
 datasets = pytest.importorskip("datasets")
@@ -30,6 +31,7 @@ def hub(monkeypatch):
 
     answers = Hub()
     monkeypatch.setattr(datasets, "load_dataset", answers.load_dataset)
+    monkeypatch.setattr(reader, "_is_reached", lambda: True)
     return answers
 
 
@@ -68,3 +70,48 @@ def test_what_fails_is_a_user_error(hub, error, message):
     with pytest.raises(UserError) as raised:
         open_source("hub:me/it")
     assert "hub:me/it: " in str(raised.value) and message in str(raised.value)
+
+
+@pytest.fixture
+def unreached(hub, monkeypatch, tmp_path):
+    """No network, and caches in folders of the test."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(reader, "_is_reached", lambda: False)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "datasets"))
+    return hub
+
+
+def test_without_a_network_and_a_cache_it_is_said_at_once(unreached):
+    with pytest.raises(UserError, match=r"hub:me/it.*: the Hub cannot be reached. It is not in the cache"):
+        open_source("hub:me/it[train]")
+    assert unreached.calls == []
+
+
+@pytest.mark.parametrize("cached", ["hub/datasets--me--MyData", "datasets/me___my_data"])
+def test_without_a_network_the_cache_is_read_offline(unreached, monkeypatch, tmp_path, cached):
+    from huggingface_hub import constants
+
+    (tmp_path / cached).mkdir(parents=True)
+    offline = []
+
+    def load(*words, **named):
+        offline.append((constants.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE))
+        return unreached.load_dataset(*words, **named)
+
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    assert len(list(open_source("hub:me/MyData[train]").rows())) == 2
+    assert offline == [(True, True)]
+    assert not constants.HF_HUB_OFFLINE and not datasets.config.HF_HUB_OFFLINE
+
+
+def test_a_closed_port_is_no_hub(monkeypatch):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.delenv("http_proxy", raising=False)
+    monkeypatch.delenv("HTTP_PROXY", raising=False)
+    assert not reader._is_reached()
+    monkeypatch.setenv("http_proxy", "http://proxy:3128")
+    assert reader._is_reached()

@@ -23,6 +23,16 @@ def test_elements_are_rows_and_know_their_lines(tmp_path):
     assert (source.format, source.notes) == ("json", [])
 
 
+@pytest.mark.parametrize("content", ['[{"a": 1}, 7, {"a": 3}]', '{"data": [\n{"a": 1}, 7,\n{"a": 3}]}'])
+def test_objects_that_share_lines_are_counted_and_it_is_noted(tmp_path, content):
+    source, rows = array(tmp_path, content)
+    assert [(type(row), row.line) for row in rows] == [(Row, 1), (Reject, 2), (Row, 3)]
+    assert source.notes[-1].endswith("a.json:37 is the 37th object")
+    assert source.row_at(3).fields == {"a": 3}
+    with pytest.raises(UserError, match=r"no row stands here; found the last row is .*a.json:3"):
+        source.row_at(4)
+
+
 def test_an_empty_list_has_no_rows(tmp_path):
     assert array(tmp_path, "[]")[1] == []
 

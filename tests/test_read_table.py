@@ -123,6 +123,60 @@ def test_the_delimiter_is_found_and_noted(tmp_path, content, delimiter):
     assert any("delimiter" in note for note in source.notes) == (delimiter != ",")
 
 
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a"])
+def test_a_pipe_is_found_too(tmp_path, name):
+    source, rows = table(tmp_path, "text|label\na, b; c|x\nd|y\n", name)
+    assert (source.columns, cells(rows)) == (("text", "label"), [("a, b; c", "x"), ("d", "y")])
+    assert source.notes == ["delimiter '|'"]
+
+
+@pytest.mark.parametrize(
+    ("comments", "note"),
+    [
+        ("# exported on Monday\n", "line 1 begins with #: read as a comment"),
+        ("# exported, on Monday\n", "line 1 begins with #: read as a comment"),
+        ("# one\n# two, three, four\r\n", "lines 1 to 2 begin with #: read as a comment"),
+    ],
+)
+def test_comments_above_the_header_are_noted_and_counted(tmp_path, comments, note):
+    source, rows = table(tmp_path, comments + "text,label\n# a,x\nb,y\n")
+    first = comments.count("\n") + 2
+    assert (source.columns, cells(rows)) == (("text", "label"), [("# a", "x"), ("b", "y")])
+    assert ([row.line for row in rows], source.notes) == ([first, first + 1], [note])
+    assert source.num_blank_lines == first - 2
+    assert source.row_at(first).fields["text"] == "# a"
+
+
+@pytest.mark.parametrize(
+    ("content", "columns", "num_rows"),
+    [
+        ("#,text,label\n1,a b,x\n2,c d,y\n", ("#", "text", "label"), 2),
+        ("#text,label\na b,review\nc d,y\n", ("#text", "label"), 2),
+        ("#happy to be here,x\nso sad,y\nso glad,x\n", ("column1", "column2"), 3),
+        ("#happy\n#sad\n", ("column1",), 2),
+        ("#happy to be here\nso sad and blue\nso sad and blue\n", ("column1",), 3),
+    ],
+)
+def test_a_row_that_begins_with_a_hash_is_no_comment(tmp_path, content, columns, num_rows):
+    source, rows = table(tmp_path, content)
+    assert (source.columns, len(rows)) == (columns, num_rows)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.csv", "some text,x\rother text,y\rmore,x\r"),
+        ("a.jsonl", '{"text": "a"}\r{"text": "b"}\r{"text": "c"}'),
+        ("a.txt", "one\rtwo\rthree"),
+        ("a", "text\tlabel\ra\tx\rb\ty\r"),
+    ],
+)
+def test_lines_that_end_in_a_lone_return_are_a_user_error(tmp_path, name, content):
+    with pytest.raises(UserError, match=rf"{name}: the lines end in a lone carriage return.*Save the file with"):
+        table(tmp_path, content, name)
+    assert table(tmp_path, content.replace("\r", "\r\n"), name)[1]
+
+
 def test_the_delimiter_can_be_said(tmp_path):
     source, rows = table(tmp_path, "text|label\na,b|x\n", delimiter="|")
     assert cells(rows) == [("a,b", "x")] and source.columns == ("text", "label")

@@ -10,13 +10,16 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
+from tunewright.adapters import base as adapters
+from tunewright.adapters.config import adapter_of
 from tunewright.config import RunConfig
 from tunewright.models.embedding import install_row_embeddings
+from tunewright.models.first_position import compute_first_position_only
 from tunewright.models.load import choose_device, has_stock_dropout, make_rows_independent, resolve_precision
 from tunewright.models.memory import keep_freed_memory
 from tunewright.prepare import TRAIN, Prepared, prepare
@@ -25,6 +28,7 @@ from tunewright.tokens.store import SplitStore
 from tunewright.tokens.tokenizer import TextEncoder, load_encoder
 from tunewright.training.engine import Settings
 from tunewright.training.optimizer import Schedule, build_optimizer, freeze, learning_rates, parameter_groups
+from tunewright.training.reference import with_reference
 
 _CPU_TOKENS, _GPU_TOKENS = 1_024, 16_384
 
@@ -105,22 +109,32 @@ def assemble(config: RunConfig, *, say: Say = lambda _: None) -> Parts:
     with processes.main_first():
         prepared = prepare(config, say=say)
     rows, encoder = prepared.store[TRAIN], encoder_of(config, prepared)
-    task = prepared.task().weighted(rows, train.class_weights)
+    task = prepared.task().prepared_for(rows, config)
     precision = resolve_precision(train.precision, processes.device)
+    adapter = adapter_of(config.adapter)
+    whole = torch.float64 if precision == "fp64" else torch.float32
     model, fresh = task.build_model(
-        prepared.model, seed=train.seed, dtype=torch.float64 if precision == "fp64" else torch.float32
+        prepared.model, seed=train.seed, dtype=adapters.base_dtype(precision) if adapter else whole
     )
     model.config.pad_token_id = encoder.pad_token_id
-    freeze(model, train.freeze, fresh)
+    heads = fresh
+    if adapter is None:
+        freeze(model, train.freeze, fresh)
+    else:
+        model, heads = _adapted(adapter, model, fresh, config, prepared, say)
     if train.gradient_checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+        enable({"use_reentrant": False})
     if processes.device.type == "cpu":
         _make_cpu_model_exact(model, stock_dropout=train.dropout == "stock", alone=processes.num_ranks == 1, say=say)
     model.to(processes.device)
+    for line in task.notes(model):
+        say(line)
     plan = Plan(len(rows), train.batch_size, train.seed, train.epochs, train.max_steps)
-    rates = learning_rates(train, model.config.get_text_config().hidden_size)
+    factor = adapter.rate_factor if adapter else 1.0
+    rates = learning_rates(train, model.config.get_text_config().hidden_size, factor=factor)
     usual_tokens = _GPU_TOKENS if processes.device.type == "cuda" else _CPU_TOKENS
-    return Parts(
+    parts = Parts(
         config=config,
         processes=processes,
         prepared=prepared,
@@ -129,7 +143,7 @@ def assemble(config: RunConfig, *, say: Say = lambda _: None) -> Parts:
         model=model,
         fresh=fresh,
         plan=plan,
-        optimizer=build_optimizer(parameter_groups(model, fresh, train, rates), train),
+        optimizer=build_optimizer(parameter_groups(model, heads, train, rates), train),
         schedule=Schedule.of(train, plan.num_steps),
         rates=rates,
         settings=Settings(
@@ -144,6 +158,14 @@ def assemble(config: RunConfig, *, say: Say = lambda _: None) -> Parts:
             num_ranks=processes.num_ranks,
         ),
     )
+    return _with_reference(parts, say) if task.needs_reference else parts
+
+
+def _with_reference(parts: Parts, say: Say) -> Parts:
+    """The task, knowing what the model that training starts from says: the main process computes it, the others read it."""
+    with parts.processes.main_first():
+        task = with_reference(parts.task, parts.model, parts.prepared.store, parts.encoder, parts.settings, say=say)
+    return replace(parts, task=task)
 
 
 def encoder_of(config: RunConfig, prepared: Prepared) -> TextEncoder:
@@ -154,6 +176,17 @@ def encoder_of(config: RunConfig, prepared: Prepared) -> TextEncoder:
         truncation_side=config.data.truncation_side,
         padding_side=config.data.padding_side,
     )
+
+
+def _adapted(
+    adapter: Any, model: Any, fresh: list[str], config: RunConfig, prepared: Prepared, say: Say
+) -> tuple[Any, list[str]]:
+    """(the model with its adapter, names of the head's parameters); says what learns."""
+    adapters.refuse(adapter, adapters.situation_of(config, prepared.model, task=prepared.manifest["task"]))
+    model, heads = adapters.attach(adapter, model, fresh, seed=config.train.seed)
+    for line in (adapters.summary(adapter, model, heads), *adapter.remarks(heads)):
+        say(line)
+    return model, heads
 
 
 def _make_cpu_model_exact(model: Any, *, stock_dropout: bool, alone: bool, say: Say) -> None:
@@ -167,3 +200,5 @@ def _make_cpu_model_exact(model: Any, *, stock_dropout: bool, alone: bool, say: 
             f"Stock dropout is used ({reason}): masks then depend on how a step is cut into micro-batches, "
             "and training is slower."
         )
+    else:
+        compute_first_position_only(getattr(model, "get_base_model", lambda: model)())

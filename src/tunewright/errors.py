@@ -52,11 +52,20 @@ class RowError(Exception):
         super().__init__(reason)
 
 
+class RowLeftOut(RowError):
+    """A row that is no fault but nothing to learn from (nobody labelled it): counted as filtered, and training goes on."""
+
+
 def quoted(names: Iterable[object], *, limit: int = 12) -> str:
     """`'a', 'b', 'c' and 5 more`, for lists of columns, labels and keys in messages."""
     every = [f"{name!r}" for name in names]
     shown = ", ".join(every[:limit])
     return shown + (f" and {len(every) - limit} more" if len(every) > limit else "")
+
+
+def counted(count: int, noun: str) -> str:
+    """`1 row`, `2,048 test rows`."""
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str | None:

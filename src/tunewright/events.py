@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tunewright.evaluation import Evaluation
-from tunewright.training.engine import Step
-from tunewright.training.preflight import Preflight
+if TYPE_CHECKING:  # they import torch, which a command that only prints a mistake does not wait for
+    from tunewright.evaluation import Evaluation
+    from tunewright.training.engine import Step
+    from tunewright.training.preflight import Preflight
 
 
 class Reporter:

@@ -6,14 +6,15 @@ findings       ["12.4 % of the tokens are cut at data.max_length 128 (31 % of th
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container, Mapping
 from typing import Any
 
 from tunewright.config import RunConfig
-from tunewright.errors import quoted
+from tunewright.errors import counted, quoted
 from tunewright.prepare import prepare
 
 _CUT_SHARE, _DUPLICATE_SHARE, _RARE_LABEL, _IMBALANCE = 0.02, 0.05, 5, 20
+_NAMES_SHOWN = 12
 
 
 def find_problems(config: RunConfig, *, say: Callable[[str], None]) -> tuple[list[str], dict[str, Any]]:
@@ -26,7 +27,9 @@ def find_problems(config: RunConfig, *, say: Callable[[str], None]) -> tuple[lis
     rejected = sum(source["rejected"] for source in ledger["sources"])
     if rejected:
         reasons = "; ".join(f"{reason} ({count:,})" for reason, count in list(ledger["reasons"].items())[:3])
-        findings.append(f"{rejected:,} rows cannot be used: {reasons}. See {prepared.store.folder / 'rejected.jsonl'}.")
+        findings.append(
+            f"{counted(rejected, 'row')} that cannot be used: {reasons}. See {prepared.store.folder / 'rejected.jsonl'}."
+        )
     train = splits["train"]
     cut = train["cut_tokens"] / max(1, train["tokens"] + train["cut_tokens"])
     if cut > _CUT_SHARE:
@@ -37,25 +40,48 @@ def find_problems(config: RunConfig, *, say: Callable[[str], None]) -> tuple[lis
     for split, count in ledger["shared_with_train"].items():
         if count:
             findings.append(
-                f"{count:,} {split} rows have a text that is also in train: their scores flatter. Remove them, or group them with data.group_by."
+                f"{counted(count, f'{split} row')} with a text that is also in train: the scores flatter. Remove them, or group them with data.group_by."
             )
     rows = sum(split["rows"] for split in splits.values())
-    if ledger["duplicates"] > _DUPLICATE_SHARE * rows:
+    if ledger["duplicates"] > _DUPLICATE_SHARE * rows and not config.data.deduplicate:
         findings.append(
-            f"{ledger['duplicates']:,} of {rows:,} rows repeat an earlier text. data.deduplicate=true drops them from training."
+            f"{counted(ledger['duplicates'], 'row')} of {rows:,} with an earlier row's text. data.deduplicate=true drops them from training."
         )
     if ledger["contradicting_texts"]:
         findings.append(
-            f"{ledger['contradicting_texts']:,} texts occur with different labels. Look at them: one of the labels is wrong."
+            f"{counted(ledger['contradicting_texts'], 'text')} with different labels. Look at them: one of the labels is wrong."
+        )
+    for split, count in ledger.get("groups_shared_with_train", {}).items():
+        findings.append(
+            f"{counted(count, f'{split} row')} of a group (data.group_by) that is also in train: a given file is not split. Move them."
         )
     counts = ledger["label_counts"]
-    rare = [name for name, count in counts.items() if count < _RARE_LABEL]
+    findings += label_findings(counts, several_each=bool(manifest["task_state"].get("multi_label")))
+    findings += manifest["tokenizer"]["findings"]
+    findings += split_findings(config, splits)
+    summary = {
+        "rows": {name: split["rows"] for name, split in splits.items()},
+        "hints": [*manifest["tokenizer"]["hints"], *prepared.task().remarks(prepared.store)],
+        "tokens": ledger["tokens"],
+        "labels": counts,
+        "store": str(prepared.store.folder),
+    }
+    return findings, summary
+
+
+def label_findings(counts: Mapping[str, int], *, several_each: bool) -> list[str]:
+    """Labels that will hardly be learned: rare, uneven, or one label written in two ways."""
+    findings = []
+    rare = [f"{name} ({count:,})" for name, count in counts.items() if count < _RARE_LABEL]
     if rare:
+        shown = ", ".join(rare[:_NAMES_SHOWN]) + (
+            f" and {len(rare) - _NAMES_SHOWN} more" if rare[_NAMES_SHOWN:] else ""
+        )
         findings.append(
-            f"labels with fewer than {_RARE_LABEL} rows will hardly be learned: {quoted(rare)}. Collect more rows, or merge them."
+            f"labels with fewer than {_RARE_LABEL} rows will hardly be learned: {shown}. Collect more rows, or merge them."
         )
     present = [count for count in counts.values() if count]
-    if present and max(present) > _IMBALANCE * min(present) and not manifest["task_state"]["multi_label"]:
+    if present and max(present) > _IMBALANCE * min(present) and not several_each:
         findings.append("the labels are very uneven. Look at f1_macro, and try train.class_weights=balanced.")
     names = [name.strip().lower() for name in counts]
     alike = sorted({name for name in counts if names.count(name.strip().lower()) > 1})
@@ -63,14 +89,21 @@ def find_problems(config: RunConfig, *, say: Callable[[str], None]) -> tuple[lis
         findings.append(
             f"labels that differ only in case or blanks: {quoted(alike)}. They are learned as different labels."
         )
+    return findings
+
+
+def split_findings(config: RunConfig, splits: Container[str]) -> list[str]:
+    """Splits without rows, and ratios that a given file makes idle."""
+    data = config.data
+    findings = []
     if "validation" not in splits:
         findings.append(
             "no row is left for validation: the best checkpoint cannot be chosen. Raise data.validation_ratio."
         )
-    summary = {
-        "rows": {name: split["rows"] for name, split in splits.items()},
-        "tokens": ledger["tokens"],
-        "labels": counts,
-        "store": str(prepared.store.folder),
-    }
-    return findings, summary
+    if "test" not in splits and data.test_ratio != 0:
+        findings.append("no row is left for the test split: there will be no final score. Raise data.test_ratio.")
+    for split in ("validation", "test"):
+        ratio, default = getattr(data, f"{split}_ratio"), type(data).model_fields[f"{split}_ratio"].default
+        if getattr(data, split) is not None and ratio not in (default, 0):
+            findings.append(f"data.{split}_ratio has no effect: data.{split} names a file. Remove one of them.")
+    return findings

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 Kind = Literal["good fit", "overfitting", "underfitting", "still improving", "too short to tell"]
@@ -53,9 +53,11 @@ class Point:
 class Verdict:
     kind: Kind
     reason: str
-    """One sentence with the losses that decided."""
+    """One sentence with the losses that decided, on the way to the last evaluation."""
     advice: str
     """One sentence with the config keys to turn."""
+    kept: str = ""
+    """One sentence on the model that is kept, where it is not that of the last evaluation."""
 
 
 def verdict(history: Sequence[Point], *, baseline_loss: float | None) -> Verdict:
@@ -71,6 +73,18 @@ def verdict(history: Sequence[Point], *, baseline_loss: float | None) -> Verdict
     (`baseline.fit_and_score(…)["majority"]["log_loss"]`), None where there is none.
     """
     points = [point for point in history if point.samples > 0]
+    found = _judged(points, baseline_loss)
+    return replace(found, reason=f"{found.reason}.", kept=_kept(points))
+
+
+def _kept(points: Sequence[Point]) -> str:
+    best = next((point for point in reversed(points) if point.is_best), None)
+    if best is None or best is points[-1]:
+        return ""
+    return f"The model kept is that of {_at(best)} (validation loss {best.validation_loss:.3f}), not the last."
+
+
+def _judged(points: Sequence[Point], baseline_loss: float | None) -> Verdict:
     broken = next((p for p in points if not math.isfinite(p.train_loss) or not math.isfinite(p.validation_loss)), None)
     if broken:
         return Verdict(

@@ -41,18 +41,13 @@ def guess_config(
     files = _find_splits(data)
     named = {"text": text.split(",") if text and "," in text else text, "pair": pair, "label": label}
     values: dict[str, Any] = {
-        "task": task or "classification",
+        "task": task or "auto",
         "model": model or DEFAULT_MODEL,
         "data": {**files, **{key: value for key, value in named.items() if value is not None}, **(extra or {})},
     }
     inputs = open_inputs(parse_config(values, where=data))
-    columns = inputs.columns
-    values["data"] |= {"text": columns.text[0] if len(columns.text) == 1 else list(columns.text)}
-    if columns.pair:
-        values["data"]["pair"] = columns.pair
-    values["data"]["label"] = columns.label
-    if inputs.multi_label:
-        values["data"]["multi_label"] = True
+    values["task"] = inputs.task.name
+    values["data"] |= inputs.task.settings()
     reasons = [inputs.reason, *(f"{source.name}: {note}" for _, source in inputs.of() for note in source.notes)]
     return Guess(values, inputs, reasons)
 
@@ -78,6 +73,8 @@ def _find_splits(data: str) -> dict[str, str]:
         return {"train": data}
     if path.is_file():
         return {"train": data, **_siblings(path)} if _stem(path) in _ROLES["train"] else {"train": data}
+    if not path.is_dir():
+        return {"train": data}
     if any((path / name).exists() for name in ("dataset_dict.json", "state.json", "dataset_info.json")):
         return {"train": data}
     files = sorted(p for p in path.iterdir() if p.is_file() and not p.name.startswith("."))
@@ -114,6 +111,13 @@ def _stem(path: Path) -> str:
     return path.name.split(".")[0].lower()
 
 
+_COMMENTS = {
+    "text": "the column to read",
+    "pair": "the column of the second text",
+    "label": "the column to predict",
+}
+
+
 def config_text(guess: Guess) -> str:
     """The commented YAML file: the dozen decisions that matter, each with what it means."""
     values, data = guess.values, dict(guess.values["data"])
@@ -138,22 +142,19 @@ def config_text(guess: Guess) -> str:
         line("test", data.pop("test"), "scored once at the end, chooses nothing")
         if has_test
         else line("test_ratio", 0.1, "share of train set aside for the final score"),
-        line("text", data.pop("text"), "the column to read"),
-        *([line("pair", data.pop("pair"), "the column of the second text")] if "pair" in data else []),
-        line("label", data.pop("label"), "the column to predict"),
-        *(line(key, value, "as detected") for key, value in data.items()),
+        *(line(key, value, _COMMENTS.get(key, "as detected")) for key, value in data.items() if key != "on_bad_rows"),
         line("max_length", "auto", "longest row in tokens; auto: what the model takes, at most 512"),
-        line("on_bad_rows", "stop", "stop, or skip them (they are listed either way)"),
+        line("on_bad_rows", data.get("on_bad_rows", "stop"), "stop, or skip them (they are listed either way)"),
         "",
         "train:",
         line("epochs", 3, "passes over the training rows"),
         line("batch_size", 16, "rows in one update; memory does not depend on it"),
         line("learning_rate", "auto", "auto: by the width of the model"),
-        line("class_weights", "none", "balanced: rare labels weigh more"),
+        *([line("class_weights", "none", "balanced: rare labels weigh more")] if guess.inputs.task.has_classes else []),
         line("seed", 0, "everything random follows from it"),
         "",
         "evaluate:",
         line("every", "epoch", "epoch, a number of steps, or a time (10m)"),
-        line("metric", "auto", "chooses the best checkpoint; auto: f1_macro (multi-label: f1_micro)"),
+        line("metric", "auto", f"chooses the best checkpoint; auto: {guess.inputs.task.best_metric()}"),
     ]
     return "\n".join(lines) + "\n"

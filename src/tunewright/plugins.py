@@ -16,7 +16,7 @@ from types import ModuleType
 
 from tunewright.errors import UserError, did_you_mean, quoted
 
-_NOT_PLUGINS = {"base", "config"}
+_NOT_PLUGINS = {"base", "compared", "config"}
 
 
 def names(kind: str) -> list[str]:
@@ -26,17 +26,22 @@ def names(kind: str) -> list[str]:
     return ours + [point.name for point in entry_points(group=f"tunewright.{kind}")]
 
 
-def find(kind: str, name: str) -> ModuleType:
-    """Import the plugin `name`. UserError that lists the known ones when there is none."""
-    for point in entry_points(group=f"tunewright.{kind}"):
-        if point.name == name:
-            return importlib.import_module(point.value)
-    path = name if "." in name else f"tunewright.{kind}.{name}"
+def check_name(kind: str, name: str) -> None:
+    """UserError that lists the known plugins when there is none of that name. Imports none."""
     if "." not in name and name not in names(kind):
         near = did_you_mean(name, names(kind))
         raise UserError(
             f"no {kind.rstrip('s')} {name!r}", found=quoted(names(kind)), mend=f"Did you mean {near}?" if near else None
         )
+
+
+def find(kind: str, name: str) -> ModuleType:
+    """Import the plugin `name`. UserError that lists the known ones when there is none."""
+    for point in entry_points(group=f"tunewright.{kind}"):
+        if point.name == name:
+            return importlib.import_module(point.value)
+    check_name(kind, name)
+    path = name if "." in name else f"tunewright.{kind}.{name}"
     try:
         return importlib.import_module(path)
     except ModuleNotFoundError as error:

@@ -10,8 +10,8 @@ Inputs are read in windows, sorted by length, cut into micro-batches of a token 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,13 +19,17 @@ import numpy as np
 import torch
 from torch import nn
 
+from tunewright.adapted import load_network
 from tunewright.errors import RowError, UserError
-from tunewright.models.load import choose_device, load_pretrained_for_use, make_rows_independent, resolve_precision
+from tunewright.models.first_position import compute_first_position_only
+from tunewright.models.load import choose_device, make_rows_independent, resolve_precision
+from tunewright.models.generate import Sampling
 from tunewright.models.memory import keep_freed_memory
 from tunewright.models.rows import rows_in_flight
-from tunewright.records import Encoded, Example, Prediction, Row
+from tunewright.records import Example, Prediction, Row
 from tunewright.saved import SavedModel, open_saved
 from tunewright.tokens.batch import rows_of
+from tunewright.tokens.encoded import EncodedRows
 from tunewright.tokens.tokenizer import TextEncoder
 from tunewright.training.engine import Settings, autocast
 
@@ -48,6 +52,36 @@ class Model:
     encoder: TextEncoder
     network: nn.Module
     settings: Settings
+    sampling: Sampling = Sampling()
+    """How a model that writes chooses its words."""
+
+    def showing(self, num_labels: int) -> Model:
+        """This model, its predictions with the scores of the `num_labels` most probable labels (10 as it is loaded)."""
+        if not hasattr(self.task, "num_shown"):
+            return self
+        return replace(self, task=replace(self.task, num_shown=num_labels))
+
+    def writing(self, sampling: Sampling) -> Model:
+        """This model, its completions chosen so. UserError for a model that does not write."""
+        if not hasattr(self.task, "complete"):
+            raise UserError(
+                f"a {self.task.name} model writes no text", where=str(self.saved.folder), mend="Leave out how to write."
+            )
+        return replace(self, sampling=sampling)
+
+    def write(self, prompt: str) -> Iterator[str]:
+        """What follows a prompt, piece by piece as it is written. UserError for a model that does not write."""
+        model = self.writing(self.sampling)
+        example = model._example(prompt, 1)
+        with autocast(self.settings):
+            yield from model.task.written(self.network, example, self.encoder, self.sampling)
+
+    def answer(self, conversation: Any) -> Iterator[str]:
+        """What the model says next in a `text.messages.Conversation`, piece by piece. UserError for one that does not write."""
+        model = self.writing(self.sampling)
+        example = Example(conversation.messages[-1].content, target=conversation)
+        with autocast(self.settings):
+            yield from model.task.written(self.network, example, self.encoder, self.sampling)
 
     def predict(self, texts: Iterable[Text], *, min_score: float = 0.0) -> list[Prediction]:
         """One prediction per input, in order. min_score: a less probable label becomes None."""
@@ -58,23 +92,25 @@ class Model:
         if isinstance(texts, str):
             raise UserError("a list of texts is predicted", found="one text", mend="Write predict([text]).")
         examples = (self._example(text, number) for number, text in enumerate(texts, start=1))
-        for scores, encoded in self._scored(examples):
-            yield _above(self.task.decode(scores, encoded.num_cut), min_score)
+        for prediction in self._predicted(examples):
+            yield prediction.above(min_score)
 
     def predict_rows(self, rows: Iterable[Row], *, min_score: float = 0.0) -> Iterator[tuple[Row, Prediction]]:
         """Rows of a file with their predictions; the columns are those of training. RowError becomes a UserError with the line."""
         ours, theirs = itertools.tee(rows)
         examples = (self._row_example(row) for row in ours)
-        for row, (scores, encoded) in zip(theirs, self._scored(examples), strict=True):
-            yield row, _above(self.task.decode(scores, encoded.num_cut), min_score)
+        for row, prediction in zip(theirs, self._predicted(examples), strict=True):
+            yield row, prediction.above(min_score)
 
     def scores(self, texts: Iterable[Text]) -> np.ndarray:
-        """Probabilities, float64 `(texts, labels)`, columns in the order of `model.task.labels`."""
+        """Of a classifier: probabilities, float64 `(texts, labels)`, columns in the order of `model.task.labels`."""
         examples = (self._example(text, number) for number, text in enumerate(texts, start=1))
-        return np.stack([scores for scores, _ in self._scored(examples)])
+        return np.concatenate([scores for _, _, scores in self._scored(examples)])
 
     def _example(self, text: Text, number: int) -> Example:
         pair_expected = self.task.columns.pair is not None
+        if not isinstance(text, str) and len(text) == 2 and getattr(self.task, "reads_pairs_too", False):
+            pair_expected = True
         for part in (text,) if isinstance(text, str) else text:
             if isinstance(part, str) and any("\ud800" <= character <= "\udfff" for character in part):
                 raise UserError(
@@ -99,28 +135,49 @@ class Model:
                 error.reason, where=row.address, mend="Mend the row; every input gets one prediction."
             ) from None
 
-    def _scored(self, examples: Iterable[Example]) -> Iterator[tuple[np.ndarray, Encoded]]:
+    def _predicted(self, examples: Iterable[Example]) -> Iterator[Any]:
+        if hasattr(self.task, "complete_all"):
+            examples = iter(examples)
+            while asked := list(itertools.islice(examples, _WINDOW)):
+                with autocast(self.settings):
+                    yield from self.task.complete_all(self.network, asked, self.encoder, self.sampling)
+            return
+        if hasattr(self.task, "complete"):
+            for example in examples:
+                with autocast(self.settings):
+                    yield self.task.complete(self.network, example, self.encoder, self.sampling)
+            return
+        for window, encoded, scores in self._scored(examples):
+            if encoded.rejected:
+                number, reason = next(iter(encoded.rejected.items()))
+                raise UserError(reason, where=f"input {number + 1}", mend="Mend the input.")
+            bounds = np.searchsorted(encoded.example, np.arange(len(window) + 1))
+            for example, start, stop in zip(window, bounds, bounds[1:], strict=False):
+                rows = range(int(start), int(stop))
+                yield self.task.decode(example, [encoded[row] for row in rows], [scores[row] for row in rows])
+
+    def _scored(self, examples: Iterable[Example]) -> Iterator[tuple[list[Example], EncodedRows, Any]]:
         examples = iter(examples)
         while window := list(itertools.islice(examples, _WINDOW)):
             encoded = self.task.encode(window, self.encoder)
-            yield from zip(self._scores_of(encoded), encoded, strict=True)
+            yield window, encoded, self.task.scores(self._outputs_of(encoded))
 
-    def _scores_of(self, encoded: Sequence[Encoded]) -> np.ndarray:
-        lengths = np.array([len(row.input_ids) for row in encoded], dtype=np.int64)
+    def _outputs_of(self, encoded: EncodedRows) -> list[np.ndarray]:
+        lengths = encoded.lengths
         outputs: list[Any] = [None] * len(encoded)
         with torch.inference_mode(), autocast(self.settings):
             for piece in self.settings.cut(lengths):
                 width = int(lengths[piece].max())
-                batch = self.task.collate_inputs([encoded[i] for i in piece], self.encoder, width=width)
+                batch = self.task.collate_inputs([encoded[int(i)] for i in piece], self.encoder, width=width)
                 batch = batch.to(self.settings.device)
                 context = rows_of(
                     batch.row_ids, batch.lengths, width, seed=0, epoch=0, left=self.encoder.padding_side == "left"
                 )
                 with rows_in_flight(context):
-                    found = self.network(**batch.inputs).logits.float().cpu().numpy()
+                    found = self.task.row_outputs(self.task.outputs(self.network, batch), batch)
                 for index, output in zip(piece, found, strict=True):
                     outputs[int(index)] = output
-        return self.task.outputs_to_scores(np.stack(outputs))
+        return outputs
 
 
 def load(run: Any, *, device: str = "auto", precision: str = "auto") -> Model:
@@ -133,17 +190,11 @@ def load(run: Any, *, device: str = "auto", precision: str = "auto") -> Model:
     task, encoder = saved.task(), saved.encoder()
     on = choose_device(device)
     precision = resolve_precision(precision, on)
-    network = load_pretrained_for_use(task, saved.source, dtype=torch.float64 if precision == "fp64" else torch.float32)
+    network = load_network(task, saved, dtype=torch.float64 if precision == "fp64" else torch.float32)
     cast(Any, network).config.pad_token_id = encoder.pad_token_id
     if on.type == "cpu":
         make_rows_independent(network)
+        compute_first_position_only(network)
     network.to(on).eval()
-    return Model(saved, task, encoder, network, Settings(token_budget=token_budget(on), precision=precision, device=on))
-
-
-def _above(prediction: Prediction, min_score: float) -> Prediction:
-    if prediction.score >= min_score:
-        return prediction
-    return Prediction(
-        None, prediction.score, prediction.scores, () if prediction.labels is not None else None, prediction.num_cut
-    )
+    settings = Settings(token_budget=token_budget(on), precision=precision, device=on)
+    return Model(saved, task, encoder, network, settings, Sampling(**getattr(task, "sampling_defaults", {})))

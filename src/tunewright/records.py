@@ -6,7 +6,7 @@ Row  --text/, tasks/-->  Example  --tokens/-->  Encoded  --store, plan, batch-->
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -56,6 +56,8 @@ class Example:
     """Classification: a label, or a tuple of labels (multi-label). None where there is nothing to learn (prediction)."""
     weight: float = 1.0
     """Of this row in the loss."""
+    group: str | None = None
+    """Rows of one group stay in one split, where the config names no column for that (pairs of one prompt)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,8 @@ class Encoded:
     """int8 `(length,)`, only for tokenizers that tell the two texts of a pair apart."""
     num_cut: int = 0
     """Tokens that truncation removed."""
+    values: Mapping[str, Any] | None = None
+    """The task's own columns of this row, for its `decode`."""
 
 
 @dataclass(frozen=True)
@@ -83,12 +87,14 @@ class Batch:
     targets: dict[str, torch.Tensor]
     row_ids: np.ndarray
     lengths: np.ndarray
+    segments: tuple[np.ndarray, ...] | None = None
+    """Of packed rows: the lengths of the documents in each."""
 
     def to(self, device: torch.device | str) -> Batch:
         def move(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
             return {name: tensor.to(device, non_blocking=True) for name, tensor in tensors.items()}
 
-        return Batch(move(self.inputs), move(self.targets), self.row_ids, self.lengths)
+        return replace(self, inputs=move(self.inputs), targets=move(self.targets))
 
     @property
     def num_tokens(self) -> int:
@@ -111,6 +117,12 @@ class Prediction:
     num_cut: int = 0
     """Tokens of this input that truncation removed."""
 
+    def above(self, min_score: float) -> Prediction:
+        """This prediction, its label None where it is less probable than `min_score`."""
+        if self.score >= min_score:
+            return self
+        return replace(self, label=None, labels=None if self.labels is None else ())
+
     def as_dict(self) -> dict[str, Any]:
         """The JSON form that `predict --json` prints."""
         out: dict[str, Any] = {"label": self.label, "score": self.score}
@@ -120,3 +132,115 @@ class Prediction:
         if self.num_cut:
             out["tokens_cut"] = self.num_cut
         return out
+
+
+@dataclass(frozen=True, slots=True)
+class Entity:
+    """What was found at characters `[start, end)` of a text. score: mean probability of its tags."""
+
+    start: int
+    end: int
+    label: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class TaggedText:
+    """A text and the entities a model finds in it, in order."""
+
+    text: str
+    entities: tuple[Entity, ...]
+    num_cut: int = 0
+    """Tokens that truncation removed: nothing was looked for in them."""
+
+    def above(self, min_score: float) -> TaggedText:
+        """Without the entities that are less probable than `min_score`."""
+        return replace(self, entities=tuple(one for one in self.entities if one.score >= min_score))
+
+    def as_dict(self) -> dict[str, Any]:
+        """The JSON form that `predict --json` prints."""
+        entities = [
+            {"text": self.text[e.start : e.end], "start": e.start, "end": e.end, "label": e.label, "score": e.score}
+            for e in self.entities
+        ]
+        return {"text": self.text, "entities": entities} | ({"tokens_cut": self.num_cut} if self.num_cut else {})
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A token for a gap. token_str: as text; score: its probability; token: its id."""
+
+    token_str: str
+    score: float
+    token: int
+
+
+@dataclass(frozen=True, slots=True)
+class FilledMask:
+    """A text with gaps, and for each gap the tokens that fit best, best first."""
+
+    text: str
+    masks: tuple[tuple[Candidate, ...], ...]
+    num_cut: int = 0
+    """Tokens that truncation removed: gaps in them are not filled."""
+
+    def above(self, min_score: float) -> FilledMask:
+        """Without the candidates that are less probable than `min_score`."""
+        masks = tuple(tuple(one for one in candidates if one.score >= min_score) for candidates in self.masks)
+        return replace(self, masks=masks)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The JSON form that `predict --json` prints: of one gap a list of candidates, of several a list of lists."""
+        masks = [
+            [{"token_str": one.token_str, "score": one.score, "token": one.token} for one in candidates]
+            for candidates in self.masks
+        ]
+        found = {"text": self.text, "candidates": masks[0] if len(masks) == 1 else masks}
+        return found | ({"tokens_cut": self.num_cut} if self.num_cut else {})
+
+    def line(self) -> str:
+        """The candidates of each gap, for a terminal."""
+        gaps = ["  ".join(f"{one.token_str.strip()} {one.score:.3f}" for one in gap[:5]) for gap in self.masks]
+        return " | ".join(gap or "(below --min-score)" for gap in gaps)
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What a model writes after a prompt. ended: why it stopped: `end` (the end token), `stop` (a stop string) or `length`."""
+
+    prompt: str
+    text: str
+    ended: str
+    num_tokens: int
+    num_cut: int = 0
+    """Tokens of the prompt's beginning that did not fit."""
+
+    def above(self, min_score: float) -> Completion:
+        """Itself: a completion has no score."""
+        return self
+
+    def as_dict(self) -> dict[str, Any]:
+        """The JSON form that `predict --json` prints."""
+        found = {"prompt": self.prompt, "text": self.text, "ended": self.ended, "tokens": self.num_tokens}
+        return found | ({"tokens_cut": self.num_cut} if self.num_cut else {})
+
+    def line(self) -> str:
+        """Prompt and completion as one text, for a terminal."""
+        return self.prompt + self.text
+
+
+@dataclass(frozen=True, slots=True)
+class Answer(Completion):
+    """What a model answers in a conversation. prompt: what it was asked. reasoning: what it wrote before, in `<think>`."""
+
+    reasoning: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """The JSON form that `predict --json` prints."""
+        found: dict[str, Any] = {"text": self.text, "ended": self.ended, "tokens": self.num_tokens}
+        found |= {"reasoning": self.reasoning} if self.reasoning else {}
+        return found | ({"tokens_cut": self.num_cut} if self.num_cut else {})
+
+    def line(self) -> str:
+        """The answer alone, for a terminal."""
+        return self.text

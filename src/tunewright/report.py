@@ -17,23 +17,20 @@ from tunewright.evaluation import Evaluation
 from tunewright.prepare import TRAIN, Prepared, open_inputs
 from tunewright.records import Row
 from tunewright.tokens.store import SplitStore
+from tunewright.tokens.tokenizer import load_encoder
 
 _MOST_CONFUSIONS = 10
 _MOST_BASELINE_ROWS = 20_000
 
 
-def split_scores(evaluation: Evaluation, task: Any, split: SplitStore, worst: list[dict[str, Any]]) -> dict[str, Any]:
+def split_scores(evaluation: Evaluation, worst: list[dict[str, Any]]) -> dict[str, Any]:
     """The JSON form of one split's evaluation."""
-    result = evaluation.result
-    return {
-        "rows": evaluation.num_rows,
-        "metrics": result["metrics"],
-        "intervals": result.get("intervals", {}),
-        "per_class": result["per_class"],
-        "confusion": result["confusion"],
-        "most_confused": most_confused(result["confusion"]) if not task.multi_label else [],
-        "worst_rows": worst,
-    }
+    result = dict(evaluation.result)
+    worst = worst or result.pop("worst_rows", [])
+    scores = {"rows": evaluation.num_rows, "metrics": result.pop("metrics"), "intervals": result.pop("intervals", {})}
+    if np.ndim(result.get("confusion", {}).get("matrix", 0)) == 2:
+        result["most_confused"] = most_confused(result["confusion"])
+    return {**scores, **result, "worst_rows": worst}
 
 
 def most_confused(confusion: dict[str, Any]) -> list[dict[str, Any]]:
@@ -53,6 +50,11 @@ def add_baselines(
     from tunewright.baseline import fit_and_score
 
     if not scores:
+        return
+    if not hasattr(task, "gold"):
+        encoder = load_encoder(prepared.model, max_length=prepared.manifest["max_length"])
+        for name in scores:
+            scores[name]["baseline"] = task.baselines(prepared.store[TRAIN], prepared.store[name], encoder)
         return
     try:
         texts = {
@@ -86,8 +88,7 @@ def rows_by_id(config: RunConfig, row_ids: Sequence[int] | np.ndarray) -> Iterat
     """The rows with these ids (ascending), read from the config's sources."""
     wanted = iter([int(row_id) for row_id in row_ids])
     next_id = next(wanted, None)
-    everything = (row for _, source in open_inputs(config).of() for row in source.rows())
-    for row_id, row in enumerate(everything):
+    for row_id, row in enumerate(open_inputs(config).rows()):
         if next_id is None:
             return
         if row_id == next_id:

@@ -9,7 +9,8 @@ import math
 from pathlib import Path
 from typing import Any
 
-from tunewright.config import RunConfig
+from tunewright.atomic import refused
+from tunewright.config import RunConfig, load_config
 from tunewright.errors import UserError
 
 HARMLESS = {
@@ -23,9 +24,41 @@ HARMLESS = {
     "evaluate.baselines",
     "evaluate.worst_rows",
 }
-RESOLVED = {"task", "train.precision", "train.learning_rate", "train.head_learning_rate", "train.micro_batch_tokens"}
+RESOLVED = {
+    "task.name",
+    "train.precision",
+    "train.learning_rate",
+    "train.head_learning_rate",
+    "train.micro_batch_tokens",
+}
 """Keys that a run settles when it starts, where they say `auto`; config.yaml in its folder holds what they became."""
 EXTENDABLE = {"train.epochs", "train.max_steps", "train.early_stopping"}
+
+
+def check_folder(config: RunConfig) -> tuple[RunConfig, list[str]]:
+    """(the config as its run folder settles it, what to tell). UserError for a folder that no run can be written to."""
+    folder, saved = config.run_folder, config.run_folder / "config.yaml"
+    if saved.is_file():
+        before = load_config(saved)
+        notes = compare_configs(before, config, folder=folder)
+        return settled(before, config), notes
+    where = f"output {folder}"
+    if folder.exists() and not folder.is_dir():
+        raise UserError("a run's output is a folder", where=where, found="a file", mend="Choose another output.")
+    if folder.exists() and any(folder.iterdir()):
+        raise UserError("the folder is not empty and holds no run", where=where, mend="Choose another output.")
+    if reason := refused(folder):
+        raise UserError(f"no folder can be made there ({reason})", where=where, mend="Choose another output.")
+    return config, []
+
+
+def is_finished(config: RunConfig) -> bool:
+    """Does the run folder hold a model that this config has nothing to add to?"""
+    folder = config.run_folder
+    if not (folder / "scores.json").is_file() or not (folder / "model" / "tunewright.json").is_file():
+        return False
+    saved, now = load_config(folder / "config.yaml").train, config.train
+    return (saved.epochs, saved.max_steps, saved.early_stopping) == (now.epochs, now.max_steps, now.early_stopping)
 
 
 def compare_configs(saved: RunConfig, now: RunConfig, *, folder: Path) -> list[str]:
@@ -52,6 +85,8 @@ def compare_configs(saved: RunConfig, now: RunConfig, *, folder: Path) -> list[s
 def settled(saved: RunConfig, now: RunConfig) -> RunConfig:
     """`now`, its `auto` values as the run in the folder settled them: a resumed run goes on as it began."""
     values = now.as_dict()
+    if values["task"]["name"] == "auto":
+        values["task"] = saved.as_dict()["task"]
     for key in RESOLVED:
         section, _, name = key.rpartition(".")
         place, source = (values[section], saved.as_dict()[section]) if section else (values, saved.as_dict())
@@ -68,7 +103,7 @@ def _shortens(key: str, before: Any, after: Any) -> bool:
 def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     out: dict[str, Any] = {}
     for key, value in values.items():
-        if isinstance(value, dict) and prefix.count(".") == 0 and key in ("model", "data", "train", "evaluate"):
+        if isinstance(value, dict) and prefix.count(".") == 0 and key in ("task", "model", "data", "adapter", "train", "evaluate"):
             out |= flat(value, f"{key}.")
         else:
             out[f"{prefix}{key}"] = value

@@ -23,18 +23,18 @@ import torch
 import yaml
 
 from tunewright import report
+from tunewright.adapted import save_trained
 from tunewright.assembly import assemble, encoder_of
 from tunewright.atomic import remove_leftovers, write_json, write_whole
 from tunewright.config import RunConfig, load_config, parse_config
 from tunewright.environment import describe, differences
 from tunewright.errors import UserError, did_you_mean
-from tunewright.evaluation import evaluate_split, worst_rows
+from tunewright.evaluation import evaluate_split
 from tunewright.events import Interrupted, Reporter, RunResult
 from tunewright.fit import Point, verdict
 from tunewright.guess import config_for_data
 from tunewright.prepare import TEST, TRAIN, VALIDATION, prepare
-from tunewright.resume import compare_configs, settled
-from tunewright.saved import save_model
+from tunewright.resume import check_folder, is_finished
 from tunewright.tasks.base import larger_is_better
 from tunewright.tokens.plan import Plan
 from tunewright.training import checkpoint as checkpoints
@@ -81,6 +81,7 @@ def batches(
     task, encoder = prepared.task(), encoder_of(resolved, prepared)
     rows = prepared.store[split]
     plan = Plan(len(rows), resolved.train.batch_size, resolved.train.seed)
+    task = task.at(seed=resolved.train.seed, epoch=epoch)
     for step in range(epoch * plan.steps_per_epoch, (epoch + 1) * plan.steps_per_epoch):
         _, positions = plan.rows_of_step(step)
         batch = task.collate(rows, positions, encoder, width=int(rows.lengths[positions].max()))
@@ -98,23 +99,9 @@ class Run:
 
     def _check_folder(self) -> None:
         """Refuse a folder that holds another run, before anything slow happens."""
-        saved = self.folder / "config.yaml"
-        if saved.is_file():
-            before = load_config(saved)
-            for line in compare_configs(before, self.config, folder=self.folder):
-                self.reporter.note(line)
-            self.config = settled(before, self.config)
-        elif self.folder.exists() and not self.folder.is_dir():
-            raise UserError(
-                "a run's output is a folder",
-                where=f"output {self.folder}",
-                found="a file",
-                mend="Choose another output.",
-            )
-        elif self.folder.exists() and any(self.folder.iterdir()):
-            raise UserError(
-                "the folder is not empty and holds no run", where=f"output {self.folder}", mend="Choose another output."
-            )
+        self.config, notes = check_folder(self.config)
+        for line in notes:
+            self.reporter.note(line)
 
     def go(self) -> RunResult:
         """Train to the end; no other process may work in the folder meanwhile."""
@@ -133,7 +120,7 @@ class Run:
             ) from None
 
     def _go(self) -> RunResult:
-        if self._is_finished():
+        if is_finished(self.config):
             return self._finished_before()
         self.parts = parts = assemble(self.config, say=self.reporter.note)
         self.is_main = parts.processes.is_main
@@ -294,7 +281,7 @@ class Run:
             "head_learning_rate": parts.rates[1],
             "micro_batch_tokens": parts.settings.token_budget,
         }
-        return {**values, "task": parts.task.name, "output": str(self.folder)}
+        return {**values, "task": {**values["task"], "name": parts.task.name}, "output": str(self.folder)}
 
     def _open_trackers(self) -> list[Any]:
         trackers: list[Any] = [MetricsFile(self.folder / "metrics.jsonl", from_step=self.progress.step)]
@@ -311,14 +298,14 @@ class Run:
             self._load_best(best)
         scores = self._final_scores()
         history = self.progress.history
-        majority = scores.get(VALIDATION, {}).get("baseline", {}).get("majority", {}).get("log_loss")
+        simple = scores.get(VALIDATION, {}).get("baseline", {})
+        baseline = simple.get("majority", {}).get("log_loss", simple.get("unigram", {}).get("loss"))
         curve = [Point(**{key: value for key, value in point.items() if key != "step"}) for point in history]
-        judged = asdict(verdict(curve, baseline_loss=majority))
+        judged = asdict(verdict(curve, baseline_loss=baseline))
         result = RunResult(self.folder, scores, judged, history, self.progress.step)
         if self.is_main:
             parts = self.parts
-            precision = parts.settings.precision
-            save_model(self.folder / "model", parts.model, parts.task, parts.encoder, precision=precision)
+            save_trained(self.folder, parts, say=self.reporter.note)
             facts = {"schema": 1, "task": parts.task.name, "metric": self.metric, "num_steps": self.progress.step}
             facts |= {"best_step": self.progress.best_step, "splits": scores, "verdict": judged, "history": history}
             write_json(self.folder / "scores.json", {**facts, "environment": describe()})
@@ -334,8 +321,8 @@ class Run:
                 evaluation = evaluate_split(
                     parts.model, parts.task, rows, parts.encoder, settings=parts.settings, intervals=True
                 )
-                worst = worst_rows(evaluation, parts.task, rows, config.evaluate.worst_rows)
-                scores[name] = report.split_scores(evaluation, parts.task, rows, worst)
+                worst = parts.task.worst(evaluation.scores, rows, config.evaluate.worst_rows)
+                scores[name] = report.split_scores(evaluation, worst)
         if config.evaluate.baselines and self.is_main:
             report.add_baselines(scores, config, parts.prepared, parts.task, self.reporter.note)
         return scores
@@ -347,14 +334,6 @@ class Run:
         except checkpoints.CheckpointDamaged as damage:
             self.reporter.note(f"The best checkpoint (step {step}) is damaged ({damage}); the last weights are used.")
             self.progress.best_step = None
-
-    def _is_finished(self) -> bool:
-        """Does the folder hold a model that this config has nothing to add to?"""
-        if not (self.folder / "scores.json").is_file() or not (self.folder / "model" / "tunewright.json").is_file():
-            return False
-        saved = load_config(self.folder / "config.yaml").train
-        now = self.config.train
-        return (saved.epochs, saved.max_steps, saved.early_stopping) == (now.epochs, now.max_steps, now.early_stopping)
 
     def _finished_before(self) -> RunResult:
         facts = json.loads((self.folder / "scores.json").read_text(encoding="utf-8"))

@@ -1,6 +1,6 @@
 """A trained model on the disk: `model/` in plain Hugging Face layout, plus `tunewright.json` with what its use needs.
 
-    RUN/model/config.json  model.safetensors  tokenizer.json  tokenizer_config.json  tunewright.json
+    RUN/model/config.json  model.safetensors  tokenizer.json  tokenizer_config.json  tunewright.json  golden.json  manifest.json
 
 `transformers.pipeline` opens it as it is. `tunewright.json` holds the task (labels, columns, threshold) and how text is encoded, so
 that prediction encodes exactly as training did.
@@ -9,17 +9,19 @@ that prediction encodes exactly as training did.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tunewright.atomic import whole_folder, write_json
+from tunewright.atomic import file_sha256, whole_folder, write_json
 from tunewright.errors import UserError, did_you_mean
 from tunewright.models.source import ModelFolder
 from tunewright.plugins import find
 
 SCHEMA = 1
 FILE = "tunewright.json"
+MANIFEST = "manifest.json"
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,15 @@ class SavedModel:
 
     @property
     def source(self) -> ModelFolder:
+        if self.unmerged is not None:
+            return ModelFolder(str(self.folder), self.folder.parent / "base", self.folder)
         return ModelFolder(str(self.folder), self.folder)
+
+    @property
+    def unmerged(self) -> str | None:
+        """The adapter that cannot be merged and stands beside `model/`, if there is one."""
+        adapter = self.facts.get("adapter")
+        return adapter["name"] if adapter and not adapter["merged"] else None
 
     def task(self) -> Any:
         return find("tasks", self.facts["task"]).Task.from_state(self.facts["task_state"])
@@ -42,15 +52,29 @@ class SavedModel:
         return load_encoder(self.source, **self.facts["encode"])
 
 
-def save_model(path: Path, model: Any, task: Any, encoder: Any, *, precision: str) -> None:
-    """Write `model/`, whole or not at all. The tokenizer is saved so that control tokens in a text stay text."""
+def save_model(
+    path: Path,
+    model: Any,
+    task: Any,
+    encoder: Any,
+    *,
+    precision: str,
+    finish: Callable[[Path], None] | None = None,
+    extra: Mapping[str, Any] | None = None,
+) -> None:
+    """Write `model/`, whole or not at all. The tokenizer is saved as the task wants other programs to use it.
+
+    model: None where its weights stand elsewhere. finish: writes what else belongs into the folder, before its files are listed
+    with their hashes. extra: further facts for `tunewright.json`.
+    """
     from tunewright.models.load import quiet_transformers
 
     with quiet_transformers(), whole_folder(path) as folder:
-        model.save_pretrained(folder)
+        if model is not None:
+            model.save_pretrained(folder)
         tokenizer = encoder.tokenizer
-        tokenizer.split_special_tokens = True
-        tokenizer.init_kwargs |= {"split_special_tokens": True, "model_max_length": encoder.max_length}
+        tokenizer.init_kwargs |= {"model_max_length": encoder.max_length}
+        task.finish_tokenizer(tokenizer)
         tokenizer.save_pretrained(folder)
         facts = {
             "schema": SCHEMA,
@@ -62,8 +86,27 @@ def save_model(path: Path, model: Any, task: Any, encoder: Any, *, precision: st
                 "padding_side": encoder.padding_side,
             },
             "trained_precision": precision,
+            **(extra or {}),
         }
         write_json(folder / FILE, facts)
+        if finish is not None:
+            finish(folder)
+        write_manifest(folder)
+
+
+def write_manifest(folder: Path) -> None:
+    """List a folder's files with their sha256, for `verify`."""
+    files = {str(file.relative_to(folder)): file_sha256(file) for file in sorted(folder.rglob("*")) if file.is_file()}
+    write_json(folder / MANIFEST, {"schema": SCHEMA, "files": {name: sha for name, sha in files.items() if name != MANIFEST}})
+
+
+def changed_files(folder: Path) -> list[str]:
+    """Files that are not what the manifest says, or gone; the manifest itself where it is broken."""
+    try:
+        files = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
+        return [name for name, sha in files.items() if not (folder / name).is_file() or file_sha256(folder / name) != sha]
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        return [MANIFEST]
 
 
 def open_saved(name: str | Path) -> SavedModel:

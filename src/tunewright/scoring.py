@@ -13,16 +13,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from tunewright import report
-from tunewright.config import RunConfig, load_config
+from tunewright.config import ModelConfig, RunConfig, load_config
 from tunewright.errors import UserError
-from tunewright.evaluation import Evaluation, evaluate_split, worst_rows
+from tunewright.evaluation import Evaluation, evaluate_split
+from tunewright.models.load import make_rows_independent
 from tunewright.predict import Model, load
 from tunewright.prepare import TEST, encode_file, open_like, prepare, read_options
 from tunewright.reading import ReadOptions
 from tunewright.records import Row
 from tunewright.tokens.store import SplitStore
+from tunewright.training.reference import reference_of
 
 
 def evaluate(
@@ -47,7 +50,7 @@ def evaluate(
             reasons = "; ".join(f"{reason} ({n:,})" for reason, n in list(written["reasons"].items())[:5])
             note(f"{counts['rejected']:,} of {counts['read']:,} rows are skipped: {reasons}")
         scores["ledger"] = {**{key: counts[key] for key in ("read", "kept", "rejected")}, "reasons": written["reasons"]}
-        if config is not None and config.evaluate.baselines:
+        if config is not None and config.evaluate.baselines and hasattr(model.task, "gold"):
             _add_baseline(scores, model, config, data, options, rows, note)
         return scores
 
@@ -78,12 +81,25 @@ def _of_split(model: Model, config: RunConfig | None, split: str, note: Callable
 
 
 def _scored(model: Model, rows: SplitStore, config: RunConfig | None) -> dict[str, Any]:
+    task = _referenced(model, rows) if model.task.needs_reference else model.task
     evaluation: Evaluation = evaluate_split(
-        model.network, model.task, rows, model.encoder, settings=model.settings, intervals=True
+        model.network, task, rows, model.encoder, settings=model.settings, intervals=True
     )
     limit = config.evaluate.worst_rows if config else 20
-    worst = worst_rows(evaluation, model.task, rows, limit)
-    return {"schema": 1, "task": model.task.name, **report.split_scores(evaluation, model.task, rows, worst)}
+    worst = model.task.worst(evaluation.scores, rows, limit)
+    return {"schema": 1, "task": model.task.name, **report.split_scores(evaluation, worst)}
+
+
+def _referenced(model: Model, rows: SplitStore) -> Any:
+    """The task, knowing what the model that training started from says of these rows. UserError where it is gone."""
+    task, settings = model.task, model.settings
+    source = ModelConfig(**task.origin["model"]).locate()
+    whole = torch.float64 if settings.precision == "fp64" else torch.float32
+    network, _ = task.build_model(source, seed=task.origin["seed"], dtype=whole)
+    network.config.pad_token_id = model.encoder.pad_token_id
+    if settings.device.type == "cpu":
+        make_rows_independent(network)
+    return task.referenced(reference_of(task, network.to(settings.device), rows, model.encoder, settings))
 
 
 def _add_baseline(
@@ -107,7 +123,7 @@ def _add_baseline(
     wanted = set(rows.row_ids.tolist())
     examples = [
         task.to_input(row)
-        for row_id, row in enumerate(open_like(data, options, task.columns).rows())
+        for row_id, row in enumerate(open_like(data, options, task).rows())
         if row_id in wanted and isinstance(row, Row)
     ]
     texts = [example.text if example.pair is None else (example.text, example.pair) for example in examples]

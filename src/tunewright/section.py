@@ -18,7 +18,9 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600}
 class Section(BaseModel):
     """A config section: unknown keys are errors, values do not change after validation, a label or column may look like a number."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, coerce_numbers_to_str=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, validate_default=True, coerce_numbers_to_str=True, allow_inf_nan=False
+    )
 
 
 @dataclass(frozen=True)

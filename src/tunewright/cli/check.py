@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
 
+from tunewright.cli.options import json_text
 from tunewright.cli.train import Words, config_from
 
 NAME = "check"
@@ -16,15 +16,20 @@ def run(words: Words, as_json: Annotated[bool, typer.Option("--json", help="Prin
     """Look for what would go wrong (bad rows, truncation, labels, leakage) without training; exit 1 on findings."""
     from tunewright.cli.progress import say
     from tunewright.findings import find_problems
+    from tunewright.ready import refuse_early
 
-    findings, summary = find_problems(config_from(words), say=say)
+    config = config_from(words)
+    refuse_early(config, trains=False)
+    findings, summary = find_problems(config, say=say)
     if as_json:
-        print(json.dumps({"schema": 1, "findings": findings, "summary": summary}, ensure_ascii=False))
+        print(json_text({"schema": 1, "findings": findings, "summary": summary}))
     else:
         for split, rows in summary["rows"].items():
-            print(f"{split:<12}{rows:>10,} rows")
+            print(f"{split:<12}{rows:>10,} {'row' if rows == 1 else 'rows'}")
         for finding in findings:
             print(f"finding: {finding}")
+        for hint in summary["hints"]:
+            print(f"hint: {hint}")
         if not findings:
             print("no findings")
     raise typer.Exit(1 if findings else 0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -14,21 +14,29 @@ def run(
         list[str] | None,
         typer.Argument(metavar="[CONFIG] [KEY=VALUE…]", help="Show this config with every value filled in."),
     ] = None,
-    every: Annotated[bool, typer.Option("--all", help="Every key there is, with its default and meaning.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Every key there is, with its value and meaning.")] = False,
 ) -> None:
     """Show every config key with its default, or a config with every value filled in."""
-    if every or not words:
-        from pydantic_core import PydanticUndefined
+    from tunewright.cli.train import config_from
 
-        from tunewright.config import all_keys
-
-        for key, field in all_keys().items():
-            default = field.get_default(call_default_factory=True)
-            shown = "required" if default is PydanticUndefined else "-" if default is None else default
-            print(f"{key + ' = ' + str(shown):<44} {field.description}")
+    config = config_from(words) if words else None
+    if every or config is None:
+        _print_keys(config)
         return
     import yaml
 
-    from tunewright.cli.train import config_from
+    print(yaml.safe_dump(config.as_dict(), sort_keys=False, allow_unicode=True), end="")
 
-    print(yaml.safe_dump(config_from(words).as_dict(), sort_keys=False, allow_unicode=True), end="")
+
+def _print_keys(config: Any) -> None:
+    """Every key with its value in `config`, its default where there is none, and its meaning."""
+    from pydantic_core import PydanticUndefined
+
+    from tunewright.config import all_keys
+    from tunewright.resume import flat
+
+    values = {} if config is None else flat(config.as_dict())
+    for key, field in all_keys().items():
+        value = values.get(key, field.get_default(call_default_factory=True))  # another task's keys: their defaults
+        shown = "required" if value is PydanticUndefined else "-" if value is None else value
+        print(f"{key + ' = ' + str(shown):<44} {field.description}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
@@ -22,16 +21,18 @@ def run(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Score a trained run: metrics with 95 % intervals, simple baselines beside it, the worst rows."""
-    from tunewright.cli.options import check_choice
-    from tunewright.cli.progress import print_scores, say
+    from tunewright.cli.options import check_file, check_run, json_text
 
-    check_choice("--precision", precision, ("auto", "bf16", "fp32", "fp64"))
+    saved = check_run(run_folder, precision=precision)
+    if data is not None:
+        check_file(saved, data, labelled=True, skip_bad_rows=skip_bad_rows)
+    from tunewright.cli.progress import print_scores, say
     from tunewright.scoring import evaluate
 
     scores = evaluate(
         run_folder, data, split=split, precision=precision, device=device, skip_bad_rows=skip_bad_rows, note=say
     )
     if as_json:
-        print(json.dumps(scores, ensure_ascii=False))
+        print(json_text(scores))
     else:
         print_scores(data or split, scores, details=True)

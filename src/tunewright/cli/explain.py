@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from tunewright.cli.options import json_text
 from tunewright.cli.train import config_from
 
 NAME = "explain"
@@ -26,7 +27,7 @@ def run(
 
     stages = explain(config_from([config, *(words or [])]), address)
     if as_json:
-        print(json.dumps(stages, ensure_ascii=False))
+        print(json_text(stages))
         return
     print(f"row        {stages['row']}")
     for name, value in stages.get("fields", {}).items():
@@ -38,19 +39,31 @@ def run(
     print(f"text       {_short(stages['text'])}")
     if "pair" in stages:
         print(f"pair       {_short(stages['pair'])}")
-    print(f"target     {stages['target']!r}" + (f", weight {stages['weight']}" if stages["weight"] != 1 else ""))
+    print(f"target     {_target(stages['target'])}")
+    if stages["weight_from"]:
+        print(f"weight     {stages['weight']:g} (column {stages['weight_from']!r})")
     cut = f", truncation cuts {stages['num_cut']}" if stages["num_cut"] else ""
     print(f"tokens     {stages['num_tokens']} of at most {stages['max_length']}{cut}")
+    if any("supervised" in token for token in stages["tokens"]):
+        print(f"learned    {sum(token['supervised'] for token in stages['tokens'])} tokens, marked *")
     print(" ".join(_token(token) for token in stages["tokens"]))
     if padded:
         _print_padded(stages)
 
 
+def _target(target: Any) -> str:
+    if isinstance(target, (list, tuple)):
+        return ", ".join(map(repr, target)) or "no label: a row to which none applies"
+    return repr(target)
+
+
 def _token(token: dict[str, Any]) -> str:
-    text = f"{token['token']}({token['id']})"
+    tag = "/" + token["tag"] if token.get("tag", "O") != "O" else "*" if token.get("supervised") else ""
+    text = f"{token['token']}({token['id']}){tag}"
     if not sys.stdout.isatty() or os.environ.get("NO_COLOR"):
         return text
-    return f"\x1b[{36 if token.get('type') else 32}m{token['token']}\x1b[0m\x1b[2m({token['id']})\x1b[0m"
+    colour = 2 if token.get("supervised") is False else 36 if token.get("type") else 32
+    return f"\x1b[{colour}m{token['token']}\x1b[0m\x1b[2m({token['id']})\x1b[0m{tag}"
 
 
 def _print_padded(stages: dict[str, Any]) -> None:

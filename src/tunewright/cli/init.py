@@ -23,17 +23,19 @@ def run(
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
 ) -> None:
     """Look at the data and write a commented config with the decisions that matter."""
-    from tunewright.atomic import write_whole
+    from tunewright.atomic import refused, write_whole
     from tunewright.errors import UserError
     from tunewright.guess import config_text, guess_config
 
     path = Path(output)
     if path.exists() and not force:
         raise UserError("the file exists", where=output, mend="Choose another with -o, or overwrite it with --force.")
+    if reason := refused(path):
+        raise UserError(f"cannot be written ({reason})", where=output, mend="Choose another with -o.")
     if task is not None:
-        from tunewright.plugins import find
+        from tunewright.plugins import check_name
 
-        find("tasks", task)
+        check_name("tasks", task)
     guess = guess_config(data, task=task, text=text, pair=pair, label=label, model=model)
     content = config_text(guess)
     write_whole(path, content)

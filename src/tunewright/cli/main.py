@@ -6,31 +6,38 @@ what is heavy when they run, so that `--help` answers at once.
 
 from __future__ import annotations
 
+import errno
+import io
 import os
 import sys
 from typing import Annotated
 
 import typer
 
-from tunewright.cli import check, config, demo, evaluate, explain, init, predict, prepare, runs, train
+from tunewright.cli import chat, check, config, demo, evaluate, explain, export, init, predict, prepare, runs, tokenizer, train, verify
 from tunewright.errors import UserError
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False,
     help="From raw text to a fine-tuned language model you can trust, and on to predictions.",
 )  # fmt: skip
-for verb in (demo, init, train, check, explain, prepare, evaluate, predict, runs, config):
+for verb in (demo, init, train, check, explain, prepare, evaluate, predict, chat, verify, export, runs, config):
     app.command(name=verb.NAME, context_settings=getattr(verb, "SETTINGS", None))(verb.run)
+app.add_typer(tokenizer.app, name=tokenizer.NAME)
 
 _BUG = 101
+_ENVIRONMENT = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.ENAMETOOLONG}
+"""What the system refuses and a user can mend: permissions, a full disk, a path through a file."""
 
 
 def main() -> None:
     """Run a verb and exit."""
-    sys.exit(_run())
+    sys.exit(run())
 
 
-def _run() -> int:
+def run() -> int:
+    """Run the verb that `sys.argv` names; gives the exit code."""
+    _print_what_the_terminal_lacks_as_escapes()
     try:
         app()  # typer explains wrong words itself and leaves with SystemExit
     except SystemExit as done:
@@ -44,9 +51,21 @@ def _run() -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        if error.errno not in _ENVIRONMENT:
+            return _unexpected(error)
+        print(f"error: {error.filename or 'the disk'}: {(error.strerror or '').lower()}.", file=sys.stderr)
+        return 2
     except Exception as error:
         return _unexpected(error)
     return 0
+
+
+def _print_what_the_terminal_lacks_as_escapes() -> None:
+    """Under LC_ALL=C and the like a letter that cannot be shown is written as \\xe9, and ends no command."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.encoding.lower() not in ("utf-8", "utf8"):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _version(asked: bool) -> None:

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
-from tunewright.errors import UserError, did_you_mean
+from tunewright.errors import UserError, counted, did_you_mean
+
+if TYPE_CHECKING:
+    from tunewright.saved import SavedModel
+
+PRECISIONS = ("auto", "bf16", "fp32", "fp64")
 
 
 def check_choice(option: str, value: str, choices: Sequence[str]) -> None:
@@ -17,3 +25,52 @@ def check_choice(option: str, value: str, choices: Sequence[str]) -> None:
             expected=", ".join(choices),
             mend=f"Did you mean {near}?" if near else None,
         )
+
+
+def check_run(run: str, *, precision: str = "auto") -> SavedModel:
+    """The trained model in a folder. UserError where there is none; imports no torch."""
+    check_choice("--precision", precision, PRECISIONS)
+    from tunewright.saved import open_saved
+
+    return open_saved(run)
+
+
+def check_file(saved: SavedModel, file: str, *, labelled: bool, skip_bad_rows: bool) -> None:
+    """UserError for a file that is not there, or of whose first rows none can be used; imports no torch.
+
+    labelled: it is to be scored, and read in the encoding of the run's own files.
+    """
+    from tunewright.reading import ReadOptions
+    from tunewright.reading.locate import locate
+
+    locate(file, ReadOptions())
+    if skip_bad_rows:
+        return
+    from tunewright.config import load_config
+    from tunewright.errors import RowError
+    from tunewright.prepare import open_like
+    from tunewright.reading.detect import peek
+
+    config = saved.folder.parent / "config.yaml"
+    encoding = load_config(config).data.encoding if labelled and config.is_file() else "utf-8"
+    task = saved.task()
+    rows, _ = peek(open_like(file, ReadOptions(encoding=encoding), task, labelled=labelled))
+    reasons = []
+    for row in rows:
+        try:
+            task.to_example(row) if labelled else task.to_input(row)
+            return
+        except RowError as error:
+            reasons.append(error.reason)
+    if reasons:
+        raise UserError(
+            f"{reasons[0]}; so it is with all of the first {counted(len(rows), 'row')}",
+            where=rows[0].address,
+            mend="Name the columns as in the training file.",
+        )
+
+
+def json_text(value: Any) -> str:
+    """One line of JSON; letters as they are where the terminal or file takes UTF-8, else as escapes that JSON knows."""
+    takes_utf8 = (getattr(sys.stdout, "encoding", None) or "utf-8").lower().replace("-", "") == "utf8"
+    return json.dumps(value, ensure_ascii=not takes_utf8)

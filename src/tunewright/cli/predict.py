@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import sys
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 NAME = "predict"
+_SHOWN = 5
 
 
 def run(
@@ -28,15 +32,33 @@ def run(
         ),
     ] = None,
     min_score: Annotated[float, typer.Option(help="A less probable label becomes null.", min=0, max=1)] = 0.0,
+    top: Annotated[int, typer.Option(help="How many labels `scores` holds, the most probable first.", min=1)] = 10,
+    skip_bad_rows: Annotated[
+        bool,
+        typer.Option("--skip-bad-rows", help="Go on without inputs that cannot be used; they are told on stderr."),
+    ] = False,
+    max_new_tokens: Annotated[
+        int | None, typer.Option(help="Models that write: at most so many tokens (100; answers 512).", min=1)
+    ] = None,
+    temperature: Annotated[
+        float | None, typer.Option(help="Models that write: 0 takes the best token each time (0.8; answers 0).", min=0)
+    ] = None,
+    top_k: Annotated[int | None, typer.Option(help="Models that write: choose among the k best.", min=1)] = None,
+    top_p: Annotated[
+        float | None, typer.Option(help="Models that write: among the fewest that reach p.", min=0, max=1)
+    ] = None,
+    stop: Annotated[list[str] | None, typer.Option(help="Models that write: a text that ends the completion.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Models that write: of what is drawn (0).", min=0)] = None,
     precision: Annotated[str, typer.Option(help="auto, bf16, fp32 or fp64.")] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, …")] = "auto",
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object per line.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One JSON object per line, as always off a terminal.")
+    ] = False,
 ) -> None:
-    """Predict with a trained run: one prediction per input, in order."""
-    from tunewright.cli.options import check_choice
+    """Predict with a trained run: one prediction per input, in order. Off a terminal it prints JSON lines."""
+    from tunewright.cli.options import check_file, check_run, json_text
     from tunewright.errors import UserError
 
-    check_choice("--precision", precision, ("auto", "bf16", "fp32", "fp64"))
     texts = list(texts or ())
     if sum((bool(texts), pair is not None, file is not None)) != 1:
         raise UserError(
@@ -49,36 +71,131 @@ def run(
             f"{texts[0]!r} is the name of a file; is the file meant, or the text?",
             mend=f"Write --file {texts[0]}, or pass the text on stdin: echo … | tunewright predict RUN -",
         )
+    saved = check_run(run_folder, precision=precision)
+    if file is not None:
+        check_file(saved, file, labelled=False, skip_bad_rows=skip_bad_rows)
     from tunewright.predict import load
 
-    model = load(run_folder, precision=precision, device=device)
+    model = load(run_folder, precision=precision, device=device).showing(top)
+    wishes = {
+        "max_new_tokens": max_new_tokens, "temperature": temperature, "top_k": top_k, "top_p": top_p,
+        "stop": tuple(stop) if stop else None, "seed": seed,
+    }  # fmt: skip
+    model = _writing(model, {name: value for name, value in wishes.items() if value is not None})
+    bad = BadInputs(skip_bad_rows)
     if file is not None:
-        _predict_file(model, file, output, min_score)
+        _predict_file(model, file, output, min_score, bad)
+        bad.tell()
         return
-    inputs: Any = [pair] if pair else texts if texts != ["-"] else _lines()
-    for given, prediction in zip(_tee(inputs), model.stream(inputs, min_score=min_score), strict=False):
+    inputs: Any = [pair] if pair else bad.usable(_lines() if texts == ["-"] else _arguments(texts))
+    if hasattr(model.task, "written") and sys.stdout.isatty() and not as_json:
+        _write_live(model, inputs)
+        bad.tell()
+        return
+    waiting: deque[Any] = deque()
+    for prediction in model.stream(_remembered(inputs, waiting), min_score=min_score):
+        given = waiting.popleft()
         print(
-            json.dumps(prediction.as_dict(), ensure_ascii=False)
-            if as_json or not sys.stdout.isatty()
-            else _line(given, prediction),
+            json_text(prediction.as_dict()) if as_json or not sys.stdout.isatty() else _line(given, prediction),
             flush=texts == ["-"],
         )
+    bad.tell()
 
 
-def _tee(inputs: Any) -> Iterator[Any]:
-    if isinstance(inputs, list):
-        yield from inputs
-    else:
-        while True:
-            yield None
+def _writing(model: Any, wishes: dict[str, Any]) -> Any:
+    return model.writing(replace(model.sampling, **wishes)) if wishes else model
 
 
-def _lines() -> Iterator[str]:
-    for raw in sys.stdin.buffer:
-        yield raw.decode("utf-8", "replace").removesuffix("\n").removesuffix("\r")
+def _write_live(model: Any, prompts: Iterable[str]) -> None:
+    """Completions as they are written."""
+    for prompt in prompts:
+        if not hasattr(model.task, "dialogues"):
+            print(prompt, end="", flush=True)
+        for piece in model.write(prompt):
+            print(piece, end="", flush=True)
+        print("\n")
+
+
+@dataclass
+class BadInputs:
+    """What cannot be predicted: it ends the command, or, where the user wishes so, is left out and told at the end."""
+
+    skip: bool
+    count: int = 0
+    first: list[str] = field(default_factory=list)
+
+    def found(self, where: str, reason: str) -> None:
+        """UserError unless such inputs are skipped."""
+        from tunewright.errors import UserError
+
+        if not self.skip:
+            raise UserError(reason, where=where, mend="Mend it, or go on without such inputs: --skip-bad-rows")
+        self.count += 1
+        if len(self.first) < _SHOWN:
+            self.first.append(f"  {where}: {reason}")
+
+    def usable(self, inputs: Iterable[tuple[str, str | None]]) -> Iterator[str]:
+        """The texts of (where, text), text None where it is not UTF-8."""
+        from tunewright.text.columns import is_blank
+
+        for where, text in inputs:
+            if text is None:
+                self.found(where, "the text is not UTF-8")
+            elif is_blank(text):
+                self.found(where, "blank text")
+            else:
+                yield text
+
+    def tell(self) -> None:
+        if self.count:
+            more = [f"  and {self.count - _SHOWN:,} more"] if self.count > _SHOWN else []
+            inputs = "1 input is" if self.count == 1 else f"{self.count:,} inputs are"
+            print("\n".join([f"{inputs} skipped:", *self.first, *more]), file=sys.stderr)
+
+
+def _remembered(inputs: Iterable[Any], waiting: deque[Any]) -> Iterator[Any]:
+    for given in inputs:
+        waiting.append(given)
+        yield given
+
+
+def _arguments(texts: Iterable[str]) -> Iterator[tuple[str, str | None]]:
+    """Python may have taken the command line for ASCII (LC_ALL=C): its bytes are what was written."""
+    for number, text in enumerate(texts, start=1):
+        yield f"input {number}", _decoded(os.fsencode(text))
+
+
+def _lines() -> Iterator[tuple[str, str | None]]:
+    for number, raw in enumerate(sys.stdin.buffer, start=1):
+        text = _decoded(raw)
+        yield f"stdin:{number}", None if text is None else text.removesuffix("\n").removesuffix("\r")
+
+
+def _decoded(raw: bytes) -> str | None:
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return None
+
+
+def _highlighted(tagged: Any) -> str:
+    """`Ann [PER 0.98] lives in Ulm [LOC 0.97]`, the entities themselves bold."""
+    plain = os.environ.get("NO_COLOR")
+    start, parts = 0, []
+    for entity in tagged.entities:
+        name, label = tagged.text[entity.start : entity.end], f"[{entity.label} {entity.score:.2f}]"
+        parts += [tagged.text[start : entity.start], f"{name} {label}" if plain else f"\x1b[1m{name}\x1b[0m \x1b[36m{label}\x1b[0m"]
+        start = entity.end
+    return "".join([*parts, tagged.text[start:]])
 
 
 def _line(given: Any, prediction: Any) -> str:
+    from tunewright.records import TaggedText
+
+    if isinstance(prediction, TaggedText):
+        return _highlighted(prediction)
+    if hasattr(prediction, "line"):
+        return prediction.line()
     text = "" if given is None else " | ".join(given) if isinstance(given, tuple) else given
     best = list(prediction.scores.items())[:3]
     shown = "  ".join(f"{name} {score:.3f}" for name, score in best)
@@ -86,29 +203,39 @@ def _line(given: Any, prediction: Any) -> str:
     return f"{label or '(below --min-score)':<24} {shown:<64} {text[:80]}"
 
 
-def _predict_file(model: Any, file: str, output: str | None, min_score: float) -> None:
-    from tunewright.errors import UserError
+def _predict_file(model: Any, file: str, output: str | None, min_score: float, bad: BadInputs) -> None:
+    from tunewright.cli.options import json_text
+    from tunewright.errors import RowError
     from tunewright.prepare import open_like
     from tunewright.reading import ReadOptions, open_source
     from tunewright.records import Reject, Row
 
-    source = open_like(file, ReadOptions(), model.task.columns, labelled=False)
+    source = open_like(file, ReadOptions(), model.task, labelled=False)
+    skipped: set[int] = set()
 
     def rows() -> Iterator[Any]:
-        for row in source.rows():
-            if isinstance(row, Reject):
-                raise UserError(row.reason, where=row.address, mend="Mend the row; every input gets one prediction.")
-            yield row
+        for number, row in enumerate(source.rows()):
+            try:
+                if isinstance(row, Reject):
+                    raise RowError(row.reason)
+                model.task.to_input(row)
+            except RowError as error:
+                bad.found(row.address, error.reason)
+                skipped.add(number)
+            else:
+                yield row
 
-    as_written = open_source(file).rows()  # read beside it: the output keeps the file's own column names
-    results = (
-        {**row.fields, **_prefixed(row.fields, prediction.as_dict())}
-        for row, (_, prediction) in zip(as_written, model.predict_rows(rows(), min_score=min_score), strict=True)
-        if isinstance(row, Row)
+    # read beside it, one by one: the output keeps the file's own column names
+    as_written = (
+        row.fields
+        for number, row in enumerate(open_source(file).rows())
+        if number not in skipped and isinstance(row, Row)
     )
+    predictions = model.predict_rows(rows(), min_score=min_score)
+    results = (_with_prediction(next(as_written), prediction) for _, prediction in predictions)
     if output is None:
         for result in results:
-            print(json.dumps(result, ensure_ascii=False))
+            print(json_text(result))
         return
     path = Path(output)
     temporary = path.with_name(f".tmp-{path.name}")
@@ -122,6 +249,7 @@ def _predict_file(model: Any, file: str, output: str | None, min_score: float) -
 
 def _check_output(path: Path, file: str | None) -> None:
     """Refuse an output that cannot be written, before the model is loaded."""
+    from tunewright.atomic import refused
     from tunewright.errors import UserError
 
     if file is None:
@@ -133,14 +261,17 @@ def _check_output(path: Path, file: str | None) -> None:
         raise UserError("cannot be written", where=str(path), found=found, mend="Name a file in an existing folder.")
     if Path(file).exists() and path.exists() and path.samefile(file):
         raise UserError("the output is the input", where=str(path), mend="Choose another file.")
+    if reason := refused(path):
+        raise UserError(f"cannot be written ({reason})", where=str(path), mend="Name a file in another folder.")
 
 
-def _prefixed(fields: Any, predicted: dict[str, Any]) -> dict[str, Any]:
-    """Predicted values under names that the input does not use: an input's own `label` is kept."""
-    return {
+def _with_prediction(fields: Any, prediction: Any) -> dict[str, Any]:
+    """An input's fields, the predicted values under names it does not use: its own `label` is kept."""
+    predicted = {
         f"predicted_{key}" if key in fields or key.startswith("label") else key: value
-        for key, value in predicted.items()
+        for key, value in prediction.as_dict().items()
     }
+    return {**fields, **predicted}
 
 
 def _write_jsonl(path: Path, results: Iterator[dict[str, Any]]) -> int:

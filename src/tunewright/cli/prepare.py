@@ -16,8 +16,11 @@ def run(words: Words, as_json: Annotated[bool, typer.Option("--json", help="Prin
     """Read, split and encode into the token store, without training (train does it too)."""
     from tunewright.cli.progress import say
     from tunewright.prepare import prepare
+    from tunewright.ready import refuse_early
 
-    prepared = prepare(config_from(words), say=say)
+    config = config_from(words)
+    refuse_early(config, trains=False)
+    prepared = prepare(config, say=say)
     manifest = prepared.manifest
     if as_json:
         print(

@@ -9,25 +9,42 @@ import shutil
 import sys
 import time
 from collections.abc import Sequence
-from typing import Any, TextIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
 
 import psutil
 
-from tunewright.evaluation import Evaluation
+from tunewright.errors import counted
 from tunewright.events import Reporter, RunResult
+from tunewright.findings import label_findings, split_findings
 from tunewright.fit import Point, curve_plot
-from tunewright.training.engine import Step
-from tunewright.training.preflight import Preflight
+from tunewright.saved import open_saved
+
+if TYPE_CHECKING:  # they import torch, which `say` does not need
+    from tunewright.config import RunConfig
+    from tunewright.evaluation import Evaluation
+    from tunewright.training.engine import Step
+    from tunewright.training.preflight import Preflight
 
 _PLAIN_EVERY_SECONDS = 10.0
 _LIVE_EVERY_SECONDS = 0.1
+_FRESH_SHOWN = 6
 _LABELS_SHOWN = 8
+_WIDEST = 60
 _HEADLINES = (
+    "pair_accuracy",
+    "margin",
+    "reward_chosen",
+    "reward_rejected",
+    "kl",
     "accuracy",
     "f1_macro",
     "f1_micro",
     "f1_weighted",
     "exact_match",
+    "token_f1",
+    "rouge_l",
+    "perplexity",
     "loss",
     "log_loss",
     "calibration_error",
@@ -52,8 +69,8 @@ def bold(text: str, stream: TextIO) -> str:
 class ConsoleReporter(Reporter):
     """Prints a run as it goes; `summary` prints the final scores on stdout."""
 
-    def __init__(self, *, summary: bool = True) -> None:
-        self._summary, self._live = summary, is_live(sys.stderr)
+    def __init__(self, *, summary: bool = True, config: RunConfig | None = None) -> None:
+        self._summary, self._live, self._config = summary, is_live(sys.stderr), config
         self._began, self._last_shown, self._line_open = 0.0, 0.0, False
         self._tokens, self._padded, self._seconds = 0, 0, 0.0
         self._first_step: int | None = None
@@ -64,6 +81,12 @@ class ConsoleReporter(Reporter):
 
     def before_first_step(self, preflight: Preflight) -> None:
         say(preflight_text(preflight))
+        if self._config is not None:
+            for finding in (
+                *label_findings(preflight.labels, several_each=True),  # that they are uneven stands in `labels` above
+                *split_findings(self._config, preflight.splits),
+            ):
+                say(f"finding   {finding}")
         self._began = self._last_shown = time.monotonic()
 
     def step(self, step: Step, num_steps: int) -> None:
@@ -110,16 +133,22 @@ class ConsoleReporter(Reporter):
         for split, scores in result.scores.items():
             if split == "test" or "test" not in result.scores:
                 print_scores(split, scores)
-        reason = result.verdict["reason"].rstrip(".")
-        print(f"\n{bold(result.verdict['kind'], sys.stdout)}: {reason}. {result.verdict['advice']}")
+        said = [result.verdict["reason"].rstrip(".") + ".", result.verdict.get("kept", ""), result.verdict["advice"]]
+        print(f"\n{bold(result.verdict['kind'], sys.stdout)}: {' '.join(filter(None, said))}")
         print(f"\nmodel    {result.folder / 'model'}")
-        print(f'try it   tunewright predict {result.folder} "your text"')
+        print(f"try it   tunewright predict {result.folder} {_inputs_of(result.folder)}")
 
     def close_line(self) -> None:
         """End the live line, before anything else is printed."""
         if self._line_open:
             sys.stderr.write("\n")
             self._line_open = False
+
+
+def _inputs_of(run: Path) -> str:
+    """What to write behind `tunewright predict RUN`: a text, or a pair where the model reads pairs."""
+    pair = (open_saved(run).facts["task_state"].get("columns") or {}).get("pair")
+    return '--pair "first text" "second text"' if pair else '"your text"'
 
 
 def clock(seconds: float) -> str:
@@ -143,29 +172,29 @@ def preflight_text(facts: Preflight) -> str:
     rows = "  ".join(f"{name} {split.rows:,}" for name, split in facts.splits.items())
     train = facts.splits["train"]
     lines = [f"rows      {rows}  (of {read:,} read{out})"]
-    columns = facts.columns
-    pair = f" + {columns['pair']}" if columns["pair"] else ""
-    lines.append(f"columns   text {' + '.join(columns['text'])}{pair}, label {columns['label']}")
+    lines.append(f"columns   {', '.join(f'{role} {column}' for role, column in facts.columns.items())}")
     labels = sorted(facts.labels.items(), key=lambda item: -item[1])
-    shown = ", ".join(f"{name} {count:,}" for name, count in labels[:_LABELS_SHOWN])
-    lines.append(f"labels    {len(labels)}: {shown}{', …' if len(labels) > _LABELS_SHOWN else ''}")
+    if labels:
+        shown = ", ".join(f"{name} {count:,}" for name, count in labels[:_LABELS_SHOWN])
+        lines.append(f"labels    {len(labels)}: {shown}{', …' if len(labels) > _LABELS_SHOWN else ''}")
     quantiles = train.length_quantiles
     cut_tokens = train.cut_tokens / max(1, train.tokens + train.cut_tokens)
     lines.append(
         f"lengths   50% {quantiles['50%']}, 95% {quantiles['95%']}, longest {quantiles['max']} of at most {facts.max_length} tokens; "
         f"truncation cuts {train.cut_rows / train.rows:.1%} of the rows, {cut_tokens:.1%} of the tokens"
     )
-    for text, count in (
-        ("repeat an earlier text", ledger["duplicates"]),
-        ("have a text that occurs with another label", ledger["contradicting_texts"]),
+    for fact, count in (
+        ("with an earlier row's text", ledger["duplicates"]),
+        ("with a text that occurs with another label", ledger["contradicting_texts"]),
     ):
         if count:
-            lines.append(f"notice    {count:,} rows {text}")
+            lines.append(f"notice    {counted(count, 'row')} {fact}")
     for split, count in ledger["shared_with_train"].items():
         if count:
-            lines.append(f"notice    {count:,} {split} rows have a text that is also in train")
+            lines.append(f"notice    {counted(count, f'{split} row')} with a text that is also in train")
     lines += [f"notice    {note}" for note in facts.notes]
-    fresh = f", fresh: {', '.join(facts.fresh)}" if facts.fresh else ""
+    more = f" and {len(facts.fresh) - _FRESH_SHOWN} more" if len(facts.fresh) > _FRESH_SHOWN else ""
+    fresh = f", fresh: {', '.join(facts.fresh[:_FRESH_SHOWN])}{more}" if facts.fresh else ""
     share = (
         ""
         if facts.num_trainable == facts.num_parameters
@@ -206,7 +235,7 @@ def print_curve(history: Sequence[dict[str, Any]]) -> None:
 
 def print_scores(title: str, scores: dict[str, Any], *, details: bool = False) -> None:
     """One split's scores beside the baselines."""
-    print(f"\n{bold(title, sys.stdout)}: {scores['rows']:,} rows")
+    print(f"\n{bold(title, sys.stdout)}: {counted(scores['rows'], 'row')}")
     baselines = scores.get("baseline", {})
     names = [name for name in _HEADLINES if name in scores["metrics"]]
     rows = []
@@ -222,18 +251,20 @@ def print_scores(title: str, scores: dict[str, Any], *, details: bool = False) -
             ]
         )
     print_table(["", "model", "95 % interval", *baselines], rows)
+    for line in scores.get("warnings", ()):
+        print(f"notice    {line}")
     if not details:
         return
-    per_class = scores["per_class"]
-    print()
-    print_table(
-        ["label", "precision", "recall", "f1", "rows"],
-        [
-            [name, *(f"{values[key]:.4f}" for key in ("precision", "recall", "f1")), f"{values['support']:,.0f}"]
-            for name, values in per_class.items()
-        ],
-    )
-    if scores["most_confused"]:
+    if scores.get("per_class"):
+        print()
+        print_table(
+            ["label", "precision", "recall", "f1", "rows"],
+            [
+                [name, *(f"{values[key]:.4f}" for key in ("precision", "recall", "f1")), f"{values['support']:,.0f}"]
+                for name, values in scores["per_class"].items()
+            ],
+        )
+    if scores.get("most_confused"):
         print("\nmost confused")
         print_table(
             ["gold", "predicted", "rows"],
@@ -244,10 +275,16 @@ def print_scores(title: str, scores: dict[str, Any], *, details: bool = False) -
         print_table(
             ["row", "gold", "predicted", "score"],
             [
-                [row["row"], str(row["gold"]), str(row["predicted"]), f"{row['score']:.3f}"]
+                [row["row"], _short(row["gold"]), _short(row["predicted"]), f"{row['score']:.3f}"]
                 for row in scores["worst_rows"]
             ],
         )
+
+
+def _short(value: object) -> str:
+    """A label as it is, the beginning of an answer."""
+    text = " ".join(str(value).split())
+    return text if len(text) <= _WIDEST else text[: _WIDEST - 1] + "…"
 
 
 def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -256,7 +293,7 @@ def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         return
     cells = [list(map(str, head)), *([str(cell) for cell in row] for row in rows)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
-    numeric = [all(_is_number(row[i]) or not row[i] for row in cells[1:]) for i in range(len(head))]
+    numeric = [all(_is_number(row[i]) or row[i] in ("", "-") for row in cells[1:]) for i in range(len(head))]
     for row in cells:
         print(
             "  ".join(

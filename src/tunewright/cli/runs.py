@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -41,11 +42,15 @@ def run(
             one["run"],
             one["model"],
             one["state"],
-            *(f"{one['scores'].get(name, float('nan')):.4f}" for name in ("accuracy", "f1_macro", "loss")),
+            *(_shown(one["scores"].get(name)) for name in ("accuracy", "f1_macro", "loss")),
         ]
         for one in found
     ]
     print_table(["run", "model", "state", "accuracy", "f1_macro", "loss"], rows)
+
+
+def _shown(score: float | None) -> str:
+    return "-" if score is None or not math.isfinite(score) else f"{score:.4f}"
 
 
 def _facts(path: Path) -> dict[str, Any]:
@@ -85,5 +90,5 @@ def _compare(a: dict[str, Any], b: dict[str, Any], *, as_json: bool) -> None:
     from tunewright.cli.progress import print_table
 
     rows = [[key, *map(str, values)] for key, values in changed.items()]
-    rows += [[key, *(f"{value:.4f}" for value in values)] for key, values in scores.items()]
+    rows += [[key, *map(_shown, values)] for key, values in scores.items()]
     print_table(["", a["run"], b["run"]], rows)

@@ -30,6 +30,7 @@ from tunewright.metrics.classification import (
     row_f1,
     row_log_loss,
 )
+from tunewright.metrics.spans import named
 
 NUM_RESAMPLES = 1_000
 LEVEL = 0.95
@@ -116,6 +117,30 @@ def multi_label_intervals(
     return _percentiles(np.column_stack(statistics), score, rng, num_resamples, level)
 
 
+def span_intervals(
+    correct_BL: np.ndarray,
+    predicted_BL: np.ndarray,
+    support_BL: np.ndarray,
+    *,
+    seed: int,
+    num_resamples: int = NUM_RESAMPLES,
+    level: float = LEVEL,
+) -> Intervals:
+    """`{name: [low, high]}` for span_{precision, recall, f1} and their averages, from `metrics.spans.span_counts`. Rows are drawn."""
+    rng = np.random.default_rng(seed)
+    unit_of_B, sizes_U = _units(len(support_BL), rng)
+    tables = []
+    for table_BL in (correct_BL, predicted_BL, support_BL):
+        table_UL = np.zeros((len(sizes_U), support_BL.shape[1]))
+        np.add.at(table_UL, unit_of_B, table_BL)
+        tables.append(table_UL)
+
+    def score(sums: np.ndarray) -> dict[str, np.ndarray]:
+        return named(averaged(*_split(sums, 0, support_BL.shape[1]), only_present=True))
+
+    return _percentiles(np.column_stack(tables), score, rng, num_resamples, level)
+
+
 def _units(num_rows: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """(unit of each row, int64 `(rows,)`; rows in each unit): rows themselves, or random groups when there are many."""
     num_units = min(num_rows, MAX_UNITS)
@@ -161,3 +186,33 @@ def _percentiles(
             drawn.setdefault(name, []).append(values_R)
     tails = [(1 - level) / 2, (1 + level) / 2]
     return {name: np.quantile(np.concatenate(parts), tails).tolist() for name, parts in drawn.items()}
+
+
+def language_intervals(
+    nats_B: np.ndarray, counts_B: np.ndarray, *, seed: int, num_resamples: int = NUM_RESAMPLES, level: float = LEVEL
+) -> Intervals:
+    """`{name: [low, high]}` for loss and perplexity, rows (texts, blocks) drawn with replacement. Arguments as for `language_scores`."""
+    rng = np.random.default_rng(seed)
+    unit_of_B, sizes_U = _units(len(nats_B), rng)
+    sums = [np.bincount(unit_of_B, weights=column, minlength=len(sizes_U)) for column in (nats_B, counts_B)]
+
+    def score(sums: np.ndarray) -> dict[str, np.ndarray]:
+        loss_R = sums[:, 0] / np.maximum(1.0, sums[:, 1])
+        return {"loss": loss_R, "perplexity": np.exp(np.minimum(loss_R, 700.0))}
+
+    return _percentiles(np.column_stack(sums), score, rng, num_resamples, level)
+
+
+def mean_intervals(
+    values: dict[str, np.ndarray], *, seed: int, num_resamples: int = NUM_RESAMPLES, level: float = LEVEL
+) -> Intervals:
+    """`{name: [low, high]}` for the means of values `(rows,)`, rows drawn with replacement."""
+    rng = np.random.default_rng(seed)
+    unit_of_B, sizes_U = _units(len(next(iter(values.values()))), rng)
+    sums = [np.bincount(unit_of_B, weights=column, minlength=len(sizes_U)) for column in values.values()]
+
+    def score(sums: np.ndarray) -> dict[str, np.ndarray]:
+        rows_R, *values_R = sums.T
+        return {name: value_R / rows_R for name, value_R in zip(values, values_R, strict=True)}
+
+    return _percentiles(np.column_stack([sizes_U, *sums]), score, rng, num_resamples, level)

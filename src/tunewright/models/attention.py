@@ -25,6 +25,10 @@ from tunewright.models.rows import Rows, current_rows
 
 NAME = "tunewright"
 HEADS_PER_STREAM = 4
+_STREAMS_OF_PREFIX = 1 << 15
+_STREAMS_OF_PART = 1 << 6
+_PART_TOKENS = 64
+"""Documents of a packed row are computed together up to this many tokens: below, calls cost more than scores."""
 _PIECE_ELEMENTS = 768 * 1024  # scores held at a time: 3 MB in fp32
 
 
@@ -107,6 +111,9 @@ def row_attention(
         rows=rows,
         # With a prefix or a cache before the rows they are computed whole; the mask says what is visible.
         ragged=rows is not None and query.shape[2] == key.shape[2] == rows.width,
+        num_before=0 if rows is None or query.shape[2] != rows.width else key.shape[2] - rows.width,
+        # One query that sees every real key: `models/first_position.py`.
+        ragged_keys=rows is not None and query.shape[2] == 1 and attention_mask is None and key.shape[2] == rows.width,
         site=getattr(module, "dropout_site", 0),
         p=dropout,
         scale=query.shape[-1] ** -0.5 if scaling is None else scaling,
@@ -121,6 +128,10 @@ class _Plan:
     rows: Rows | None
     ragged: bool
     """Rows are computed at their real extents; otherwise whole, and the mask says what is visible."""
+    num_before: int
+    """Keys of a prefix, seen by every row before its own."""
+    ragged_keys: bool
+    """Keys are visible at their rows' real extents, and nothing else says so."""
     site: int
     p: float
     scale: float
@@ -136,6 +147,8 @@ class _Piece:
     head_stop: int
     start: int
     stop: int
+    part: int | None = None
+    """Of a packed row: the number of this stretch of whole documents, which see each other's scores masked and no one else's."""
 
     def view(self, x_BHLD: torch.Tensor, *, whole: bool = False) -> torch.Tensor:
         """This piece's part of `(B, H, L, D)`; `whole`: all positions (keys with a prefix before them)."""
@@ -153,6 +166,9 @@ def _pieces(plan: _Plan, num_rows: int, num_heads: int, num_queries: int, num_ke
         spans = [(int(start), int(start + n)) for start, n in zip(plan.rows.starts, plan.rows.lengths, strict=True)]
     else:
         spans = [(0, num_queries)] * num_rows
+    if plan.ragged and plan.rows is not None and plan.rows.segments is not None:
+        yield from _packed_pieces(plan.rows, num_heads)
+        return
     extra_keys = num_keys - num_queries
     first = 0
     while first < num_rows:
@@ -172,6 +188,23 @@ def _pieces(plan: _Plan, num_rows: int, num_heads: int, num_queries: int, num_ke
         first = last
 
 
+def _packed_pieces(rows: Rows, num_heads: int) -> Iterator[_Piece]:
+    """Stretches of whole documents, row by row: what lies between two documents is not computed at all."""
+    assert rows.segments is not None
+    for row, (begin, segments) in enumerate(zip(rows.starts, rows.segments, strict=True)):
+        start = stop = int(begin)
+        part = 0
+        for number, length in enumerate(segments.tolist()):
+            stop += length
+            if number + 1 < len(segments) and stop + int(segments[number + 1]) - start <= _PART_TOKENS:
+                continue
+            streams = max(1, _PIECE_ELEMENTS // (HEADS_PER_STREAM * (stop - start) ** 2))
+            heads = min(num_heads, streams * HEADS_PER_STREAM)
+            for head in range(0, num_heads, heads):
+                yield _Piece(row, row + 1, head, min(head + heads, num_heads), start, stop, part)
+            start, part = stop, part + 1
+
+
 def _mask_of(piece: _Piece, plan: _Plan, mask_B1LK: torch.Tensor | None, dtype: torch.dtype) -> torch.Tensor | None:
     """The piece's additive mask, broadcastable to its scores, or None when every query sees every key."""
     if mask_B1LK is not None:
@@ -182,13 +215,14 @@ def _mask_of(piece: _Piece, plan: _Plan, mask_B1LK: torch.Tensor | None, dtype: 
         if part.dtype == torch.bool:
             return torch.zeros(part.shape, dtype=dtype).masked_fill_(~part, torch.finfo(dtype).min)
         return part.to(dtype)
-    if not plan.ragged or plan.rows is None:
+    if not (plan.ragged or plan.ragged_keys) or plan.rows is None:
         return None
     starts = plan.rows.starts[piece.first : piece.last]
     stops = starts + plan.rows.lengths[piece.first : piece.last]
-    if (starts == piece.start).all() and (stops == piece.stop).all():
+    start, stop = (piece.start, piece.stop) if plan.ragged else (0, plan.rows.width)
+    if (starts == start).all() and (stops == stop).all():
         return None
-    positions_L = torch.arange(piece.start, piece.stop)
+    positions_L = torch.arange(start, stop)
     outside_BL = (positions_L < torch.from_numpy(starts)[:, None]) | (positions_L >= torch.from_numpy(stops)[:, None])
     return torch.zeros(outside_BL.shape, dtype=dtype).masked_fill_(outside_BL, -torch.inf)[:, None, None, :]
 
@@ -200,16 +234,35 @@ def _keep_of(piece: _Piece, plan: _Plan, like_BHLK: torch.Tensor) -> torch.Tenso
     draws = []
     for offset, row in enumerate(range(piece.first, piece.last)):
         part_HLK = keep_BHLK[offset]
+        if piece.part is not None:
+            draws += _draws(part_HLK, piece, plan, row, first_stream=piece.part * _STREAMS_OF_PART)
+            continue
         if plan.ragged:
             begin, length = int(plan.rows.starts[row]) - piece.start, int(plan.rows.lengths[row])
             if length < part_HLK.shape[1]:
                 part_HLK.zero_()  # whatever padding attends to is of no use to anyone
             part_HLK = part_HLK[:, begin : begin + length, begin : begin + length]
-        for head in range(0, part_HLK.shape[0], HEADS_PER_STREAM):
-            stream = (piece.head + head) // HEADS_PER_STREAM
-            draws.append(Draw(part_HLK[head : head + HEADS_PER_STREAM], row, plan.site, stream))
+        elif plan.ragged_keys:
+            begin, length = int(plan.rows.starts[row]), int(plan.rows.lengths[row])
+            part_HLK.zero_()
+            part_HLK = part_HLK[:, :, begin : begin + length]
+        elif plan.num_before:
+            begin, length = int(plan.rows.starts[row]), int(plan.rows.lengths[row])
+            part_HLK.zero_()
+            before, part_HLK = part_HLK[:, begin : begin + length].split([plan.num_before, plan.rows.width], -1)
+            draws += _draws(before, piece, plan, row, first_stream=_STREAMS_OF_PREFIX)
+            part_HLK = part_HLK[:, :, begin : begin + length]
+        draws += _draws(part_HLK, piece, plan, row)
     fill_keep(draws, plan.rows, plan.p)
     return keep_BHLK
+
+
+def _draws(part_HLK: torch.Tensor, piece: _Piece, plan: _Plan, row: int, *, first_stream: int = 0) -> list[Draw]:
+    """Four heads of a row each from a stream of their own."""
+    return [
+        Draw(part_HLK[head : head + HEADS_PER_STREAM], row, plan.site, first_stream + (piece.head + head) // HEADS_PER_STREAM)
+        for head in range(0, part_HLK.shape[0], HEADS_PER_STREAM)
+    ]
 
 
 class _RowAttention(torch.autograd.Function):

@@ -23,8 +23,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from tunewright.errors import UserError
 from tunewright.models import attention
 from tunewright.models.dropout import RowDropout, RowsNotFirst, install_row_dropout, remove_row_dropout
+from tunewright.models.extend import extend_embeddings
+from tunewright.models.presets import sized_to
 from tunewright.models.rows import Rows, rows_in_flight
 from tunewright.models.source import ModelFolder
+from tunewright.tokens.tokenizer import load_tokenizer
 
 _WORTHWHILE_GAIN = 1.3
 _RANDOM_WORDS = ("dropout", "bernoulli", "rand", "uniform", "normal_", "multinomial")
@@ -39,6 +42,9 @@ def load_pretrained(
     """
     attention.register()
     torch.manual_seed(seed)
+    if source.preset is not None:
+        model = _from_scratch(auto_class, source, config).to(dtype)
+        return model, [name for name, _ in model.named_parameters()]
     try:
         with quiet_transformers():
             model, info = auto_class.from_pretrained(
@@ -51,9 +57,19 @@ def load_pretrained(
             where=f"model {source.name}",
             mend="Choose a model with safetensors weights that transformers knows for this task.",
         ) from None
+    extend_embeddings(model, source)
     fresh = sorted({*info["missing_keys"], *(_name_of(key) for key in info.get("mismatched_keys", ()))})
     _own_memory(model)
     return model, [name for name in fresh if name in dict(model.named_parameters())]
+
+
+def _from_scratch(auto_class: Any, source: ModelFolder, config: dict[str, Any]) -> nn.Module:
+    """Random weights in fp32, whatever they become: a pure function of torch's seed."""
+    from transformers import AutoConfig
+
+    values = sized_to(source.json_file("config.json"), load_tokenizer(source))
+    with quiet_transformers():
+        return auto_class.from_config(AutoConfig.for_model(**values, **config), dtype=torch.float32)
 
 
 def _name_of(mismatch: Any) -> str:

@@ -32,6 +32,8 @@ class Rows:
     lengths: np.ndarray
     width: int
     left_padded: bool = False
+    segments: tuple[np.ndarray, ...] | None = None
+    """Of packed rows: the lengths of the documents in each, which do not see each other."""
     starts: np.ndarray = field(init=False)
     """int64 `(rows,)`: position of each row's first real token."""
 
@@ -60,3 +62,10 @@ def rows_in_flight(rows: Rows | None) -> Iterator[None]:
         yield
     finally:
         _current = before
+
+
+def with_virtual_tokens(rows: Rows | None, count: int) -> Rows | None:
+    """The same rows, `count` learned positions before each (their padding on the right)."""
+    if rows is None or rows.left_padded:
+        return None
+    return Rows(rows.seed, rows.epoch, rows.row_ids, rows.lengths + count, rows.width + count)

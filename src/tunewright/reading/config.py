@@ -22,6 +22,10 @@ class ReadConfig(Section):
     format: str | None = Field(None, description="Format of the files where the suffix does not say it.")
     encoding: str = Field("utf-8", description="Text encoding of the files.")
     delimiter: str | None = Field(None, description="Column delimiter of CSV/TSV files; sniffed when not given.")
+    documents: Literal["auto", "line", "paragraph", "file"] = Field(
+        "auto",
+        description="Plain text files: what a row is. auto: a line; in causal language modelling a file with blank lines is one running text.",
+    )
     header: bool | None = Field(
         None, description="Does the first line of CSV/TSV files name the columns? Detected when not given."
     )

@@ -157,8 +157,10 @@ def _is_list(values: Sequence[Any]) -> bool:
 
 
 def _is_text(values: Sequence[Any]) -> bool:
+    """Texts for the most part: a few cells of another kind are rejected with their lines, and hide no column."""
     given = _given(values)
-    return all(isinstance(value, str) for value in given) and not (given and all(map(_is_number, given)))
+    texts = [value for value in given if isinstance(value, str)]
+    return not given or (len(texts) > len(given) / 2 and not all(map(_is_number, texts)))
 
 
 def _is_label(values: Sequence[Any]) -> bool:
@@ -183,7 +185,7 @@ def _counts_up(values: Sequence[Any]) -> bool:
 
 
 def _mean_length(values: Sequence[Any]) -> float:
-    return sum(len(value) for value in values if value is not None) / max(1, len(values))
+    return sum(len(value) for value in values if isinstance(value, str)) / max(1, len(values))
 
 
 def _is_number(text: str) -> bool:

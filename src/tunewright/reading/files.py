@@ -160,9 +160,16 @@ class TextFile:
         return sample, True
 
     def require_content(self) -> None:
-        """Raises UserError where there is nothing, or nothing but blank lines."""
-        if not any(text.strip() for _, text, _ in self.lines()):
+        """Raises UserError where there is nothing, nothing but blank lines, or lines that end in a lone `\\r`."""
+        first = next((line for line in self.lines() if line[1].strip()), None)
+        if first is None:
             raise empty(self.name)
+        if first[2] is None and not first[1].endswith("\n") and first[1].count("\r") > 1:
+            raise UserError(
+                "the lines end in a lone carriage return, as on old Macs; here a line ends at a newline",
+                where=self.name,
+                mend="Save the file with Unix or Windows line ends.",
+            )
 
 
 def empty(name: str) -> UserError:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -68,6 +68,10 @@ class RejectFile:
     def __exit__(self, *_: object) -> None:
         self._file.close()
 
+    def flush(self) -> None:
+        if not self._file.closed:
+            self._file.flush()
+
     def add(self, reject: Reject) -> None:
         self.count += 1
         if len(self.first) < _SHOWN:
@@ -84,12 +88,33 @@ def first_rejects(path: Path) -> list[Reject]:
         return [Reject(**json.loads(line)) for line in itertools.islice(file, _SHOWN)]
 
 
-def bad_rows_error(rejects: Iterable[Reject], count: int, num_read: int, rejected_file: Path | None) -> UserError:
-    """What a user is told when rows were rejected and `data.on_bad_rows` is `stop`."""
+def bad_rows_error(
+    rejects: Iterable[Reject],
+    count: int,
+    num_read: int,
+    rejected_file: Path | None,
+    *,
+    go_on: str = "data.on_bad_rows=skip",
+) -> UserError:
+    """What a user is told when rows were rejected and that stops the command. go_on: the word that would have it go on."""
+    return UserError(
+        f"{count:,} of {num_read:,} rows cannot be used:\n{_listed(rejects, count, rejected_file)}",
+        mend=f"Mend them, or go on without them: {go_on}",
+    )
+
+
+def after_rejects(error: UserError, rejects: Sequence[Reject], count: int, num_read: int, path: Path) -> UserError:
+    """`error`, raised after rows were left out: the rows are the likely cause, and are shown with it."""
+    if not count:
+        return error
+    return UserError(
+        f"{error.problem}, after {count:,} of {num_read:,} rows could not be used:\n{_listed(rejects, count, path)}",
+        where=error.where,
+        mend="Mend the rows, or what they have in common.",
+    )
+
+
+def _listed(rejects: Iterable[Reject], count: int, rejected_file: Path | None) -> str:
     lines = "\n".join(f"  {reject.address}: {reject.reason}" for reject in rejects)
     more = f"\n  and {count - _SHOWN:,} more" if count > _SHOWN else ""
-    listed = f"\nAll are listed in {rejected_file}." if rejected_file else ""
-    return UserError(
-        f"{count:,} of {num_read:,} rows cannot be used:\n{lines}{more}{listed}",
-        mend="Mend them, or go on without them: data.on_bad_rows=skip",
-    )
+    return lines + more + (f"\nAll are listed in {rejected_file}." if rejected_file else "")

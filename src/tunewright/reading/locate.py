@@ -19,6 +19,7 @@ from tunewright.reading import formats
 from tunewright.reading.files import TextFile, opened, unreadable
 from tunewright.reading.options import ReadOptions
 from tunewright.reading.sniff import text_format
+from tunewright.reading.tagged import NUM_LINES, tag_layout
 
 _PACKED = (".gz", ".zst")
 _SPREADSHEETS = (".xlsx", ".xls", ".ods")
@@ -69,7 +70,8 @@ def _format_of(path: Path, name: str, options: ReadOptions) -> str:
     inner = path.with_suffix("") if path.suffix.lower() in _PACKED else path
     suffix = inner.suffix.lower()
     if suffix in suffixes():
-        return suffixes()[suffix]
+        known = suffixes()[suffix]
+        return "conll" if known in ("tsv", "text") and _is_conll(path, name, options) else known
     if not suffix:
         return _by_content(path, name, options)
     if suffix in _SPREADSHEETS:
@@ -80,6 +82,8 @@ def _format_of(path: Path, name: str, options: ReadOptions) -> str:
     if suffix in _OTHER_PACKED:
         mend = "Unpack it, or pack the one file as .gz or .zst."
         raise UserError(f"{suffix} is not unpacked here", where=name, mend=mend)
+    if _is_conll(path, name, options):
+        return "conll"
     raise UserError(
         f"the suffix {suffix} is not known",
         where=name,
@@ -96,7 +100,15 @@ def _by_content(path: Path, name: str, options: ReadOptions) -> str:
         return "parquet"
     if start.startswith(b"ARROW1"):
         return "arrow"
+    if _is_conll(path, name, options):
+        return "conll"
     return text_format(TextFile(path, name, options).first_lines(200)[0])
+
+
+def _is_conll(path: Path, name: str, options: ReadOptions) -> bool:
+    """Whether it holds words and tags: such files carry the suffixes of tables and texts, or any."""
+    lines, whole = TextFile(path, name, options).first_lines(NUM_LINES)
+    return tag_layout(lines, whole=whole) is not None
 
 
 def readable_inside(folder: Path) -> list[str]:

@@ -23,13 +23,15 @@ class ReadOptions:
     encoding: str = "utf-8"
     """Any text encoding Python knows. A UTF-8 byte order mark is dropped."""
     delimiter: str | None = None
-    """One character between the fields of a table (`tab` is understood); None: found among `,` `;` and tab."""
+    """One character between the fields of a table (`tab` is understood); None: found among `,` `;` `|` and tab."""
     header: bool | None = None
     """Whether a table's first row names its columns; None: found from the first rows."""
     max_row_bytes: int = 32 * 2**20
     """A row larger than this is rejected without being held in memory."""
     config: str | None = None
     """Hub data sets: the configuration."""
+    documents: str = "line"
+    """Plain text files: a row is a `line`, a `paragraph`, or a piece of the `file`; `auto`: of the file where it has blank lines."""
     split: str | None = None
     """Hub data sets and dataset folders: the split."""
     revision: str | None = None

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from tunewright.errors import UserError
 from tunewright.reading.fields import NEVER_CLOSED, Record, records, unquoted
 from tunewright.reading.files import Line
-from tunewright.reading.names import KNOWN, plain
+from tunewright.reading.names import KNOWN, TEXT_TIERS, plain, tier
 from tunewright.reading.options import ReadOptions
 
 NUM_SNIFFED = 1000
 """Lines looked at."""
-_DELIMITERS = {"csv": ",;\t", "tsv": "\t,;"}
+_DELIMITERS = {"csv": ",;\t|", "tsv": "\t,;|"}
 _IDENTIFIER = re.compile(r"[^\W\d][\w\-.]*")
 _NAME = re.compile(r"[^\W\d][\w\-./#()? ]*")
 _NUMBER = re.compile(r"[+-]?(\d[\d,_]*)?\.?\d+([eE][+-]?\d+)?%?")
@@ -50,6 +50,23 @@ def sniff(lines: Sequence[Line], whole: bool, format: str, name: str, options: R
     header = bool(rows) and (is_header(rows) if options.header is None else options.header)
     width = len(rows[0]) if header else _usual([len(row) for row in rows])
     return TableShape(delimiter, quoting, header, width, tuple(rows[0]) if header else None)
+
+
+def num_comments(lines: Sequence[Line], format: str, options: ReadOptions) -> int:
+    """How many lines at the top are comments: `# …` above a table that has another width, or a header of its own."""
+    count = next((number for number, line in enumerate(lines) if not line[1].startswith("#")), len(lines))
+    below = lines[count:]
+    if not count or not below:
+        return 0
+    delimiter = options.delimiter or best_delimiter(below, _DELIMITERS[format])
+    rows = [cells for _, cells, _ in split(below[:200], delimiter, delimiter != "\t", options.max_row_bytes) if cells]
+    width = _usual([len(row) for row in rows])
+    header_below = any(tier(TEXT_TIERS, cell) is not None for cell in rows[0]) if rows else False
+    for _, text, _ in lines[:count]:
+        names = [plain(cell.strip().lstrip("#")) for cell in text.split(delimiter)]
+        if len(names) == width and (KNOWN.intersection(names) or not header_below):
+            return 0
+    return count if width > 1 else 0
 
 
 def _require_first_row(sample: Sequence[Record], name: str) -> None:
@@ -133,4 +150,4 @@ def text_format(lines: Sequence[Line]) -> str:
         return "json"
     if share(lines, "\t") > 0.9:
         return "tsv"
-    return "csv" if len(lines) > 2 and max(share(lines, ","), share(lines, ";")) > 0.9 else "text"
+    return "csv" if len(lines) > 2 and max(share(lines, one) for one in ",;|") > 0.9 else "text"

@@ -18,7 +18,7 @@ MAX_RAW = 10_000
 """Characters of a rejected row that are kept."""
 MAX_RAW_LARGE = 2_000
 """Characters kept of a row that is too large."""
-_ROWS_OVER_SEVERAL_LINES = ("csv", "tsv", "json")
+_ROWS_OVER_SEVERAL_LINES = ("csv", "tsv", "json", "conll")
 
 
 @dataclass

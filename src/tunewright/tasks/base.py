@@ -1,32 +1,47 @@
 """Task: the one protocol that the engine, evaluation and prediction know.
 
-A task is one file here: a module with a class `Task`. It says how a row is understood, encoded, batched, scored and decoded,
-and which model it trains. Everything else (reading, splitting, storing, planning, the loop, checkpoints) is shared.
+A task is one file here: a module with a class `Task` and, where it has settings of its own, a class `Options`. It says how a
+row is understood, encoded, batched, scored and decoded, and which model it trains. Everything else (reading, splitting,
+storing, planning, the loop, checkpoints) is shared.
 
     row {"text": "Where is my parcel?", "label": "order_status"}
       -> to_example  Example(text, target="order_status")
-      -> encode      Encoded([101, 2073, …, 102])           -> stored with labels=5
+      -> encode      EncodedRows([101, 2073, …, 102], values={"labels": [5]})
       -> collate     Batch(input_ids, attention_mask, labels)
       -> loss        {"cross_entropy": (sum over rows, weight of the rows)}
       -> decode      Prediction("order_status", 0.97, …)
+
+Task files import torch inside the functions that compute: columns are checked and errors said before it is loaded.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-import torch
+from pydantic import Field
 
 from tunewright.models.source import ModelFolder
-from tunewright.records import Batch, Encoded, Example, Prediction, Row
-from tunewright.tokens.store import SplitStore
+from tunewright.reading import Source
+from tunewright.records import Batch, Encoded, Example, Row
+from tunewright.section import Section
+from tunewright.tokens.encoded import EncodedRows
+from tunewright.tokens.store import SplitStore, TokenStore
 from tunewright.tokens.tokenizer import TextEncoder
 
-LossTerms = dict[str, tuple[torch.Tensor, torch.Tensor | float]]
-"""term -> (sum over supervised positions, its weight in this micro-batch). The engine divides by the step's weight."""
+if TYPE_CHECKING:
+    import torch
+
+    LossTerms = dict[str, tuple[torch.Tensor, torch.Tensor | float]]
+    """term -> (sum over supervised positions, its weight in this micro-batch). The engine divides by the step's weight."""
+
+
+class TaskOptions(Section):
+    """The `task` section of a task without settings; the others extend it as their `Options`."""
+
+    name: str = Field("auto", description="What is learned. auto: told by the columns. `task: NAME` is enough.")
 
 
 @dataclass(frozen=True)
@@ -40,12 +55,42 @@ class Weights:
     terms: dict[str, np.ndarray]
 
 
+@dataclass(frozen=True)
+class ExplainedRow:
+    """One store row for people: tokens as `{"token", "id", …}`, and how many truncation cut."""
+
+    tokens: list[dict[str, Any]]
+    num_cut: int
+
+
 class Task(Protocol):
     """What a task must offer. `state` is everything needed to use the trained model later; `from_state` reads it back."""
 
     name: str
     loss_terms: tuple[str, ...]
     """Names of the terms that `loss` returns and `weights` knows, in order."""
+    called: str
+    """What its names are, for messages: label, entity type."""
+    known_names: Sequence[str]
+    """The labels or types the task knows once it is settled; empty where it has none."""
+    has_classes: bool
+    """Whether rows have classes that `train.class_weights` can weigh."""
+
+    # Understanding rows
+
+    @classmethod
+    def matches(cls, config: Any, columns: Sequence[str], rows: Sequence[Row]) -> int:
+        """Could these columns be mine? 0: no. The task with the largest number is taken where `task` is auto."""
+        ...
+
+    @classmethod
+    def start(cls, config: Any, source: Source, columns: Sequence[str], rows: Sequence[Row]) -> tuple[Any, str]:
+        """(the task before it has seen all rows, how it found its columns). UserError where they cannot be told."""
+        ...
+
+    def aligned(self, source: Source, *, labelled: bool = True) -> Source:
+        """Another source, its columns under the names of the first one."""
+        ...
 
     def state(self) -> dict[str, Any]:
         """JSON-ready: labels, roles of columns, thresholds. Saved with the model."""
@@ -55,35 +100,239 @@ class Task(Protocol):
         """Understand a row. RowError when it cannot be used."""
         ...
 
-    def encode(self, examples: Sequence[Example], encoder: TextEncoder) -> list[Encoded]: ...
-
-    def store_fields(self) -> dict[str, Any]:
-        """Arrow types of the columns that `store_values` fills."""
+    def to_input(self, row: Row) -> Example:
+        """The same without what is to be learned, for prediction."""
         ...
 
-    def store_values(self, example: Example) -> dict[str, Any]: ...
+    def identity(self, example: Example) -> str:
+        """Two examples with the same identity are duplicates."""
+        ...
+
+    def names_of(self, example: Example) -> Sequence[str]:
+        """Labels or types in an example: counted, the first one stratifies, none may be new outside of training."""
+        ...
+
+    def watch(self, counts: Mapping[str, int], *, where: str) -> None:
+        """Called after every row; UserError when the names found so far cannot be right."""
+        ...
+
+    def settled(self, counts: Mapping[str, int], model: ModelFolder, *, where: str) -> Any:
+        """The task once every row was seen: its labels known. UserError where nothing can be learned."""
+        ...
+
+    def settings(self) -> dict[str, Any]:
+        """The keys of the `data` section that say how its columns are read, as `init` writes them."""
+        ...
+
+    def describe(self) -> dict[str, str]:
+        """What its columns are for, a few words each, for the preflight: `{"text": "review", "label": "sentiment"}`."""
+        ...
+
+    def remarks(self, store: TokenStore) -> list[str]:
+        """What became of the rows on their way into the store that a user should know before training."""
+        ...
+
+    # Tokens and batches
+
+    def encode(self, examples: Sequence[Example], encoder: TextEncoder) -> EncodedRows: ...
+
+    def packer(self, encoder: TextEncoder, split: str) -> Any:
+        """None, or a `tokens.pack.Packer` that is fed `document(example)` instead of `encode`: rows that several examples share."""
+        ...
+
+    def explained(self, example: Example, encoder: TextEncoder) -> list[ExplainedRow]:
+        """The example's rows, token by token, for people to look at."""
+        ...
+
+    def shown_target(self, example: Example) -> Any:
+        """What is to be learned from an example, JSON-ready, for people to look at."""
+        ...
+
+    def gives_type_ids(self, encoder: TextEncoder) -> bool: ...
+
+    def store_fields(self) -> dict[str, Any]:
+        """Arrow types of the columns that `encode` gives as `values` for examples with a target."""
+        ...
 
     def collate(self, split: SplitStore, positions: np.ndarray, encoder: TextEncoder, *, width: int) -> Batch: ...
+
+    def collate_inputs(self, rows: Sequence[Encoded], encoder: TextEncoder, *, width: int) -> Batch:
+        """Encoded rows -> a padded batch without targets, for prediction."""
+        ...
+
+    # Learning
 
     def build_model(self, source: ModelFolder, *, seed: int, dtype: torch.dtype) -> tuple[Any, list[str]]:
         """(model with this task's head, names of the parameters that start fresh)."""
         ...
 
+    def prepared_for(self, split: SplitStore, config: Any) -> Any:
+        """The task as it trains on this split: class weights counted."""
+        ...
+
+    def plain(self) -> Any:
+        """The task as it is evaluated: without class weights, with the same masks every time."""
+        ...
+
+    def at(self, *, seed: int, epoch: int) -> Any:
+        """The task as it trains in this epoch: what it draws (masks) is a pure function of both and a row's key."""
+        ...
+
+    needs_reference: bool
+    """Whether the loss looks at what the start model said: then `referenced` gives it, from `training/reference.py`."""
+
+    def for_step(self, model: Any, split: SplitStore, positions: np.ndarray, encoder: TextEncoder, settings: Any) -> Any:
+        """The task as it trains on these rows: what a pass over the whole step without gradient tells (KTO's reference point)."""
+        ...
+
+    def baselines(self, train: SplitStore, split: SplitStore, encoder: TextEncoder) -> dict[str, dict[str, float]]:
+        """Name -> metrics of simple answers learned from `train`, where they can be told from the stores alone."""
+        ...
+
+    def notes(self, model: Any) -> list[str]:
+        """What is to be said about this task with this model, before training."""
+        ...
+
+    def finish_tokenizer(self, tokenizer: Any) -> None:
+        """Settings that the tokenizer is saved with, for other programs: control tokens in a text stay text."""
+        ...
+
     def loss(self, model: Any, batch: Batch, *, weights: torch.Tensor | None = None) -> tuple[LossTerms, torch.Tensor]:
-        """Forward pass -> loss terms and the outputs that `decode` and `metrics` take. weights: `(rows,)`, 1 when None."""
+        """Forward pass -> loss terms and the outputs that `row_outputs` takes. weights: `(rows,)`, 1 when None."""
         ...
 
     def weights(self, split: SplitStore) -> Weights: ...
 
-    def outputs_to_scores(self, outputs: np.ndarray) -> np.ndarray: ...
+    # Outputs -> scores -> predictions
 
-    def decode(self, scores: np.ndarray, num_cut: int = 0) -> Prediction: ...
+    def outputs(self, model: Any, batch: Batch) -> Any:
+        """Forward pass without a loss, for prediction: what `loss` gives as its second value."""
+        ...
 
-    def metrics(self, scores: np.ndarray, split: SplitStore, *, intervals: bool) -> dict[str, Any]: ...
+    def row_outputs(self, outputs: Any, batch: Batch) -> list[np.ndarray]:
+        """A batch's outputs as one float array per row, padding removed."""
+        ...
+
+    def scores(self, outputs: Sequence[np.ndarray]) -> Any:
+        """All rows' outputs -> what `metrics`, `wrongness` and `decode` take, indexed by row."""
+        ...
+
+    def decode(self, example: Example, rows: Sequence[Encoded], scores: Sequence[Any]) -> Any:
+        """The prediction for one example from the scores of its rows (one, or several windows)."""
+        ...
+
+    def metrics(self, scores: Any, split: SplitStore, *, intervals: bool = False) -> dict[str, Any]: ...
 
     def metric_names(self) -> list[str]: ...
 
     def best_metric(self) -> str: ...
+
+    def worst(self, scores: Any, split: SplitStore, limit: int) -> list[dict[str, Any]]:
+        """The most confidently wrong rows: `{"row", "gold", "predicted", "score"}`."""
+        ...
+
+
+class BaseTask:
+    """What most tasks have in common; a task overrides what differs."""
+
+    loss_terms: tuple[str, ...] = ("cross_entropy",)
+    called = "label"
+    has_classes = False
+    needs_reference = False
+
+    @property
+    def known_names(self) -> Sequence[str]:
+        return ()
+
+    @classmethod
+    def matches(cls, config: Any, columns: Sequence[str], rows: Sequence[Row]) -> int:
+        return 0
+
+    def aligned(self, source: Source, *, labelled: bool = True) -> Source:
+        return source
+
+    def identity(self, example: Example) -> str:
+        return example.text if example.pair is None else f"{example.text}\0{example.pair}"
+
+    def names_of(self, example: Example) -> Sequence[str]:
+        return ()
+
+    def watch(self, counts: Mapping[str, int], *, where: str) -> None:
+        return None
+
+    def settled(self, counts: Mapping[str, int], model: ModelFolder, *, where: str) -> Any:
+        return self
+
+    def remarks(self, store: TokenStore) -> list[str]:
+        return []
+
+    def explained(self, example: Example, encoder: TextEncoder) -> list[ExplainedRow]:
+        return [explained_row(row, encoder) for row in self.encode([replace(example, target=None)], encoder)]  # type: ignore[attr-defined]
+
+    def shown_target(self, example: Example) -> Any:
+        return example.target
+
+    def gives_type_ids(self, encoder: TextEncoder) -> bool:
+        return encoder.gives_type_ids(pair=False)
+
+    def store_fields(self) -> dict[str, Any]:
+        return {}
+
+    def prepared_for(self, split: SplitStore, config: Any) -> Any:
+        return self
+
+    def plain(self) -> Any:
+        return self
+
+    def at(self, *, seed: int, epoch: int) -> Any:
+        return self
+
+    def for_step(self, model: Any, split: SplitStore, positions: np.ndarray, encoder: TextEncoder, settings: Any) -> Any:
+        return self
+
+    def packer(self, encoder: TextEncoder, split: str) -> Any:
+        return None
+
+    def baselines(self, train: SplitStore, split: SplitStore, encoder: TextEncoder) -> dict[str, dict[str, float]]:
+        return {}
+
+    def notes(self, model: Any) -> list[str]:
+        return []
+
+    def finish_tokenizer(self, tokenizer: Any) -> None:
+        tokenizer.split_special_tokens = True
+        tokenizer.init_kwargs |= {"split_special_tokens": True}
+
+    def collate_inputs(self, rows: Sequence[Encoded], encoder: TextEncoder, *, width: int) -> Batch:
+        from tunewright.tokens.batch import padded_inputs
+
+        return padded_inputs(rows, encoder, width=width)
+
+    def outputs(self, model: Any, batch: Batch) -> Any:
+        return model(**batch.inputs).logits
+
+    def row_outputs(self, outputs: Any, batch: Batch) -> list[np.ndarray]:
+        return list(outputs.float().cpu().numpy())
+
+    def scores(self, outputs: Sequence[np.ndarray]) -> Any:
+        return outputs
+
+    def worst(self, scores: Any, split: SplitStore, limit: int) -> list[dict[str, Any]]:
+        return []
+
+    def best_metric(self) -> str:
+        return "loss"
+
+
+def explained_row(row: Encoded, encoder: TextEncoder) -> ExplainedRow:
+    """Tokens with their ids, and their types where the tokenizer tells two texts apart."""
+    tokens = [
+        {"token": token, "id": int(i)} for token, i in zip(encoder.tokens(row.input_ids), row.input_ids, strict=True)
+    ]
+    if row.token_type_ids is not None:
+        for token, kind in zip(tokens, row.token_type_ids, strict=True):
+            token["type"] = int(kind)
+    return ExplainedRow(tokens, row.num_cut)
 
 
 def larger_is_better(metric: str) -> bool:

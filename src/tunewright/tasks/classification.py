@@ -12,30 +12,39 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from tunewright.errors import RowError, UserError, did_you_mean, quoted
-from tunewright.losses.cross_entropy import binary_cross_entropy_rows, cross_entropy_rows
 from tunewright.metrics.classification import multi_label_scores, single_label_scores
 from tunewright.metrics.intervals import multi_label_intervals, single_label_intervals
 from tunewright.models.source import ModelFolder
+from tunewright.reading import Source
+from tunewright.reading.align import aligned
+from tunewright.reading.detect import detect_roles, find_column
 from tunewright.records import Batch, Encoded, Example, Prediction, Row
-from tunewright.tasks.base import LossTerms, Weights
+from tunewright.tasks.base import BaseTask, TaskOptions, Weights
 from tunewright.text.columns import TextColumns
-from tunewright.text.labels import LabelSpace, label_name, label_names
-from tunewright.tokens.batch import attention_mask, pad
+from tunewright.text.labels import MAX_LABELS, LabelSpace, check_labels, label_name, label_names
+from tunewright.tokens.encoded import EncodedRows
 from tunewright.tokens.store import SplitStore
 from tunewright.tokens.tokenizer import TextEncoder
 
+if TYPE_CHECKING:
+    import torch
+
+    from tunewright.tasks.base import LossTerms
+
 TERM = "cross_entropy"
-_SCORES_SHOWN = 10
+
+
+class Options(TaskOptions):
+    """Classification is set in the `data` and `train` sections."""
 
 
 @dataclass(frozen=True)
-class Task:
+class Task(BaseTask):
     """See `tasks.base.Task`. label_names: what integer labels are called in the source, if it says so."""
 
     columns: TextColumns
@@ -43,9 +52,60 @@ class Task:
     label_names: tuple[str, ...] | None = None
     threshold: float = 0.5
     class_weights: tuple[float, ...] | None = None
+    num_shown: int = 10
+    """How many labels' scores a prediction holds."""
 
     name = "classification"
     loss_terms = (TERM,)
+    has_classes = True
+
+    @classmethod
+    def start(cls, config: Any, source: Source, columns: Sequence[str], rows: Sequence[Row]) -> tuple[Task, str]:
+        data = config.data
+        named = [data.text] if isinstance(data.text, str) else list(data.text or ())
+        wanted = [("text", name) for name in named] + [
+            (key, getattr(data, key)) for key in ("pair", "label", "group_by", "weight")
+        ]
+        for key, name in wanted:
+            if name is not None:
+                find_column(name, columns, where=source.name, key=f"data.{key}")
+        roles = detect_roles(columns, rows, text=tuple(named), pair=data.pair, label=data.label)
+        if roles.label is None:
+            raise UserError(
+                "no label column found",
+                where=source.name,
+                found=quoted(columns),
+                mend="Set data.label to the column with the labels.",
+            )
+        names = data.label_names or source.class_names.get(roles.label)
+        multi_label = roles.multi_label or bool(data.label_delimiter) if data.multi_label is None else data.multi_label
+        task = cls(
+            TextColumns(roles.text, roles.pair, roles.label, data.weight, data.label_delimiter),
+            LabelSpace((), multi_label),
+            tuple(names) if names else None,
+            threshold=config.evaluate.threshold,
+        )
+        return task, roles.reason
+
+    def aligned(self, source: Source, *, labelled: bool = True) -> Source:
+        label = self.columns.label if labelled else None
+        return aligned(source, text=self.columns.text, pair=self.columns.pair, label=label)
+
+    @property
+    def known_names(self) -> Sequence[str]:
+        return self.labels.names
+
+    def settings(self) -> dict[str, Any]:
+        text = self.columns.text
+        values: dict[str, Any] = {"text": text[0] if len(text) == 1 else list(text)}
+        if self.columns.pair:
+            values["pair"] = self.columns.pair
+        values["label"] = self.columns.label
+        return {**values, "multi_label": True} if self.multi_label else values
+
+    def describe(self) -> dict[str, str]:
+        pair = f" + {self.columns.pair}" if self.columns.pair else ""
+        return {"text": " + ".join(self.columns.text) + pair, "label": str(self.columns.label)}
 
     @property
     def multi_label(self) -> bool:
@@ -89,49 +149,58 @@ class Task:
             return label_names(value, self.label_names, delimiter=self.columns.label_delimiter)
         return label_name(value, self.label_names)
 
-    def labels_of(self, example: Example) -> tuple[str, ...]:
-        """All labels of an example, also when there is just one."""
+    def names_of(self, example: Example) -> Sequence[str]:
+        if example.target is None:
+            return ()
         return example.target if self.multi_label else (example.target,)
 
-    def with_labels(self, labels: LabelSpace) -> Task:
+    def watch(self, counts: Mapping[str, int], *, where: str) -> None:
+        if len(counts) > MAX_LABELS:
+            check_labels(LabelSpace(tuple(counts)), where=f"{where}, column {self.columns.label!r}")
+
+    def settled(self, counts: Mapping[str, int], model: ModelFolder, *, where: str) -> Task:
+        """Labels in the order the user names, else the order of a classifier that knows the same ones, else sorted."""
+        known = model.json_file("config.json").get("id2label") or {}
+        of_model = tuple(known[key] for key in sorted(known, key=int))
+        if self.label_names:
+            labels = LabelSpace(self.label_names, self.multi_label)
+        elif set(of_model) == set(counts):
+            labels = LabelSpace(of_model, self.multi_label)
+        else:
+            labels = LabelSpace.learn(counts, multi_label=self.multi_label)
+        check_labels(labels, where=f"{where}, column {self.columns.label!r}")
         return replace(self, labels=labels)
 
-    def encode(self, examples: Sequence[Example], encoder: TextEncoder) -> list[Encoded]:
+    def encode(self, examples: Sequence[Example], encoder: TextEncoder) -> EncodedRows:
         pairs = [example.pair or "" for example in examples] if self.columns.pair else None
-        return encoder.encode([example.text for example in examples], pairs)
+        rows = encoder.encode_rows([example.text for example in examples], pairs)
+        if any(example.target is None for example in examples):
+            return rows
+        return replace(rows, values={"labels": [self._label_value(example.target) for example in examples]})
+
+    def gives_type_ids(self, encoder: TextEncoder) -> bool:
+        return encoder.gives_type_ids(pair=self.columns.pair is not None)
 
     def store_fields(self) -> dict[str, Any]:
         import pyarrow as pa
 
         return {"labels": pa.list_(pa.float32(), len(self.labels)) if self.multi_label else pa.int64()}
 
-    def store_values(self, example: Example) -> dict[str, Any]:
+    def _label_value(self, target: Any) -> int | list[float]:
         if not self.multi_label:
-            return {"labels": self.labels.index[example.target]}
-        given = {self.labels.index[name] for name in example.target}
-        return {"labels": [float(index in given) for index in range(len(self.labels))]}
+            return self.labels.index[target]
+        given = {self.labels.index[name] for name in target}
+        return [float(index in given) for index in range(len(self.labels))]
 
     # Batch, model, loss
 
     def collate(self, split: SplitStore, positions: np.ndarray, encoder: TextEncoder, *, width: int) -> Batch:
+        import torch
+
         gold = self.gold(split)[positions]
         batch = self.collate_inputs([split.encoded(int(position)) for position in positions], encoder, width=width)
         labels = torch.from_numpy(gold.astype(np.float32 if self.multi_label else np.int64))
-        return replace(batch, targets={"labels": labels}, row_ids=split.row_ids[positions])
-
-    def collate_inputs(self, rows: Sequence[Encoded], encoder: TextEncoder, *, width: int) -> Batch:
-        """Encoded rows -> a padded batch without targets, for prediction."""
-        left = encoder.padding_side == "left"
-        lengths = np.array([len(row.input_ids) for row in rows], dtype=np.int64)
-        inputs = {
-            "input_ids": pad([row.input_ids for row in rows], value=encoder.pad_token_id, width=width, left=left),
-            "attention_mask": attention_mask(lengths, width, left=left),
-        }
-        types = [row.token_type_ids for row in rows]
-        if any(one is not None for one in types):
-            filled = [np.zeros(n, np.int8) if one is None else one for one, n in zip(types, lengths, strict=True)]
-            inputs["token_type_ids"] = pad(filled, value=0, width=width, left=left)
-        return Batch(inputs, {}, np.arange(len(rows)), lengths)
+        return replace(batch, targets={"labels": labels}, row_ids=split.keys[positions])
 
     def build_model(self, source: ModelFolder, *, seed: int, dtype: torch.dtype) -> tuple[Any, list[str]]:
         from transformers import AutoModelForSequenceClassification
@@ -151,6 +220,10 @@ class Task:
         )
 
     def loss(self, model: Any, batch: Batch, *, weights: torch.Tensor | None = None) -> tuple[LossTerms, torch.Tensor]:
+        import torch
+
+        from tunewright.losses.cross_entropy import binary_cross_entropy_rows, cross_entropy_rows
+
         logits_BK = model(**batch.inputs).logits
         labels = batch.targets["labels"]
         if self.multi_label:
@@ -174,11 +247,15 @@ class Task:
             rows = rows * np.array(self.class_weights)[self.gold(split)]
         return Weights(rows, {TERM: rows})
 
-    def weighted(self, split: SplitStore, setting: str | Mapping[str, float]) -> Task:
+    def plain(self) -> Task:
+        return replace(self, class_weights=None)
+
+    def prepared_for(self, split: SplitStore, config: Any) -> Task:
         """This task with class weights as `train.class_weights` says, counted on the training split.
 
         balanced, one label a row: rows / (labels · count), as scikit-learn; multi-label: (rows without) / (rows with).
         """
+        setting = config.train.class_weights
         if setting == "none":
             return self
         if isinstance(setting, str):
@@ -201,16 +278,19 @@ class Task:
 
     # Outputs -> scores -> Prediction
 
-    def outputs_to_scores(self, outputs: np.ndarray) -> np.ndarray:
-        """Logits `(rows, labels)` -> probabilities, float64: softmax, or a sigmoid per label."""
-        logits = outputs.astype(np.float64)
+    def scores(self, outputs: Sequence[np.ndarray]) -> np.ndarray:
+        """Logits -> probabilities, float64 `(rows, labels)`: softmax, or a sigmoid per label."""
+        logits = np.stack(outputs).astype(np.float64)
         if self.multi_label:
             return 0.5 * (1.0 + np.tanh(0.5 * logits))
         logits = np.exp(logits - logits.max(axis=-1, keepdims=True))
         return logits / logits.sum(axis=-1, keepdims=True)
 
-    def decode(self, scores: np.ndarray, num_cut: int = 0) -> Prediction:
-        best = np.argsort(-scores, kind="stable")[:_SCORES_SHOWN]
+    def decode(self, example: Example, rows: Sequence[Encoded], scores: Sequence[np.ndarray]) -> Prediction:
+        return self._decoded(scores[0], rows[0].num_cut)
+
+    def _decoded(self, scores: np.ndarray, num_cut: int = 0) -> Prediction:
+        best = np.argsort(-scores, kind="stable")[: self.num_shown]
         shown = {self.labels.names[i]: float(scores[i]) for i in best}
         label, score = self.labels.names[best[0]], float(scores[best[0]])
         if not self.multi_label:
@@ -241,7 +321,23 @@ class Task:
     def best_metric(self) -> str:
         return "f1_micro" if self.multi_label else "f1_macro"
 
-    def wrongness(self, scores: np.ndarray, split: SplitStore) -> np.ndarray:
+    def worst(self, scores: np.ndarray, split: SplitStore, limit: int) -> list[dict[str, Any]]:
+        """The most confidently wrong rows. Worth a look: often the label is what is wrong."""
+        wrongness = self._wrongness(scores, split)
+        rows = []
+        for position in map(int, np.argsort(-wrongness, kind="stable")[:limit]):
+            if wrongness[position] <= 0:
+                break
+            predicted = self._decoded(scores[position])
+            rows.append({
+                "row": split.address(position),
+                "gold": self.gold_names(split, position),
+                "predicted": list(predicted.labels) if predicted.labels is not None else predicted.label,
+                "score": predicted.score,
+            })  # fmt: skip
+        return rows
+
+    def _wrongness(self, scores: np.ndarray, split: SplitStore) -> np.ndarray:
         """float `(rows,)`: how confidently wrong each prediction is, 0 where it is right."""
         gold = self.gold(split)
         if self.multi_label:

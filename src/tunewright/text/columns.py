@@ -6,6 +6,7 @@ TextColumns(text=("subject", "body")).texts_of(row)     ("Invoice 1007\\n\\nIt w
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -14,6 +15,8 @@ from tunewright.errors import RowError, quoted
 from tunewright.records import Row
 
 JOINER = "\n\n"
+_SHAPELESS = ("Cc", "Cf", "Zs", "Zl", "Zp")
+"""Unicode categories of controls, format characters and separators."""
 
 
 @dataclass(frozen=True)
@@ -35,13 +38,13 @@ class TextColumns:
 
     def texts_of(self, row: Row) -> tuple[str, str | None]:
         """(text, pair or None). RowError for a missing column, a value that is no text, or a blank text."""
-        text = JOINER.join(part for part in (_text(row, name) for name in self.text) if part.strip())
+        text = JOINER.join(part for part in (_text(row, name) for name in self.text) if not is_blank(part))
         if not text:
             raise RowError("blank text")
         if self.pair is None:
             return text, None
         pair = _text(row, self.pair)
-        if not pair.strip():
+        if is_blank(pair):
             raise RowError(f"blank text in {self.pair!r}")
         return text, pair
 
@@ -57,6 +60,11 @@ class TextColumns:
         if not math.isfinite(weight) or weight < 0:
             raise RowError(f"the weight is {value!r}, expected a finite number, 0 or more")
         return weight
+
+
+def is_blank(text: str) -> bool:
+    """Nothing to read: white space and characters without a shape of their own (zero-width space, byte order mark, …)."""
+    return not any(unicodedata.category(character) not in _SHAPELESS for character in text.strip())
 
 
 def _text(row: Row, column: str) -> str:

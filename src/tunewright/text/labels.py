@@ -69,7 +69,30 @@ def label_names(value: Any, names: Sequence[str] | None = None, *, delimiter: st
         value = [part for part in value if part]
     if not isinstance(value, (list, tuple)):
         raise RowError("no list of labels" if value is None else f"the labels are {value!r}, expected a list")
+    if _is_multi_hot(value):
+        return _named_ones(value, names)
     return tuple(dict.fromkeys(label_name(one, names) for one in value))
+
+
+def _is_multi_hot(value: Sequence[Any]) -> bool:
+    """Noughts and ones with a repeat, which a list of label ids never has: one number for each label there is."""
+    ones = [_is_one(part) for part in value]
+    return None not in ones and len(set(ones)) < len(ones)
+
+
+def _is_one(part: Any) -> bool | None:
+    """Of 1, 1.0, true and "1" True, of their opposites False, else None."""
+    return {"1": True, "1.0": True, "True": True, "0": False, "0.0": False, "False": False}.get(str(part))
+
+
+def _named_ones(value: Sequence[Any], names: Sequence[str] | None) -> tuple[str, ...]:
+    """The names at the ones. RowError where they are not known; of two labels [0, 1] would still be the ids of both."""
+    if names is not None and len(names) == len(value) > 2:
+        return tuple(name for name, part in zip(names, value, strict=True) if _is_one(part))
+    mend = "list the labels' names instead"
+    if len(value) > 2:
+        mend = f"set data.label_names to the {len(value)} names in this order"
+    raise RowError(f"the labels are {list(value)!r:.80}, a nought or one for each label; {mend}")
 
 
 def check_labels(space: LabelSpace, *, where: str) -> None:

@@ -14,6 +14,8 @@ import numpy as np
 import torch
 
 from tunewright.models.rows import Rows
+from tunewright.records import Batch, Encoded
+from tunewright.tokens.tokenizer import TextEncoder
 
 FIXED_COST_TOKENS = 64
 """What a micro-batch costs beside its tokens, in tokens: about 12 ms at 5,000 tokens a second on two cores."""
@@ -80,6 +82,24 @@ def attention_mask(lengths: np.ndarray, width: int, *, left: bool = False) -> to
     return torch.from_numpy(real.astype(np.int64))
 
 
-def rows_of(batch_row_ids: np.ndarray, lengths: np.ndarray, width: int, *, seed: int, epoch: int, left: bool) -> Rows:
+def padded_inputs(rows: Sequence[Encoded], encoder: TextEncoder, *, width: int) -> Batch:
+    """Encoded rows -> what a model is called with, padded to `width` on the encoder's side; no targets, rows numbered."""
+    left = encoder.padding_side == "left"
+    lengths = np.array([len(row.input_ids) for row in rows], dtype=np.int64)
+    inputs = {
+        "input_ids": pad([row.input_ids for row in rows], value=encoder.pad_token_id, width=width, left=left),
+        "attention_mask": attention_mask(lengths, width, left=left),
+    }
+    types = [row.token_type_ids for row in rows]
+    if any(one is not None for one in types):
+        filled = [np.zeros(n, np.int8) if one is None else one for one, n in zip(types, lengths, strict=True)]
+        inputs["token_type_ids"] = pad(filled, value=0, width=width, left=left)
+    return Batch(inputs, {}, np.arange(len(rows)), lengths)
+
+
+def rows_of(
+    batch_row_ids: np.ndarray, lengths: np.ndarray, width: int, *, seed: int, epoch: int, left: bool,
+    segments: tuple[np.ndarray, ...] | None = None,
+) -> Rows:  # fmt: skip
     """The identity of a micro-batch's rows, for `models.rows.rows_in_flight`."""
-    return Rows(seed=seed, epoch=epoch, row_ids=batch_row_ids, lengths=lengths, width=width, left_padded=left)
+    return Rows(seed=seed, epoch=epoch, row_ids=batch_row_ids, lengths=lengths, width=width, left_padded=left, segments=segments)

@@ -1,6 +1,6 @@
 """Encoded rows on the disk: Arrow stream shards, memory-mapped, with a manifest that says what must be in them.
 
-    store/5f3a…/train-00000.arrow    row_id source line input_ids labels num_cut weight …
+    store/5f3a…/train-00000.arrow    row_id part source line input_ids labels num_cut weight …
     store/5f3a…/manifest.json        schema, fingerprint, per split: shards with rows, tokens, sha256
 
 A shard also opens with `datasets.Dataset.from_file`. Shards appear whole; a killed writer goes on after the last whole one.
@@ -9,7 +9,7 @@ A shard also opens with `datasets.Dataset.from_file`. Shards appear whole; a kil
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,13 @@ import numpy as np
 from tunewright.atomic import TEMPORARY, file_sha256, sync_file, sync_folder, write_json
 from tunewright.errors import UserError
 from tunewright.records import Encoded
+from tunewright.tokens.encoded import EncodedRows
 
-SCHEMA = 1
+SCHEMA = 2
 ROWS_PER_SHARD = 50_000
+_TOKENS_PER_SHARD = 1 << 24  # 64 MiB of ids: what waits in memory does not grow with the rows
 _ROWS_PER_BATCH = 2_048
+_PART_SHIFT = 40  # row ids stay below 2**40, parts below 2**23
 
 
 class StoreDamaged(Exception):
@@ -32,7 +35,7 @@ class StoreDamaged(Exception):
 class SplitWriter:
     """Writes one split's rows in order, shard by shard; continues after the shards that an earlier writer finished.
 
-    fields: column name -> Arrow type, for the task's own columns (labels).
+    fields: column name -> Arrow type, for the task's own columns (labels). Batches of rows stay whole: a shard ends behind one.
     """
 
     def __init__(
@@ -49,20 +52,27 @@ class SplitWriter:
         self.folder, self.split, self.rows_per_shard = folder, split, rows_per_shard
         columns = {
             "row_id": pa.int64(),
+            "part": pa.int32(),
             "source": pa.int16(),
             "line": pa.int64(),
             "input_ids": pa.list_(pa.int32()),
             **({"token_type_ids": pa.list_(pa.int8())} if type_ids else {}),
             "num_cut": pa.int32(),
+            "num_supervised": pa.int32(),
             "weight": pa.float32(),
             **fields,
         }
         self._schema = pa.schema(list(columns.items()))
+        self._fields = tuple(fields)
         self.shards: list[dict[str, Any]] = []
-        self._pending: dict[str, list[Any]] = {name: [] for name in columns}
+        self._pending: list[Any] = []
+        self._num_pending = self._examples_pending = self._tokens_pending = 0
+        self._rejected_pending: dict[int, str] = {}
         self._find_finished()
-        self.num_finished = sum(shard["rows"] for shard in self.shards)
-        """Rows that already stand in whole shards: the caller need not encode them again."""
+        self.num_finished = sum(shard["examples"] for shard in self.shards)
+        """Examples that already stand in whole shards: the caller need not encode them again."""
+        self.finished_rejects = {int(number): why for shard in self.shards for number, why in shard["rejected"].items()}
+        """Of those, the ones that no row was made of, counted over the split, and why."""
 
     def _find_finished(self) -> None:
         while (receipt := self.folder / f"{self.split}-{len(self.shards):05d}.json").is_file():
@@ -76,25 +86,55 @@ class SplitWriter:
                 break
             self.shards.append(shard)
 
-    def add(self, row: Mapping[str, Any]) -> None:
-        for name, column in self._pending.items():
-            column.append(row[name])
-        if len(self._pending["row_id"]) >= self.rows_per_shard:
+    def write(
+        self, rows: EncodedRows, *, row_ids: np.ndarray, sources: np.ndarray, lines: np.ndarray, weights: np.ndarray,
+        num_new: int | None = None,
+    ) -> None:  # fmt: skip
+        """Add the rows of a batch of examples. The arrays have an entry per example.
+
+        num_new: how many of them were not in an earlier batch; None: all. Then the caller flushes, when the shard `is_full`.
+        """
+        import pyarrow as pa
+
+        of = rows.example
+        columns = {
+            "row_id": row_ids[of],
+            "part": rows.part,
+            "source": sources[of],
+            "line": lines[of],
+            "input_ids": _lists(rows.offsets, rows.input_ids),
+            "num_cut": rows.num_cut,
+            "num_supervised": rows.num_supervised,
+            "weight": weights[of],
+            **{name: rows.values[name] for name in self._fields},
+        }
+        if rows.token_type_ids is not None:
+            columns["token_type_ids"] = _lists(rows.offsets, rows.token_type_ids)
+        arrays = [_array(columns[field.name], field.type) for field in self._schema]
+        self._pending.append(pa.record_batch(arrays, schema=self._schema))
+        already = sum(shard["examples"] for shard in self.shards) + self._examples_pending
+        self._rejected_pending |= {already + number: reason for number, reason in rows.rejected.items()}
+        self._num_pending += len(rows)
+        self._examples_pending += len(row_ids) if num_new is None else num_new
+        self._tokens_pending += len(rows.input_ids)
+        if num_new is None and self.is_full:
             self.flush()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether what waits is enough for a shard."""
+        return self._num_pending >= self.rows_per_shard or self._tokens_pending >= _TOKENS_PER_SHARD
 
     def flush(self) -> None:
         """Write the pending rows as a shard: the file first, then the receipt that makes it count."""
         import pyarrow as pa
+        import pyarrow.compute as pc
 
-        num_rows = len(self._pending["row_id"])
-        if not num_rows:
+        if not self._num_pending:
             return
         name = f"{self.split}-{len(self.shards):05d}"
         path, temporary = self.folder / f"{name}.arrow", self.folder / f"{TEMPORARY}{name}.arrow"
-        table = pa.table(
-            {field.name: pa.array(self._pending[field.name], type=field.type) for field in self._schema},
-            schema=self._schema,
-        )
+        table = pa.Table.from_batches(self._pending, schema=self._schema).combine_chunks()
         with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_stream(sink, self._schema) as writer:
             writer.write_table(table, max_chunksize=_ROWS_PER_BATCH)
         sync_file(temporary)
@@ -102,30 +142,48 @@ class SplitWriter:
         sync_folder(self.folder)
         shard = {
             "file": path.name,
-            "rows": num_rows,
-            "tokens": sum(map(len, self._pending["input_ids"])),
-            "cut_tokens": int(sum(self._pending["num_cut"])),
-            "cut_rows": int(sum(1 for cut in self._pending["num_cut"] if cut)),
+            "rows": table.num_rows,
+            "examples": self._examples_pending,
+            "rejected": self._rejected_pending,
+            "tokens": int(pc.sum(pc.list_value_length(table["input_ids"])).as_py()),
+            "supervised_tokens": int(pc.sum(table["num_supervised"]).as_py()),
+            "cut_tokens": int(pc.sum(table["num_cut"]).as_py()),
+            "cut_rows": int(pc.sum(pc.greater(table["num_cut"], 0)).as_py()),
             "bytes": path.stat().st_size,
             "sha256": file_sha256(path),
         }
         write_json(self.folder / f"{name}.json", shard)
         self.shards.append(shard)
-        for column in self._pending.values():
-            column.clear()
+        self._pending.clear()
+        self._num_pending = self._examples_pending = self._tokens_pending = 0
+        self._rejected_pending = {}
+
+
+def _lists(offsets: np.ndarray, values: np.ndarray) -> Any:
+    import pyarrow as pa
+
+    return pa.ListArray.from_arrays(pa.array(offsets.astype(np.int32)), pa.array(values))
+
+
+def _array(values: Any, type_: Any) -> Any:
+    import pyarrow as pa
+
+    return values if isinstance(values, pa.Array) else pa.array(values, type=type_)
 
 
 @dataclass(frozen=True)
 class SplitStore:
     """The encoded rows of one split, read-only. Rows are numbered 0 … len - 1 in file order.
 
-    lengths: int32 `(rows,)` tokens. row_ids: int64, unique over the whole store. weights: float32.
+    lengths: int32 `(rows,)` tokens. row_ids: int64, which row of the sources. weights: float32.
+    keys: int64, unique over the whole store also where one source row gave several parts: what randomness is keyed by.
     """
 
     name: str
     sources: tuple[str, ...]
     lengths: np.ndarray
     row_ids: np.ndarray
+    keys: np.ndarray
     weights: np.ndarray
     num_cut: np.ndarray
     _tables: list[Any] = field(repr=False)
@@ -133,6 +191,7 @@ class SplitStore:
     _ids: list[tuple[np.ndarray, np.ndarray]] = field(repr=False)
     _type_ids: list[tuple[np.ndarray, np.ndarray]] | None = field(repr=False)
     _arrays: dict[str, np.ndarray] = field(repr=False, default_factory=dict)
+    _lists: dict[str, list[tuple[np.ndarray, np.ndarray]]] = field(repr=False, default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -166,6 +225,12 @@ class SplitStore:
             values = column.flatten() if hasattr(column, "flatten") and _is_list(column.type) else column
             self._arrays[name] = values.to_numpy(zero_copy_only=False)
         return self._arrays[name]
+
+    def lists(self, name: str, positions: Iterable[int]) -> list[np.ndarray]:
+        """Rows of a column of lists, views into the mapped file."""
+        if name not in self._lists:
+            self._lists[name] = [_offsets_and_values(chunk) for chunk in _chunks(self._tables, name)]
+        return [self._slice(self._lists[name], int(position)) for position in positions]
 
     def address(self, position: int) -> str:
         """`train.csv:418`, where the row stands in the user's file."""
@@ -232,6 +297,7 @@ def finish_store(
             name: {
                 "rows": sum(shard["rows"] for shard in shards),
                 "tokens": sum(shard["tokens"] for shard in shards),
+                "supervised_tokens": sum(shard["supervised_tokens"] for shard in shards),
                 "cut_tokens": sum(shard["cut_tokens"] for shard in shards),
                 "cut_rows": sum(shard["cut_rows"] for shard in shards),
                 "shards": list(shards),
@@ -257,11 +323,14 @@ def _open_split(folder: Path, split: str, manifest: Mapping[str, Any]) -> SplitS
     ids = [_offsets_and_values(chunk) for chunk in _chunks(tables, "input_ids")]
     has_types = bool(tables) and "token_type_ids" in tables[0].column_names
     counts = [len(offsets) - 1 for offsets, _ in ids]
+    row_ids = _join([chunk.to_numpy() for chunk in _chunks(tables, "row_id")], np.int64)
+    parts = _join([chunk.to_numpy() for chunk in _chunks(tables, "part")], np.int64)
     return SplitStore(
         name=split,
         sources=tuple(manifest["sources"]),
         lengths=_join([np.diff(offsets) for offsets, _ in ids], np.int32),
-        row_ids=_join([chunk.to_numpy() for chunk in _chunks(tables, "row_id")], np.int64),
+        row_ids=row_ids,
+        keys=row_ids | parts << _PART_SHIFT,
         weights=_join([chunk.to_numpy() for chunk in _chunks(tables, "weight")], np.float32),
         num_cut=_join([chunk.to_numpy() for chunk in _chunks(tables, "num_cut")], np.int32),
         _tables=tables,

@@ -10,11 +10,8 @@ split like any other text. Truncation is done here, so that every token is eithe
 
 from __future__ import annotations
 
-import json
-import re
-import secrets
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -22,27 +19,16 @@ import numpy as np
 from tunewright.errors import UserError
 from tunewright.models.source import ModelFolder
 from tunewright.records import Encoded
+from tunewright.tokens.aligned import Aligned, framed
+from tunewright.tokens.encoded import EncodedRows
+from tunewright.tokens.extend import fit_tokenizer
+from tunewright.tokens.fast import FastIds
+from tunewright.tokens.flat import Flat
+from tunewright.tokens.layout import Layout, assembled, probe
+from tunewright.tokens.text_only import TextOnly
 
 LONGEST_AUTO_LENGTH = 512
 _UNLIMITED = 1_000_000  # tokenizers say "no limit" with 1e30
-_CONTROL = re.compile(r"<.*>|\[.*\]|\{.*\}|.*<\|.*\|>.*", re.DOTALL)
-
-Ids = list[list[int]]
-
-
-@dataclass(frozen=True)
-class _Layout:
-    """What the tokenizer's template puts around one text, or around and between two, with token type ids."""
-
-    before: list[int]
-    between: list[int] | None
-    after: list[int]
-    types: tuple[list[int], int, list[int], int, list[int]]
-    """Type ids of: before, the first text, between, the second text, after."""
-
-    @property
-    def num_special(self) -> int:
-        return len(self.before) + len(self.between or ()) + len(self.after)
 
 
 @dataclass(frozen=True)
@@ -56,10 +42,12 @@ class TextEncoder:
     max_length: int
     truncation_side: str
     padding_side: str
-    _ids_of: Callable[[Sequence[str]], Ids]
-    _single: _Layout
-    _double: _Layout | None
+    _ids_of: TextOnly
+    _single: Layout
+    _double: Layout | None
     _type_ids: bool
+    _fast: FastIds | None = None
+    _typing: dict[str, TextEncoder] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def pad_token_id(self) -> int:
@@ -67,70 +55,118 @@ class TextEncoder:
 
     def encode(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[Encoded]:
         """Encode texts, or texts with their second texts. Each row is at most `max_length` tokens, specials included."""
-        first = self._ids_of(texts)
-        if pairs is None:
-            return [self._assemble(ids, None) for ids in first]
-        return [self._assemble(ids, other) for ids, other in zip(first, self._ids_of(pairs), strict=True)]
+        return list(self._rows(Flat.of(self._ids_of(texts)), None if pairs is None else Flat.of(self._ids_of(pairs))))
+
+    def encode_rows(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> EncodedRows:
+        """The same rows, side by side in flat arrays and by the fast path where there is one: what a store is made of.
+
+        `difference` says when the fast path was found to be wrong: what it gave before is to be encoded again.
+        """
+        return self._rows(self.bare_ids(texts), None if pairs is None else self.bare_ids(pairs))
+
+    def bare_ids(self, texts: Sequence[str]) -> Flat:
+        """Ids of whole texts without the template's tokens, flat."""
+        return Flat.of(self._ids_of(texts)) if self._fast is None else self._fast.flat(texts)
+
+    @property
+    def template(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Control tokens that the template puts before and after a text."""
+        return tuple(self._single.before), tuple(self._single.after)
+
+    def places(self, lengths: np.ndarray, second: np.ndarray | None = None) -> list[tuple[np.ndarray, np.ndarray]]:
+        """(starts, ends) of the texts in framed rows of these lengths; of pairs both, `second`: tokens of the second text."""
+        if second is None:
+            before, after = self.template
+            return [(np.full(len(lengths), len(before)), lengths - len(after))]
+        layout = self._double
+        assert layout is not None, "rows of pairs were made by it"
+        end = lengths - len(layout.after)
+        start = np.full(len(lengths), len(layout.before))
+        return [(start, end - second - len(layout.between or ())), (end - second, end)]
+
+    @property
+    def room_of_pairs(self) -> int:
+        """Tokens of two texts that fit into one row together. UserError where there is no template for pairs."""
+        if self._double is None:
+            raise UserError("this tokenizer has no template for pairs of texts", mend="Choose another model.")
+        return self.max_length - self._double.num_special
+
+    def frame(self, first: Flat, second: Flat | None = None) -> EncodedRows:
+        """Rows of texts (or pairs) that are ids already: cut to `max_length`, the template around them."""
+        return self._rows(first, second)
+
+    def with_control(self, token: str) -> TextEncoder:
+        """The same encoder for texts in which this one control token, typed, is meant (the mask in masked-LM prediction)."""
+        if token not in self._typing:
+            self._typing[token] = replace(self, _ids_of=TextOnly.of(self.tokenizer, control=(token,)), _fast=None)
+        return self._typing[token]
+
+    def plain(self) -> TextEncoder:
+        """The same encoder without its fast path."""
+        return replace(self, _fast=None)
+
+    @property
+    def difference(self) -> str | None:
+        """A text on which the fast path gave other ids than the plain one, if that ever happened."""
+        return None if self._fast is None else self._fast.difference
+
+    def encode_with_offsets(self, texts: Sequence[str]) -> list[Aligned]:
+        """Whole texts (nothing is cut) with the place of every token in its text. UserError where the tokenizer has none."""
+        return framed(self.with_offsets().encodings(texts), self._single)
+
+    def encode_words(self, texts: Sequence[Sequence[str]]) -> list[Aligned]:
+        """The same for texts that come as lists of words: `word_ids` number them, offsets count within a word."""
+        return framed(self.with_offsets().encodings(texts, words=True), self._single)
+
+    def with_offsets(self) -> TextOnly:
+        """The text-only tokenizer, which knows where tokens stand. UserError where it does not."""
+        if self._ids_of.rust is None:
+            raise UserError(
+                "this tokenizer cannot say where in a text its tokens stand",
+                found=type(self.tokenizer).__name__,
+                expected="a tokenizer with a tokenizer.json",
+                mend="Choose another model.",
+            )
+        return self._ids_of
 
     def gives_type_ids(self, *, pair: bool) -> bool:
         """Whether rows carry token type ids: where the model takes them and they are not all 0."""
         before, one, _, _, after = self._single.types
         return self._type_ids and (pair or any((*before, one, *after)))
 
+    def single_type_ids(self, length: int) -> np.ndarray | None:
+        """int8 `(length,)`: the types of a row of one text, template included; None where rows carry none."""
+        if not self.gives_type_ids(pair=False):
+            return None
+        before, one, _, _, after = self._single.types
+        return np.array([*before, *[one] * (length - len(before) - len(after)), *after], dtype=np.int8)
+
     def tokens(self, ids: Sequence[int]) -> list[str]:
         """The vocabulary entries behind ids, for people to look at."""
         return self.tokenizer.convert_ids_to_tokens([int(i) for i in ids])
 
-    def _assemble(self, first: list[int], second: list[int] | None) -> Encoded:
+    def _rows(self, first: Flat, second: Flat | None) -> EncodedRows:
         layout = self._single if second is None else self._double
         if layout is None:
             raise UserError(
                 "this tokenizer has no template for pairs of texts", mend="Join the columns: data.text: [a, b]."
             )
-        room = self.max_length - layout.num_special
-        num_first, num_second = _kept_lengths(
-            len(first), len(second or ()), room, odd_to_first=not self.tokenizer.is_fast
+        return assembled(
+            layout,
+            first,
+            Flat.empty(len(first.lengths)) if second is None else second,
+            max_length=self.max_length,
+            cut_left=self.truncation_side == "left",
+            odd_to_first=not self.tokenizer.is_fast,
+            type_ids=self.gives_type_ids(pair=second is not None),
         )
-        num_cut = len(first) + len(second or ()) - num_first - num_second
-        kept_first, kept_second = self._cut(first, num_first), self._cut(second or [], num_second)
-        ids = [*layout.before, *kept_first, *(layout.between or ()), *kept_second, *layout.after]
-        before, one, between, two, after = layout.types
-        types = None
-        if self.gives_type_ids(pair=second is not None):
-            types = [*before, *[one] * num_first, *between, *[two] * num_second, *after]
-        return Encoded(
-            input_ids=np.array(ids, dtype=np.int32),
-            token_type_ids=None if types is None else np.array(types, dtype=np.int8),
-            num_cut=num_cut,
-        )
-
-    def _cut(self, ids: list[int], length: int) -> list[int]:
-        if len(ids) <= length:
-            return ids
-        return ids[:length] if self.truncation_side == "right" else ids[len(ids) - length :]
-
-
-def _kept_lengths(first: int, second: int, room: int, *, odd_to_first: bool = False) -> tuple[int, int]:
-    """Lengths after `longest_first` truncation to `room` tokens, as the tokenizers library cuts.
-
-    When both texts lose tokens and `room` is odd, the longer one keeps one more; `odd_to_first`: always the first one, which
-    is how transformers' tokenizers written in Python cut.
-    """
-    if first + second <= room:
-        return first, second
-    if second == 0:
-        return room, 0
-    half = room // 2
-    if min(first, second) <= half:
-        return (first, room - first) if first <= second else (room - second, second)
-    return (room - half, half) if odd_to_first or first > second else (half, room - half)
 
 
 def load_encoder(
     source: ModelFolder, *, max_length: int | str = "auto", truncation_side: str = "right", padding_side: str = "auto"
 ) -> TextEncoder:
     """Load a model's tokenizer. UserError when there is none, it cannot pad, or `max_length` does not fit the model."""
-    tokenizer = _load_tokenizer(source)
+    tokenizer = load_tokenizer(source)
     rows = source.json_file("config.json").get(
         "vocab_size"
     )  # GPTNeoXTokenizer adds a [PAD] that no embedding stands for
@@ -142,8 +178,8 @@ def load_encoder(
                 mend="Add one to its tokenizer_config.json.",
             )
         tokenizer.pad_token = tokenizer.eos_token
-    ids_of = text_only_ids(tokenizer)
-    single, double = _probe(tokenizer, ids_of, pair=False), _probe(tokenizer, ids_of, pair=True)
+    ids_of = TextOnly.of(tokenizer)
+    single, double = probe(tokenizer, ids_of, pair=False), probe(tokenizer, ids_of, pair=True)
     assert single is not None
     length = resolve_max_length(source, max_length, tokenizer_limit=tokenizer.model_max_length)
     smallest = max(single.num_special, double.num_special if double else 0) + 1
@@ -165,15 +201,18 @@ def load_encoder(
         _single=single,
         _double=double,
         _type_ids="token_type_ids" in tokenizer.model_input_names,
+        _fast=FastIds.of(ids_of),
     )
 
 
-def _load_tokenizer(source: ModelFolder) -> Any:
+def load_tokenizer(source: ModelFolder) -> Any:
+    """The Hugging Face tokenizer of a model, with the tokens that the user adds. UserError when there is none."""
     from transformers import AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source.folder)
+        tokenizer = AutoTokenizer.from_pretrained(source.tokenizer_folder)
         if len(tokenizer) > len(tokenizer.all_special_ids):
+            fit_tokenizer(tokenizer, source)
             return tokenizer
         reason = "it has no vocabulary"  # what transformers makes of a folder without a tokenizer
     except Exception as error:  # transformers raises many types for a missing or broken tokenizer
@@ -233,66 +272,3 @@ _OFFSET_POSITIONS = {
     "esm",
 }
 _RELATIVE_POSITIONS = {"t5", "mt5", "xlnet", "transfo-xl"}
-
-
-def text_only_ids(tokenizer: Any) -> Callable[[Sequence[str]], Ids]:
-    """texts -> ids without the template's tokens, every control token in the texts split as text."""
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is None:  # a tokenizer written in Python (ByT5)
-        return lambda texts: [
-            tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"] for text in texts
-        ]
-    from tokenizers import Tokenizer
-
-    values = json.loads(backend.to_str())
-    for token in values.get("added_tokens", []):
-        token["special"] = token["special"] or bool(_CONTROL.fullmatch(token["content"]))
-    _hide_control_pieces(values, unknown=tokenizer.unk_token)
-    rust = Tokenizer.from_str(json.dumps(values))
-    rust.no_truncation()
-    rust.no_padding()
-    rust.encode_special_tokens = True
-    return lambda texts: [encoding.ids for encoding in rust.encode_batch(list(texts), add_special_tokens=False)]
-
-
-def _hide_control_pieces(values: dict[str, Any], *, unknown: str | None) -> None:
-    """Rename control tokens so that no text can spell them: T5's `</s>` is also a piece that Unigram finds in a text.
-
-    Ids stay. Byte pair merges never reach a control token, unless `ignore_merges` looks whole words up.
-    """
-    model = values["model"]
-    if model["type"] == "BPE" and not model.get("ignore_merges"):
-        return
-    secret = secrets.token_hex(16)
-    control = {
-        token["content"]: f"{secret}{token['id']}"
-        for token in values.get("added_tokens", [])
-        if token["special"] and token["content"] != unknown
-    }
-    for token in values.get("added_tokens", []):
-        token["content"] = control.get(token["content"], token["content"])
-    vocabulary = model["vocab"]
-    if isinstance(vocabulary, dict):
-        model["vocab"] = {control.get(piece, piece): number for piece, number in vocabulary.items()}
-    else:
-        model["vocab"] = [[control.get(piece, piece), score] for piece, score in vocabulary]
-
-
-def _probe(tokenizer: Any, ids_of: Callable[[Sequence[str]], Ids], *, pair: bool) -> _Layout | None:
-    """Read the template off the encoding of two short texts. None: the tokenizer just joins pairs in its own way."""
-    texts = ["a", "b"] if pair else ["a"]
-    bodies = ids_of(texts)
-    encoded = tokenizer(*texts, return_token_type_ids=True)
-    full, types = list(encoded["input_ids"]), list(encoded.get("token_type_ids") or [0] * len(encoded["input_ids"]))
-    for start in range(len(full) - len(bodies[0]) + 1):
-        stop = start + len(bodies[0])
-        if full[start:stop] != bodies[0]:
-            continue
-        if not pair:
-            return _Layout(full[:start], None, full[stop:], (types[:start], types[start], [], 0, types[stop:]))
-        for second in range(stop, len(full) - len(bodies[1]) + 1):
-            end = second + len(bodies[1])
-            if full[second:end] == bodies[1]:
-                kinds = (types[:start], types[start], types[stop:second], types[second], types[end:])
-                return _Layout(full[:start], full[stop:second], full[end:], kinds)
-    return None

@@ -50,7 +50,7 @@ def save(root: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state: 
     """Write the checkpoint of `state["step"]`. Returns its folder once it is safely on the disk."""
     path = folder_of(root, state["step"])
     with whole_folder(path) as folder:
-        save_file(_unshared(model.state_dict()), folder / "model.safetensors")
+        save_file(_unshared(_learned(model)), folder / "model.safetensors")
         tensors, scalars = _optimizer_state(model, optimizer)
         save_file(tensors, folder / "optimizer.safetensors")
         write_json(folder / "state.json", {"schema": SCHEMA, **state, "optimizer_scalars": scalars})
@@ -99,7 +99,7 @@ def newest(root: Path, say: Callable[[str], None]) -> Checkpoint | None:
 
 def load_model(checkpoint: Checkpoint, model: nn.Module) -> None:
     """Copy a checkpoint's weights into `model`. CheckpointDamaged when they are not those of this model."""
-    own = model.state_dict()
+    own = _learned(model)
     try:
         saved = load_file(checkpoint.folder / "model.safetensors")
     except (SafetensorError, OSError) as error:
@@ -140,6 +140,15 @@ def prune(root: Path, *, keep: int, best_step: int | None) -> None:
             doomed = folder.with_name(f".tmp-old-{folder.name}")
             folder.rename(doomed)
             shutil.rmtree(doomed, ignore_errors=True)
+
+
+def _learned(model: nn.Module) -> dict[str, torch.Tensor]:
+    """All of a model's tensors; of one with an adapter (PEFT's) those that learn: its base is loaded again, and stays as it is."""
+    tensors = model.state_dict()
+    if not hasattr(model, "peft_config"):
+        return tensors
+    learned = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    return {name: tensor for name, tensor in tensors.items() if name in learned}
 
 
 def _shapes(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Size]:

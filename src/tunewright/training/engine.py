@@ -96,12 +96,14 @@ def training_steps(
     The optimizer's step is complete when its `Step` is yielded. Raises UserError when the loss stops being a number; the
     step that did it is not applied.
     """
-    weights = task.weights(split)
+    weights, weighed = None, -1
     trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     for step in range(plan.step_at(start_samples), plan.num_steps):
         began = time.perf_counter()
         epoch, positions = plan.rows_of_step(step)
         model.train()
+        if epoch != weighed:
+            weights, weighed = task.at(seed=settings.seed, epoch=epoch).weights(split), epoch
         done = accumulate_gradient(
             model, task, split, encoder, positions, weights, epoch=epoch, step=step, settings=settings, loss=loss
         )
@@ -152,9 +154,10 @@ def accumulate_gradient(
 ) -> Accumulated:
     """Forward and backward over the rows at `positions`, in micro-batches; gradients are added to what is there.
 
-    weights: what `task.weights(split)` says. With several ranks every rank computes its own micro-batches of the same
+    weights: what `task.at(seed, epoch).weights(split)` says. With several ranks every rank computes its own micro-batches of the same
     cut, and DistributedDataParallel averages; the losses returned are those of the whole step.
     """
+    task = task.at(seed=settings.seed, epoch=epoch)
     lengths = split.lengths[positions]
     pieces = settings.cut(lengths, num_ranks=settings.num_ranks)
     mine = pieces[settings.rank :: settings.num_ranks]
@@ -162,6 +165,7 @@ def accumulate_gradient(
     sums = torch.zeros(len(totals), dtype=torch.float64, device=settings.device)
     compute_loss = loss or (lambda model, batch, weights: task.loss(model, batch, weights=weights))
     with autocast(settings):
+        task = task.for_step(model, split, positions, encoder, settings)
         for number, piece in enumerate(mine):
             present = (
                 piece if len(piece) else np.argmin(lengths, keepdims=True)
@@ -172,7 +176,7 @@ def accumulate_gradient(
                 torch.manual_seed(_micro_batch_seed(settings.seed, step, number * settings.num_ranks + settings.rank))
             context = rows_of(
                 batch.row_ids, batch.lengths, batch.inputs["input_ids"].shape[1],
-                seed=settings.seed, epoch=epoch, left=encoder.padding_side == "left",
+                seed=settings.seed, epoch=epoch, left=encoder.padding_side == "left", segments=batch.segments,
             )  # fmt: skip
             last = number == len(mine) - 1
             with rows_in_flight(context), _sync_gradients(model, last):

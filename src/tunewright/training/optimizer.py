@@ -31,8 +31,16 @@ class Schedule:
 
     @classmethod
     def of(cls, config: TrainConfig, num_steps: int) -> Schedule:
+        """UserError for a warmup of more steps than there are: the peak would never be reached."""
         warmup = round(config.warmup * num_steps) if config.warmup < 1 else round(config.warmup)
-        return cls(config.schedule, min(warmup, num_steps), num_steps)
+        if warmup > num_steps:
+            raise UserError(
+                "the warmup is longer than the training",
+                where="train.warmup",
+                found=f"{warmup:,} steps of {num_steps:,}",
+                mend="Below 1 it is a share of all steps: train.warmup=0.1.",
+            )
+        return cls(config.schedule, warmup, num_steps)
 
     def factor(self, step: int) -> float:
         """For the update of `step`, counted from 0. Never 0, so that every step learns."""
@@ -45,13 +53,16 @@ class Schedule:
         return left if self.kind == "linear" else 0.5 * (1 - math.cos(math.pi * left))
 
 
-def learning_rates(config: TrainConfig, hidden_size: int) -> tuple[float, float]:
-    """(rate of the pretrained body, rate of a fresh head). auto: 5e-5 · 768 / hidden size; the head ten times that."""
+def learning_rates(config: TrainConfig, hidden_size: int, *, factor: float = 1.0) -> tuple[float, float]:
+    """(rate of the pretrained body, rate of a fresh head). auto: 5e-5 · 768 / hidden size; the head ten times that.
+
+    factor: of the body's rate, where an adapter learns in its place; the head learns as it would without.
+    """
     rate = config.learning_rate
     if rate == "auto":
-        rate = _REFERENCE_RATE * _REFERENCE_WIDTH / hidden_size
-    head = config.head_learning_rate
-    return float(rate), float(min(10 * rate, max(rate, _MOST_HEAD_RATE)) if head == "auto" else head)
+        rate = _REFERENCE_RATE * _REFERENCE_WIDTH / hidden_size * factor
+    head, usual = config.head_learning_rate, rate / factor
+    return float(rate), float(min(10 * usual, max(usual, _MOST_HEAD_RATE)) if head == "auto" else head)
 
 
 def freeze(model: Any, setting: str | int, fresh: Iterable[str]) -> int:

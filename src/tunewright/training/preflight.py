@@ -37,7 +37,7 @@ class Preflight:
     splits: dict[str, SplitFacts]
     task: str
     labels: dict[str, int]
-    columns: dict[str, Any]
+    columns: dict[str, str]
     columns_found_by: str
     max_length: int
     num_parameters: int
@@ -78,7 +78,7 @@ def preflight(run: Any, *, first_step: int = 0) -> Preflight:
         splits={name: _facts(store[name], manifest["splits"][name]) for name in store.splits},
         task=manifest["task"],
         labels=manifest["ledger"]["label_counts"],
-        columns=manifest["task_state"]["columns"],
+        columns=run.task.describe(),
         columns_found_by=manifest["columns_found_by"],
         max_length=run.encoder.max_length,
         num_parameters=sum(p.numel() for p in parameters),
@@ -96,7 +96,7 @@ def preflight(run: Any, *, first_step: int = 0) -> Preflight:
         memory_bytes=memory + trainable * 8,
         memory_available=_available(run.settings.device),
         ledger=manifest["ledger"],
-        notes=manifest["notes"],
+        notes=[*manifest["notes"], *run.task.remarks(store), *(line for lines in manifest["tokenizer"].values() for line in lines)],
         store_reused=run.prepared.reused,
     )
 
@@ -116,7 +116,7 @@ def _heaviest(run: Any, split: SplitStore) -> tuple[float, int]:
     """(seconds per padded token, bytes of memory) of the micro-batch with the longest rows. Leaves no trace in the model."""
     longest = np.argsort(-split.lengths, kind="stable")[: run.plan.batch_size]
     rows = longest[run.settings.cut(split.lengths[longest])[0]]
-    weights = run.task.weights(split)
+    weights = run.task.at(seed=run.settings.seed, epoch=0).weights(split)
     settings = run.settings
     if settings.num_ranks > 1:
         return 0.0, _used(run.settings.device)

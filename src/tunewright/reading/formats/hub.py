@@ -7,10 +7,14 @@ Honours HF_HOME, HF_TOKEN and HF_HUB_OFFLINE. Never runs a data set's own code.
 
 from __future__ import annotations
 
+import os
 import re
+import socket
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from tunewright.errors import UserError
 from tunewright.reading.formats.columnar import rows_of
@@ -21,6 +25,8 @@ from tunewright.records import Reject, Row
 
 FORMATS: dict[str, tuple[str, ...]] = {"hub": ()}
 _BATCH = 1024
+_WAIT_SECONDS = 5.0
+_GO_ONLINE = "It is not in the cache: go online once, unset HF_HUB_OFFLINE, or name a local file."
 
 
 def make_source(path: Path, name: str, format: str, options: ReadOptions) -> Source:
@@ -42,15 +48,65 @@ def make_source(path: Path, name: str, format: str, options: ReadOptions) -> Sou
 
 def load(name: str, options: ReadOptions) -> Any:
     """The data set's splits as a mapping split -> `datasets.Dataset`, downloaded where the cache lacks them."""
+    hub_id = re.sub(r"\[[^\]]*\]$", "", name.removeprefix("hub:"))
+    reached = _is_reached()
+    if not reached and not _may_be_cached(hub_id):
+        raise UserError("the Hub cannot be reached", where=name, mend=_GO_ONLINE)
     try:
         import datasets
     except ImportError:
         raise UserError("Hub data sets need a package", where=name, mend="Run: pip install datasets") from None
-    hub_id = re.sub(r"\[[^\]]*\]$", "", name.removeprefix("hub:"))
     try:
-        return datasets.load_dataset(hub_id, name=options.config, revision=options.revision, streaming=False)
+        with nullcontext() if reached else _offline(datasets.config):
+            return datasets.load_dataset(hub_id, name=options.config, revision=options.revision, streaming=False)
     except Exception as error:  # datasets, huggingface_hub and the network raise dozens of kinds
         raise _explained(name, options, error) from error
+
+
+def _is_reached() -> bool:
+    """Whether the Hub answers, asked once with a short wait. Behind a proxy it is taken to."""
+    from urllib.request import getproxies
+
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return False
+    address = urlsplit(constants.ENDPOINT)
+    if getproxies().get(address.scheme):
+        return True
+    port = address.port or {"http": 80}.get(address.scheme, 443)
+    try:
+        socket.create_connection((address.hostname or "", port), timeout=_WAIT_SECONDS).close()
+    except OSError:
+        return False
+    return True
+
+
+def _may_be_cached(hub_id: str) -> bool:
+    """Whether the folders where `datasets` and the Hub client keep things hold something of that name."""
+    from huggingface_hub import constants
+
+    built = Path(os.environ.get("HF_DATASETS_CACHE", Path(constants.HF_HOME) / "datasets"))
+    kept = {_squashed(path.name) for path in built.glob("*")}  # `datasets` writes MyData as my_data
+    downloaded = Path(constants.HF_HUB_CACHE) / f"datasets--{hub_id.replace('/', '--')}"
+    return _squashed(hub_id.replace("/", "___")) in kept or downloaded.exists()
+
+
+def _squashed(name: str) -> str:
+    return name.replace("_", "").lower()
+
+
+@contextmanager
+def _offline(config: Any) -> Iterator[None]:
+    """Straight to the cache: `datasets` would try to reach the Hub for half a minute first."""
+    from huggingface_hub import constants
+
+    before = constants.HF_HUB_OFFLINE, config.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = config.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE, config.HF_HUB_OFFLINE = before
 
 
 def _names(feature: Any) -> tuple[str, ...]:
@@ -75,7 +131,6 @@ def _explained(name: str, options: ReadOptions, error: Exception) -> UserError:
         mend = "Is the name right (owner/name)? A private or gated one needs HF_TOKEN."
         return UserError("no such data set on the Hub", where=name, mend=mend)
     if "OfflineMode" in text or isinstance(error, ConnectionError):
-        mend = "It is not in the cache: go online once, unset HF_HUB_OFFLINE, or name a local file."
-        return UserError("the Hub cannot be reached", where=name, mend=mend)
+        return UserError("the Hub cannot be reached", where=name, mend=_GO_ONLINE)
     problem = f"the data set cannot be loaded ({kind}: {text.splitlines()[0] if text else 'no reason given'})"
     return UserError(problem, where=name, mend="Download one of its files and name that.")

@@ -1,8 +1,9 @@
 """JSON -> Row: the objects of one list, streamed element by element.
 
-    [{"text": "Fine."}, {"text": "Poor."}]                      Row('a.json', 1, {'text': 'Fine.'}), Row('a.json', 1, …
+    [{"text": "Fine."}, {"text": "Poor."}]                      Row('a.json', 1, {'text': 'Fine.'}), Row('a.json', 2, …
     {"version": 1, "data": [{"text": "Fine."}]}                 the one list of objects inside is read, and noted
 
+`Row.line` is the line on which an element begins; where the first two share one, it is the number of the element, and noted.
 A `.json` file that holds one object per line is handed to the JSONL reader, and noted.
 """
 
@@ -42,9 +43,36 @@ def make_source(path: Path, name: str, format: str, options: ReadOptions) -> Sou
         source.notes.append("it holds one object per line: read as jsonl")
         return source
     with file.stream() as stream:
-        key = _enter_list(Window(*stream), name)
+        window = Window(*stream)
+        key = _enter_list(window, name)
+        share_lines = _share_a_line(window)
     notes = [] if key is None else [f"the rows are the list under {key!r}"]
-    return Source(name, format, lambda _: _rows(file), notes=notes, paths=(path,))
+    if share_lines:
+        notes.append(f"its objects share lines: {name}:37 is the 37th object")
+    return Source(name, format, lambda _: _numbered(_rows(file), share_lines), notes=notes, paths=(path,))
+
+
+def _share_a_line(window: Window) -> bool:
+    """Within the list: whether its first two elements begin on one line."""
+    if window.peek() in ("]", ""):
+        return False
+    first = window.line()
+    window.skip_value()
+    if window.peek() != ",":
+        return False
+    window.at += 1
+    return window.peek() != "" and window.line() == first
+
+
+def _numbered(rows: Iterator[Row | Reject], by_element: bool) -> Iterator[Row | Reject]:
+    if not by_element:
+        yield from rows
+        return
+    for number, row in enumerate(rows, start=1):
+        if isinstance(row, Row):
+            yield Row(row.source, number, row.fields)
+        else:
+            yield Reject(row.source, number, row.reason, row.raw)
 
 
 def _one_object_a_line(file: TextFile) -> bool:

@@ -9,6 +9,7 @@ decide.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,8 +29,12 @@ def make_source(path: Path, name: str, format: str, options: ReadOptions) -> Sou
     file = TextFile(path, name, options)
     file.require_content()
     lines, whole = file.first_lines(sniff.NUM_SNIFFED)
-    shape = sniff.sniff(lines, whole, format, name, options)
+    num_comments = sniff.num_comments(lines, format, options)
+    shape = sniff.sniff(lines[num_comments:], whole, format, name, options)
     notes: list[str] = []
+    if num_comments:
+        lines_said = "line 1 begins" if num_comments == 1 else f"lines 1 to {num_comments} begin"
+        notes.append(f"{lines_said} with #: read as a comment")
     if shape.delimiter != {"csv": ",", "tsv": "\t"}[format] and options.delimiter is None:
         notes.append(f"delimiter {shape.delimiter!r}")
     if not shape.quoting:
@@ -38,23 +43,22 @@ def make_source(path: Path, name: str, format: str, options: ReadOptions) -> Sou
         columns = tuple(f"column{number}" for number in range(1, shape.num_columns + 1))
         notes.append(f"no header: columns are named {_short(columns)}")
     else:
-        columns = _header(shape.names, name, notes)
-    return Source(name, format, lambda source: _rows(file, source, shape), columns, notes=notes, paths=(path,))
+        columns = _header(shape.names, f"{name}:{num_comments + 1}", notes)
+
+    def rows(source: Source) -> Iterator[Row | Reject]:
+        source.num_blank_lines = num_comments
+        return _rows(file, source, shape, num_comments)
+
+    return Source(name, format, rows, columns, notes=notes, paths=(path,))
 
 
 def _short(columns: tuple[str, ...]) -> str:
     return ", ".join(columns if len(columns) < 5 else (*columns[:2], "…", columns[-1]))
 
 
-def _header(cells: tuple[str, ...], name: str, notes: list[str]) -> tuple[str, ...]:
+def _header(cells: tuple[str, ...], where: str, notes: list[str]) -> tuple[str, ...]:
     """The column names a header row gives; what had to be done to them goes into the notes."""
     columns = [cell.strip() for cell in cells]
-    if any("\r" in column for column in columns):
-        raise UserError(
-            "the lines end in a lone carriage return, as on old Macs; here a line ends at a newline",
-            where=name,
-            mend="Save the file with Unix or Windows line ends.",
-        )
     if any(cell != column for cell, column in zip(cells, columns, strict=True)):
         notes.append("spaces around column names are dropped")
     for place, column in enumerate(columns):
@@ -65,17 +69,17 @@ def _header(cells: tuple[str, ...], name: str, notes: list[str]) -> tuple[str, .
     if twice:
         raise UserError(
             "the header names a column twice",
-            where=f"{name}:1",
+            where=where,
             found=quoted(twice),
             mend="Rename one of them, or set data.header=false if this is no header.",
         )
     return tuple(columns)
 
 
-def _rows(file: TextFile, source: Source, shape: sniff.TableShape) -> Iterator[Row | Reject]:
+def _rows(file: TextFile, source: Source, shape: sniff.TableShape, num_comments: int) -> Iterator[Row | Reject]:
     name, columns, before_header = file.name, source.columns or (), shape.header
     num_columns = len(columns)
-    for lines, cells, fault in _records(file, shape):
+    for lines, cells, fault in _records(file, shape, num_comments):
         number = lines[0][0]
         if cells is not None:
             if not cells:
@@ -94,10 +98,11 @@ def _rows(file: TextFile, source: Source, shape: sniff.TableShape) -> Iterator[R
         yield Reject(name, number, fault or "", _raw(lines))
 
 
-def _records(file: TextFile, shape: sniff.TableShape) -> Iterator[Record]:
+def _records(file: TextFile, shape: sniff.TableShape, num_comments: int) -> Iterator[Record]:
+    lines = itertools.islice(file.lines(), num_comments, None)
     if shape.quoting:
-        return records(file.lines(), shape.delimiter, file.options.max_row_bytes)
-    return unquoted(file.lines(), shape.delimiter)
+        return records(lines, shape.delimiter, file.options.max_row_bytes)
+    return unquoted(lines, shape.delimiter)
 
 
 def _raw(lines: list[tuple[int, str, str | None]]) -> str:

@@ -1,4 +1,4 @@
-"""Plain text -> Row: one row a line in the column `text`; blank lines are skipped and counted.
+"""Plain text -> Row: one row a line in the column `text`; blank lines are skipped and counted. Also by paragraph or by file.
 
 First Citizen:                line 1 of shakespeare.txt
 Row('shakespeare.txt', 1, {'text': 'First Citizen:'})
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from tunewright.reading.documents import paragraphs, pieces
 from tunewright.reading.files import TextFile, shown, without_line_end
 from tunewright.reading.options import ReadOptions
 from tunewright.reading.sniff import text_format
@@ -24,7 +25,18 @@ def make_source(path: Path, name: str, format: str, options: ReadOptions) -> Sou
     file.require_content()
     looks = text_format(file.first_lines(200)[0])
     notes = [f"it looks like {looks}: data.format={looks} would read it so"] if looks in ("jsonl", "tsv") else []
-    return Source(name, format, lambda source: _rows(file, source), ("text",), notes=notes, paths=(path,))
+    documents = options.documents
+    if documents == "auto":
+        documents = "file" if any(text.isspace() for _, text, _ in file.first_lines(200)[0]) else "line"
+        notes.append(_HOW_READ[documents])
+    read = {"line": _rows, "paragraph": _paragraphs, "file": _pieces}[documents]
+    return Source(name, format, lambda source: read(file, source), ("text",), notes=notes, paths=(path,))
+
+
+_HOW_READ = {
+    "file": "blank lines stand in it: read as one running text (data.documents says otherwise: line, paragraph)",
+    "line": "no blank lines stand in it: every line is a document (data.documents says otherwise: paragraph, file)",
+}
 
 
 def _rows(file: TextFile, source: Source) -> Iterator[Row | Reject]:
@@ -35,3 +47,11 @@ def _rows(file: TextFile, source: Source) -> Iterator[Row | Reject]:
             source.num_blank_lines += 1
         else:
             yield Row(file.name, number, {"text": without_line_end(text)})
+
+
+def _paragraphs(file: TextFile, source: Source) -> Iterator[Row | Reject]:
+    return paragraphs(file.lines(), file.name)
+
+
+def _pieces(file: TextFile, source: Source) -> Iterator[Row | Reject]:
+    return pieces(file.lines(), file.name)

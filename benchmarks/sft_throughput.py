@@ -1,0 +1,192 @@
+"""How many real tokens a second does supervised fine-tuning take in, beside transformers.Trainer and TRL?
+
+    python benchmarks/sft_throughput.py [--rounds 3] [--data mlx_wwdc25,alpaca] [--variants tunewright,trainer-bf16]
+
+A Llama of 4 layers and width 256 (4.8 M parameters, vocabulary 6,400), random weights, AdamW, 512 tokens at most, 8 rows in every
+optimizer step; the conversations of mlx_wwdc25 and alpaca_en_demo in the chat template of the minimind tokenizer, answers learned:
+  tunewright     the defaults
+  trainer-fp32   Trainer, dynamic padding, length grouping
+  trainer-bf16   the same under bf16 autocast
+  trl            TRL's SFTTrainer, answers only, length grouping, bf16 as it is by default
+  trl-packed     the same, packed to 512
+All get the same ids and the same learned tokens. Each variant runs in a fresh process, one after the other, every round; the first two
+steps are not counted. Padding is not counted as tokens. Before training and after it every variant's loss per learned token on
+the same 64 rows stands beside it: the same within noise.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from common import DATA, in_own_process, machine, median_and_spread
+from lm_throughput import clock_and_losses, counting, fresh_llama
+
+FILES = {"mlx_wwdc25": "instruction/mlx_wwdc25_train.jsonl", "alpaca": "instruction/alpaca_en_demo.json"}
+VARIANTS = ("tunewright", "trainer-fp32", "trainer-bf16", "trl", "trl-packed")
+STEPS, WARM_UP, BATCH, LENGTH, RATE = 24, 2, 8, 512, 1e-3
+TOKENIZER = DATA / "tokenizers/minimind"
+NUM_CHECKED = 64
+
+
+def values(data: str, folder: str) -> dict[str, Any]:
+    return {
+        "task": "sft",
+        "model": {"name": "scratch:llama-mini", "tokenizer": str(TOKENIZER)},
+        "data": {
+            "train": str(DATA / FILES[data]), "max_length": LENGTH, "validation_ratio": 0, "test_ratio": 0,
+            "on_bad_rows": "skip",
+        },
+        "train": {
+            "max_steps": STEPS, "batch_size": BATCH, "save_every": "never", "learning_rate": RATE, "schedule": "linear",
+            "weight_decay": 0.01,
+        },
+        "evaluate": {"baselines": False},
+        "output": f"{folder}/run",
+    }  # fmt: skip
+
+
+def tokenized(data: str) -> list[dict[str, list[int]]]:
+    """Every row's ids and labels, as tunewright stores them."""
+    from tunewright.config import parse_config
+    from tunewright.prepare import prepare
+
+    with tempfile.TemporaryDirectory() as folder:
+        split = prepare(parse_config(values(data, folder))).store["train"]
+        rows = []
+        for position, (begin, end) in enumerate(split.lists("learned", range(len(split)))):
+            ids = split.input_ids(position)
+            inside = (np.arange(len(ids)) >= begin) & (np.arange(len(ids)) < end)
+            rows.append({"input_ids": ids.tolist(), "labels": np.where(inside, ids, -100).tolist()})
+    return rows
+
+
+def loss_on(model: Any, rows: list[dict[str, list[int]]]) -> float:
+    """Nats per learned token, one row at a time in fp32."""
+    import torch
+
+    nats, count = 0.0, 0
+    with torch.no_grad():
+        for row in rows[:NUM_CHECKED]:
+            ids, labels = torch.tensor([row["input_ids"]]), torch.tensor(row["labels"][1:])
+            logits = model.eval()(input_ids=ids, use_cache=False).logits[0, :-1].float()
+            nats += float(torch.nn.functional.cross_entropy(logits, labels, reduction="sum"))
+            count += int((labels != -100).sum())
+    return nats / count
+
+
+def run_tunewright(data: str) -> dict[str, Any]:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    import tunewright as tw
+    from tunewright.events import Reporter
+
+    class Recorder(Reporter):
+        def __init__(self) -> None:
+            self.steps: list[Any] = []
+
+        def step(self, step: Any, num_steps: int) -> None:
+            self.steps.append(step)
+
+    with tempfile.TemporaryDirectory() as folder:
+        recorder = Recorder()
+        tw.train(values(data, folder), reporter=recorder)
+        model = AutoModelForCausalLM.from_pretrained(f"{folder}/run/model", dtype=torch.float32)
+    counted = recorder.steps[WARM_UP:]
+    return {
+        "tokens_per_second": sum(step.num_tokens for step in counted) / sum(step.seconds for step in counted),
+        "loss": loss_on(model, tokenized(data)),
+    }
+
+
+def run_peer(variant: str, data: str) -> dict[str, Any]:
+    from transformers import AutoTokenizer, DataCollatorForSeq2Seq, Trainer, TrainingArguments
+
+    rows, tokenizer = tokenized(data), AutoTokenizer.from_pretrained(TOKENIZER)
+    model = fresh_llama(tokenizer)
+    before, counts = loss_on(model, rows), list[int]()
+    model.train()
+    clock, times, _ = clock_and_losses()
+    with tempfile.TemporaryDirectory() as folder:
+        shared: dict[str, Any] = {
+            "output_dir": folder, "per_device_train_batch_size": BATCH, "max_steps": STEPS, "learning_rate": RATE,
+            "save_strategy": "no", "report_to": [], "logging_steps": 1, "disable_tqdm": True, "use_cpu": True,
+            "warmup_steps": max(1, round(0.1 * STEPS)), "weight_decay": 0.01, "dataloader_num_workers": 0,
+            "train_sampling_strategy": "group_by_length",
+        }  # fmt: skip
+        if variant.startswith("trainer"):
+            collate = counting(DataCollatorForSeq2Seq(tokenizer, padding=True), counts)
+            arguments = TrainingArguments(**shared, bf16=variant == "trainer-bf16")
+            Trainer(model, arguments, train_dataset=rows, data_collator=collate, callbacks=[clock]).train()  # type: ignore[arg-type]
+        else:
+            _trl(model, tokenizer, rows, shared, counts, clock, packed=variant == "trl-packed")
+    tokens = sum(counts[WARM_UP:STEPS])
+    seconds = times[STEPS - 1] - times[WARM_UP - 1]
+    return {"tokens_per_second": tokens / seconds, "loss": loss_on(model.float(), rows), "before": before}
+
+
+def _trl(
+    model: Any, tokenizer: Any, rows: list[dict[str, list[int]]], shared: dict[str, Any], counts: list[int], clock: Any,
+    *, packed: bool,
+) -> None:  # fmt: skip
+    from datasets import Dataset
+    from trl import SFTConfig, SFTTrainer
+
+    if packed:
+        shared = {key: value for key, value in shared.items() if key != "train_sampling_strategy"}
+        shared["per_device_train_batch_size"] = BATCH // 2  # a block holds about two rows
+    masked = [
+        {"input_ids": row["input_ids"], "completion_mask": [int(label != -100) for label in row["labels"]]} for row in rows
+    ]
+    arguments = SFTConfig(**shared, max_length=LENGTH, packing=packed, gradient_checkpointing=False)
+    trainer = SFTTrainer(
+        model, arguments, train_dataset=Dataset.from_list(masked), processing_class=tokenizer, callbacks=[clock]
+    )
+    trainer.data_collator = counting(trainer.data_collator, counts)
+    trainer.train()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--data", default=",".join(FILES))
+    parser.add_argument("--variants", default=",".join(VARIANTS))
+    parser.add_argument("--one", help="run this variant alone and print JSON")
+    options = parser.parse_args()
+    if options.one:
+        run = run_tunewright if options.one == "tunewright" else lambda data: run_peer(options.one, data)
+        print(json.dumps(run(options.data)))
+        return
+    print(machine())
+    variants = options.variants.split(",")
+    for data in options.data.split(","):
+        results: dict[str, list[dict[str, Any]]] = {variant: [] for variant in variants}
+        began = time.perf_counter()
+        for _ in range(options.rounds):
+            for variant in variants:
+                results[variant].append(in_own_process(__file__, "--one", variant, "--data", data))
+        _print(data, results, time.perf_counter() - began)
+
+
+def _print(data: str, results: dict[str, list[dict[str, Any]]], seconds: float) -> None:
+    print(f"\n{data}: {Path(FILES[data]).name}, {seconds:,.0f} s")
+    print(f"{'':14}{'real tokens/s, median (spread)':>34}{'ratio':>8}  loss on {NUM_CHECKED} rows")
+    ours = statistics.median(one["tokens_per_second"] for one in results.get("tunewright", [{"tokens_per_second": 0.0}]))
+    for variant, runs in results.items():
+        speeds = [one["tokens_per_second"] for one in runs]
+        loss = statistics.mean(one["loss"] for one in runs)
+        print(f"{variant:14}{median_and_spread(speeds):>34}{ours / statistics.median(speeds):>8.2f}  {loss:.3f}")
+    before = [one["before"] for runs in results.values() for one in runs if "before" in one]
+    if before:
+        print(f"before training: {statistics.mean(before):.3f}")
+
+
+if __name__ == "__main__":
+    main()

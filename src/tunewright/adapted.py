@@ -1,0 +1,127 @@
+"""What a run keeps: `model/` with golden examples; of one with an adapter also `adapter/` (PEFT's layout) and `base/`.
+
+    RUN/model/     plain, the adapter merged into it; of prefix and prompt tuning tokenizer and tunewright.json alone
+    RUN/adapter/   adapter_config.json  adapter_model.safetensors  tunewright.json (which base: name, revision, content)
+    RUN/base/      the base as training began: its fresh head, its labels
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from tunewright import golden
+from tunewright.adapters.base import base_dtype, fit_virtual_tokens
+from tunewright.adapters.config import adapter_of
+from tunewright.atomic import file_sha256, whole_folder, write_json
+from tunewright.errors import UserError
+from tunewright.saved import SCHEMA, SavedModel, save_model, write_manifest
+
+BASE, ADAPTER = "base", "adapter"
+
+
+def save_trained(run: Path, parts: Any, *, say: Callable[[str], None]) -> None:
+    """Write what a finished run leaves. `parts.model` is used up: an adapter is merged into its base."""
+    network, precision = parts.model, parts.settings.precision
+    adapter = adapter_of(parts.config.adapter)
+    if adapter is not None:
+        network.float() if precision != "fp64" else network.double()
+    finish = _golden(parts, network, say)
+    if adapter is None:
+        save_model(run / "model", network, parts.task, parts.encoder, precision=precision, finish=finish)
+        return
+    base_sha256 = _save_base(run / BASE, parts)
+    identity = {"name": parts.config.model.name, "revision": parts.config.model.revision, "sha256": base_sha256}
+    _save_adapter(run / ADAPTER, network, run / BASE, identity)
+    facts = {"name": adapter.options.name, "merged": adapter.merges, "base": identity}
+    plain = network.merge_and_unload(safe_merge=True) if adapter.merges else None
+    save_model(
+        run / "model", plain, parts.task, parts.encoder, precision=precision, finish=finish, extra={"adapter": facts}
+    )
+
+
+def _golden(parts: Any, network: Any, say: Callable[[str], None]) -> Callable[[Path], None] | None:
+    try:
+        texts = golden.choose(parts.config, parts.prepared.store, parts.task, parts.encoder)
+    except UserError as error:
+        say(f"No golden examples: the files cannot be read again ({error.problem}).")
+        return None
+    return partial(golden.write, written=golden.record(texts, network, parts.task, parts.encoder))
+
+
+def _save_base(path: Path, parts: Any) -> str:
+    """The base as training began, built again as it was then: a pure function of checkpoint and seed. Gives its content's hash."""
+    from tunewright.models.load import quiet_transformers
+
+    seed, precision = parts.config.train.seed, parts.settings.precision
+    model, _ = parts.task.build_model(parts.prepared.model, seed=seed, dtype=base_dtype(precision))
+    with quiet_transformers(), whole_folder(path) as folder:
+        model.save_pretrained(folder)
+        parts.encoder.tokenizer.save_pretrained(folder)
+        write_manifest(folder)
+    return weights_sha256(path)
+
+
+def weights_sha256(folder: Path) -> str:
+    """sha256 over the weights of a model folder."""
+    digest = hashlib.sha256()
+    for file in sorted(folder.glob("*.safetensors")):
+        digest.update(f"{file.name}\0{file_sha256(file)}\0".encode())
+    return digest.hexdigest()
+
+
+def _save_adapter(path: Path, network: Any, base: Path, identity: dict[str, Any]) -> None:
+    """PEFT's layout, pointing at `base/`: it alone has the head that the adapter's was made for."""
+    from tunewright.models.load import quiet_transformers
+
+    for config in network.peft_config.values():
+        config.base_model_name_or_path = str(base.resolve())
+    with quiet_transformers(), whole_folder(path) as folder:
+        network.save_pretrained(folder, save_embedding_layers=False)
+        write_json(folder / "tunewright.json", {"schema": SCHEMA, "base": identity})
+        write_manifest(folder)
+
+
+def load_network(task: Any, saved: SavedModel, *, dtype: Any) -> Any:
+    """The trained network of a saved model, its adapter on its base where it is not merged. UserError when weights are missing."""
+    from tunewright.models.load import load_pretrained_for_use
+
+    network = load_pretrained_for_use(task, saved.source, dtype=dtype)
+    return network if saved.unmerged is None else with_adapter(network, saved.folder.parent)
+
+
+def base_of(run: Path) -> dict[str, Any]:
+    """Name, revision and content hash of the base that RUN/adapter was trained on. UserError where that is not told."""
+    path = run / ADAPTER / "tunewright.json"
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))["base"]
+    except (OSError, ValueError, KeyError):
+        raise UserError(
+            "the adapter does not say which base it belongs to", where=str(path), mend="Restore the file, or train again."
+        ) from None
+
+
+def with_adapter(network: Any, run: Path, *, plain: bool = False) -> Any:
+    """RUN/adapter on a network made from RUN/base. UserError for another base than it was trained on.
+
+    plain: as PEFT alone does it.
+    """
+    from peft import PeftModel
+
+    wanted, found = base_of(run)["sha256"], weights_sha256(run / BASE)
+    if found != wanted:
+        raise UserError(
+            "the adapter was trained on another base than this",
+            where=str(run / BASE),
+            found=f"content {found[:12]}",
+            expected=wanted[:12],
+            mend="Restore the folder, or train again.",
+        )
+    adapted = PeftModel.from_pretrained(network, run / ADAPTER, torch_device="cpu")
+    if not plain:
+        fit_virtual_tokens(adapted)
+    return adapted

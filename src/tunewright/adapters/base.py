@@ -1,0 +1,234 @@
+"""What an adapter is, when it cannot work, and how it is put on a model. PEFT does the arithmetic.
+
+    adapter = adapter_of(config.adapter)                        None, or an Adapter
+    refuse(adapter, situation)                                  UserError before anything is loaded
+    model, heads = attach(adapter, model, fresh, seed=0)        base frozen, adapter and head learn
+
+A head that starts fresh, or belongs to the task, learns whole beside the adapter; everything else keeps its weights and dtype.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tunewright.adapters.config import AdapterOptions
+from tunewright.errors import UserError, counted, quoted
+from tunewright.models.source import ModelFolder
+from tunewright.tokens.tokenizer import resolve_max_length
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+_BYTES_TO_LEARN = 12  # fp32: a gradient and Adam's two moments
+_HEADS = ("classifier", "score", "pre_classifier", "qa_outputs")
+
+
+@dataclass(frozen=True)
+class Situation:
+    """What an adapter must fit, told from the config and the model's config.json. task: `auto` while it is not settled."""
+
+    model: ModelFolder
+    task: str
+    max_length: int
+    gradient_checkpointing: bool
+    packed: bool
+    padding_side: str
+    freeze: str | int
+
+    @property
+    def model_type(self) -> str:
+        return str(self.model.json_file("config.json").get("model_type", ""))
+
+    @property
+    def num_positions(self) -> int | None:
+        """Positions that the model has learned embeddings for; None where rotation gives any number of them."""
+        values = self.model.json_file("config.json")
+        rotates = any(name in values for name in ("rope_theta", "rope_parameters", "rope_scaling"))
+        found = values.get("max_position_embeddings") or values.get("n_positions")
+        return found if isinstance(found, int) and not rotates else None
+
+
+class BaseAdapter:
+    """What adapters have in common; a module's `Adapter` says the rest."""
+
+    merges = True
+    """Whether its weights can be added into the base's: then `model/` is a plain model."""
+    num_virtual_tokens = 0
+    """Positions that it puts before every row."""
+    rate_factor = 1.0
+    """How many times larger `learning_rate: auto` is than for full fine-tuning."""
+
+    def __init__(self, options: Any) -> None:
+        self.options = options
+
+    def refuse(self, situation: Situation) -> None:
+        """UserError for a combination that cannot work, with what to use instead."""
+
+    def peft_config(self, model: Any, *, heads: Sequence[str], kind: str) -> Any:
+        """PEFT's description of this adapter on this model. heads: modules that learn whole."""
+        raise NotImplementedError
+
+    def start(self, model: Any, *, seed: int) -> None:
+        """Set the start of what PEFT would start badly; `model` is PEFT's."""
+
+    def remarks(self, heads: Sequence[str]) -> list[str]:
+        """What the user should know before training."""
+        return []
+
+
+def situation_of(config: Any, model: ModelFolder, *, task: str | None = None) -> Situation:
+    options = config.task
+    name = task or options.name
+    return Situation(
+        model=model,
+        task=name,
+        max_length=resolve_max_length(model, config.data.max_length),
+        gradient_checkpointing=config.train.gradient_checkpointing,
+        packed=name == "clm" or getattr(options, "packing", "none") not in ("none", False),
+        padding_side=config.data.padding_side,
+        freeze=config.train.freeze,
+    )
+
+
+def refuse(adapter: Any, situation: Situation) -> None:
+    """UserError where this adapter cannot learn in this situation; told from names and numbers, without torch."""
+    if situation.freeze != "none":
+        raise UserError(
+            "an adapter leaves the whole base as it is already",
+            where="train.freeze",
+            found=str(situation.freeze),
+            mend="Leave train.freeze at none, or adapter at none.",
+        )
+    if situation.model.preset is not None:
+        raise UserError(
+            "a base of random weights has nothing to adapt",
+            where=f"model {situation.model.name}",
+            mend="Set adapter=none, or start from a pretrained model.",
+        )
+    adapter.refuse(situation)
+
+
+def task_kind(model: Any) -> str:
+    """PEFT's name for what a model's head does."""
+    name = type(model).__name__
+    if name.endswith("ForSequenceClassification"):
+        return "SEQ_CLS"
+    if name.endswith("ForTokenClassification"):
+        return "TOKEN_CLS"
+    return "CAUSAL_LM" if name.endswith(("ForCausalLM", "LMHeadModel")) else "FEATURE_EXTRACTION"
+
+
+def head_modules(model: Any, fresh: Sequence[str]) -> list[str]:
+    """Full names of the outermost modules that learn whole: what holds fresh parameters, and the head of a classifier.
+
+    A module that shares a weight with the body (the output rows of a masked model) stays as it is.
+    """
+    modules = dict(model.named_modules())
+    body = {id(parameter) for parameter in model.base_model.parameters()} if model.base_model is not model else set()
+    shared = {id(model.get_input_embeddings().weight)} | (body if body else set())
+    heads = {name for name in modules if name.rpartition(".")[2] in _HEADS and not list(_tied(modules[name], shared))}
+    for name in fresh:
+        owner = name.rpartition(".")[0]
+        if owner and not list(_tied(modules[owner], {id(model.get_input_embeddings().weight)})):
+            heads.add(owner)
+    return sorted(name for name in heads if not any(name.startswith(f"{other}.") for other in heads))
+
+
+def _tied(module: nn.Module, shared: set[int]) -> list[str]:
+    return [name for name, parameter in module.named_parameters() if id(parameter) in shared]
+
+
+def attach(
+    adapter: Any, model: Any, fresh: Sequence[str], *, seed: int
+) -> tuple[Any, list[str]]:
+    """(PEFT's model around `model`, names of its parameters that belong to heads). The adapter starts as `seed` says.
+
+    UserError when PEFT cannot put the adapter on this model.
+    """
+    import torch
+    from peft import get_peft_model
+
+    heads = head_modules(model, fresh)
+    config = adapter.peft_config(model, heads=heads, kind=task_kind(model))
+    torch.manual_seed(seed)
+    try:
+        adapted = get_peft_model(model, config)
+    except (ValueError, KeyError, AttributeError, NotImplementedError, TypeError) as error:
+        raise UserError(
+            f"cannot be put on this model ({str(error).strip().splitlines()[0][:200]})",
+            where=f"adapter {adapter.options.name}",
+            found=type(model).__name__,
+            mend="Set adapter.targets to names of its linear layers, or use another adapter.",
+        ) from None
+    adapter.start(adapted, seed=seed)
+    _learn_in_full_precision(adapted)
+    fit_virtual_tokens(adapted)
+    return adapted, [name for name, p in adapted.named_parameters() if p.requires_grad and ".modules_to_save." in name]
+
+
+def _learn_in_full_precision(adapted: nn.Module) -> None:
+    """What learns is fp32 (or fp64); a base of half precision stays, and its states are widened where they enter a head."""
+    import torch
+
+    dtypes = {parameter.dtype for parameter in adapted.parameters() if not parameter.requires_grad}
+    wide = torch.float64 if torch.float64 in dtypes else torch.float32
+    for module in adapted.modules():
+        own = [p for p in module.parameters(recurse=False) if p.requires_grad]
+        for parameter in own:
+            parameter.data = parameter.data.to(wide)
+        if own and isinstance(module, (torch.nn.Linear, torch.nn.LayerNorm)):
+            module.register_forward_pre_hook(_widened)
+
+
+def _widened(module: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    import torch
+
+    first, *rest = inputs
+    if torch.is_autocast_enabled(first.device.type) or first.dtype == module.weight.dtype:
+        return inputs
+    return first.to(module.weight.dtype), *rest
+
+
+def fit_virtual_tokens(adapted: Any) -> None:
+    """See `models/virtual.py`; adapters without virtual tokens are left alone."""
+    if adapted.active_peft_config.is_prompt_learning:
+        from tunewright.models.virtual import fit
+
+        fit(adapted)
+
+
+def base_dtype(precision: str) -> Any:
+    """What the base is loaded in: its checkpoint's own dtype, except where everything is computed in fp64."""
+    import torch
+
+    return torch.float64 if precision == "fp64" else "auto"
+
+
+def summary(adapter: Any, adapted: nn.Module, heads: Sequence[str]) -> str:
+    """`lora: 331,776 of 22,742,784 weights learn (1.46 %), and a head of 29,645; 257 MB less gradient …`"""
+    named = dict(adapted.named_parameters())
+    head = sum(named[name].numel() for name in heads)
+    learned = sum(p.numel() for p in named.values() if p.requires_grad) - head
+    body = sum(p.numel() for name, p in named.items() if not p.requires_grad and ".original_module." not in name)
+    saved = (body * _BYTES_TO_LEARN) / 2**20
+    dtypes = {str(p.dtype).removeprefix("torch.") for p in named.values() if not p.requires_grad}
+    return (
+        f"{adapter.options.name}: {learned:,} of {body + learned + head:,} weights learn ({learned / max(1, body + learned):.2%})"
+        + (f", and a head of {head:,}" if head else "")
+        + f"; the base stays in {' and '.join(sorted(dtypes))}. Saves {saved:,.0f} MB of gradients and optimizer state."
+    )
+
+
+def unmatched(targets: Sequence[str], found: Sequence[str], *, where: str = "adapter.targets") -> UserError:
+    return UserError(
+        f"no linear layer is called {quoted(targets)}",
+        where=where,
+        found=quoted(sorted({name.rpartition(".")[2] for name in found})),
+        mend=f"Choose among these {counted(len(found), 'layer')}, or all-linear.",
+    )
+
+
+__all__ = ["AdapterOptions", "BaseAdapter", "Situation", "attach", "refuse", "situation_of", "summary", "task_kind"]

@@ -1,0 +1,32 @@
+"""The `adapter` section: which adapter is trained. Its own settings stand beside each adapter."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field
+
+from tunewright.plugins import find
+from tunewright.section import Section
+
+NONE = "none"
+
+
+class AdapterOptions(Section):
+    """The `adapter` section without settings; adapters extend it as their `Options`."""
+
+    name: str = Field(
+        NONE,
+        description="What learns instead of the whole model: lora, prefix, prompt or ia3. none: every weight. "
+        "`adapter: NAME` is enough.",
+    )
+
+
+def adapter_options(name: str) -> type[AdapterOptions]:
+    """The settings that the adapter `name` has. UserError when there is no such adapter."""
+    return AdapterOptions if name == NONE else find("adapters", name).Options
+
+
+def adapter_of(options: Any) -> Any:
+    """The adapter that a config's section describes, None where every weight learns."""
+    return None if options.name == NONE else find("adapters", options.name).Adapter(options)

@@ -1,0 +1,95 @@
+"""Prefix tuning (Li and Liang 2021; for classification and tagging: P-Tuning v2, Liu et al. 2022).
+
+    adapter: {name: prefix, num_tokens: 20}     every layer's attention sees 20 learned keys and values before each row
+
+The model's own positions shift behind the prefix, so `data.max_length` and the prefix together must fit into them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import Field, PositiveInt
+
+from tunewright.adapters.base import BaseAdapter, Situation
+from tunewright.adapters.config import AdapterOptions
+from tunewright.errors import UserError
+
+_TAKES_NO_CACHE = {"distilbert", "deberta", "deberta-v2", "modernbert", "mpnet", "eurobert", "nomic_bert", "albert", "mobilebert"}
+"""Their attention has no place for keys from outside."""
+_START = 0.02
+
+
+class Options(AdapterOptions):
+    name: str = "prefix"
+    num_tokens: PositiveInt = Field(20, description="Keys and values before each row.")
+    projection: PositiveInt | None = Field(
+        None, description="Learn the prefix through a two-layer network of this width, as its authors do; dropped once trained."
+    )
+
+
+class Adapter(BaseAdapter):
+    merges = False
+    rate_factor = 100.0
+
+    @property
+    def num_virtual_tokens(self) -> int:  # type: ignore[override]
+        return self.options.num_tokens
+
+    def refuse(self, situation: Situation) -> None:
+        if situation.model_type in _TAKES_NO_CACHE:
+            raise UserError(
+                "prefix tuning cannot work on this model: its attention takes no keys from outside",
+                where=f"model {situation.model.name}",
+                found=situation.model_type,
+                mend="Set adapter=lora.",
+            )
+        refuse_virtual_tokens(self, situation, "prefix tuning")
+
+    def peft_config(self, model: Any, *, heads: Sequence[str], kind: str) -> Any:
+        from peft import PrefixTuningConfig
+
+        wide = self.options.projection
+        return PrefixTuningConfig(
+            task_type=kind,
+            num_virtual_tokens=self.options.num_tokens,
+            prefix_projection=wide is not None,
+            encoder_hidden_size=wide,
+            modules_to_save=list(heads) or None,
+        )
+
+    def start(self, model: Any, *, seed: int) -> None:
+        """Small: PEFT's keys of length 1 a feature would drown the row's own from the first step."""
+        import torch
+
+        if self.options.projection is None:
+            generator = torch.Generator().manual_seed(seed)
+            weight = model.prompt_encoder["default"].embedding.weight
+            weight.data.copy_(torch.randn(weight.shape, generator=generator) * _START)
+
+
+def refuse_virtual_tokens(adapter: Any, situation: Situation, what: str) -> None:
+    """What holds for everything that puts positions before a row."""
+    if situation.gradient_checkpointing:
+        raise UserError(
+            f"{what} does not work with gradient checkpointing",
+            where="train.gradient_checkpointing",
+            found="true",
+            mend="Set train.gradient_checkpointing=false (train.micro_batch_tokens saves memory too), or adapter=lora.",
+        )
+    if situation.packed:
+        raise UserError(
+            f"{what} does not work with packed documents: positions that begin again have no place for it",
+            where=f"task {situation.task}",
+            found="several documents in a row",
+            mend="Set adapter=lora, or task=sft, where every row is one text.",
+        )
+    positions, length = situation.num_positions, situation.max_length
+    if positions is not None and length + adapter.num_virtual_tokens > positions:
+        raise UserError(
+            f"{adapter.num_virtual_tokens} virtual tokens leave no place for rows of {length}",
+            where="data.max_length",
+            found=f"{positions} positions ({situation.model.name})",
+            mend=f"Set data.max_length={positions - adapter.num_virtual_tokens} or less.",
+        )

@@ -1,0 +1,86 @@
+"""tunewright chat RUN [--system TEXT]"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+import typer
+
+NAME = "chat"
+_HELP = "/new begins again, /quit ends (so does the end of the input)."
+
+
+def run(
+    run_folder: Annotated[
+        str, typer.Argument(metavar="RUN", help="A run of supervised fine-tuning, or its model/ folder.")
+    ],
+    system: Annotated[str | None, typer.Option(help="What the system's turn says; none when not given.")] = None,
+    max_new_tokens: Annotated[int | None, typer.Option(help="At most so many tokens an answer (512).", min=1)] = None,
+    temperature: Annotated[float | None, typer.Option(help="0 takes the best token each time (0).", min=0)] = None,
+    top_k: Annotated[int | None, typer.Option(help="Choose among the k best.", min=1)] = None,
+    top_p: Annotated[float | None, typer.Option(help="Among the fewest that reach p.", min=0, max=1)] = None,
+    seed: Annotated[int | None, typer.Option(help="Of what is drawn (0).", min=0)] = None,
+    precision: Annotated[str, typer.Option(help="auto, bf16, fp32 or fp64.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, …")] = "auto",
+) -> None:
+    """Talk with a fine-tuned model, in the template it was trained with. A line is a turn; answers are shown as they are written."""
+    from dataclasses import replace
+
+    from tunewright.cli.options import check_run
+    from tunewright.errors import UserError
+
+    saved = check_run(run_folder, precision=precision)
+    if not hasattr(saved.task(), "dialogues"):
+        raise UserError(
+            f"a {saved.facts['task']} model does not chat", where=run_folder, mend="`tunewright predict` uses it."
+        )
+    from tunewright.predict import load
+
+    wishes: dict[str, Any] = {
+        "max_new_tokens": max_new_tokens,
+        "temperature": temperature,
+        "top_k": top_k,
+        "top_p": top_p,
+        "seed": seed,
+    }
+    model = load(run_folder, precision=precision, device=device)
+    model = model.writing(
+        replace(model.sampling, **{name: value for name, value in wishes.items() if value is not None})
+    )
+    if sys.stdin.isatty():
+        print(_HELP, file=sys.stderr)
+    for piece in talk(model, _turns(), system=system):
+        print(piece, end="", flush=True)
+
+
+def talk(model: Any, turns: Iterator[str], *, system: str | None = None) -> Iterator[str]:
+    """The answers to a user's turns, piece by piece, a line break behind each. Earlier turns are remembered."""
+    from tunewright.text.messages import ASSISTANT, SYSTEM, USER, Conversation, Message
+
+    first = (Message(SYSTEM, system),) if system else ()
+    said = first
+    for turn in turns:
+        if turn == "/new":
+            said = first
+            continue
+        said = (*said, Message(USER, turn))
+        answer = ""
+        for piece in model.answer(Conversation(said)):
+            answer += piece
+            yield piece
+        said = (*said, Message(ASSISTANT, answer))
+        yield "\n"
+
+
+def _turns() -> Iterator[str]:
+    """Lines of the input that say something."""
+    while True:
+        if sys.stdin.isatty():
+            print("> ", end="", file=sys.stderr, flush=True)
+        line = sys.stdin.readline()
+        if not line or line.strip() == "/quit":
+            return
+        if line.strip():
+            yield line.rstrip("\r\n")

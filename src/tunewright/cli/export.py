@@ -1,0 +1,40 @@
+"""tunewright export RUN --to KIND"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+NAME = "export"
+
+
+def run(
+    run_folder: Annotated[str, typer.Argument(metavar="RUN", help="A run folder, or its model/ folder.")],
+    to: Annotated[str, typer.Option(help="merged (plain safetensors), onnx, or hub-folder (merged, with a model card).")],
+    output: Annotated[str | None, typer.Option("--output", "-o", help="Folder. Default: RUN/exports/KIND.")] = None,
+    dtype: Annotated[str, typer.Option(help="Of the weights: fp32, bf16 or fp16.")] = "fp32",
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Write a trained model for other programs, and verify what was written. Exit code 1 where it differs."""
+    from tunewright.cli.options import check_choice, json_text
+    from tunewright.cli.verify import line_of
+    from tunewright.export import DTYPES, export_run
+    from tunewright.saved import open_saved
+
+    check_choice("--dtype", dtype, DTYPES)
+    saved = open_saved(run_folder)
+    folder = export_run(run_folder, to, output=output, dtype=dtype)
+    from tunewright.verify import verify
+
+    checks = list(verify(folder, golden_from=saved.folder))
+    broken = next((check.broken for check in checks if check.broken), None)
+    if as_json:
+        shown = [check.as_dict() for check in checks]
+        print(json_text({"schema": 1, "folder": str(folder), "ok": broken is None, "checks": shown}))
+    else:
+        for check in checks:
+            print(line_of(check))
+        print(folder)
+    if broken is not None:
+        raise typer.Exit(1)

@@ -1,0 +1,55 @@
+"""tunewright verify RUN"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+NAME = "verify"
+
+
+def run(
+    target: Annotated[str, typer.Argument(metavar="RUN", help="A run folder, its model/ folder, or an export.")],
+    golden: Annotated[str | None, typer.Option(help="A run whose golden examples an export is held against.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Prove that a saved model does what was trained, by every way that leads to it. Exit code 1 at the first difference."""
+    from tunewright.cli.options import json_text
+
+    if golden is None:
+        _check_target(target)
+    from tunewright.verify import verify
+
+    checks = []
+    for check in verify(target, golden_from=golden):
+        checks.append(check)
+        if not as_json:
+            print(line_of(check))
+    broken = next((check.broken for check in checks if check.broken), None)
+    if as_json:
+        print(json_text({"schema": 1, "run": target, "ok": broken is None, "checks": [one.as_dict() for one in checks]}))
+    elif broken is None:
+        print("What was trained is what is used.")
+    if broken is not None:
+        raise typer.Exit(1)
+
+
+def _check_target(target: str) -> None:
+    """UserError for a folder that holds nothing to verify; imports no torch."""
+    from pathlib import Path
+
+    from tunewright.saved import FILE, open_saved
+
+    if not any((Path(target) / name).is_file() for name in ("onnx.json", FILE, f"model/{FILE}")):
+        open_saved(target)  # says what is there instead
+
+
+def line_of(check: object) -> str:
+    from tunewright.verify import Check
+
+    assert isinstance(check, Check)
+    if check.broken:
+        return f"{check.way:<34} BROKEN   {check.broken.stage}: {check.broken.found}"
+    rows = f"{check.num_rows:>3} rows, largest difference {check.difference:.1e}" if check.num_rows else "unchanged"
+    return f"{check.way:<34} ok       {rows}" + (f"; {check.note}" if check.note else "")

@@ -1,0 +1,122 @@
+"""A folder ready to be uploaded: the merged model and a README.md that says what it is, what it learned from and how well it does.
+
+The card holds numbers and names of files, no row of the data; the golden examples stay with the run.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tunewright import __version__, golden
+from tunewright.atomic import write_whole
+from tunewright.export import merged
+from tunewright.saved import SavedModel
+
+DTYPES = merged.DTYPES
+_PIPELINES = {
+    "classification": "text-classification", "ner": "token-classification", "mlm": "fill-mask", "clm": "text-generation",
+    "sft": "text-generation",
+}  # fmt: skip
+_METRICS_SHOWN = 12
+_PATHS = ("train", "validation", "test")
+
+
+def write(saved: SavedModel, folder: Path, *, dtype: str) -> None:
+    merged.write(saved, folder, dtype=dtype)
+    (folder / golden.FILE).unlink(missing_ok=True)
+    write_whole(folder / "README.md", card(saved))
+
+
+def card(saved: SavedModel) -> str:
+    """README.md: front matter for the Hub, then one section each on use, data, scores, training and limits."""
+    run = saved.folder.parent
+    config = yaml.safe_load(_text(run / "config.yaml")) or {}
+    scores, ledger = (json.loads(_text(run / name) or "{}") for name in ("scores.json", "ledger.json"))
+    task = saved.facts["task"]
+    front = {"library_name": "transformers", "pipeline_tag": _PIPELINES.get(task), "tags": ["tunewright"]}
+    base = str(config.get("model", {}).get("name", ""))
+    if "/" in base and not Path(base).exists() and ":" not in base:
+        front["base_model"] = base
+    sections = [
+        f"---\n{yaml.safe_dump({key: value for key, value in front.items() if value}, sort_keys=False)}---",
+        f"# {run.resolve().name}",
+        f"A {task} model, trained with tunewright {__version__} from {_base_name(base)}.",
+        _use(saved, front["pipeline_tag"]),
+        _data(config, ledger, scores),
+        _scores(scores),
+        _training(config, scores),
+        _limits(saved, scores, ledger),
+    ]
+    return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8") if path.is_file() else ""
+
+
+def _base_name(base: str) -> str:
+    return f"`{Path(base).name}`" if base.startswith(("/", ".", "~")) else f"`{base}`"
+
+
+def _use(saved: SavedModel, pipeline: str | None) -> str:
+    lines = ["## Use", "", "```python", "from transformers import pipeline", ""]
+    lines += [f'model = pipeline("{pipeline}", model="PATH OR HUB ID")', 'model("your text")', "```"]
+    labels = saved.facts["task_state"].get("labels") or saved.facts["task_state"].get("types") or []
+    if labels:
+        shown = ", ".join(f"`{label}`" for label in labels[:100])
+        lines += ["", f"{len(labels)} names, in this order: {shown}{', …' if len(labels) > 100 else ''}."]
+    return "\n".join(lines) if pipeline else ""
+
+
+def _data(config: dict[str, Any], ledger: dict[str, Any], scores: dict[str, Any]) -> str:
+    lines = ["## Data", "", "| file | read | kept | rejected | filtered | not selected |", "|---|---|---|---|---|---|"]
+    for source in ledger.get("sources", ()):
+        counts = " | ".join(f"{source.get(key, 0):,}" for key in ("read", "kept", "rejected", "filtered", "not_selected"))
+        name = source.get("name", source.get("source", ""))
+        lines.append(f"| {name if str(name).startswith('hub:') else Path(str(name)).name} | {counts} |")
+    rows = ", ".join(f"{split} {found['rows']:,}" for split, found in scores.get("splits", {}).items())
+    seed = config.get("train", {}).get("seed")
+    return "\n".join([*lines, "", f"Rows of the splits that were scored: {rows or 'none'}. Seed {seed}."])
+
+
+def _scores(scores: dict[str, Any]) -> str:
+    lines = ["## Scores", ""]
+    for split, found in scores.get("splits", {}).items():
+        lines += [f"### {split}", "", "| metric | value | 95 % interval | simple baseline |", "|---|---|---|---|"]
+        simple = next(iter(sorted(found.get("baseline", {}).items(), key=lambda item: item[0] == "majority")), ("", {}))
+        for name, value in list(found["metrics"].items())[:_METRICS_SHOWN]:
+            interval = found.get("intervals", {}).get(name)
+            bounds = f"{interval[0]:.4f} to {interval[1]:.4f}" if isinstance(interval, (list, tuple)) else ""
+            other = simple[1].get(name)
+            beside = f"{other:.4f} ({simple[0]})" if isinstance(other, (int, float)) else ""
+            lines.append(f"| {name} | {value:.4f} | {bounds} | {beside} |")
+        lines.append("")
+    return "\n".join(lines).rstrip() if scores.get("splits") else ""
+
+
+def _training(config: dict[str, Any], scores: dict[str, Any]) -> str:
+    """The config, its files by their names alone."""
+    shown = {key: dict(value) if isinstance(value, dict) else value for key, value in config.items() if key != "output"}
+    for key in _PATHS:
+        value = shown.get("data", {}).get(key)
+        if value is not None:
+            shown["data"][key] = [Path(one).name for one in value] if isinstance(value, list) else Path(value).name
+    if "model" in shown:
+        shown["model"]["name"] = _base_name(str(shown["model"].get("name", ""))).strip("`")
+    text = yaml.safe_dump(shown, sort_keys=False, allow_unicode=True)
+    return f"## Training\n\n{scores.get('num_steps', 0):,} steps.\n\n```yaml\n{text}```"
+
+
+def _limits(saved: SavedModel, scores: dict[str, Any], ledger: dict[str, Any]) -> str:
+    lines = ["## Limits", "", f"- At most {saved.facts['encode']['max_length']} tokens of a text are read."]
+    verdict = scores.get("verdict", {})
+    if verdict:
+        lines.append(f"- {verdict['kind'].capitalize()}: {verdict['reason']}")
+    shared = {split: count for split, count in ledger.get("shared_with_train", {}).items() if count}
+    lines += [f"- {count:,} {split} rows have a text that is also in train." for split, count in shared.items()]
+    lines.append("- The scores hold for texts like those above; nothing else was measured.")
+    return "\n".join(lines)

@@ -1,0 +1,130 @@
+"""Hidden states, output rows and labels -> cross-entropy, without ever holding the logits of all tokens.
+
+    total, losses_S = linear_cross_entropy(hidden_SH, weight_VH, bias_V, labels_S)
+
+The plain way holds logits `(tokens, vocabulary)` three times in fp32: 2,048 tokens of a 128,256 vocabulary are 1.05 GB each. Here
+a piece of the tokens at a time becomes logits, its loss and, at once, its gradient; what stays is as large as the inputs.
+The gradient is that of the sum; whatever the sum is divided by later only scales it (the idea of Liger's fused loss, Hsu et al. 2024).
+
+Shapes: S supervised tokens, H hidden width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+PIECE_ELEMENTS = 1 << 25
+"""Logits held at a time: 128 MB in fp32, 261 tokens of a 128,256 vocabulary."""
+
+
+def linear_cross_entropy(
+    hidden_SH: torch.Tensor,
+    weight_VH: torch.Tensor,
+    bias_V: torch.Tensor | None,
+    labels_S: torch.Tensor,
+    *,
+    weights_S: torch.Tensor | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(sum over tokens of weight · loss, each token's loss without gradient `(S,)`), in nats, fp32 or wider.
+
+    Products are computed in the dtype of `hidden_SH` (bf16 under autocast), softmax and sums in fp32 at least.
+    """
+    if weights_S is None:
+        weights_S = hidden_SH.new_ones(len(labels_S), dtype=_wide(hidden_SH.dtype))
+    return _LinearCrossEntropy.apply(hidden_SH, weight_VH, bias_V, labels_S, weights_S.to(_wide(hidden_SH.dtype)))
+
+
+def _wide(dtype: torch.dtype) -> torch.dtype:
+    return dtype if dtype == torch.float64 else torch.float32
+
+
+class _LinearCrossEntropy(torch.autograd.Function):
+    """Keeps the gradients of the sum, computed in the forward pass; the backward pass scales them."""
+
+    @staticmethod
+    def forward(ctx, hidden, weight, bias, labels, weights):
+        wanted = ctx.needs_input_grad[:3]
+        wide = _wide(hidden.dtype)
+        rows_VH = weight.to(hidden.dtype)
+        losses_S = torch.empty(len(labels), dtype=wide, device=hidden.device)
+        d_hidden = torch.empty_like(hidden) if wanted[0] else None
+        d_weight = torch.zeros_like(weight, dtype=wide) if wanted[1] else None
+        d_bias = torch.zeros_like(bias, dtype=wide) if bias is not None and wanted[2] else None
+        piece = max(1, PIECE_ELEMENTS // max(1, len(rows_VH)))
+        with torch.autocast(hidden.device.type, enabled=False):
+            for start in range(0, len(labels), piece):
+                part = slice(start, start + piece)
+                logits_PV = functional.linear(hidden[part], rows_VH).to(wide)
+                if bias is not None:
+                    logits_PV += bias.to(wide)
+                log_sum_P = torch.logsumexp(logits_PV, -1)
+                label_P1 = labels[part, None]
+                losses_S[part] = log_sum_P - logits_PV.gather(1, label_P1)[:, 0]
+                if not any(wanted):
+                    continue
+                d_logits = logits_PV.sub_(log_sum_P[:, None]).exp_()
+                d_logits.scatter_add_(1, label_P1, torch.full_like(log_sum_P, -1.0)[:, None])
+                d_logits.mul_(weights[part, None])
+                if d_bias is not None:
+                    d_bias += d_logits.sum(0)
+                narrow = d_logits.to(hidden.dtype)
+                if d_hidden is not None:
+                    torch.matmul(narrow, rows_VH, out=d_hidden[part])
+                if d_weight is not None:
+                    _add_product(d_weight, narrow.T, hidden[part])
+        ctx.save_for_backward(*(x for x in (d_hidden, d_weight, d_bias) if x is not None))
+        ctx.wanted = (d_hidden is not None, d_weight is not None, d_bias is not None)
+        ctx.dtypes = (hidden.dtype, weight.dtype, None if bias is None else bias.dtype)
+        ctx.mark_non_differentiable(losses_S)
+        return (losses_S * weights).sum(), losses_S
+
+    @staticmethod
+    def backward(ctx, d_total, _):
+        saved = iter(ctx.saved_tensors)
+        grads = [
+            (next(saved) * d_total).to(dtype) if wanted else None
+            for wanted, dtype in zip(ctx.wanted, ctx.dtypes, strict=True)
+        ]
+        return *grads, None, None
+
+
+def _add_product(total_VH: torch.Tensor, left_VP: torch.Tensor, right_PH: torch.Tensor) -> None:
+    """total += left · right, where the total may be wider than the factors."""
+    if left_VP.dtype == total_VH.dtype:
+        total_VH.addmm_(left_VP, right_PH)
+    else:
+        total_VH += left_VP @ right_PH
+
+
+@contextmanager
+def hidden_instead_of_logits(model: Any) -> Iterator[tuple[torch.Tensor, torch.Tensor | None]]:
+    """Inside, the model gives what its last layer would have multiplied; (rows `(V, H)`, bias) of that layer are given.
+
+    What a head does before (dense, GELU and norm of masked models) and adapters stay in the pass.
+    """
+    inner = getattr(model, "module", model)
+    output = inner.get_output_embeddings()
+    places = [
+        (parent, name) for parent in inner.modules() for name, child in parent.named_children() if child is output
+    ]
+    for parent, name in places:
+        setattr(parent, name, nn.Identity())
+    try:
+        yield output.weight, getattr(output, "bias", None)
+    finally:
+        for parent, name in places:
+            setattr(parent, name, output)
+
+
+def has_plain_output(model: Any) -> bool:
+    """Is a logit the product with an output row and nothing else? Not where logits are capped or scaled afterwards."""
+    inner = getattr(model, "module", model)
+    config, output = inner.config.get_text_config(), inner.get_output_embeddings()
+    changed = ("final_logit_softcapping", "logit_scale", "logits_scaling", "output_multiplier_scale")
+    return type(output) is nn.Linear and not any(getattr(config, name, None) for name in changed)

@@ -1,0 +1,72 @@
+"""A language model's loss at the labelled positions only: no logit of any other position is computed, none is kept.
+
+    lm = labelled_loss(model, batch.inputs, labels_BL)       # labels_BL: -100 where nothing is to be predicted
+    lm.total, lm.weight, lm.rows_B2                          # rows_B2: nats and number of predicted tokens of each row
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+from tunewright.losses.chunked import has_plain_output, hidden_instead_of_logits, linear_cross_entropy
+from tunewright.losses.cross_entropy import cross_entropy_rows
+
+IGNORED = -100
+
+
+@dataclass(frozen=True)
+class LabelledLoss:
+    """total: weighted sum in nats, with gradient. weight: sum of the weights of labelled tokens. output: what the model gave."""
+
+    total: torch.Tensor
+    weight: torch.Tensor
+    rows_B2: torch.Tensor
+    output: Any
+
+
+def labelled_loss(
+    model: Any,
+    inputs: Mapping[str, Any],
+    labels_BL: torch.Tensor,
+    *,
+    weights_B: torch.Tensor | None = None,
+    logits: str = "logits",
+) -> LabelledLoss:
+    """Cross-entropy of the labels at their own positions. logits: the name of the model's output they belong to."""
+    by_pieces = has_plain_output(model)
+    with hidden_instead_of_logits(model) if by_pieces else nullcontext((None, None)) as (weight, bias):
+        output = model(**inputs)
+    labelled_BL = labels_BL != IGNORED
+    states = getattr(output, logits)[labelled_BL]
+    labels_S = labels_BL[labelled_BL]
+    row_S = labelled_BL.nonzero()[:, 0]
+    weights_S = None if weights_B is None else weights_B.to(states.device)[row_S]
+    if by_pieces:
+        total, losses_S = linear_cross_entropy(states, weight, bias, labels_S, weights_S=weights_S)
+    else:
+        losses_S = cross_entropy_rows(states, labels_S)
+        total = (losses_S if weights_S is None else losses_S * weights_S.to(losses_S)).sum()
+    with torch.no_grad():
+        rows_B2 = losses_S.new_zeros(len(labels_BL), 2)
+        rows_B2[:, 0].index_add_(0, row_S, losses_S.detach())
+        rows_B2[:, 1] = labelled_BL.sum(1)
+        count = rows_B2[:, 1] if weights_B is None else rows_B2[:, 1] * weights_B.to(rows_B2)
+    return LabelledLoss(total, count.sum(), rows_B2, output)
+
+
+def logits_at(
+    model: Any, inputs: Mapping[str, Any], chosen_BL: torch.Tensor, *, logits: str = "logits"
+) -> tuple[torch.Tensor, Any]:
+    """(logits `(chosen positions, vocabulary)`, row by row; the model's output otherwise). No other logit is computed."""
+    if not has_plain_output(model):
+        output = model(**inputs)
+        return getattr(output, logits)[chosen_BL], output
+    with hidden_instead_of_logits(model) as (weight, bias):
+        output = model(**inputs)
+    return functional.linear(getattr(output, logits)[chosen_BL], weight, bias), output

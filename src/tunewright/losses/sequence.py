@@ -1,0 +1,75 @@
+"""A model and texts -> the log-probability of each labelled token, with gradient: what losses of whole answers are made of.
+
+    found = token_log_probs(model, batch.inputs, labels_SL)         # -100 where nothing is asked
+    found.summed(), found.counts()                                  # per text: sum of log-probabilities, number of tokens
+
+`losses/language.py` gives the gradient of one weighted sum; a preference weighs an answer by what the other one is worth, which is
+known only when both are scored. Logits are made at the labelled positions alone; where they are many, a piece at a time, and again
+in the backward pass.
+
+Shapes: S texts, L length, T labelled tokens of all texts, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+
+from tunewright.losses.chunked import PIECE_ELEMENTS, has_plain_output, hidden_instead_of_logits
+from tunewright.losses.cross_entropy import cross_entropy_rows
+
+IGNORED = -100
+
+
+@dataclass(frozen=True)
+class TokenLogProbs:
+    """values_T: fp32 or wider, with gradient, text by text. text_T: which text each is of. num_texts: S."""
+
+    values_T: torch.Tensor
+    text_T: torch.Tensor
+    num_texts: int
+
+    def summed(self, within_T: torch.Tensor | None = None) -> torch.Tensor:
+        """`(S,)`: the log-probability of each text's labelled tokens; within_T (bool): of those alone."""
+        values_T = self.values_T if within_T is None else self.values_T * within_T
+        return values_T.new_zeros(self.num_texts).index_add(0, self.text_T, values_T)
+
+    def counts(self, within_T: torch.Tensor | None = None) -> torch.Tensor:
+        """`(S,)`: how many tokens those are, in the dtype of the sums."""
+        ones_T = torch.ones_like(self.values_T) if within_T is None else within_T.to(self.values_T)
+        return ones_T.new_zeros(self.num_texts).index_add(0, self.text_T, ones_T.detach())
+
+
+def token_log_probs(model: Any, inputs: Mapping[str, Any], labels_SL: torch.Tensor) -> TokenLogProbs:
+    """log p(label at a position | what stands before it). labels_SL: int64, each at the position that predicts it."""
+    labelled_SL = labels_SL != IGNORED
+    by_pieces = has_plain_output(model)
+    with hidden_instead_of_logits(model) if by_pieces else nullcontext((None, None)) as (weight, bias):
+        states_TX = model(**inputs).logits[labelled_SL]
+    labels_T, text_T = labels_SL[labelled_SL], labelled_SL.nonzero()[:, 0]
+    if by_pieces:
+        values_T = _by_pieces(states_TX, weight, bias, labels_T)
+    else:
+        values_T = -cross_entropy_rows(states_TX, labels_T)
+    return TokenLogProbs(values_T, text_T, len(labels_SL))
+
+
+def _by_pieces(states_TH: torch.Tensor, weight_VH: Any, bias_V: Any, labels_T: torch.Tensor) -> torch.Tensor:
+    piece = max(1, PIECE_ELEMENTS // len(weight_VH))
+    if len(labels_T) <= piece:
+        return _log_probs(states_TH, weight_VH, bias_V, labels_T)
+    parts = [
+        checkpoint(_log_probs, states_TH[at : at + piece], weight_VH, bias_V, labels_T[at : at + piece], use_reentrant=False)
+        for at in range(0, len(labels_T), piece)
+    ]
+    return torch.cat(parts)
+
+
+def _log_probs(states_PH: torch.Tensor, weight_VH: Any, bias_V: Any, labels_P: torch.Tensor) -> torch.Tensor:
+    return -cross_entropy_rows(functional.linear(states_PH, weight_VH, bias_V), labels_P)

@@ -1,0 +1,121 @@
+"""Log-probabilities of chosen and rejected answers -> pair accuracy, margin, rewards, how far the model moved, lengths.
+
+    rewards chosen [1.0, -0.5], rejected [0.2, 0.1]     pair_accuracy 0.5    margin 0.1
+
+A reward is what the loss compares: β times the log-ratio to the start model, or β times a mean log-probability.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from tunewright.metrics.intervals import Intervals, mean_intervals
+
+_SAID_FROM = 0.5
+"""Rank correlation from which longer answers are said to win because they are longer."""
+
+
+def pair_scores(
+    rewards_R2: np.ndarray, lengths_R2: np.ndarray, *, ratios_R2: np.ndarray | None = None
+) -> dict[str, float]:
+    """rewards: of chosen and rejected. lengths: tokens of both answers. ratios: log π - log π_ref, summed over each answer."""
+    margins_R = rewards_R2[:, 0] - rewards_R2[:, 1]
+    scores = {
+        "pair_accuracy": float((margins_R > 0).mean()),
+        "margin": float(margins_R.mean()),
+        "reward_chosen": float(rewards_R2[:, 0].mean()),
+        "reward_rejected": float(rewards_R2[:, 1].mean()),
+        "length_chosen": float(lengths_R2[:, 0].mean()),
+        "length_rejected": float(lengths_R2[:, 1].mean()),
+        "length_correlation": rank_correlation(margins_R, lengths_R2[:, 0] - lengths_R2[:, 1]),
+    }
+    return scores if ratios_R2 is None else {**scores, "kl": kl_estimate(ratios_R2, lengths_R2)}
+
+
+def judged_scores(
+    rewards_R: np.ndarray, lengths_R: np.ndarray, good_R: np.ndarray, *, ratios_R: np.ndarray | None = None
+) -> dict[str, float]:
+    """The same for single answers: pair_accuracy is over all pairs of a good and a bad one (the area under the ROC curve)."""
+    good, bad = rewards_R[good_R], rewards_R[~good_R]
+    scores = {
+        "pair_accuracy": area_under_curve(rewards_R, good_R),
+        "margin": _mean(good) - _mean(bad),
+        "reward_chosen": _mean(good),
+        "reward_rejected": _mean(bad),
+        "length_chosen": _mean(lengths_R[good_R]),
+        "length_rejected": _mean(lengths_R[~good_R]),
+        "length_correlation": rank_correlation(rewards_R, lengths_R),
+    }
+    return scores if ratios_R is None else {**scores, "kl": kl_estimate(ratios_R, lengths_R)}
+
+
+def kl_estimate(ratios: np.ndarray, lengths: np.ndarray) -> float:
+    """Nats per token: e**-r - 1 + r of each answer's mean log-ratio r, answers weighted by their tokens; 0 only for equal models.
+
+    Schulman 2020, "Approximating KL divergence" (k3), on the answers of the data: an estimate, as they are not the model's own.
+    """
+    lengths = np.maximum(1.0, lengths)
+    mean = ratios / lengths
+    return float((lengths * (np.exp(np.clip(-mean, None, 50.0)) - 1 + mean)).sum() / lengths.sum())
+
+
+def pair_intervals(rewards_R2: np.ndarray, *, seed: int) -> Intervals:
+    margins_R = rewards_R2[:, 0] - rewards_R2[:, 1]
+    return mean_intervals({"pair_accuracy": (margins_R > 0).astype(float), "margin": margins_R}, seed=seed)
+
+
+def judged_intervals(rewards_R: np.ndarray, good_R: np.ndarray, *, seed: int, num_resamples: int = 1_000) -> Intervals:
+    """The same for single answers, rows drawn with replacement."""
+    rng = np.random.default_rng(seed)
+    drawn = (rng.integers(len(rewards_R), size=len(rewards_R)) for _ in range(num_resamples))
+    areas = [area_under_curve(rewards_R[rows], good_R[rows]) for rows in drawn]
+    return {"pair_accuracy": np.quantile(areas, [0.025, 0.975]).tolist()}
+
+
+def length_warning(scores: Mapping[str, float]) -> str | None:
+    """Said where what is rewarded goes with length."""
+    correlation = scores["length_correlation"]
+    if abs(correlation) < _SAID_FROM or scores["length_chosen"] == scores["length_rejected"]:
+        return None
+    kind = "longer" if correlation > 0 else "shorter"
+    return (
+        f"{kind} answers are rewarded (rank correlation of margin and length {correlation:.2f}; chosen answers have "
+        f"{scores['length_chosen']:.0f} tokens, rejected ones {scores['length_rejected']:.0f}): the model may learn length; "
+        "task.loss: simpo compares means per token"
+    )
+
+
+def rank_correlation(left: np.ndarray, right: np.ndarray) -> float:
+    """Spearman's, ties at their mean rank; 0 where one of them does not vary."""
+    first, second = _ranks(left), _ranks(right)
+    if first.std() == 0 or second.std() == 0:
+        return 0.0
+    return float(np.corrcoef(first, second)[0, 1])
+
+
+def area_under_curve(scores: np.ndarray, good: np.ndarray) -> float:
+    """Share of (good, bad) pairs that the scores order rightly, ties count half; 0.5 where there is only one kind."""
+    num_good, num_bad = int(good.sum()), int((~good).sum())
+    if not num_good or not num_bad:
+        return 0.5
+    above = _ranks(scores)[good].sum() - num_good * (num_good - 1) / 2
+    return float(above / (num_good * num_bad))
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    """0-based, ties at their mean. [5 1 5] -> [1.5 0 1.5]"""
+    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ends = np.cumsum(counts)
+    return (ends - (counts + 1) / 2)[place]
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(values.mean()) if len(values) else 0.0
+
+
+def longer_wins(lengths_R2: np.ndarray) -> dict[str, Any]:
+    """A baseline: the longer answer is the better one, ties count half."""
+    return {"pair_accuracy": float(np.where(lengths_R2[:, 0] == lengths_R2[:, 1], 0.5, lengths_R2[:, 0] > lengths_R2[:, 1]).mean())}

@@ -1,0 +1,145 @@
+"""A config's files, opened: the sources of each split, and the task that understands their rows.
+
+    inputs = open_inputs(config)
+    inputs.sources["train"][0].name     "reviews.csv"
+    inputs.task.to_example(row)         its labels are not learned yet
+
+Reads only the beginning of the files, and imports no torch: a wrong column is said at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tunewright.config import RunConfig
+from tunewright.errors import UserError, did_you_mean, quoted
+from tunewright.plugins import find, names
+from tunewright.reading import ReadOptions, Source, open_source, splits_of
+from tunewright.reading.detect import peek
+from tunewright.reading.split import TRAIN
+from tunewright.records import Reject, Row
+
+VALIDATION, TEST = "validation", "test"
+SPLITS = (TRAIN, VALIDATION, TEST)
+_SPLIT_NAMES = {TRAIN: (TRAIN, "training"), VALIDATION: (VALIDATION, "valid", "dev", "eval"), TEST: (TEST, "testing")}
+DEFAULT_TASK = "classification"
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The opened sources of each split, and the task that reads them."""
+
+    sources: dict[str, list[Source]]
+    task: Any
+    reason: str
+    """How task and columns were found out, for the user."""
+
+    def of(self, *splits: str) -> Iterator[tuple[str, Source]]:
+        for split in splits or SPLITS:
+            for source in self.sources.get(split, ()):
+                yield split, source
+
+    def rows(self) -> Iterator[Row | Reject]:
+        """Every row of every source, in reading order: row ids count these."""
+        for _, source in self.of():
+            yield from source.rows()
+
+
+def open_inputs(config: RunConfig) -> Inputs:
+    """Open every source and settle task and columns. UserError for what the user can mend."""
+    sources = _open_sources(config)
+    first = sources[TRAIN][0]
+    rows, columns = peek(first)
+    if not rows:
+        reject = next((row for row in first.rows() if isinstance(row, Reject)), None)
+        raise UserError(
+            "no usable row",
+            where=reject.address if reject else first.name,
+            found=reject.reason if reject else "no rows",
+            mend="Mend the file; data.format and data.encoding say how it is read.",
+        )
+    name = config.task.name if config.task.name != "auto" else _task_of(config, columns, rows)
+    module = find("tasks", name)
+    if name != config.task.name and _documents(config, name) != _documents(config, config.task.name):
+        sources = _open_sources(config, task=name)
+        first = sources[TRAIN][0]
+    task, reason = module.Task.start(config, first, columns, rows)
+    return Inputs({split: [task.aligned(one) for one in of_split] for split, of_split in sources.items()}, task, reason)
+
+
+def _task_of(config: RunConfig, columns: Sequence[str], rows: Sequence[Row]) -> str:
+    """The task whose columns these are; classification where none claims them."""
+    claims = {name: find("tasks", name).Task.matches(config, columns, rows) for name in names("tasks")}
+    best = max(claims, key=lambda name: claims[name])
+    return best if claims[best] else DEFAULT_TASK
+
+
+def _documents(config: RunConfig, task: str) -> str:
+    """What a row of a plain text file is: as the user says, else as the task reads."""
+    if config.data.documents != "auto":
+        return config.data.documents
+    return "line" if task == "auto" else getattr(find("tasks", task).Task, "documents", "line")
+
+
+def read_options(config: RunConfig, *, split: str | None = None, task: str | None = None) -> ReadOptions:
+    data = config.data
+    return ReadOptions(
+        documents=_documents(config, task or config.task.name),
+        format=data.format,
+        encoding=data.encoding,
+        delimiter=data.delimiter,
+        header=data.header,
+        max_row_bytes=data.max_row_bytes,
+        config=data.config,
+        revision=data.revision,
+        split=split,
+    )
+
+
+def open_like(path: str, options: ReadOptions, task: Any, *, labelled: bool = True) -> Source:
+    """A file for a trained model, its columns under the names of training."""
+    return task.aligned(open_source(path, options), labelled=labelled)
+
+
+def _open_sources(config: RunConfig, *, task: str | None = None) -> dict[str, list[Source]]:
+    data = config.data
+    named = {TRAIN: data.train_split, VALIDATION: data.validation_split, TEST: data.test_split}
+    paths = {split: _as_list(getattr(data, split)) for split in SPLITS}
+    inner = {path: splits_of(path, read_options(config)) for split in SPLITS for path in paths[split]}
+    for split in (VALIDATION, TEST):  # a source that brings its own validation and test splits
+        path = paths[TRAIN][0]
+        if not paths[split] and len(inner[path]) > 1 and (named[split] or _own_split(inner[path], split)):
+            paths[split] = [path]
+    return {
+        split: [
+            open_source(path, read_options(config, split=_choose_split(path, inner[path], split, named[split]), task=task))
+            for path in paths[split]
+        ]
+        for split in SPLITS
+        if paths[split]
+    }
+
+
+def _as_list(paths: str | list[str] | None) -> list[str]:
+    return [paths] if isinstance(paths, str) else list(paths or ())
+
+
+def _own_split(splits: Sequence[str], split: str) -> str | None:
+    return next((name for name in _SPLIT_NAMES[split] if name in splits), None)
+
+
+def _choose_split(path: str, splits: Sequence[str], split: str, named: str | None) -> str | None:
+    if not splits:
+        return named
+    chosen = named or (splits[0] if len(splits) == 1 else _own_split(splits, split))
+    if chosen in splits:
+        return chosen
+    near = did_you_mean(chosen, splits) if chosen else None
+    raise UserError(
+        f"no split {chosen!r}" if chosen else f"which split is the {split} split?",
+        where=path,
+        found=quoted(splits),
+        mend=f"Set data.{split}_split={near or splits[0]}.",
+    )

@@ -1,0 +1,140 @@
+"""Columns and a few rows -> which of them hold words and tags, or a text and its entities; None where no row has such.
+
+    ('tokens', 'ner_tags')         Roles(text=('tokens',), label='ner_tags', …)
+    ('text', 'entities')           Roles(text=('text',), label='entities', …)    [{"start": 0, "end": 3, "label": "LOC"}]
+    ('id', 'data', 'annotations')  Roles(text=('data',), label='annotations', …)  a Label Studio export
+
+doccano's JSONL (`label: [[0, 3, "LOC"]]`) and Prodigy's (`spans`, `answer`) are texts with entities.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from tunewright.errors import UserError, quoted
+from tunewright.reading.detect import Roles
+from tunewright.reading.names import TEXT_TIERS, plain, tier
+from tunewright.records import Row
+
+WORD_NAMES = ("tokens", "words", "token", "word", "sentence", "text")
+TAG_NAMES = ("ner_tags", "ner", "ner_tag", "tags", "labels", "label", "bio_tags", "iob_tags", "entities", "tag")
+SPAN_NAMES = ("entities", "spans", "label", "labels", "ner", "annotations", "entity", "ents")
+NOT_NER = ("pos", "pos_tags", "upos", "xpos", "chunk_tags", "chunks", "id", "ids", "lemmas", "head", "deprel")
+LABEL_STUDIO = ("annotations", "completions")
+START_NAMES = ("start", "start_offset", "begin", "offset", "startoffset")
+END_NAMES = ("end", "end_offset", "stop", "length", "endoffset")
+
+
+def entity_roles(
+    columns: Sequence[str], rows: Sequence[Row], *, text: tuple[str, ...] = (), label: str | None = None
+) -> Roles | None:
+    """The roles of the columns, those named standing. None where the rows carry neither tags of words nor entities."""
+    if len(text) > 1:
+        return None
+    values = {column: [row.fields[column] for row in rows if row.fields.get(column) is not None] for column in columns}
+    is_studio = text in ((), ("data",)) and _all(_is_object, values.get("data", ()))
+    for key in LABEL_STUDIO:
+        if is_studio and label in (None, key) and _all(_is_task, values.get(key, ())):
+            return Roles(("data",), None, key, False, "a Label Studio export")
+    for names, is_text, is_label, kind in (
+        (TAG_NAMES, _is_words, _is_tags, "words"),
+        (SPAN_NAMES, _is_text, _is_spans, "text"),
+    ):
+        found_label = _pick([label] if label else columns, values, names, is_label)
+        word_names = WORD_NAMES if kind == "words" else ("text", *WORD_NAMES)
+        free = [column for column in columns if column != found_label]
+        found_text = _pick(list(text) or free, values, word_names, is_text)
+        if found_label and found_text and _agree(values[found_text], values[found_label], kind):
+            if kind == "words":
+                found_label = _of_equal_length(found_text, found_label, columns, rows, fixed=label is not None)
+            reason = f"{kind} {found_text!r} and {'tags' if kind == 'words' else 'entities'} {found_label!r}"
+            return Roles((found_text,), None, found_label, False, f"{reason} by their values")
+    return None
+
+
+def input_column(columns: Sequence[str], rows: Sequence[Row]) -> str | None:
+    """The column of texts or words to predict on, where its name or being the only one tells it."""
+    values = {column: [row.fields[column] for row in rows if row.fields.get(column) is not None] for column in columns}
+    return _pick(columns, values, WORD_NAMES, _is_words) or _pick(columns, values, ("text", *WORD_NAMES), _is_text)
+
+
+def _pick(candidates: Sequence[str], values: dict[str, list[Any]], names: Sequence[str], fits: Any) -> str | None:
+    """The best-named column whose values fit; a column with another known job only where it is the one candidate."""
+    fitting = [column for column in candidates if _all(fits, values.get(column, ()))]
+    if len(candidates) > 1:
+        fitting = [column for column in fitting if plain(column) not in NOT_NER]
+    named = [column for name in names for column in fitting if plain(column) == name]
+    known = [column for column in fitting if tier(TEXT_TIERS, column) is not None] if fits is _is_text else []
+    best = named or known or fitting
+    return best[0] if best else None
+
+
+def _agree(texts: Sequence[Any], labels: Sequence[Any], kind: str) -> bool:
+    """Whether most rows have a tag for each word; or any row has an entity."""
+    if kind == "words":
+        return 2 * sum(len(a) == len(b) for a, b in zip(texts, labels, strict=False)) > len(texts)
+    return any(labels)
+
+
+def _of_equal_length(words: str, tags: str, columns: Sequence[str], rows: Sequence[Row], *, fixed: bool) -> str:
+    """Raises UserError where two columns of tags are equally good."""
+    named = [column for column in columns if plain(column) in TAG_NAMES]
+    rival = [
+        column
+        for column in columns
+        if column not in (words, tags, *named)
+        and plain(column) not in NOT_NER
+        and rows
+        and all(_is_tags(row.fields.get(column)) for row in rows)
+        and all(len(row.fields[column]) == len(row.fields[words]) for row in rows)
+    ]
+    if rival and not fixed and plain(tags) not in TAG_NAMES:
+        raise UserError(
+            "more than one column could hold the tags",
+            where=rows[0].source,
+            found=quoted([tags, *rival]),
+            mend="Set data.label to the one to learn.",
+        )
+    return tags
+
+
+def _all(fits: Any, values: Sequence[Any]) -> bool:
+    return bool(values) and all(map(fits, values))
+
+
+def _is_object(value: Any) -> bool:
+    return isinstance(value, dict)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_words(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(word, str) for word in value)
+
+
+def _is_tags(value: Any) -> bool:
+    if not isinstance(value, list):
+        return False
+    return all(isinstance(tag, str) for tag in value) or all(type(tag) is int for tag in value)
+
+
+def _is_spans(value: Any) -> bool:
+    return isinstance(value, list) and all(map(is_span, value))
+
+
+def is_span(value: Any) -> bool:
+    """`[start, end, label]` or an object with a start and an end."""
+    if isinstance(value, list | tuple):
+        return len(value) >= 3 and type(value[0]) is int and type(value[1]) is int and isinstance(value[2], str)
+    if not isinstance(value, dict):
+        return False
+    keys = {plain(str(key)) for key in value}
+    return any(name in keys for name in START_NAMES) and any(name in keys for name in END_NAMES)
+
+
+def _is_task(value: Any) -> bool:
+    """The annotations of a Label Studio task."""
+    return isinstance(value, list) and all(isinstance(one, dict) and "result" in one for one in value)

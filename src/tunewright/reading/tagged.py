@@ -1,0 +1,108 @@
+"""The first lines of a file -> whether it is CoNLL (a word and its tag a line, blank lines between sentences), and its columns.
+
+'Ulm\\tB-LOC', 'liegt\\tO', '', 'Ja\\tO'      TagLayout(delimiter='\\t', num_columns=2, word=0, tag=1)
+'-DOCSTART- -X- O O', 'U.N. NNP I-NP I-ORG'  TagLayout(delimiter=None, num_columns=4, word=0, tag=3)
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tunewright.reading.files import Line
+
+DOCUMENT = "-DOCSTART-"
+NUM_LINES = 5_000
+"""Lines looked at."""
+MAX_COLUMNS = 10
+_BLANKS = re.compile(r"[ \t]+")
+_PREFIXED = re.compile(r"O|[BIESLUM](?:[-_]\S+)?")
+_LONG = re.compile(r"O|[BIESLUM][-_]\S+")
+_MOST_BARE_TYPES = 200
+
+
+@dataclass(frozen=True)
+class TagLayout:
+    """delimiter: a tab, or None for runs of blanks. word / tag: places of these columns among `num_columns`."""
+
+    delimiter: str | None
+    num_columns: int
+    word: int
+    tag: int
+
+    def cells(self, text: str) -> list[str]:
+        return cells_of(text, self.delimiter)
+
+    @property
+    def unused(self) -> list[int]:
+        """Numbers, from 1, of the columns that are neither word nor tag."""
+        return [place + 1 for place in range(self.num_columns) if place not in (self.word, self.tag)]
+
+    def is_comment(self, text: str) -> bool:
+        """Of the first line of a sentence: `# id = 7`, but not the word `#` with its tag."""
+        cells = self.cells(text)
+        return text.startswith("#") and (len(cells) != self.num_columns or not looks_like_tag(cells[self.tag]))
+
+
+def cells_of(text: str, delimiter: str | None) -> list[str]:
+    return _BLANKS.split(text.strip(" \t\r\n")) if delimiter is None else text.rstrip("\r\n").split(delimiter)
+
+
+def is_blank(text: str) -> bool:
+    return not text.strip(" \t\r\n")
+
+
+def is_document_mark(text: str) -> bool:
+    return DOCUMENT in text and DOCUMENT in text.split()
+
+
+def looks_like_tag(cell: str) -> bool:
+    return _PREFIXED.fullmatch(cell) is not None
+
+
+def tag_layout(lines: Sequence[Line], *, whole: bool, sure: bool = False) -> TagLayout | None:
+    """The columns, or None where it is no such file. sure: the format was said, so weaker signs are enough."""
+    texts = [text for _, text, fault in lines if fault is None]
+    if not sure and not _has_sentences(texts, whole):
+        return None
+    body = [text for text in texts if not (is_blank(text) or is_document_mark(text) or text.startswith("#"))]
+    for delimiter in ("\t", None):
+        rows = [cells_of(text, delimiter) for text in body]
+        width, count = Counter(map(len, rows)).most_common(1)[0] if rows else (0, 0)
+        if not 2 <= width <= MAX_COLUMNS or count < (0.5 if sure else 0.8) * len(rows):
+            continue
+        columns = list(zip(*(row for row in rows if len(row) == width), strict=True))
+        tag = _tag_column(columns, sure)
+        if tag is not None:
+            word = 0 if tag else width - 1
+            return TagLayout(delimiter, width, word, tag)
+    return None
+
+
+def _has_sentences(texts: Sequence[str], whole: bool) -> bool:
+    """Blank lines between lines, or one sentence that is the whole file."""
+    body = [number for number, text in enumerate(texts) if not is_blank(text)]
+    if not body:
+        return False
+    return any(later - earlier > 1 for earlier, later in itertools.pairwise(body)) or (whole and len(body) < 1_000)
+
+
+def _tag_column(columns: Sequence[Sequence[str]], sure: bool) -> int | None:
+    """The last column that holds nothing but tags with prefixes, else the last or first with O and few other values."""
+    places = [len(columns) - 1, 0, *range(len(columns) - 2, 0, -1)]
+    for place in places:
+        cells = columns[place]
+        num_tags = sum(map(looks_like_tag, cells))
+        if num_tags >= (0.5 if sure else 0.98) * len(cells) and (sure or any(_LONG.fullmatch(cell) for cell in cells)):
+            other = columns[0 if place else -1]
+            if sum(map(looks_like_tag, other)) < num_tags or len(set(other)) > len(set(cells)):
+                return place
+    for place in places[:2]:
+        counts = Counter(columns[place])
+        few = len(counts) <= min(_MOST_BARE_TYPES, max(2, len(columns[place]) // 5))
+        if few and (counts["O"] > 0.3 * len(columns[place])) and len(set(columns[0 if place else -1])) > len(counts):
+            return place
+    return None

@@ -1,0 +1,34 @@
+"""Columns and a few rows -> the column to read where nothing but text is learned from, labels or not.
+
+    text_roles(("review", "sentiment"), rows, source="reviews.csv")     (("review",), "text 'review' by its name")
+    is_lone_text(("text",), rows)                                       True
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tunewright.errors import UserError
+from tunewright.reading.detect import detect_roles, find_column
+from tunewright.records import Row
+
+
+def text_roles(
+    columns: Sequence[str], rows: Sequence[Row], *, source: str, text: Sequence[str] = ()
+) -> tuple[tuple[str, ...], str]:
+    """(columns that hold the text, how they were found). UserError where they cannot be told."""
+    if text:
+        for name in text:
+            find_column(name, columns, where=source, key="data.text")
+        return tuple(text), "text as named"
+    roles = detect_roles(columns, rows)
+    return roles.text, roles.reason.partition(", ")[0]
+
+
+def is_lone_text(columns: Sequence[str], rows: Sequence[Row]) -> bool:
+    """Is there a text and nothing that could be learned about it?"""
+    try:
+        roles = detect_roles(columns, rows)
+    except UserError:
+        return False
+    return roles.label is None and roles.pair is None and len(roles.text) == 1

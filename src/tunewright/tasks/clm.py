@@ -1,0 +1,283 @@
+"""Causal language modelling: predict each token from those before it. Documents are packed into blocks of equal length.
+
+    {"text": "Once upon a time …"}
+      -> Document("Once upon a time …")
+      -> a block [0 4711 … 0 25 …], segments [231 281]      several documents, joined by the end token, isolated from each other
+      -> Completion("Once upon a time", " there was a girl")
+
+Positions start again in each document; models that go by them keep documents apart, others are told to the user. A block's first
+token is context; every other token of a document is predicted. Loss is per predicted token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from pydantic import Field, PositiveInt
+
+from tunewright.errors import UserError
+from tunewright.metrics.intervals import language_intervals
+from tunewright.metrics.language import language_scores, perplexity, unigram_loss
+from tunewright.models.kinds import kind_named, kind_of
+from tunewright.models.source import ModelFolder
+from tunewright.reading import Source
+from tunewright.reading.align import aligned
+from tunewright.reading.documents import BEGINS, ENDS
+from tunewright.reading.split import TRAIN
+from tunewright.reading.unlabelled import is_lone_text, text_roles
+from tunewright.records import Batch, Completion, Example, Row
+from tunewright.tasks.base import BaseTask, ExplainedRow, TaskOptions, Weights, explained_row
+from tunewright.text.columns import TextColumns
+from tunewright.tokens.encoded import EncodedRows
+from tunewright.tokens.pack import BLOCK_COLUMNS, Document, Frame, Packer, positions_within, predicted_tokens
+from tunewright.tokens.store import SplitStore
+from tunewright.tokens.tokenizer import TextEncoder
+
+if TYPE_CHECKING:
+    import torch
+
+    from tunewright.models.generate import Sampling
+    from tunewright.tasks.base import LossTerms
+
+TERM = "cross_entropy"
+IGNORED = -100
+
+
+class Options(TaskOptions):
+    name: str = "clm"
+    stride: PositiveInt | None = Field(
+        None,
+        description="Evaluation: each block goes this many tokens on and repeats the rest as context, which is slower and fairer to "
+        "the first tokens of a block. Not given: blocks stand side by side.",
+    )
+
+
+@dataclass(frozen=True)
+class Task(BaseTask):
+    """See `tasks.base.Task`. columns: texts, joined by a blank line where there are several."""
+
+    columns: TextColumns
+    stride: int | None = None
+
+    name = "clm"
+    loss_terms = (TERM,)
+    documents = "auto"
+    headlines = ("loss", "perplexity", "bits_per_byte")
+
+    # Understanding rows
+
+    @classmethod
+    def matches(cls, config: Any, columns: Sequence[str], rows: Sequence[Row]) -> int:
+        return int(is_lone_text(columns, rows) and kind_named(config.model) == "decoder")
+
+    @classmethod
+    def start(cls, config: Any, source: Source, columns: Sequence[str], rows: Sequence[Row]) -> tuple[Task, str]:
+        data = config.data
+        if data.weight is not None:
+            raise UserError("documents share blocks and cannot weigh", where="data.weight", mend="Leave it out.")
+        named = [data.text] if isinstance(data.text, str) else list(data.text or ())
+        text, reason = text_roles(columns, rows, source=source.name, text=named)
+        options = config.task if isinstance(config.task, Options) else Options()
+        return cls(TextColumns(text), options.stride), reason
+
+    def aligned(self, source: Source, *, labelled: bool = True) -> Source:
+        return aligned(source, text=self.columns.text, pair=None, label=None)
+
+    def state(self) -> dict[str, Any]:
+        return {"columns": self.columns.as_dict(), "stride": self.stride}
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> Task:
+        return cls(TextColumns.from_dict(state["columns"]), state["stride"])
+
+    def settings(self) -> dict[str, Any]:
+        return {"text": self.columns.text[0] if len(self.columns.text) == 1 else list(self.columns.text)}
+
+    def describe(self) -> dict[str, str]:
+        return {"text": " + ".join(self.columns.text)}
+
+    def settled(self, counts: Mapping[str, int], model: ModelFolder, *, where: str) -> Task:
+        if kind_of(model) == "encoder":
+            raise UserError(
+                "an encoder reads both ways and cannot predict what comes next",
+                where=f"model {model.name}",
+                mend="Choose a decoder (GPT, Llama, Qwen, scratch:llama-mini), or task: mlm.",
+            )
+        return self
+
+    def to_example(self, row: Row) -> Example:
+        text, _ = self.columns.texts_of(row)
+        return Example(text, target=(bool(row.fields.get(BEGINS, True)), bool(row.fields.get(ENDS, True))))
+
+    def to_input(self, row: Row) -> Example:
+        return Example(self.columns.texts_of(row)[0])
+
+    def shown_target(self, example: Example) -> Any:
+        return None
+
+    # Tokens and batches
+
+    def document(self, example: Example) -> Document:
+        return Document(example.text, *(example.target or (True, True)))
+
+    def packer(self, encoder: TextEncoder, split: str) -> Packer:
+        return Packer(encoder, stride=None if split == TRAIN else self.stride)
+
+    def encode(self, examples: Sequence[Example], encoder: TextEncoder) -> EncodedRows:
+        """Each document in blocks of its own: for looking at one."""
+        rows, of, supervised = [], [], []
+        for number, example in enumerate(examples):
+            packer = Packer(encoder)
+            for blocks in (packer.add([self.document(example)]), packer.finish()):
+                rows += [replace(row, values=None) for row in blocks]
+                supervised += blocks.num_supervised.tolist()
+                of += [number] * len(blocks)
+        return EncodedRows.of(rows, example=of, num_supervised=supervised)
+
+    def explained(self, example: Example, encoder: TextEncoder) -> list[ExplainedRow]:
+        return [explained_row(row, encoder) for row in self.encode([example], encoder)]
+
+    def gives_type_ids(self, encoder: TextEncoder) -> bool:
+        return False
+
+    def store_fields(self) -> dict[str, Any]:
+        import pyarrow as pa
+
+        lists = {name: pa.list_(pa.int32()) for name in ("segments", "joined")}
+        return {**lists, **{name: pa.int64() for name in BLOCK_COLUMNS if name not in lists}}
+
+    def collate(self, split: SplitStore, positions: np.ndarray, encoder: TextEncoder, *, width: int) -> Batch:
+        """inputs: ids and positions, which start again in each document. targets: `labels`, as transformers shifts them itself."""
+        from tunewright.tokens.batch import pad
+
+        left = encoder.padding_side == "left"
+        rows = [split.input_ids(int(position)) for position in positions]
+        segments, joined = (split.lists(name, positions) for name in ("segments", "joined"))
+        context = split.array("num_context")[positions]
+        labels = [
+            np.where(predicted_tokens(of, also, int(skip)), row, IGNORED)
+            for row, of, also, skip in zip(rows, segments, joined, context, strict=True)
+        ]
+        inputs = {
+            "input_ids": pad(rows, value=encoder.pad_token_id, width=width, left=left),
+            "position_ids": pad([positions_within(of) for of in segments], value=0, width=width, left=left),
+        }
+        targets = {"labels": pad(labels, value=IGNORED, width=width, left=left)}
+        lengths = split.lengths[positions].astype(np.int64)
+        return Batch(inputs, targets, split.keys[positions], lengths, tuple(segments))
+
+    # Learning
+
+    def build_model(self, source: ModelFolder, *, seed: int, dtype: torch.dtype) -> tuple[Any, list[str]]:
+        from transformers import AutoModelForCausalLM
+
+        from tunewright.models.load import load_pretrained
+
+        return load_pretrained(AutoModelForCausalLM, source, seed=seed, dtype=dtype)
+
+    def notes(self, model: Any) -> list[str]:
+        from tunewright.models.packing import isolates
+
+        if isolates(model):
+            return []
+        return ["Documents in one block see each other: this model cannot be told where a document begins."]
+
+    def loss(self, model: Any, batch: Batch, *, weights: torch.Tensor | None = None) -> tuple[LossTerms, torch.Tensor]:
+        """Sum over predicted tokens; the second value holds nats and tokens of each row, `(rows, 2)`."""
+        from torch.nn import functional
+
+        from tunewright.losses.language import labelled_loss
+
+        next_BL = functional.pad(batch.targets["labels"][:, 1:], (0, 1), value=IGNORED)
+        done = labelled_loss(model, self._call(model, batch), next_BL, weights_B=weights)
+        return {TERM: (done.total, done.weight)}, done.rows_B2
+
+    def _call(self, model: Any, batch: Batch) -> dict[str, Any]:
+        from tunewright.models.packing import takes_positions
+        from tunewright.models.rows import current_rows
+        from tunewright.tokens.batch import attention_mask
+
+        if takes_positions(model):
+            return {**batch.inputs, "use_cache": False}
+        ids = batch.inputs["input_ids"]
+        rows = current_rows()
+        left = rows is not None and rows.left_padded
+        return {"input_ids": ids, "attention_mask": attention_mask(batch.lengths, ids.shape[1], left=left).to(ids.device)}
+
+    def weights(self, split: SplitStore) -> Weights:
+        rows = split.weights.astype(np.float64)
+        return Weights(rows, {TERM: rows * split.array("num_supervised")})
+
+    def prepared_for(self, split: SplitStore, config: Any) -> Task:
+        if config.train.class_weights != "none":
+            raise UserError("only classification weighs labels", where="train.class_weights", mend="Leave it at none.")
+        if not split.array("num_supervised").any():
+            raise UserError("no token to predict: every block has one token", where="data.train", mend="Give more text.")
+        return self
+
+    # Writing
+
+    def complete(self, model: Any, example: Example, encoder: TextEncoder, sampling: Sampling) -> Completion:
+        """What the model writes after a text."""
+        from tunewright.models.generate import write
+
+        prompt, num_cut = self._prompt(example, encoder, sampling)
+        done = write(model, prompt, encoder.tokenizer, sampling, end_ids=self._ends(encoder), longest=encoder.max_length)
+        return Completion(example.text, "".join(done), done.ended, done.num_tokens, num_cut)
+
+    def written(self, model: Any, example: Example, encoder: TextEncoder, sampling: Sampling) -> Iterator[str]:
+        """The same, piece by piece."""
+        from tunewright.models.generate import write
+
+        prompt, _ = self._prompt(example, encoder, sampling)
+        return write(model, prompt, encoder.tokenizer, sampling, end_ids=self._ends(encoder), longest=encoder.max_length)
+
+    def _prompt(self, example: Example, encoder: TextEncoder, sampling: Sampling) -> tuple[list[int], int]:
+        """(a document's beginning as it is trained, tokens cut off its front): half of the positions at least are left to write in."""
+        ids = [*Frame.of(encoder).before, *encoder.bare_ids([example.text]).ids.tolist()]
+        room = encoder.max_length - min(sampling.max_new_tokens, encoder.max_length // 2)
+        return ids[-room:], max(0, len(ids) - room)
+
+    def _ends(self, encoder: TextEncoder) -> frozenset[int]:
+        """Tokens that end a document, or begin another."""
+        frame = Frame.of(encoder)
+        return frozenset({frame.after[-1], frame.before[0]})
+
+    # Scores
+
+    def scores(self, outputs: Sequence[np.ndarray]) -> np.ndarray:
+        """float64 `(rows, 2)`: nats and number of predicted tokens."""
+        return np.stack(outputs).astype(np.float64)
+
+    def metrics(self, scores: np.ndarray, split: SplitStore, *, intervals: bool = False) -> dict[str, Any]:
+        targets, num_bytes = (int(split.array(name).sum()) for name in ("num_targets", "num_bytes"))
+        result: dict[str, Any] = {
+            "metrics": language_scores(*scores.T, num_targets=targets, num_bytes=num_bytes),
+            "tokens": int(scores[:, 1].sum()),
+        }
+        if intervals:
+            result["intervals"] = language_intervals(*scores.T, seed=0)
+        return result
+
+    def baselines(self, train: SplitStore, split: SplitStore, encoder: TextEncoder) -> dict[str, dict[str, float]]:
+        """unigram: each token by its frequency in training, whatever stands before it."""
+        counts = []
+        for rows in (train, split):
+            counts.append(np.zeros(max(encoder.tokenizer.get_vocab().values()) + 1, np.int64))
+            for ids in _targets(rows):
+                np.add.at(counts[-1], ids, 1)
+        loss = unigram_loss(*counts)
+        return {"unigram": {"loss": loss, "perplexity": perplexity(loss)}}
+
+    def metric_names(self) -> list[str]:
+        return ["loss", "perplexity", "bits_per_byte"]
+
+
+def _targets(split: SplitStore) -> Iterator[np.ndarray]:
+    """The tokens of each row that are predicted."""
+    columns = (split.lists(name, range(len(split))) for name in ("segments", "joined"))
+    for position, (segments, joined, context) in enumerate(zip(*columns, split.array("num_context"), strict=True)):
+        yield split.input_ids(position)[predicted_tokens(segments, joined, int(context))]

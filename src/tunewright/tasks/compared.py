@@ -1,0 +1,326 @@
+"""What tasks that compare answers share: how their rows are understood, stored and batched. Not a task itself.
+
+    {"prompt": "Hi", "chosen": "Hello!", "rejected": "What."}
+      -> Compared(user "Hi", assistant "Hello!" | user "Hi", assistant "What.")
+      -> one store row [1 872 6023 … | 1 872 3838 …], second 6, learned [4 6 10 13]
+      -> Batch: two texts a row, all chosen sides first, each with dropout masks of its own
+
+A pair is one row of the plan, so both sides are always in one micro-batch.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from tunewright.errors import RowError, UserError, quoted
+from tunewright.metrics.preference import (
+    judged_intervals,
+    judged_scores,
+    length_warning,
+    longer_wins,
+    pair_intervals,
+    pair_scores,
+)
+from tunewright.models.source import ModelFolder
+from tunewright.reading import Source
+from tunewright.reading.detect import find_column
+from tunewright.records import Batch, Encoded, Example, Row
+from tunewright.tasks import sft
+from tunewright.tasks.base import BaseTask, ExplainedRow, TaskOptions, explained_row
+from tunewright.text.columns import TextColumns
+from tunewright.text.dialogues import ALPACA, MESSAGES, PAIR, Dialogues
+from tunewright.text.preference_columns import UNPAIRED, Preferences, find_preferences
+from tunewright.text.preferences import asked, compared
+from tunewright.tokens.dialogues import ANSWERS
+from tunewright.tokens.encoded import EncodedRows
+from tunewright.tokens.preferences import SidedRow, sided_rows, sides_of
+from tunewright.tokens.store import SplitStore, TokenStore
+from tunewright.tokens.tokenizer import TextEncoder
+
+IGNORED = -100
+_SECOND_SIDE = 1 << 62
+"""Set in the key of a row's second side: its dropout masks are its own."""
+Text = tuple[np.ndarray, np.ndarray]
+"""Ids of one side, and which of them are an answer's."""
+
+
+class ChatOptions(TaskOptions):
+    """What tasks that compare answers have in common."""
+
+    template: str = Field(
+        "auto",
+        description="How conversations become text: alpaca, chatml, gemma, llama3, mistral, plain, question-answer, qwen3, or Jinja. "
+        "auto: the tokenizer's own, else alpaca for instructions, else plain.",
+    )
+    template_kwargs: dict[str, Any] = Field(
+        default_factory=dict, description="Values handed to the template, such as enable_thinking: false."
+    )
+    too_long: Literal["cut_prompt", "set_aside"] = Field(
+        "cut_prompt",
+        description="Rows longer than max_length. cut_prompt: the start of the prompt is cut where that suffices; set_aside: rejected.",
+    )
+
+
+@dataclass(frozen=True)
+class ComparedTask(BaseTask):
+    """What comparing tasks share: rows, templates, the store, batches. chat: how conversations become tokens, and are answered."""
+
+    preferences: Preferences
+    chat: sft.Task
+    weight: str | None = None
+
+    @property
+    def columns(self) -> TextColumns:
+        prompt = self.preferences.prompt or self.preferences.chosen or ""
+        return TextColumns((prompt,), None, self.preferences.chosen or self.preferences.label, self.weight)
+
+    # Understanding rows
+
+    @classmethod
+    def _begin(cls, config: Any, source: Source, columns: Sequence[str], rows: Sequence[Row]) -> tuple[Preferences, sft.Task]:
+        data, text = config.data, named_text(config)
+        for key, name in (("text", text), ("label", data.label), ("weight", data.weight), ("group_by", data.group_by)):
+            if name is not None:
+                find_column(name, columns, where=source.name, key=f"data.{key}")
+        if data.pair is not None:
+            raise UserError("a conversation has no second text", where="data.pair", mend="Leave it out.")
+        found = find_preferences(columns, rows, text=text, label=data.label)
+        if found is None:
+            raise UserError(
+                "no compared answers found", where=source.name, found=quoted(columns),
+                expected="chosen and rejected, several answers with scores, or one answer with a label of true or false",
+                mend="Name the columns so; data.text is the column of prompts, data.label that of judgements.",
+            )  # fmt: skip
+        options = config.task if isinstance(config.task, ChatOptions) else ChatOptions()
+        chat = sft.Task(
+            dialogues=_dialogues_of(found), template=options.template, template_kwargs=dict(options.template_kwargs),
+            supervise=ANSWERS, too_long=options.too_long,
+        )  # fmt: skip
+        return found, chat
+
+    def _reason(self) -> str:
+        return ", ".join(f"{role} {column!r}" for role, column in self.preferences.columns.items()) + " by name and content"
+
+    def settled(self, counts: Mapping[str, int], model: ModelFolder, *, where: str) -> Any:
+        return replace(self, chat=self.chat.settled(counts, model, where=where))
+
+    def state(self) -> dict[str, Any]:
+        return {"preferences": asdict(self.preferences), "chat": self.chat.state(), "weight": self.weight}
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> Any:
+        return cls(**parts_of(state))
+
+    def settings(self) -> dict[str, Any]:
+        named = {"text": self.preferences.prompt, "label": self.preferences.label}
+        return {**{key: name for key, name in named.items() if name}, "on_bad_rows": "skip"}
+
+    def describe(self) -> dict[str, str]:
+        return self.preferences.columns
+
+    def to_example(self, row: Row) -> Example:
+        found = compared(row, self.preferences)
+        text = "\n".join(one.content for one in found[0].chosen.messages)
+        weight = self.columns.weight_of(row)
+        return Example(text, target=found, weight=weight, group=found[0].chosen.prompt or None)
+
+    def to_input(self, row: Row) -> Example:
+        found = asked(row, self.preferences)
+        return Example("\n".join(one.content for one in found.messages), target=found)
+
+    def identity(self, example: Example) -> str:
+        return json.dumps([asdict(one) for one in example.target], sort_keys=True, default=str)
+
+    def shown_target(self, example: Example) -> Any:
+        if not isinstance(example.target, tuple):
+            return None
+        names = ("chosen", "rejected") if self.has_pairs else ("answer",)
+        shown = [
+            {name: side.messages[-1].content for name, side in zip(names, one.sides, strict=True)} for one in example.target
+        ]
+        return shown if self.has_pairs else [{**shown[0], "good": example.target[0].good}]
+
+    @property
+    def dialogues(self) -> Dialogues:
+        return self.chat.dialogues
+
+    @property
+    def template(self) -> str | None:
+        return self.chat.template
+
+    @property
+    def has_pairs(self) -> bool:
+        return self.preferences.format != UNPAIRED
+
+    def remarks(self, store: TokenStore) -> list[str]:
+        cut = sum(int((store[split].num_cut > 0).sum()) for split in store.splits)
+        return [f"{cut:,} rows are too long: the start of their prompts is cut, their answers are whole."] if cut else []
+
+    # Tokens and batches
+
+    def encode(self, examples: Sequence[Example], encoder: TextEncoder) -> EncodedRows:
+        """A row for each comparison of an example: one, or as many as there are answers worse than the best."""
+        if not all(isinstance(example.target, tuple) for example in examples):
+            return self.encode_inputs(examples, encoder)
+        chats = self.chat.dialogue_encoder(encoder)
+        found = [one for example in examples for one in example.target]
+        of = [number for number, example in enumerate(examples) for _ in example.target]
+        rows = sided_rows(chats, found, max_length=encoder.max_length)
+        rejected = {number: row for number, row in zip(of, rows, strict=True) if isinstance(row, str)}
+        kept = [
+            (number, row, one.good)
+            for number, row, one in zip(of, rows, found, strict=True)
+            if isinstance(row, SidedRow) and number not in rejected
+        ]
+        return EncodedRows.of(
+            [Encoded(row.ids, num_cut=row.num_cut) for _, row, _ in kept],
+            example=[number for number, _, _ in kept],
+            num_supervised=[row.num_supervised for _, row, _ in kept],
+            values={
+                "second": [row.second for _, row, _ in kept],
+                "learned": [row.learned for _, row, _ in kept],
+                "good": [int(good) for _, _, good in kept],
+            },
+            rejected=rejected,
+        )
+
+    def encode_inputs(self, examples: Sequence[Example], encoder: TextEncoder) -> EncodedRows:
+        """Prompts alone, for prediction."""
+        return self.chat.encode(examples, encoder)
+
+    def explained(self, example: Example, encoder: TextEncoder) -> list[ExplainedRow]:
+        encoded = self.encode([example], encoder)
+        if encoded.rejected:
+            raise RowError(encoded.rejected[0])
+        shown = []
+        for row in encoded:
+            assert row.values is not None
+            for ids, inside in sides_of(row.input_ids, row.values["second"], np.array(row.values["learned"])):
+                shown.append(explained_row(Encoded(ids), encoder))
+                for token, yes in zip(shown[-1].tokens, inside, strict=True):
+                    token["supervised"] = bool(yes)
+        return shown
+
+    def gives_type_ids(self, encoder: TextEncoder) -> bool:
+        return False
+
+    def store_fields(self) -> dict[str, Any]:
+        import pyarrow as pa
+
+        return {"second": pa.int32(), "learned": pa.list_(pa.int32()), "good": pa.int8()}
+
+    def sides(self, split: SplitStore, positions: np.ndarray) -> list[list[Text]]:
+        """The texts of each row."""
+        second, learned = split.array("second"), split.lists("learned", positions)
+        return [
+            list(sides_of(split.input_ids(int(position)), int(second[position]), spans))
+            for position, spans in zip(positions, learned, strict=True)
+        ]
+
+    def collate(self, split: SplitStore, positions: np.ndarray, encoder: TextEncoder, *, width: int) -> Batch:
+        """Two texts a row where there are pairs, all chosen ones first. targets: `labels`, and `good`, one a row."""
+        import torch
+
+        padded = width if width != int(split.lengths[positions].max()) else None  # else: the longest side decides
+        batch = self._texts(self.sides(split, positions), split.keys[positions], encoder, width=padded)
+        good = torch.from_numpy(split.array("good")[positions].astype(bool))
+        return replace(batch, targets={**batch.targets, "good": good})
+
+    def _texts(self, rows: list[list[Text]], keys: np.ndarray, encoder: TextEncoder, *, width: int | None = None) -> Batch:
+        from tunewright.tokens.batch import pad, padded_inputs
+
+        texts = [text for side in zip(*rows, strict=True) for text in side]
+        width = width or max(len(ids) for ids, _ in texts)
+        batch = padded_inputs([Encoded(ids) for ids, _ in texts], encoder, width=width)
+        targets = {
+            name: pad(values, value=IGNORED, width=width, left=encoder.padding_side == "left")
+            for name, values in self._labels(texts, len(rows)).items()
+        }
+        sided = [keys, keys | _SECOND_SIDE] if self.has_pairs else [keys]
+        return replace(batch, targets=targets, row_ids=np.concatenate(sided))
+
+    def _labels(self, texts: list[Text], num_rows: int) -> dict[str, list[np.ndarray]]:
+        """Name -> per text, at each position, the answer's token that comes next."""
+        return {"labels": [next_tokens(ids, inside) for ids, inside in texts]}
+
+    # Scores
+
+    def metric_names(self) -> list[str]:
+        return ["loss", "pair_accuracy", "margin", "reward_chosen", "reward_rejected"]
+
+    def best_metric(self) -> str:
+        return "pair_accuracy"
+
+    def answer_lengths(self, split: SplitStore) -> np.ndarray:
+        """float `(rows, sides)`: tokens of each answer."""
+        rows = self.sides(split, np.arange(len(split)))
+        return np.array([[inside.sum() for _, inside in row] for row in rows], dtype=float)
+
+    def baselines(self, train: SplitStore, split: SplitStore, encoder: TextEncoder) -> dict[str, dict[str, float]]:
+        """longer_wins: the longer answer is taken for the better one."""
+        return {"longer_wins": longer_wins(self.answer_lengths(split))} if self.has_pairs else {}
+
+    def metrics(self, scores: np.ndarray, split: SplitStore, *, intervals: bool = False) -> dict[str, Any]:
+        rewards, ratios = self.rewards(scores)
+        lengths = self.answer_lengths(split)
+        if self.has_pairs:
+            found = pair_scores(rewards, lengths, ratios_R2=ratios)
+            between = pair_intervals(rewards, seed=0) if intervals else None
+        else:
+            good = split.array("good").astype(bool)
+            found = judged_scores(rewards[:, 0], lengths[:, 0], good, ratios_R=None if ratios is None else ratios[:, 0])
+            between = judged_intervals(rewards[:, 0], good, seed=0) if intervals else None
+        warning = length_warning(found)
+        result: dict[str, Any] = {"metrics": found, **({"warnings": [warning]} if warning else {})}
+        return result if between is None else {**result, "intervals": between}
+
+    def rewards(self, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """(rewards `(rows, sides)`, log-ratios to the start model where there is one)."""
+        raise NotImplementedError
+
+    def worst(self, scores: np.ndarray, split: SplitStore, limit: int) -> list[dict[str, Any]]:
+        """Pairs that are preferred the wrong way round by most; a label that does not fit its reward."""
+        rewards, _ = self.rewards(scores)
+        if self.has_pairs:
+            wrong, gold = rewards[:, 1] - rewards[:, 0], ["chosen"] * len(rewards)
+        else:
+            good = split.array("good").astype(bool)
+            middle = np.median(rewards[:, 0])
+            wrong, gold = np.where(good, middle - rewards[:, 0], rewards[:, 0] - middle), np.where(good, "good", "bad").tolist()
+        other = {"chosen": "rejected", "good": "bad", "bad": "good"}
+        order = [int(row) for row in np.argsort(-wrong, kind="stable")[:limit] if wrong[row] > 0]
+        return [
+            {"row": split.address(row), "gold": gold[row], "predicted": other[gold[row]], "score": float(wrong[row])}
+            for row in order
+        ]
+
+
+def next_tokens(ids: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """At each position the token behind it, where that one is inside. [5 6 7], [0 0 1] -> [-100 7 -100]"""
+    return np.append(np.where(inside[1:], ids[1:], IGNORED), IGNORED)
+
+
+def parts_of(state: Mapping[str, Any]) -> dict[str, Any]:
+    columns: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in state["preferences"].items()
+    }
+    return {"preferences": Preferences(**columns), "chat": sft.Task.from_state(state["chat"]), "weight": state["weight"]}
+
+
+def _dialogues_of(found: Preferences) -> Dialogues:
+    """The columns as supervised fine-tuning would call them: decides which template is the usual one."""
+    kind = ALPACA if found.is_instruction else PAIR if found.completion or found.chosen else MESSAGES
+    return Dialogues(kind, found.prompt or found.chosen or "", found.chosen or found.completion, input=found.input)
+
+
+def named_text(config: Any) -> str | None:
+    text = config.data.text
+    if isinstance(text, list):
+        raise UserError("prompts are in one column", where="data.text", found=quoted(text), mend="Name one column.")
+    return text

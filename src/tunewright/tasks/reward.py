@@ -1,0 +1,127 @@
+"""A reward model: one number for a prompt and its answer, larger for the better of two answers.
+
+    {"prompt": "Hi", "chosen": "Hello!", "rejected": "What."}
+      -> one store row with both sides, as in `tasks/preference.py`
+      -> {"reward": (sum over pairs of -log σ(reward of chosen - reward of rejected), weight of the pairs)}
+      -> Prediction(score=1.93)      of ("Hi", "Hello!")
+
+The head reads the last token of a text; rewards mean something beside each other only, on the same prompt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tunewright.errors import UserError
+from tunewright.models.source import ModelFolder
+from tunewright.reading import Source
+from tunewright.records import Batch, Encoded, Example, Prediction, Row
+from tunewright.tasks.base import Weights
+from tunewright.tasks.compared import ChatOptions, ComparedTask
+from tunewright.text.messages import single_turn
+from tunewright.text.preferences import compared
+from tunewright.tokens.encoded import EncodedRows
+from tunewright.tokens.store import SplitStore
+from tunewright.tokens.tokenizer import TextEncoder
+
+if TYPE_CHECKING:
+    import torch
+
+    from tunewright.tasks.base import LossTerms
+
+TERM = "reward"
+
+
+class Options(ChatOptions):
+    name: str = "reward"
+
+
+@dataclass(frozen=True)
+class Task(ComparedTask):
+    """See `tasks.base.Task`."""
+
+    name = "reward"
+    loss_terms = (TERM,)
+    headlines = ("pair_accuracy", "margin", "loss")
+    reads_pairs_too = True
+
+    @classmethod
+    def start(cls, config: Any, source: Source, columns: Sequence[str], rows: Sequence[Row]) -> tuple[Task, str]:
+        task = cls(*cls._begin(config, source, columns, rows), config.data.weight)
+        if not task.has_pairs:
+            raise UserError(
+                "a reward model learns from pairs", where=source.name, found="single answers that are called good or bad",
+                mend="Give chosen and rejected answers, or train with task: preference.",
+            )  # fmt: skip
+        return task, task._reason()
+
+    def prepared_for(self, split: SplitStore, config: Any) -> Task:
+        if config.train.class_weights != "none":
+            raise UserError("only classification weighs labels", where="train.class_weights", mend="Leave it at none.")
+        return self
+
+    def to_input(self, row: Row) -> Example:
+        """The better answer's side: a reward belongs to an answer."""
+        found = compared(row, self.preferences)[0].chosen
+        return Example("\n".join(one.content for one in found.messages), target=found)
+
+    # Learning
+
+    def build_model(self, source: ModelFolder, *, seed: int, dtype: torch.dtype) -> tuple[Any, list[str]]:
+        from transformers import AutoModelForSequenceClassification
+
+        from tunewright.models.load import load_pretrained
+
+        return load_pretrained(AutoModelForSequenceClassification, source, seed=seed, dtype=dtype, num_labels=1)
+
+    def finish_tokenizer(self, tokenizer: Any) -> None:
+        self.chat.finish_tokenizer(tokenizer)
+
+    def loss(self, model: Any, batch: Batch, *, weights: torch.Tensor | None = None) -> tuple[LossTerms, torch.Tensor]:
+        """Sum over pairs, and the rewards `(rows, 2)`."""
+        import torch
+
+        from tunewright.losses.reward import reward_rows
+
+        rewards_R2 = self.outputs(model, batch).float().view(2, -1).T
+        rows_R = reward_rows(*rewards_R2.unbind(1))
+        weights_R = torch.ones_like(rows_R) if weights is None else weights.to(rows_R)
+        return {TERM: ((rows_R * weights_R).sum(), weights_R.sum())}, rewards_R2.detach()
+
+    def outputs(self, model: Any, batch: Batch) -> torch.Tensor:
+        """`(texts, 1)`: rewards."""
+        return model(**batch.inputs, use_cache=False).logits
+
+    def weights(self, split: SplitStore) -> Weights:
+        rows = split.weights.astype(np.float64)
+        return Weights(rows, {TERM: rows})
+
+    # Scores and predictions
+
+    def scores(self, outputs: Sequence[np.ndarray]) -> np.ndarray:
+        """float64 `(rows, 2)`, of prediction `(rows, 1)`."""
+        return np.stack(outputs).astype(np.float64)
+
+    def rewards(self, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        return scores, None
+
+    def encode_inputs(self, examples: Sequence[Example], encoder: TextEncoder) -> EncodedRows:
+        """Prompts with their answers, where there are any."""
+        alone = [example.target or single_turn(example.text, example.pair) for example in examples]
+        chats = self.chat.dialogue_encoder(encoder)
+        rows = [chats.learned([one])[0] if one.num_answers else chats.asked([one], room=0)[0] for one in alone]
+        good = [number for number, row in enumerate(rows) if not isinstance(row, str)]
+        return EncodedRows.of(
+            [Encoded(row.ids, num_cut=row.num_cut) for row in rows if not isinstance(row, str)],
+            example=good,
+            rejected={number: row for number, row in enumerate(rows) if isinstance(row, str)},
+        )
+
+    def decode(self, example: Example, rows: Sequence[Encoded], scores: Sequence[np.ndarray]) -> Prediction:
+        return Prediction(None, float(scores[0][0]), num_cut=rows[0].num_cut)
+
+

@@ -1,0 +1,480 @@
+"""Supervised fine-tuning: answers are learned, prompts are read. Any format of conversation, any chat template.
+
+    {"question": "What is a spline?", "answer": "A smooth curve."}
+      -> Conversation((Message("user", "What is a spline?"), Message("assistant", "A smooth curve.")))
+      -> <|im_start|>user What is a spline?<|im_end|> <|im_start|>assistant A smooth curve.<|im_end|>
+                                                                            [     learned      ]
+      -> Answer("A smooth curve.")
+
+The template is saved with the model, in `tunewright.json` and as the tokenizer's own, so `pipeline("text-generation")` chats alike.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from pydantic import Field, NonNegativeInt
+
+from tunewright.errors import RowError, UserError, counted, quoted
+from tunewright.metrics.generation import answer_scores, generation_scores
+from tunewright.metrics.intervals import language_intervals
+from tunewright.metrics.language import language_scores
+from tunewright.models.kinds import kind_of
+from tunewright.models.source import ModelFolder
+from tunewright.reading import Source
+from tunewright.reading.detect import find_column
+from tunewright.records import Answer, Batch, Encoded, Example, Row
+from tunewright.tasks.base import BaseTask, ExplainedRow, TaskOptions, Weights, explained_row
+from tunewright.text.columns import TextColumns
+from tunewright.text.dialogues import ALPACA, PAIR, TEXT, Dialogues, find_dialogues
+from tunewright.text.hiding import Control
+from tunewright.text.messages import ASSISTANT, Conversation, single_turn
+from tunewright.text.reasoning import answer_pieces, split_reasoning
+from tunewright.text.supervision import Supervisor
+from tunewright.text.templates import Template, named, names, source_of, special_tokens
+from tunewright.tokens.chat import begins_with_bos, control_tokens
+from tunewright.tokens.dialogues import ANSWERS, EVERYTHING, ChatRow, DialogueEncoder, unwrapped
+from tunewright.tokens.encoded import EncodedRows
+from tunewright.tokens.store import SplitStore, TokenStore
+from tunewright.tokens.tokenizer import TextEncoder, load_tokenizer
+
+if TYPE_CHECKING:
+    import torch
+
+    from tunewright.models.generate import Sampling
+    from tunewright.tasks.base import LossTerms
+
+TERM = "cross_entropy"
+IGNORED = -100
+_SLACK = 16
+"""Tokens that a written answer may be longer than the longest right one."""
+_RECOGNIZED = ("question-answer", "alpaca")
+"""Templates whose words are recognized in prompts that already carry them."""
+
+
+class Options(TaskOptions):
+    name: str = "sft"
+    supervise: Literal["answers", "last_answer", "everything"] = Field(
+        "answers",
+        description="What is learned: all answers, the last one, or every token (of plain texts it always is).",
+    )
+    template: str = Field(
+        "auto",
+        description="How conversations become text: alpaca, chatml, gemma, llama3, mistral, plain, question-answer, qwen3, or Jinja. "
+        "auto: words that the prompts already carry, else the tokenizer's own, else alpaca for instructions, else plain.",
+    )
+    template_kwargs: dict[str, Any] = Field(
+        default_factory=dict, description="Values handed to the template, such as enable_thinking: false."
+    )
+    too_long: Literal["cut_prompt", "set_aside"] = Field(
+        "cut_prompt",
+        description="Rows longer than max_length. cut_prompt: the start of the prompt is cut where that suffices; set_aside: rejected.",
+    )
+    compare: NonNegativeInt = Field(
+        32,
+        description="Final scores: the model answers this many prompts, and its answers are compared with the right ones.",
+    )
+
+
+@dataclass(frozen=True)
+class Task(BaseTask):
+    """See `tasks.base.Task`. template: Jinja once settled, None for plain texts. end_ids: tokens that end an answer."""
+
+    dialogues: Dialogues
+    template: str | None = "auto"
+    template_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    supervise: str = ANSWERS
+    rendered: bool = False
+    too_long: str = "cut_prompt"
+    num_compared: int = 32
+    weight: str | None = None
+    recognized: str | None = None
+    end_ids: tuple[int, ...] = ()
+    _encoders: dict[int, DialogueEncoder] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    name = "sft"
+    loss_terms = (TERM,)
+    headlines = ("loss", "perplexity", "exact_match", "token_f1", "rouge_l")
+
+    @property
+    def columns(self) -> TextColumns:
+        return TextColumns((self.dialogues.prompt,), None, self.dialogues.answer, self.weight)
+
+    # Understanding rows
+
+    @classmethod
+    def matches(cls, config: Any, columns: Sequence[str], rows: Sequence[Row]) -> int:
+        if config.data.pair or {"label", "labels"} & {name.lower() for name in columns}:
+            return 0
+        named = config.data.label is not None  # columns of any names: then the task is named too
+        found = None if named else find_dialogues(columns, rows, text=None, label=None)
+        return 2 if found and found.format != TEXT else 0
+
+    @classmethod
+    def start(cls, config: Any, source: Source, columns: Sequence[str], rows: Sequence[Row]) -> tuple[Task, str]:
+        data, text = config.data, _named_text(config)
+        for key, name in (("text", text), ("label", data.label), ("weight", data.weight), ("group_by", data.group_by)):
+            if name is not None:
+                find_column(name, columns, where=source.name, key=f"data.{key}")
+        if data.pair is not None:
+            raise UserError("a conversation has no second text", where="data.pair", mend="Leave it out.")
+        dialogues = find_dialogues(columns, rows, text=text, label=data.label)
+        if dialogues is None:
+            raise UserError(
+                "no conversations found", where=source.name, found=quoted(columns),
+                expected="messages, conversations, prompt and completion, question and answer, instruction and output, or text",
+                mend="Set data.text to the column of prompts (or messages) and data.label to the one of answers.",
+            )  # fmt: skip
+        options = config.task if isinstance(config.task, Options) else Options()
+        if data.rendered and dialogues.format != TEXT:
+            raise UserError(
+                "only a column of rendered texts can be taken as it stands", where="data.rendered", found=dialogues.format,
+                mend="Name the column: data.text.",
+            )  # fmt: skip
+        plain = dialogues.format == TEXT
+        recognized = None if plain or options.template != "auto" else _recognized(dialogues, rows)
+        task = cls(
+            dialogues, None if plain else options.template, dict(options.template_kwargs),
+            EVERYTHING if plain else options.supervise, data.rendered, options.too_long, options.compare, data.weight, recognized,
+        )  # fmt: skip
+        return task, task._reason()
+
+    def _reason(self) -> str:
+        columns = ", ".join(f"{role} {column!r}" for role, column in self.dialogues.columns.items())
+        carried = f"; its prompts carry the words of the template {self.recognized}" if self.recognized else ""
+        return f"{columns} by name and content{carried}"
+
+    def settled(self, counts: Mapping[str, int], model: ModelFolder, *, where: str) -> Task:
+        """The template chosen, and shown to say where answers end."""
+        if kind_of(model) == "encoder":
+            raise UserError(
+                "an encoder reads both ways and cannot write answers",
+                where=f"model {model.name}",
+                mend="Choose a decoder (GPT, Llama, Qwen, scratch:llama-mini).",
+            )
+        tokenizer = load_tokenizer(model)
+        eos = tokenizer.eos_token_id
+        if self.template is None:
+            if eos is None:
+                mend = "Name its eos_token in tokenizer_config.json."
+                raise UserError("the tokenizer has no end token", where=f"model {model.name}", mend=mend)
+            return replace(self, end_ids=(eos,))
+        template = self._resolved(tokenizer)
+        end = tokenizer.convert_tokens_to_ids(
+            Supervisor(template, Control(list(control_tokens(tokenizer)))).end_token()
+        )
+        ends = (end,) if eos is None else (end, eos)
+        return replace(self, template=template.source, end_ids=tuple(dict.fromkeys(ends)))
+
+    def _resolved(self, tokenizer: Any) -> Template:
+        """The template in force, with the BOS token where the tokenizer would have written it."""
+        template = Template(self._source(tokenizer), special_tokens(tokenizer), self.template_kwargs)
+        return template.beginning_with("bos_token") if begins_with_bos(tokenizer) else template
+
+    def _source(self, tokenizer: Any) -> str:
+        if self.template not in (None, "auto"):
+            return source_of(str(self.template))
+        if self.recognized:
+            return named(self.recognized)
+        own = tokenizer.chat_template
+        if isinstance(own, dict):
+            own = own.get("default")
+        return own or named("alpaca" if self.dialogues.format == ALPACA else "plain")
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "dialogues": self.dialogues.as_dict(), "template": self.template, "template_kwargs": dict(self.template_kwargs),
+            "supervise": self.supervise, "rendered": self.rendered, "too_long": self.too_long, "num_compared": self.num_compared, "weight": self.weight,
+            "recognized": self.recognized, "end_ids": list(self.end_ids),
+        }  # fmt: skip
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> Task:
+        return cls(**{**state, "dialogues": Dialogues(**state["dialogues"]), "end_ids": tuple(state["end_ids"])})
+
+    def settings(self) -> dict[str, Any]:
+        named_columns = {"text": self.dialogues.prompt, "label": self.dialogues.answer}
+        values = {} if self.dialogues.format == ALPACA else {key: name for key, name in named_columns.items() if name}
+        return {**values, "on_bad_rows": "skip"}
+
+    def describe(self) -> dict[str, str]:
+        return {**self.dialogues.columns, "supervise": self.supervise}
+
+    def to_example(self, row: Row) -> Example:
+        return self._example(self.dialogues.learned(row), self.columns.weight_of(row))
+
+    def to_input(self, row: Row) -> Example:
+        return self._example(self.dialogues.asked(row))
+
+    def _example(self, found: Conversation, weight: float = 1.0) -> Example:
+        text = "\n".join(one.content for one in found.messages)
+        return Example(text, target=found, weight=weight, group=found.prompt or None)
+
+    def identity(self, example: Example) -> str:
+        return json.dumps(asdict(example.target), sort_keys=True, default=str)
+
+    def shown_target(self, example: Example) -> Any:
+        return [f"{one.role}: {one.content}" for one in example.target.messages] if example.target else None
+
+    def remarks(self, store: TokenStore) -> list[str]:
+        trimmed = sum(int((store[split].array("num_trimmed") > 0).sum()) for split in store.splits)
+        cut = sum(int((store[split].num_cut > 0).sum()) for split in store.splits)
+        return [
+            *([f"{counted(trimmed, 'row')} with turns behind the last answer: they are left out."] if trimmed else []),
+            *(
+                [f"{counted(cut, 'row')} too long: the start of the prompt is cut, the answers are whole."]
+                if cut
+                else []
+            ),
+        ]
+
+    # Tokens and batches
+
+    def dialogue_encoder(self, encoder: TextEncoder) -> DialogueEncoder:
+        key = id(encoder.tokenizer)
+        if key not in self._encoders:
+            self._encoders[key] = DialogueEncoder.of(
+                encoder, self._settled_source(encoder), dict(self.template_kwargs), supervise=self.supervise,
+                trusted=self.rendered, cuts_prompts=self.too_long == "cut_prompt",
+            )  # fmt: skip
+        return self._encoders[key]
+
+    def _settled_source(self, encoder: TextEncoder) -> str | None:
+        """The template, also of a task that has not seen all rows yet (`explain`)."""
+        settled = self.template is None or bool(self.end_ids)
+        return self.template if settled else self._resolved(encoder.tokenizer).source
+
+    def encode(self, examples: Sequence[Example], encoder: TextEncoder) -> EncodedRows:
+        """Conversations that end with an answer as rows to learn from, others as prompts."""
+        chats = self.dialogue_encoder(encoder)
+        found = [example.target or single_turn(example.text, None) for example in examples]
+        learned = [one.messages[-1].role == ASSISTANT for one in found]
+        rows: list[ChatRow | str] = list(chats.learned([one for one, yes in zip(found, learned, strict=True) if yes]))
+        asked = iter(chats.asked([one for one, yes in zip(found, learned, strict=True) if not yes], room=1))
+        taught = iter(rows)
+        rows = [next(taught) if yes else next(asked) for yes in learned]
+        good = [number for number, row in enumerate(rows) if not isinstance(row, str)]
+        kept = [row for row in rows if not isinstance(row, str)]
+        return EncodedRows.of(
+            [Encoded(row.ids, num_cut=row.num_cut) for row in kept],
+            example=good,
+            num_supervised=[row.num_supervised for row in kept],
+            values={
+                "learned": [[place for span in row.learned for place in span] for row in kept],
+                "answer": [row.answer for row in kept],
+                "num_trimmed": [found[number].num_trimmed for number in good],
+            },
+            rejected={number: row for number, row in enumerate(rows) if isinstance(row, str)},
+        )
+
+    def explained(self, example: Example, encoder: TextEncoder) -> list[ExplainedRow]:
+        encoded = self.encode([example], encoder)
+        if encoded.rejected:
+            raise RowError(encoded.rejected[0])
+        row = encoded[0]
+        shown = explained_row(row, encoder)
+        learned = row.values["learned"] if row.values else []
+        inside = _inside(learned, len(row.input_ids))
+        for token, yes in zip(shown.tokens, inside, strict=True):
+            token["supervised"] = bool(yes)
+        return [shown]
+
+    def gives_type_ids(self, encoder: TextEncoder) -> bool:
+        return False
+
+    def store_fields(self) -> dict[str, Any]:
+        import pyarrow as pa
+
+        return {"learned": pa.list_(pa.int32()), "answer": pa.list_(pa.int32()), "num_trimmed": pa.int32()}
+
+    def collate(self, split: SplitStore, positions: np.ndarray, encoder: TextEncoder, *, width: int) -> Batch:
+        """targets: `labels`, as transformers shifts them itself: a token's own id where it is learned, by position."""
+        from tunewright.tokens.batch import pad
+
+        rows = [split.encoded(int(position)) for position in positions]
+        batch = self.collate_inputs(rows, encoder, width=width)
+        labels = [
+            np.where(_inside(learned, len(row.input_ids)), row.input_ids, IGNORED)
+            for row, learned in zip(rows, split.lists("learned", positions), strict=True)
+        ]
+        left = encoder.padding_side == "left"
+        padded = pad(labels, value=IGNORED, width=width, left=left)
+        return replace(batch, targets={"labels": padded}, row_ids=split.keys[positions])
+
+    # Learning
+
+    def build_model(self, source: ModelFolder, *, seed: int, dtype: torch.dtype) -> tuple[Any, list[str]]:
+        from transformers import AutoModelForCausalLM
+
+        from tunewright.models.load import load_pretrained
+
+        model, fresh = load_pretrained(AutoModelForCausalLM, source, seed=seed, dtype=dtype)
+        generation: Any = model.generation_config
+        generation.eos_token_id = list(self.end_ids)
+        return model, fresh
+
+    def finish_tokenizer(self, tokenizer: Any) -> None:
+        """Chats are rendered as in training. Control tokens stay control: what is handed to it is already rendered."""
+        tokenizer.split_special_tokens = False
+        tokenizer.init_kwargs |= {"split_special_tokens": False}
+        if self.template is not None:
+            tokenizer.chat_template = self.template
+
+    def prepared_for(self, split: SplitStore, config: Any) -> Task:
+        if config.train.class_weights != "none":
+            raise UserError("only classification weighs labels", where="train.class_weights", mend="Leave it at none.")
+        return self
+
+    def loss(self, model: Any, batch: Batch, *, weights: torch.Tensor | None = None) -> tuple[LossTerms, torch.Tensor]:
+        """Sum over learned tokens; the second value holds nats and tokens of each row, `(rows, 2)`."""
+        from torch.nn import functional
+
+        from tunewright.losses.language import labelled_loss
+
+        next_BL = functional.pad(batch.targets["labels"][:, 1:], (0, 1), value=IGNORED)
+        done = labelled_loss(model, {**batch.inputs, "use_cache": False}, next_BL, weights_B=weights)
+        return {TERM: (done.total, done.weight)}, done.rows_B2
+
+    def weights(self, split: SplitStore) -> Weights:
+        rows = split.weights.astype(np.float64)
+        return Weights(rows, {TERM: rows * split.array("num_supervised")})
+
+    # Writing answers
+
+    sampling_defaults = {"temperature": 0.0, "max_new_tokens": 512}  # noqa: RUF012
+
+    def complete(self, model: Any, example: Example, encoder: TextEncoder, sampling: Sampling) -> Answer:
+        """What the model answers."""
+        return self.complete_all(model, [example], encoder, sampling)[0]
+
+    def complete_all(
+        self, model: Any, examples: Sequence[Example], encoder: TextEncoder, sampling: Sampling
+    ) -> list[Answer]:
+        """Answers to all of them, in order, written side by side."""
+        from tunewright.models.generate_rows import generate_rows
+
+        prompts = self._prompts(examples, encoder, sampling)
+        tokens = generate_rows(
+            model, [row.ids.tolist() for row in prompts], sampling, end_ids=frozenset(self.end_ids),
+            pad_id=encoder.pad_token_id, longest=encoder.max_length,
+        )  # fmt: skip
+        return [
+            self._answer(example, row, new, encoder, sampling)
+            for example, row, new in zip(examples, prompts, tokens, strict=True)
+        ]
+
+    def written(self, model: Any, example: Example, encoder: TextEncoder, sampling: Sampling) -> Iterator[str]:
+        """One answer, piece by piece, as it is written; reasoning before it is not shown."""
+        from tunewright.models.generate import write
+
+        prompt = self._prompts([example], encoder, sampling)[0].ids.tolist()
+        ends = frozenset(self.end_ids)
+        return answer_pieces(
+            write(model, prompt, encoder.tokenizer, sampling, end_ids=ends, longest=encoder.max_length)
+        )
+
+    def _prompts(self, examples: Sequence[Example], encoder: TextEncoder, sampling: Sampling) -> list[ChatRow]:
+        """Half of the positions at least are left to write in."""
+        room = min(sampling.max_new_tokens, encoder.max_length // 2)
+        asked = [example.target or single_turn(example.text, None) for example in examples]
+        try:
+            return self.dialogue_encoder(encoder).asked(asked, room=room)
+        except RowError as error:
+            raise UserError(error.reason, mend="Ask it in another way, or train with another task.template.") from None
+
+    def _answer(
+        self, example: Example, prompt: ChatRow, tokens: list[int], encoder: TextEncoder, sampling: Sampling
+    ) -> Answer:
+        from tunewright.models.generate import Stream, Writing
+
+        ids, ends = prompt.ids.tolist(), frozenset(self.end_ids)
+        if sampling.stop:
+            writing = Writing(iter(tokens), Stream(encoder.tokenizer, ids, stop=sampling.stop), ends)
+            text, ended, count = "".join(writing), writing.ended, writing.num_tokens
+        else:
+            ended = "end" if tokens and tokens[-1] in ends else "length"
+            count = len(tokens) - (ended == "end")
+            text = _decoded(encoder, [*ids, *tokens])[len(_decoded(encoder, ids)) :]
+        reasoning, text = split_reasoning(text)
+        return Answer(example.text, text, ended, count, prompt.num_cut, reasoning)
+
+    def compared(self, model: Any, split: SplitStore, encoder: TextEncoder) -> dict[str, Any]:
+        """`metrics` of answers that the model writes to a seeded sample of prompts, and the `worst_rows` of them."""
+        from tunewright.models.generate import Sampling
+        from tunewright.models.generate_rows import generate_rows
+
+        places = np.array(split.lists("answer", range(len(split))))
+        able = np.flatnonzero(places[:, 1] - places[:, 0] > 0) if len(places) else np.zeros(0, int)
+        sample = np.sort(np.random.default_rng(0).permutation(able)[: self.num_compared])
+        if not len(sample):
+            return {}
+        ids = {int(row): split.input_ids(int(row)).tolist() for row in sample}
+        right = [_decoded(encoder, ids[int(row)][places[row, 0] : places[row, 1]]) for row in sample]
+        longest = int((places[sample, 1] - places[sample, 0]).max())
+        tokens = generate_rows(
+            model, [ids[int(row)][: places[row, 0]] for row in sample],
+            Sampling(temperature=0, max_new_tokens=longest + _SLACK), end_ids=frozenset(self.end_ids),
+            pad_id=encoder.pad_token_id,
+        )  # fmt: skip
+        gold = [split_reasoning(text)[1] for text in right]
+        written = [split_reasoning(_decoded(encoder, one))[1] for one in tokens]
+        scores = [answer_scores(one, other) for one, other in zip(written, gold, strict=True)]
+        worst = sorted((score.rouge_l, number) for number, score in enumerate(scores) if score.exact < 1)
+        rows = [
+            {"row": split.address(int(sample[n])), "gold": gold[n], "predicted": written[n], "score": score}
+            for score, n in worst
+        ]
+        return {"metrics": generation_scores(written, gold), "compared_rows": len(sample), "worst_rows": rows}
+
+    # Scores
+
+    def scores(self, outputs: Sequence[np.ndarray]) -> np.ndarray:
+        """float64 `(rows, 2)`: nats and number of learned tokens."""
+        return np.stack(outputs).astype(np.float64)
+
+    def metrics(self, scores: np.ndarray, split: SplitStore, *, intervals: bool = False) -> dict[str, Any]:
+        result: dict[str, Any] = {"metrics": language_scores(*scores.T), "tokens": int(scores[:, 1].sum())}
+        if intervals:
+            result["intervals"] = language_intervals(*scores.T, seed=0)
+        return result
+
+    def metric_names(self) -> list[str]:
+        return ["loss", "perplexity"]
+
+
+def _decoded(encoder: TextEncoder, ids: Sequence[int]) -> str:
+    return encoder.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+
+
+def _inside(learned: Sequence[int] | np.ndarray, length: int) -> np.ndarray:
+    """bool `(length,)`. [2 4] of 5 -> [0 0 1 1 0]"""
+    inside = np.zeros(length, dtype=bool)
+    for begin, end in zip(learned[::2], learned[1::2], strict=True):
+        inside[int(begin) : int(end)] = True
+    return inside
+
+
+def _named_text(config: Any) -> str | None:
+    text = config.data.text
+    if isinstance(text, list):
+        raise UserError(
+            "a conversation is in one column, or in one of prompts and one of answers", where="data.text",
+            found=quoted(text), mend="Name one column.",
+        )  # fmt: skip
+    return text
+
+
+def _recognized(dialogues: Dialogues, rows: Sequence[Row]) -> str | None:
+    """The shipped template whose words all these prompts already carry."""
+    if dialogues.format not in (PAIR, ALPACA) or not rows:
+        return None
+    prompts = [row.fields.get(dialogues.prompt) for row in rows]
+    for name in (name for name in _RECOGNIZED if name in names()):
+        before, behind = Supervisor(Template(named(name)), Control([])).prompt_pieces()
+        if all(isinstance(one, str) and unwrapped(one, before, behind) is not None for one in prompts):
+            return name
+    return None

@@ -1,0 +1,149 @@
+"""Row -> Conversation: which columns hold prompts, answers, messages or plain text, and how each format is read.
+
+{"instruction": "Translate", "input": "Hund", "output": "dog"}
+  -> Dialogues("alpaca", prompt="instruction", answer="output", input="input")
+  -> Conversation((Message("user", "Translate", input="Hund"), Message("assistant", "dog")))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from tunewright.errors import RowError, quoted
+from tunewright.records import Row
+from tunewright.text.messages import (
+    ASSISTANT,
+    USER,
+    Conversation,
+    Message,
+    askable,
+    conversation,
+    learnable,
+    single_turn,
+)
+
+MESSAGES, ALPACA, PAIR, TEXT = "messages", "alpaca", "pair", "text"
+_LISTS = ("messages", "conversations", "conversation", "dialog", "dialogue")
+PAIRS = (
+    ("prompt", "completion"), ("prompt", "response"), ("prompt", "answer"), ("question", "answer"),
+    ("question", "response"), ("query", "response"), ("query", "answer"), ("input", "output"),
+    ("instruction", "response"), ("instruction", "completion"),
+)  # fmt: skip
+_PREFERENCE = {"chosen", "rejected"}
+
+
+@dataclass(frozen=True)
+class Dialogues:
+    """The format of a source's rows and the columns it is in. Made by `find_dialogues`."""
+
+    format: str
+    prompt: str
+    answer: str | None = None
+    input: str | None = None
+    system: str | None = None
+    history: str | None = None
+    tools: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """Role -> column, those that there are."""
+        found = {key: value for key, value in asdict(self).items() if key != "format" and value}
+        return {self.format if self.answer is None and key == "prompt" else key: value for key, value in found.items()}
+
+    def learned(self, row: Row) -> Conversation:
+        """What is to be learned. RowError for roles, orders and answers that cannot be."""
+        found = self._read(row.fields, answered=True)
+        if self.format == TEXT:
+            if not found.messages[0].content.strip():
+                raise RowError(f"blank text in {self.prompt!r}")
+            return found
+        return learnable(found)
+
+    def asked(self, row: Row) -> Conversation:
+        """The same for prediction: the last answer left out, or not needed."""
+        found = self._read(row.fields, answered=False)
+        return found if self.format == TEXT else askable(found)
+
+    def _read(self, fields: Mapping[str, Any], *, answered: bool) -> Conversation:
+        if self.prompt not in fields:
+            raise RowError(f"no field {self.prompt!r}; found {quoted(fields)}")
+        system = _text(fields, self.system)
+        tools = fields.get(self.tools) if self.tools else None
+        if self.format == MESSAGES:
+            return conversation(fields[self.prompt], tools, system=system)
+        answer = fields.get(self.answer) if self.answer else None
+        if self.answer and answered and self.answer not in fields:
+            raise RowError(f"no field {self.answer!r}; found {quoted(fields)}")
+        if isinstance(fields[self.prompt], list):
+            return conversation([*fields[self.prompt], *_turns(answer)], tools, system=system)
+        prompt = _text(fields, self.prompt) or ""
+        if self.format == TEXT:
+            return Conversation((Message(ASSISTANT, prompt),)) if answered else Conversation((Message(USER, prompt),))
+        text = (_text(fields, self.answer) or "") if answered else None
+        found = single_turn(prompt, text, system=system, input=_text(fields, self.input))
+        return _with_history(found, fields.get(self.history) if self.history else None)
+
+
+def find_dialogues(
+    columns: Sequence[str], rows: Sequence[Row], *, text: str | None = None, label: str | None = None
+) -> Dialogues | None:
+    """The format of these columns; None where it is none of ours. text, label: columns that the user names."""
+    names = {name.strip().lower(): name for name in columns}
+    if not text and set(names) >= _PREFERENCE:
+        return None
+    extra = {key: names.get(key) for key in ("system", "history", "tools")}
+    if text and label:
+        return Dialogues(PAIR, text, label, system=extra["system"], tools=extra["tools"])
+    turns = text if text and _is_turns(rows, text) else None if text else _turns_column(names, rows)
+    if turns:
+        return Dialogues(MESSAGES, turns, system=extra["system"], tools=extra["tools"])
+    if text:
+        return Dialogues(TEXT, text)
+    if "instruction" in names and "output" in names:
+        others = {key: value for key, value in extra.items() if key != "tools"}
+        return Dialogues(ALPACA, names["instruction"], names["output"], input=names.get("input"), **others)
+    for prompt, answer in PAIRS:
+        if prompt in names and answer in names:
+            return Dialogues(PAIR, names[prompt], names[answer], **extra)
+    return Dialogues(TEXT, names["text"]) if "text" in names else None
+
+
+def _turns_column(names: Mapping[str, str], rows: Sequence[Row]) -> str | None:
+    return next((names[name] for name in _LISTS if name in names and _is_turns(rows, names[name])), None)
+
+
+def _is_turns(rows: Sequence[Row], column: str) -> bool:
+    """Does the column hold lists of turns (or their JSON)?"""
+    values = [row.fields[column] for row in rows if row.fields.get(column)]
+    return bool(values) and all(
+        isinstance(value, list) or (isinstance(value, str) and value.lstrip()[:1] == "[") for value in values
+    )
+
+
+def _text(fields: Mapping[str, Any], column: str | None) -> str | None:
+    value = fields.get(column) if column else None
+    if value is None or isinstance(value, str):
+        return value
+    raise RowError(f"{column!r} holds {type(value).__name__} {value!r:.80}, expected text")
+
+
+def _turns(answer: Any) -> list[Any]:
+    if answer is None:
+        return []
+    return list(answer) if isinstance(answer, list) else [{"role": ASSISTANT, "content": answer}]
+
+
+def _with_history(found: Conversation, history: Any) -> Conversation:
+    """Earlier questions and answers, as pairs, before the prompt and behind the system's turn."""
+    if not history:
+        return found
+    if not isinstance(history, list) or not all(isinstance(one, (list, tuple)) and len(one) == 2 for one in history):
+        raise RowError(f"the history is {history!r:.60}, expected pairs of question and answer")
+    at = next(number for number, one in enumerate(found.messages) if one.role == USER)
+    earlier = [Message(role, str(text)) for pair in history for role, text in zip((USER, ASSISTANT), pair, strict=True)]
+    return Conversation((*found.messages[:at], *earlier, *found.messages[at:]), found.tools)

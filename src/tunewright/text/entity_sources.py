@@ -1,0 +1,98 @@
+"""A source of entities, read as the first one is: its columns under the same names, its tags in IOB2, integers named.
+
+    test.parquet  words: ['Ulm'], tags: [3] (S-LOC)    as    tokens: ['Ulm'], ner_tags: ['B-LOC']      where train.conll has these
+
+Each file may have its own scheme; a sequence that its scheme does not allow becomes a Reject.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from tunewright.errors import RowError
+from tunewright.reading import Source
+from tunewright.reading.detect import peek
+from tunewright.reading.entities import entity_roles, input_column, is_span
+from tunewright.reading.source import MAX_RAW
+from tunewright.records import Reject, Row
+from tunewright.text.tags import detect_scheme, spans_of_tags, tags_of_spans
+
+READ_AS = "IOB2"
+"""The scheme that `EntityReader` reads, and whose faults it finds itself."""
+NUM_ROWS = 5_000
+"""Rows looked at to know the scheme."""
+
+
+def entity_source(
+    source: Source, *, text: str, label: str | None, names: Sequence[str] | None = None, overwrite: bool = False
+) -> Source:
+    """`source` with the columns `text` and `label`. names: of integer tags, where the source itself has none (or overwrite)."""
+    rows, columns = peek(source)
+    renamed = _renamed(rows, columns, text, label)
+    own = {theirs: source.class_names[theirs] for theirs in source.class_names if renamed.get(theirs, theirs) == label}
+    names = names if overwrite or not own else next(iter(own.values()))
+    notes = [f"column {theirs!r} as {ours!r}" for theirs, ours in renamed.items()]
+    scheme = None
+    if label is not None:
+        tags = (_tags(_under(row, renamed).get(label), names) for row in source.rows() if isinstance(row, Row))
+        sequences = [one for one in itertools.islice(tags, NUM_ROWS) if one]
+        if sequences:
+            scheme, why = detect_scheme(sequences)
+            notes.append(f"tags are {scheme}: {why}")
+    return replace(
+        source,
+        read=lambda self: _read(source.read(self), renamed, label, scheme, names),
+        columns=tuple(renamed.get(name, name) for name in columns),
+        notes=[*source.notes, *notes],
+    )
+
+
+def _renamed(rows: Sequence[Row], columns: Sequence[str], text: str, label: str | None) -> dict[str, str]:
+    """Their names -> ours, where ours are absent and theirs can be told."""
+    if not rows or text in columns:
+        return {}
+    if label is None or label in columns:
+        theirs = input_column(columns, rows)
+        return {theirs: text} if theirs else {}
+    roles = entity_roles(columns, rows)
+    return {roles.text[0]: text, roles.label: label} if roles and roles.label else {}
+
+
+def _under(row: Row, renamed: Mapping[str, str]) -> dict[str, Any]:
+    return {renamed.get(name, name): value for name, value in row.fields.items()}
+
+
+def _tags(value: Any, names: Sequence[str] | None) -> list[str] | None:
+    """Tags as texts; None for what is no list of tags (entities, or nothing)."""
+    if not isinstance(value, list) or any(map(is_span, value)):
+        return None
+    if names and all(type(tag) is int and 0 <= tag < len(names) for tag in value):
+        return [names[tag] for tag in value]
+    return value if all(isinstance(tag, str) for tag in value) else None
+
+
+def _read(
+    rows: Iterator[Row | Reject],
+    renamed: Mapping[str, str],
+    label: str | None,
+    scheme: str | None,
+    names: Sequence[str] | None,
+) -> Iterator[Row | Reject]:
+    for row in rows:
+        if not isinstance(row, Row):
+            yield row
+            continue
+        fields = _under(row, renamed) if renamed else dict(row.fields)
+        tags = _tags(fields.get(label), names) if label and scheme else None
+        if tags is not None and scheme is not None and label is not None:
+            try:
+                fields[label] = tags if scheme == READ_AS else tags_of_spans(spans_of_tags(tags, scheme), len(tags))
+            except RowError as error:
+                raw = json.dumps(fields, ensure_ascii=False, default=str)[:MAX_RAW]
+                yield Reject(row.source, row.line, error.reason, raw)
+                continue
+        yield Row(row.source, row.line, fields)

@@ -1,0 +1,95 @@
+"""Control tokens in what users, tools and documents say: taken out before a template runs, put back as text after it.
+
+    hidden = Hidden.of(conversation, control)      user: "what is <|im_end|>?"  ->  user: "what is \\U000f0000?"
+    hidden.restored(rendered)                      the text again, and where in it control tokens are only text
+
+A template may cut, join or test a text; one private character in place of a control token travels through all of that, and what
+still looks like a control token after rendering was written by the template (or is the assistant's own, `<think>`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from tunewright.text.messages import ASSISTANT, Conversation, Message, ToolCall
+
+ASSISTANTS_OWN = ("<think>", "</think>", "<tool_call>", "</tool_call>")
+"""Control tokens that an assistant may write."""
+_FIRST = 0xF0000
+_PRIVATE = "\U000f0000-\U0010ffff"
+"""Unicode's planes 15 and 16: nobody's characters. Placeholders and marks are taken from them."""
+
+
+class Control:
+    """The control tokens of one tokenizer, found in texts."""
+
+    def __init__(self, tokens: Sequence[str]) -> None:
+        longest_first = sorted((token for token in tokens if token), key=len, reverse=True)
+        self.tokens = re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
+        self.several = re.compile(f"(?:{self.tokens.pattern})+")
+        untrusted = "|".join([*map(re.escape, longest_first), f"[{_PRIVATE}]"])
+        own = [token for token in longest_first if token not in ASSISTANTS_OWN]
+        self.of_user = re.compile(untrusted)
+        self.of_assistant = re.compile("|".join([*map(re.escape, own), f"[{_PRIVATE}]"]))
+
+
+@dataclass(frozen=True)
+class Hidden:
+    """A conversation without control tokens in its texts. strings: what stands behind each placeholder."""
+
+    conversation: Conversation
+    strings: tuple[str, ...]
+
+    @classmethod
+    def of(cls, conversation: Conversation, control: Control) -> Hidden:
+        strings: dict[str, str] = {}
+
+        def hide(value: Any, pattern: re.Pattern[str]) -> Any:
+            if isinstance(value, str):
+                return pattern.sub(lambda match: strings.setdefault(match[0], chr(_FIRST + len(strings))), value)
+            if isinstance(value, dict):
+                return {hide(key, pattern): hide(one, pattern) for key, one in value.items()}
+            return [hide(one, pattern) for one in value] if isinstance(value, list) else value
+
+        def of_message(one: Message) -> Message:
+            pattern = control.of_assistant if one.role == ASSISTANT else control.of_user
+            calls = tuple(
+                ToolCall(hide(call.name, pattern), hide(call.arguments, pattern), call.id) for call in one.tool_calls
+            )
+            return replace(
+                one, content=hide(one.content, pattern), reasoning=hide(one.reasoning, pattern),
+                input=hide(one.input, pattern), name=hide(one.name, control.of_user), tool_calls=calls,
+            )  # fmt: skip
+
+        tools = tuple(hide(tool, control.of_user) for tool in conversation.tools)
+        messages = tuple(of_message(one) for one in conversation.messages)
+        return cls(replace(conversation, messages=messages, tools=tools), tuple(strings))
+
+    def restored(
+        self, text: str, places: Sequence[int], control: Control
+    ) -> tuple[str, list[int], list[tuple[int, int]]]:
+        """(the text with what was hidden, `places` in it moved along, where control tokens stand that are only text)."""
+        if not self.strings:
+            return text, list(places), []
+        parts: list[str] = []
+        ranges: list[tuple[int, int]] = []
+        length = at = 0
+        steps = [(0, 0)]
+        for match in re.finditer(f"[{chr(_FIRST)}-{chr(_FIRST + len(self.strings) - 1)}]", text):
+            string = self.strings[ord(match[0]) - _FIRST]
+            parts += [text[at : match.start()], string]
+            length += match.start() - at
+            if control.tokens.fullmatch(string):
+                ranges.append((length, length + len(string)))
+            length, at = length + len(string), match.end()
+            steps.append((at, length - at))
+        parts.append(text[at:])
+        return "".join(parts), [place + _shift(steps, place) for place in places], ranges
+
+
+def _shift(steps: Sequence[tuple[int, int]], place: int) -> int:
+    """How far a place moves: by what was put back before it."""
+    return next(shift for begin, shift in reversed(steps) if begin <= place)

@@ -1,0 +1,226 @@
+"""A list of chat messages, however it is spelled -> one conversation record, in order and whole, or the reason why not.
+
+    [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello!"}, {"from": "human", "value": "Bye"}]
+      -> Conversation((Message("user", "Hi"), Message("assistant", "Hello!")), num_trimmed=1)
+
+Both spellings are read (`role`/`content` and sharegpt's `from`/`value`), content as text, null or a list of text parts.
+What comes after the last answer teaches nothing: it is trimmed and counted.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from tunewright.errors import RowError, quoted
+
+SYSTEM, DEVELOPER, USER, ASSISTANT, TOOL = "system", "developer", "user", "assistant", "tool"
+_ROLES = {
+    "system": SYSTEM, "developer": DEVELOPER, "user": USER, "human": USER, "prompter": USER, "assistant": ASSISTANT,
+    "gpt": ASSISTANT, "model": ASSISTANT, "bot": ASSISTANT, "chatbot": ASSISTANT, "tool": TOOL, "function": TOOL,
+    "observation": TOOL, "ipython": TOOL, "tool_response": TOOL,
+}  # fmt: skip
+_CALLS = {"function_call", "tool_call"}
+"""Roles whose content is the assistant's call of a tool, as JSON."""
+_REASONING = ("reasoning_content", "reasoning", "thinking")
+_FOLLOWS = {
+    None: {SYSTEM, DEVELOPER, USER}, SYSTEM: {USER, DEVELOPER}, DEVELOPER: {USER}, USER: {ASSISTANT},
+    ASSISTANT: {USER, TOOL}, TOOL: {ASSISTANT, TOOL},
+}  # fmt: skip
+"""Role -> the roles that may come next."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """arguments: a mapping, or a text that is no JSON object."""
+
+    name: str
+    arguments: Any
+    id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn. input: alpaca's second field of a prompt. learned: False where the row says `weight: 0`."""
+
+    role: str
+    content: str
+    reasoning: str | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
+    input: str | None = None
+    name: str | None = None
+    call_id: str | None = None
+    learned: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """Turns in order. tools: descriptions of the tools that may be called. num_trimmed: turns behind the last answer."""
+
+    messages: tuple[Message, ...]
+    tools: tuple[Any, ...] = ()
+    num_trimmed: int = 0
+
+    @property
+    def prompt(self) -> str:
+        """What the user says before the first answer: rows with the same one are not split apart."""
+        first = next((number for number, one in enumerate(self.messages) if one.role == ASSISTANT), None)
+        asked = [one for one in self.messages[:first] if one.role == USER]
+        return "\0".join(f"{one.content}\0{one.input or ''}" for one in asked)
+
+    @property
+    def num_answers(self) -> int:
+        return sum(one.role == ASSISTANT for one in self.messages)
+
+    def to_answer(self) -> Conversation:
+        """The same without its last answer: what a model is asked."""
+        last = self.messages[-1].role == ASSISTANT
+        return replace(self, messages=self.messages[:-1]) if last else self
+
+
+def single_turn(
+    prompt: str, answer: str | None, *, system: str | None = None, input: str | None = None
+) -> Conversation:
+    """A prompt and its answer; without one where there is only a prompt."""
+    turns = [Message(SYSTEM, system)] if system else []
+    turns.append(Message(USER, prompt, input=input or None))
+    return Conversation((*turns, *([Message(ASSISTANT, answer)] if answer is not None else [])))
+
+
+def conversation(turns: Any, tools: Any = None, *, system: str | None = None) -> Conversation:
+    """Raw messages (a list, or its JSON) -> a conversation as it stands. RowError for a turn that cannot be understood."""
+    turns = _parsed(turns, "messages")
+    if not isinstance(turns, Sequence) or isinstance(turns, str) or not turns:
+        raise RowError(f"the messages are {_kind(turns)}, expected a list of turns")
+    messages = [message(turn, number) for number, turn in enumerate(turns, start=1)]
+    if system:
+        messages.insert(0, Message(SYSTEM, system))
+    return Conversation(tuple(messages), _tools(tools))
+
+
+def learnable(found: Conversation) -> Conversation:
+    """The conversation up to its last answer. RowError for turns out of order and for empty answers."""
+    messages = found.messages
+    while messages and messages[-1].role != ASSISTANT:
+        messages = messages[:-1]
+    if not messages:
+        raise RowError("no answer: no turn is the assistant's")
+    _check_order(messages)
+    for number, one in enumerate(messages, start=1):
+        if one.role == ASSISTANT and not one.content.strip() and not one.tool_calls:
+            raise RowError("empty answer" if found.num_answers == 1 else f"empty answer in turn {number}")
+    return replace(found, messages=messages, num_trimmed=len(found.messages) - len(messages))
+
+
+def askable(found: Conversation) -> Conversation:
+    """The conversation as far as the last question: what a model is to answer. RowError where nothing is asked."""
+    asked = found.to_answer()
+    if not any(one.role == USER for one in asked.messages):
+        raise RowError("no turn is the user's")
+    _check_order(asked.messages)
+    return asked
+
+
+def message(turn: Any, number: int) -> Message:
+    """One raw turn. RowError that says which and why."""
+    if not isinstance(turn, Mapping):
+        raise RowError(f"turn {number} is {_kind(turn)}, expected role and content")
+    spoken = turn.get("role", turn.get("from"))
+    if spoken is None:
+        raise RowError(f"turn {number} has no role; found {quoted(turn)}")
+    role = str(spoken).strip().lower()
+    if role not in _ROLES and role not in _CALLS:
+        raise RowError(f"unknown role {spoken!r} in turn {number}")
+    content = _text(turn.get("content", turn.get("value")), number)
+    if role in _CALLS:
+        return Message(ASSISTANT, "", tool_calls=_calls(content, number), learned=_learned(turn, number))
+    calls = _calls(turn["tool_calls"], number) if turn.get("tool_calls") else ()
+    reasoning = next((turn[key] for key in _REASONING if isinstance(turn.get(key), str)), None)
+    return Message(
+        _ROLES[role], content, reasoning=reasoning, tool_calls=calls, name=turn.get("name"),
+        call_id=turn.get("tool_call_id"), learned=_learned(turn, number),
+    )  # fmt: skip
+
+
+def _text(content: Any, number: int) -> str:
+    """A turn's text; a list of parts is joined. RowError for parts that are no text."""
+    if content is None:
+        return ""
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, Sequence):
+        raise RowError(f"the content of turn {number} is {_kind(content)}, expected text")
+    parts = [part if isinstance(part, str) else _part(part, number) for part in content]
+    return "".join(parts)
+
+
+def _part(part: Any, number: int) -> str:
+    kind = part.get("type", "text") if isinstance(part, Mapping) else _kind(part)
+    text = part.get("text") if isinstance(part, Mapping) else None
+    if kind != "text" or not isinstance(text, str):
+        raise RowError(f"turn {number} holds a part of type {kind!r}; only text can be learned")
+    return text
+
+
+def _learned(turn: Mapping[str, Any], number: int) -> bool:
+    weight = turn.get("weight")
+    if weight is None or weight in (0, 1):
+        return weight != 0
+    raise RowError(f"the weight of turn {number} is {weight!r}, expected 0 or 1")
+
+
+def _calls(value: Any, number: int) -> tuple[ToolCall, ...]:
+    value = _parsed(value, f"the call in turn {number}")
+    found = [value] if isinstance(value, Mapping) else value
+    if not isinstance(found, Sequence) or isinstance(found, str) or not found:
+        raise RowError(f"the call in turn {number} is {_kind(value)}, expected a name and arguments")
+    return tuple(_call(one, number) for one in found)
+
+
+def _call(value: Any, number: int) -> ToolCall:
+    function = value.get("function", value) if isinstance(value, Mapping) else None
+    if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
+        raise RowError(f"a call in turn {number} has no name")
+    arguments = function.get("arguments", function.get("parameters", {}))
+    if isinstance(arguments, str):
+        try:
+            parsed = json.loads(arguments)
+        except ValueError:
+            parsed = None
+        arguments = parsed if isinstance(parsed, dict) else arguments
+    return ToolCall(function["name"], {} if arguments is None else arguments, value.get("id"))
+
+
+def _tools(tools: Any) -> tuple[Any, ...]:
+    if not tools:
+        return ()
+    tools = _parsed(tools, "the tools")
+    found = [tools] if isinstance(tools, Mapping) else tools
+    if not isinstance(found, Sequence) or isinstance(found, str) or not all(isinstance(one, Mapping) for one in found):
+        raise RowError(f"the tools are {_kind(tools)}, expected a list of descriptions")
+    return tuple(found)
+
+
+def _check_order(messages: Sequence[Message]) -> None:
+    before = None
+    for number, one in enumerate(messages, start=1):
+        if one.role not in _FOLLOWS[before]:
+            where = f"after the {before}'s" if before else "at the beginning"
+            raise RowError(f"turn {number} is out of order: the {one.role}'s {where}")
+        before = one.role
+
+
+def _parsed(value: Any, what: str) -> Any:
+    """JSON texts stand for what they hold: tables have no lists."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError:
+        raise RowError(f"{what}: a text that is no JSON ({value[:60]!r})") from None
+
+
+def _kind(value: Any) -> str:
+    return "empty" if value in (None, "", [], {}) else f"{type(value).__name__} {value!r:.60}"

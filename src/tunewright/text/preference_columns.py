@@ -1,0 +1,182 @@
+"""Which columns hold compared answers: two sides, several answers with scores, or one answer with a judgement.
+
+    columns prompt, responses, ratings      Preferences("scored", prompt="prompt", answers="responses", scores="ratings")
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tunewright.errors import RowError
+from tunewright.records import Row
+
+PAIRS, SCORED, UNPAIRED = "pairs", "scored", "unpaired"
+_SIDES = (
+    ("chosen", "rejected"), ("chosen_response", "rejected_response"), ("response_chosen", "response_rejected"),
+    ("answer_chosen", "answer_rejected"), ("preferred", "dispreferred"), ("better", "worse"), ("accepted", "rejected"),
+    ("output", "rejected"), ("response", "rejected"), ("answer", "rejected"), ("completion", "rejected"),
+)  # fmt: skip
+"""Names of the better and the worse side; the answer of a supervised row may stand for the better one."""
+_PROMPTS = ("prompt", "instruction", "question", "query", "messages", "conversations", "conversation", "context", "input")
+_ANSWERS = ("answers", "responses", "completions", "candidates", "outputs", "generations")
+_COMPLETIONS = ("completion", "response", "answer", "output")
+_SCORES = ("scores", "ratings", "rewards", "ranks", "ranking")
+_SCORE_KEYS = ("score", "rating", "overall_score", "reward", "rank")
+_LABELS = ("label", "labels", "kto_tag", "desirable", "is_good", "thumbs_up")
+_NUMBERED = re.compile(r"(answer|response|completion|output)_?([0-9]+|[a-z])")
+_NUMBERED_SCORES = ("score", "rating", "reward", "rank")
+_JUDGEMENTS = {"true", "false", "0", "1", "yes", "no", "good", "bad", "desirable", "undesirable", "chosen", "rejected", "-1", "+1"}
+
+
+@dataclass(frozen=True)
+class Preferences:
+    """format: pairs, scored or unpaired. answers, scores: columns of lists, or the names of the columns of single ones."""
+
+    format: str
+    prompt: str | None = None
+    chosen: str | None = None
+    rejected: str | None = None
+    answers: str | tuple[str, ...] | None = None
+    scores: str | tuple[str, ...] | None = None
+    completion: str | None = None
+    label: str | None = None
+    input: str | None = None
+    system: str | None = None
+    history: str | None = None
+    tools: str | None = None
+
+    @property
+    def needed(self) -> list[str]:
+        """Columns that every row must have."""
+        several = [name for one in (self.answers, self.scores) for name in ((one,) if isinstance(one, str) else one or ())]
+        alone = [self.chosen, self.rejected, self.completion, self.label]
+        return [name for name in (*alone, *several) if name] + ([self.prompt] if self.prompt else [])
+
+    @property
+    def is_instruction(self) -> bool:
+        """Prompts of an instruction and an input: a template for those is taken where there is no other."""
+        return self.input is not None
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """Role -> column."""
+        found = {}
+        for role in ("prompt", "input", "chosen", "rejected", "answers", "scores", "completion", "label", "system", "tools"):
+            value = getattr(self, role)
+            if value:
+                found[role] = value if isinstance(value, str) else " ".join(value)
+        return found
+
+    def answers_of(self, fields: Mapping[str, Any]) -> tuple[list[Any], list[Any]]:
+        """All answers of a row and their scores; ranks are turned round, so that more is better."""
+        if isinstance(self.answers, tuple):
+            assert isinstance(self.scores, tuple)
+            present = [n for n, column in enumerate(self.answers) if fields[column] is not None]
+            return [fields[self.answers[n]] for n in present], self._upwards([fields[self.scores[n]] for n in present])
+        answers = _listed(fields[str(self.answers)], "answers")
+        if self.scores is None:
+            keys = [key for key in _SCORE_KEYS if all(isinstance(one, Mapping) and key in one for one in answers)]
+            if not keys:
+                raise RowError("the answers have no scores")
+            return answers, _turned([one[keys[0]] for one in answers], keys[0])
+        return answers, self._upwards(_listed(fields[str(self.scores)], "scores"))
+
+    def _upwards(self, scores: list[Any]) -> list[Any]:
+        name = self.scores if isinstance(self.scores, str) else (self.scores or ("",))[0]
+        return _turned(scores, name)
+
+
+def score_of(value: Any, number: int) -> float:
+    try:
+        score = float(value)
+    except (TypeError, ValueError):
+        score = float("nan")
+    if score != score:
+        raise RowError(f"the score of answer {number} is {value!r:.40}, expected a number")
+    return score
+
+
+def _turned(scores: list[Any], name: str) -> list[Any]:
+    if not name.lower().startswith("rank"):
+        return scores
+    return [-score_of(value, number) for number, value in enumerate(scores, start=1)]
+
+
+def _listed(value: Any, name: str) -> list[Any]:
+    if isinstance(value, str) and value.lstrip()[:1] == "[":
+        try:
+            value = json.loads(value)
+        except ValueError:
+            raise RowError(f"the {name} are a text that is no JSON") from None
+    if not isinstance(value, list):
+        raise RowError(f"the {name} are {type(value).__name__} {value!r:.60}, expected a list")
+    return value
+
+
+def find_preferences(
+    columns: Sequence[str], rows: Sequence[Row], *, text: str | None = None, label: str | None = None
+) -> Preferences | None:
+    """The format of these columns, None where they compare nothing. text: the prompts' column, label: the judgements'."""
+    names = {name.strip().lower(): name for name in columns}
+    extra = {key: names.get(key) for key in ("system", "history", "tools")}
+
+    def roles(taken: set[str], **found: Any) -> Preferences:
+        prompt = text or next((names[name] for name in _PROMPTS if name in names and names[name] not in taken), None)
+        more = names.get("input") if prompt == names.get("instruction") and prompt else None
+        return Preferences(**found, prompt=prompt, input=more, **extra)
+
+    for better, worse in _SIDES:
+        if better in names and worse in names:
+            chosen, rejected = names[better], names[worse]
+            return roles({chosen, rejected}, format=PAIRS, chosen=chosen, rejected=rejected)
+    return _scored(names, rows, roles) or _unpaired(names, rows, label, roles)
+
+
+def _scored(names: Mapping[str, str], rows: Sequence[Row], roles: Any) -> Preferences | None:
+    answers = next((names[name] for name in _ANSWERS if name in names), None)
+    scores = next((names[name] for name in _SCORES if name in names), None)
+    if answers:
+        lists = [row.fields.get(answers) for row in rows]
+        inside = any(_has_scores(one) for one in lists)
+        if scores or inside:
+            return roles({answers, scores}, format=SCORED, answers=answers, scores=scores)
+    numbered = {found[2]: name for name in names if (found := _NUMBERED.fullmatch(name))}
+    for word in _NUMBERED_SCORES:
+        pairs = [
+            (names[name], names[score])
+            for number, name in sorted(numbered.items())
+            for score in (f"{word}_{number}", f"{word}{number}", f"{name}_{word}")
+            if score in names
+        ]
+        if len(pairs) > 1:
+            of_answers, of_scores = zip(*pairs, strict=True)
+            return roles({*of_answers, *of_scores}, format=SCORED, answers=of_answers, scores=of_scores)
+    return None
+
+
+def _has_scores(answers: Any) -> bool:
+    try:
+        found = _listed(answers, "answers")
+    except RowError:
+        return False
+    return bool(found) and all(isinstance(one, Mapping) and set(_SCORE_KEYS) & set(one) for one in found)
+
+
+def _unpaired(names: Mapping[str, str], rows: Sequence[Row], label: str | None, roles: Any) -> Preferences | None:
+    judged = label or next((names[name] for name in _LABELS if name in names), None)
+    if judged is None or not all(_is_judgement(row.fields.get(judged)) for row in rows):
+        return None
+    answer = next((names[name] for name in _COMPLETIONS if name in names), None)
+    if answer:
+        found = roles({answer, judged}, format=UNPAIRED, completion=answer, label=judged)
+        return found if found.prompt else None
+    turns = next((names[name] for name in ("messages", "conversations", "conversation") if name in names), None)
+    return Preferences(UNPAIRED, turns, label=judged, tools=names.get("tools")) if turns else None
+
+
+def _is_judgement(value: Any) -> bool:
+    return value is None or str(value).strip().lower() in _JUDGEMENTS

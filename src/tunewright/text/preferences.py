@@ -1,0 +1,289 @@
+"""Row -> compared answers: two to one prompt, the better and the worse, or one that is called good or bad.
+
+    {"prompt": "Hi", "chosen": "Hello!", "rejected": "What."}
+      -> Preferences("pairs", prompt="prompt", chosen="chosen", rejected="rejected")
+      -> [Compared(chosen=Conversation(user "Hi", assistant "Hello!"), rejected=Conversation(user "Hi", assistant "What."))]
+
+Of both conversations the beginning that they share is the prompt, and only the turns behind it are learned.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from tunewright.errors import RowError, quoted
+from tunewright.records import Row
+from tunewright.text.messages import ASSISTANT, SYSTEM, USER, Conversation, Message, askable, conversation, learnable
+from tunewright.text.preference_columns import PAIRS, UNPAIRED, Preferences, score_of
+
+_GOOD = {"true", "1", "1.0", "yes", "good", "chosen", "desirable", "positive", "thumbs_up", "up", "+1"}
+_BAD = {"false", "0", "0.0", "no", "bad", "rejected", "undesirable", "negative", "thumbs_down", "down", "-1"}
+_TRANSCRIPT = re.compile(r"(?:\A|\n\n)(Human|Assistant):[ \n]?")
+_SPEAKERS = {"Human": USER, "Assistant": ASSISTANT}
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """chosen, rejected: whole conversations that begin alike. Without `rejected` the one answer is judged alone: `good` or not."""
+
+    chosen: Conversation
+    rejected: Conversation | None = None
+    good: bool = True
+
+    @property
+    def sides(self) -> tuple[Conversation, ...]:
+        return (self.chosen,) if self.rejected is None else (self.chosen, self.rejected)
+
+
+def compared(row: Row, columns: Preferences) -> tuple[Compared, ...]:
+    """What a row says about its answers; several answers with scores give a pair for each that is worse than the best.
+
+    RowError for a missing or empty side, for two equal answers and for answers to different prompts.
+    """
+    fields = row.fields
+    for column in columns.needed:
+        if column not in fields:
+            raise RowError(f"no field {column!r}; found {quoted(fields)}")
+    if columns.format == UNPAIRED:
+        return (_judged(fields, columns),)
+    if columns.format == PAIRS:
+        sides = [(_side(fields[str(columns.chosen)], "chosen"), _side(fields[str(columns.rejected)], "rejected"))]
+    else:
+        sides = _ranked(fields, columns)
+    return tuple(_pair(fields, columns, better, worse) for better, worse in sides)
+
+
+def asked(row: Row, columns: Preferences) -> Conversation:
+    """The prompt alone, for prediction. RowError where the row has none."""
+    if columns.format == UNPAIRED and columns.completion is None:
+        return askable(_whole(row.fields, columns, columns.prompt))
+    prompt = _prompt(row.fields, columns)
+    if prompt.messages:
+        return askable(prompt)
+    found = compared(row, columns)[0]
+    first = next(number for number, one in enumerate(found.chosen.messages) if one.role == ASSISTANT and one.learned)
+    return askable(replace(found.chosen, messages=found.chosen.messages[:first]))
+
+
+# One answer, judged
+
+
+def _judged(fields: Mapping[str, Any], columns: Preferences) -> Compared:
+    good = _is_good(fields[str(columns.label)])
+    if columns.completion is None:
+        found = learnable(_whole(fields, columns, columns.prompt))
+        return Compared(_learned_from(found, len(found.messages) - 1), good=good)
+    prompt = _prompt(fields, columns)
+    answer = _side(fields[columns.completion], "answer")
+    if isinstance(answer, str):
+        answer = (Message(ASSISTANT, answer),)
+    if answer[0].role != ASSISTANT:
+        prompt, answer = replace(prompt, messages=answer[:-1]), answer[-1:]
+    if not prompt.messages:
+        raise RowError("no prompt")
+    found = learnable(replace(prompt, messages=(*prompt.messages, *answer)))
+    return Compared(_learned_from(found, len(prompt.messages)), good=good)
+
+
+def _is_good(value: Any) -> bool:
+    said = str(value).strip().lower()
+    if said in _GOOD or said in _BAD:
+        return said in _GOOD
+    raise RowError(f"the label is {value!r:.60}, expected true or false")
+
+
+# Two answers
+
+
+def _pair(fields: Mapping[str, Any], columns: Preferences, chosen: Any, rejected: Any) -> Compared:
+    prompt = _prompt(fields, columns)
+    if isinstance(chosen, str) and isinstance(rejected, str) and not prompt.messages:
+        shared, chosen, rejected = _implicit(chosen, rejected)
+        prompt = replace(prompt, messages=(Message(USER, shared),))
+    sides = [(Message(ASSISTANT, one),) if isinstance(one, str) else one for one in (chosen, rejected)]
+    whole = [side[0].role != ASSISTANT for side in sides]
+    if all(whole):
+        begins = _shared(sides[0], sides[1])
+    elif any(whole):
+        begins = sides[whole.index(True)][:-1]
+    else:
+        begins = ()
+    if any(whole):
+        _check_prompt(prompt, begins)
+        system = () if begins[0].role == SYSTEM else tuple(one for one in prompt.messages[:1] if one.role == SYSTEM)
+        prompt = replace(prompt, messages=(*system, *begins))
+        sides = [side[len(begins) :] if is_whole else side for side, is_whole in zip(sides, whole, strict=True)]
+    if not prompt.messages:
+        raise RowError("no prompt: neither a column of its own nor a common beginning")
+    return _checked(prompt, *sides)
+
+
+def _shared(chosen: Sequence[Message], rejected: Sequence[Message]) -> tuple[Message, ...]:
+    """The turns that both conversations begin with, up to a question."""
+    same = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(chosen, rejected, strict=False))
+    shared = [one for one, _ in same]
+    if len(shared) == len(chosen) == len(rejected):
+        raise RowError("chosen and rejected are equal")
+    while shared and shared[-1].role == ASSISTANT:
+        shared.pop()
+    if not any(one.role == USER for one in shared):
+        raise RowError("chosen and rejected have different prompts")
+    return tuple(shared)
+
+
+def _check_prompt(prompt: Conversation, begins: Sequence[Message]) -> None:
+    """RowError where the column of prompts asks another question than the conversations do."""
+    said = [one.content.strip() for one in prompt.messages if one.role == USER]
+    if said and said[-1] not in [one.content.strip() for one in begins if one.role == USER]:
+        raise RowError("the answers are to another prompt than the row's own")
+
+
+def _checked(prompt: Conversation, chosen: Sequence[Message], rejected: Sequence[Message]) -> Compared:
+    found = []
+    for name, side in (("chosen", chosen), ("rejected", rejected)):
+        try:
+            one = learnable(replace(prompt, messages=(*prompt.messages, *side)))
+        except RowError as error:
+            raise RowError(f"{name}: {error.reason}") from None
+        if len(one.messages) <= len(prompt.messages):
+            raise RowError(f"{name}: no answer")
+        found.append(_learned_from(one, len(prompt.messages)))
+    if _said(found[0]) == _said(found[1]):
+        raise RowError("chosen and rejected are equal")
+    return Compared(found[0], found[1])
+
+
+def _said(found: Conversation) -> list[Any]:
+    """What is compared: white space around an answer makes no difference."""
+    return [(one.role, one.content.strip(), one.reasoning, one.tool_calls) for one in found.messages]
+
+
+def _learned_from(found: Conversation, first: int) -> Conversation:
+    """The conversation, its turns before `first` read and not learned."""
+    turns = [replace(one, learned=one.learned and number >= first) for number, one in enumerate(found.messages)]
+    return replace(found, messages=tuple(turns))
+
+
+def _implicit(chosen: str, rejected: str) -> tuple[str, str, str]:
+    """(the beginning that two texts share, and what follows in each): cut behind a line, else between words."""
+    differs = (place for place, pair in enumerate(zip(chosen, rejected, strict=False)) if pair[0] != pair[1])
+    shared = chosen[: next(differs, min(len(chosen), len(rejected)))]
+    if chosen.strip() == rejected.strip():
+        raise RowError("chosen and rejected are equal")
+    line = shared.rstrip("\n").rfind("\n") + 1 if not shared.endswith("\n") else len(shared)
+    end = line if shared[:line].strip() else max((place.end() for place in re.finditer(r"\s", shared)), default=0)
+    if not shared[:end].strip():
+        raise RowError("no prompt: no column of prompts, and chosen and rejected begin differently")
+    return shared[:end].rstrip(), chosen[end:].lstrip(), rejected[end:].lstrip()
+
+
+# Several answers
+
+
+def _ranked(fields: Mapping[str, Any], columns: Preferences) -> list[tuple[Any, Any]]:
+    """(best, other) for every answer that scores below the best one."""
+    answers, scores = columns.answers_of(fields)
+    if len(answers) != len(scores):
+        raise RowError(f"{len(answers)} answers, {len(scores)} scores")
+    if len(answers) < 2:
+        raise RowError(f"{len(answers)} answers to compare, expected 2 or more")
+    sides = [_side(answer, f"answer {number}") for number, answer in enumerate(answers, start=1)]
+    values = [score_of(score, number) for number, score in enumerate(scores, start=1)]
+    best = max(range(len(values)), key=values.__getitem__)
+    pairs = [(sides[best], side) for side, value in zip(sides, values, strict=True) if value < values[best]]
+    if not pairs:
+        raise RowError("no answer scores below the others")
+    return pairs
+
+
+# Prompts and answers, however they are spelled
+
+
+def _prompt(fields: Mapping[str, Any], columns: Preferences) -> Conversation:
+    """The turns before the answers; none where the row has no prompt of its own."""
+    if columns.prompt is None:
+        return Conversation((), _tools(fields, columns))
+    value = fields.get(columns.prompt)
+    found = _side(value, "prompt", empty=True)
+    system = fields.get(columns.system) if columns.system else None
+    before = (Message(SYSTEM, system),) if isinstance(system, str) and system else ()
+    if isinstance(found, str):
+        more = fields.get(columns.input) if columns.input else None
+        found = (Message(USER, found, input=more or None),) if found.strip() else ()
+    earlier = _history(fields.get(columns.history) if columns.history else None)
+    return Conversation((*before, *earlier, *found) if found else (), _tools(fields, columns))
+
+
+def _whole(fields: Mapping[str, Any], columns: Preferences, column: str | None) -> Conversation:
+    return conversation(fields[str(column)], fields.get(columns.tools) if columns.tools else None)
+
+
+def _tools(fields: Mapping[str, Any], columns: Preferences) -> tuple[Any, ...]:
+    tools = fields.get(columns.tools) if columns.tools else None
+    return conversation([{"role": USER, "content": ""}], tools).tools if tools else ()
+
+
+def _side(value: Any, name: str, *, empty: bool = False) -> str | tuple[Message, ...]:
+    """A text, or turns: of a list, of one turn, of JSON, of a transcript (`Human: … Assistant: …`). RowError where it is empty."""
+    if isinstance(value, Mapping):
+        value = [value] if {"role", "from"} & set(value) else _text_of(value, name)
+    if isinstance(value, str):
+        if value.lstrip()[:2] in ("[{", '{"') and value.rstrip()[-1:] in "]}":
+            value = _from_json(value)
+        if isinstance(value, str):
+            turns = _TRANSCRIPT.split(value)
+            if len(turns) > 2 and not turns[0].strip():
+                spoken = zip(turns[1::2], turns[2::2], strict=True)
+                return tuple(Message(_SPEAKERS[speaker], text.strip()) for speaker, text in spoken)
+            if not value.strip() and not empty:
+                raise RowError(f"{name}: empty")
+            return value
+    if value is None or value == []:
+        if empty:
+            return ()
+        raise RowError(f"{name}: missing")
+    if not isinstance(value, list):
+        raise RowError(f"{name} is {type(value).__name__} {value!r:.60}, expected text or turns")
+    return conversation(value).messages
+
+
+def _from_json(text: str) -> Any:
+    """The turns that a text spells; the text itself where it is none of them."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return text
+    turns = [found] if isinstance(found, dict) else found
+    spelled = all(isinstance(one, dict) and {"role", "from"} & set(one) for one in turns)
+    return turns if turns and spelled else text
+
+
+_TEXTS = ("content", "value", "text", "response", "answer", "completion", "output")
+
+
+def _text_of(answer: Mapping[str, Any], name: str) -> Any:
+    """The answer in a mapping that says more than that."""
+    for key in _TEXTS:
+        if key in answer:
+            return answer[key]
+    raise RowError(f"{name} has no text; found {quoted(answer)}")
+
+
+def _history(pairs: Any) -> list[Message]:
+    if not pairs:
+        return []
+    if not isinstance(pairs, list) or not all(isinstance(one, (list, tuple)) and len(one) == 2 for one in pairs):
+        raise RowError(f"the history is {pairs!r:.60}, expected pairs of question and answer")
+    return [Message(role, str(text)) for one in pairs for role, text in zip((USER, ASSISTANT), one, strict=True)]
+
+
+def as_dict(columns: Preferences) -> dict[str, Any]:
+    return {key: value for key, value in asdict(columns).items() if value}
+
+
+__all__ = ["Compared", "Preferences", "as_dict", "asked", "compared"]

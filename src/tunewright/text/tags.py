@@ -1,0 +1,149 @@
+"""Tags of units <-> spans of units, in the schemes people use: recognised, checked, converted.
+
+    spans_of_tags(["I-PER", "I-PER", "B-PER"], "IOB1")     [Span(0, 2, "PER"), Span(2, 3, "PER")]
+    tags_of_spans([Span(0, 2, "PER")], 3, "BIOES")         ["B-PER", "E-PER", "O"]
+
+IOB2 (BIO): every entity begins with B-. IOB1: B- only where it follows one of its own type (Ramshaw and Marcus 1995).
+BIOES: E- ends an entity and S- is one by itself; BILOU says L- and U-, BMES says M- for I-. IO: I- alone. bare: `PER` alone.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+
+from tunewright.errors import RowError
+from tunewright.text.spans import Span
+
+SCHEMES = ("IOB2", "IOB1", "BIOES", "BILOU", "IO", "bare")
+OUTSIDE = "O"
+UNNAMED = "entity"
+"""The type of a tag that is a prefix alone (`B`)."""
+_TAG = re.compile(r"([BIESLUM])(?:[-_](.+))?")
+_SAME_PREFIX = {"L": "E", "U": "S", "M": "I"}
+_SPELLED = {"BILOU": {"E": "L", "S": "U"}}
+_UNSPLIT = ("O", "")
+
+
+def split_tag(tag: str, scheme: str) -> tuple[str, str]:
+    """`B-PER` -> ("B", "PER"); prefixes in the spelling of BIOES, ("O", "") outside. RowError for what is no tag."""
+    if tag in (OUTSIDE, ""):
+        if tag:
+            return _UNSPLIT
+        raise RowError("a tag is empty")
+    if scheme == "bare":
+        return "I", tag
+    match = _TAG.fullmatch(tag)
+    if match is None:
+        raise RowError(f"{tag!r} is no tag of the scheme {scheme}")
+    return _SAME_PREFIX.get(match[1], match[1]), match[2] or UNNAMED
+
+
+def continues(before: str, prefix: str, same_type: bool) -> bool:
+    """Whether a unit goes on with the entity of the unit before it. The same in every scheme."""
+    return same_type and before in "BI" and prefix in "IE"
+
+
+def may_follow(scheme: str, before: str, prefix: str, same_type: bool) -> bool:
+    """Whether `prefix` may stand behind `before` (O at the beginning, and as `prefix` behind the end)."""
+    if prefix not in _PREFIXES[scheme]:
+        return False
+    if scheme == "IOB2":
+        return prefix != "I" or continues(before, prefix, same_type)
+    if scheme == "IOB1":
+        return prefix != "B" or (before in "BI" and same_type)
+    if scheme in ("BIOES", "BILOU"):
+        return continues(before, prefix, same_type) if before in "BI" else prefix not in "IE"
+    return True
+
+
+_PREFIXES = {"IOB2": "BIO", "IOB1": "BIO", "BIOES": "BIESO", "BILOU": "BIESO", "IO": "IO", "bare": "IO"}
+
+
+def spans_of_tags(tags: Sequence[str], scheme: str) -> list[Span]:
+    """The entities of a legal sequence. RowError that names the first unit, from 1, that may not stand where it stands."""
+    spans: list[Span] = []
+    if tags.count(OUTSIDE) == len(tags):  # most rows
+        return spans
+    before, kind, start = "O", "", 0
+    for place, tag in enumerate(tags):
+        try:
+            prefix, label = split_tag(tag, scheme)
+        except RowError as error:
+            raise RowError(f"word {place + 1}: {error.reason}") from None
+        if not may_follow(scheme, before, prefix, label == kind):
+            raise RowError(f"word {place + 1}: {_illegal(tags, place, scheme)}")
+        if not continues(before, prefix, label == kind):
+            if before not in "OES":
+                spans.append(Span(start, place, kind))
+            start = place
+        if prefix in "ES":
+            spans.append(Span(start, place + 1, label))
+        before, kind = prefix, label
+    if before not in "OES":
+        if not may_follow(scheme, before, "O", False):
+            raise RowError(f"word {len(tags)}: the row ends after {tags[-1]}, which no {scheme} sequence does")
+        spans.append(Span(start, len(tags), kind))
+    return spans
+
+
+def _illegal(tags: Sequence[str], place: int, scheme: str) -> str:
+    before = f"after {tags[place - 1]}" if place else "at the beginning"
+    return f"{tags[place]} {before}, which no {scheme} sequence has"
+
+
+def tags_of_spans(spans: Iterable[Span], num_units: int, scheme: str = "IOB2") -> list[str]:
+    """Tags of spans that do not overlap. IO and bare cannot tell neighbours of one type apart."""
+    tags = [OUTSIDE] * num_units
+    before = None
+    for span in sorted(spans):
+        touches = before is not None and before.end == span.start and before.label == span.label
+        for place, prefix in enumerate(_prefixes(span.end - span.start, scheme, touches), start=span.start):
+            tags[place] = span.label if scheme == "bare" else f"{prefix}-{span.label}"
+        before = span
+    return tags
+
+
+def _prefixes(length: int, scheme: str, touches: bool) -> Iterator[str]:
+    spelled = _SPELLED.get(scheme, {})
+    for place in range(length):
+        last = place == length - 1
+        if scheme in ("BIOES", "BILOU"):
+            prefix = ("S" if last else "B") if place == 0 else ("E" if last else "I")
+            yield spelled.get(prefix, prefix)
+        elif place == 0 and (scheme == "IOB2" or (scheme == "IOB1" and touches)):
+            yield "B"
+        else:
+            yield "I"
+
+
+def detect_scheme(sequences: Iterable[Sequence[str]]) -> tuple[str, str]:
+    """(scheme, why) of tag sequences: the one that fewest of their units contradict. Nothing but O is IOB2."""
+    prefixes, kinds = Counter[str](), Counter[str]()
+    for tags in sequences:
+        split = [_prefix_and_type(tag) for tag in tags if tag]
+        prefixes.update(prefix for prefix, _ in split)
+        for (before, kind), (prefix, label) in itertools.pairwise([("O", ""), *split]):
+            inside = before in "BI" and label == kind
+            kinds[prefix] += not inside if prefix in "BI" else 0
+    if prefixes["?"] > sum(prefixes[prefix] for prefix in "BIESLUM"):
+        return "bare", "tags without prefixes"
+    if any(prefixes[prefix] for prefix in "ESLUM"):
+        if prefixes["L"] + prefixes["U"] > prefixes["E"] + prefixes["S"]:
+            return "BILOU", "L- and U- among its tags"
+        return "BIOES", "E- and S- among its tags"
+    if prefixes["I"] and not prefixes["B"]:
+        return "IO", "I- alone"
+    if kinds["I"] > kinds["B"]:
+        return "IOB1", "entities that begin with I-"
+    return "IOB2", "entities begin with B-" if prefixes["B"] else "no entity to tell by"
+
+
+def _prefix_and_type(tag: str) -> tuple[str, str]:
+    """As written; ("?", tag) for a tag without a prefix."""
+    if tag == OUTSIDE:
+        return _UNSPLIT
+    match = _TAG.fullmatch(tag)
+    return ("?", tag) if match is None else (match[1], match[2] or UNNAMED)

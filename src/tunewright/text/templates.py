@@ -1,0 +1,201 @@
+"""Conversation -> the one text a model reads: the tokenizer's chat template, a named one, or one's own in Jinja.
+
+    template = Template(named("chatml"))
+    template.render(conversation)      "<|im_start|>user\\nHi<|im_end|>\\n<|im_start|>assistant\\nHello!<|im_end|>\\n"
+
+Templates run in the sandbox that transformers uses, with its settings, filters and functions, so that both render the same.
+`{% generation %}` blocks come out between two marks; `supervision.py` reads them and takes them away.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from importlib.resources import files
+from typing import Any
+
+from tunewright.errors import RowError, UserError, did_you_mean, quoted
+from tunewright.text.messages import DEVELOPER, SYSTEM, Conversation, Message, ToolCall
+
+GENERATION_BEGINS, GENERATION_ENDS = "\U0010fff0", "\U0010fff1"
+_FOLDER = files("tunewright") / "text" / "chat_templates"
+_JINJA = ("{{", "{%")
+INPUT_JOINER = "\n\n"
+"""Between an instruction and its input, where a template knows no inputs."""
+
+
+@dataclass(frozen=True)
+class Template:
+    """source: Jinja. tokens: `bos_token`, `eos_token`, … of the tokenizer. kwargs: what the user hands to the template."""
+
+    source: str
+    tokens: Mapping[str, str] = field(default_factory=dict)
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+    def render(self, conversation: Conversation, *, prompt: bool = False) -> str:
+        """The conversation as text; prompt: with the beginning of the answer that is to come. RowError as the template says."""
+        try:
+            return self._rendered(conversation, prompt)
+        except TypeError:  # templates that join strings want a call's arguments as JSON
+            return self._rendered(_with_json_arguments(conversation), prompt)
+
+    def _rendered(self, conversation: Conversation, prompt: bool) -> str:
+        from jinja2 import TemplateError
+
+        messages = [self._values(message) for message in conversation.messages]
+        try:
+            return _compiled(self.source).render(
+                messages=messages, tools=list(conversation.tools) or None, documents=None, add_generation_prompt=prompt,
+                **{**self.tokens, **self.kwargs},
+            )  # fmt: skip
+        except TypeError as error:
+            if any(not isinstance(call.arguments, str) for one in conversation.messages for call in one.tool_calls):
+                raise
+            raise RowError(f"the template refuses this conversation: {error}") from None
+        except (TemplateError, ValueError, KeyError, AttributeError) as error:
+            raise RowError(f"the template refuses this conversation: {error}") from None
+
+    def _values(self, message: Message) -> dict[str, Any]:
+        """A turn as templates expect it; what a template has no place for goes where it has one."""
+        role = SYSTEM if message.role == DEVELOPER and DEVELOPER not in self.source else message.role
+        values: dict[str, Any] = {"role": role, "content": message.content}
+        if message.input:
+            if self.knows_inputs:
+                values["input"] = message.input
+            else:
+                values["content"] += INPUT_JOINER + message.input
+        if message.reasoning is not None:
+            values["reasoning_content"] = message.reasoning
+        if message.tool_calls:
+            values["tool_calls"] = [
+                {"id": one.id, "type": "function", "function": {"name": one.name, "arguments": one.arguments}}
+                for one in message.tool_calls
+            ]
+        if message.name is not None:
+            values["name"] = message.name
+        if message.call_id is not None:
+            values["tool_call_id"] = message.call_id
+        return values
+
+    @property
+    def knows_inputs(self) -> bool:
+        return ".input" in self.source
+
+    @property
+    def marks_generation(self) -> bool:
+        """Does it say itself what the assistant writes?"""
+        return GENERATION_BEGINS in self.render(_PROBE)
+
+    def beginning_with(self, token: str) -> Template:
+        """This template, its rendering begun with `token` (`bos_token`) where it does not do that itself."""
+        text = self.tokens.get(token)
+        if not text or self.render(_PROBE).startswith(text):
+            return self
+        return replace(self, source=f"{{{{- {token} }}}}{self.source}")
+
+
+_PROBE = Conversation((Message("user", "a"), Message("assistant", "b")))
+
+
+def _with_json_arguments(conversation: Conversation) -> Conversation:
+    def written(call: ToolCall) -> ToolCall:
+        text = call.arguments if isinstance(call.arguments, str) else _to_json(call.arguments)
+        return replace(call, arguments=text)
+
+    messages = (replace(one, tool_calls=tuple(map(written, one.tool_calls))) for one in conversation.messages)
+    return replace(conversation, messages=tuple(messages))
+
+
+def names() -> list[str]:
+    return sorted(path.name.removesuffix(".jinja") for path in _FOLDER.iterdir() if path.name.endswith(".jinja"))
+
+
+def named(name: str) -> str:
+    """The source of a shipped template. UserError that names the closest one."""
+    if name not in names():
+        near = did_you_mean(name, names())
+        raise UserError(
+            f"no template {name!r}", where="task.template", expected=f"{quoted(names())}, or Jinja",
+            mend=f"Did you mean {near}?" if near else None,
+        )  # fmt: skip
+    return (_FOLDER / f"{name}.jinja").read_text(encoding="utf-8")
+
+
+def source_of(template: str) -> str:
+    """A template's Jinja: of a name, or as it stands. UserError where it is no Jinja."""
+    from jinja2 import TemplateSyntaxError
+
+    source = template if any(sign in template for sign in _JINJA) else named(template)
+    try:
+        _compiled(source)
+    except TemplateSyntaxError as error:
+        raise UserError(
+            f"no valid Jinja ({error.message})", where=f"task.template, line {error.lineno}", mend="Mend that line."
+        ) from None
+    return source
+
+
+def special_tokens(tokenizer: Any) -> dict[str, str]:
+    """`bos_token`, `eos_token` and the like, as templates know them."""
+    return {name: str(text) for name, text in tokenizer.special_tokens_map.items() if isinstance(text, str)}
+
+
+@lru_cache(maxsize=32)
+def _compiled(source: str) -> Any:
+    return _environment().from_string(source)
+
+
+@lru_cache(maxsize=1)
+def _environment() -> Any:
+    from jinja2.exceptions import TemplateError
+    from jinja2.ext import loopcontrols
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[_generation(), loopcontrols]
+    )
+
+    def refuse(message: str) -> None:
+        raise TemplateError(message)
+
+    environment.filters["tojson"] = _to_json
+    environment.globals |= {"raise_exception": refuse, "strftime_now": _today}
+    return environment
+
+
+def _to_json(
+    value: Any, ensure_ascii: bool = False, indent: int | None = None, separators: Sequence[str] | None = None,
+    sort_keys: bool = False,
+) -> str:  # fmt: skip
+    """JSON with `<` and `>` as they are, unlike Jinja's own filter."""
+    pair = (separators[0], separators[1]) if separators else None
+    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=pair, sort_keys=sort_keys)
+
+
+def _today(form: str) -> str:
+    """Templates that write the date get a fixed one: a token store must not depend on the day it is made."""
+    from datetime import date
+
+    return date(2025, 1, 1).strftime(form)
+
+
+@lru_cache(maxsize=1)
+def _generation() -> Any:
+    """The extension behind `{% generation %}`: its block between two marks."""
+    from jinja2 import nodes
+    from jinja2.ext import Extension
+
+    class Generation(Extension):
+        tags = {"generation"}  # noqa: RUF012 - jinja2 declares it so
+
+        def parse(self, parser: Any) -> Any:
+            line = next(parser.stream).lineno
+            body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+            return nodes.CallBlock(self.call_method("_marked"), [], [], body).set_lineno(line)
+
+        def _marked(self, caller: Any) -> str:
+            return f"{GENERATION_BEGINS}{caller()}{GENERATION_ENDS}"
+
+    return Generation

@@ -1,0 +1,121 @@
+"""What the start model says of the compared answers: computed once, before training, and kept beside the token store.
+
+    task = with_reference(task, model, store, encoder, settings)
+    store/5f3a…/reference-91c2….safetensors      train (rows, sides)  validation (rows, sides)  …
+
+So training holds one model in memory. The file is named by the model's weights and the precision; the store's folder says which
+rows. The model is the one that preference tuning starts from, its adapter switched off.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from tunewright.atomic import write_whole
+from tunewright.models.rows import rows_in_flight
+from tunewright.records import Batch
+from tunewright.tokens.batch import rows_of
+from tunewright.tokens.store import SplitStore, TokenStore
+from tunewright.tokens.tokenizer import TextEncoder
+from tunewright.training.engine import Settings, autocast, make_batch
+
+Say = Callable[[str], None]
+
+
+def with_reference(
+    task: Any, model: nn.Module, store: TokenStore, encoder: TextEncoder, settings: Settings, *, say: Say = lambda _: None
+) -> Any:
+    """The task, knowing what `model` says of every split's answers. The file that stands there is taken where it is whole."""
+    name = f"{weights_hash(model)[:16]}-{settings.precision}{'-mismatched' if task.needs_mismatched else ''}"
+    path = store.folder / f"reference-{name}.safetensors"
+    shapes = {split: len(store[split]) for split in store.splits}
+    found = _read(path, shapes)
+    if found is None:
+        say(f"Computing the start model's log-probabilities of {sum(shapes.values()):,} rows, once.")
+        found = {}
+        for split in store.splits:
+            found |= reference_of(task, model, store[split], encoder, settings)
+        _write(path, found)
+    return task.referenced(found)
+
+
+def reference_of(
+    task: Any, model: nn.Module, split: SplitStore, encoder: TextEncoder, settings: Settings
+) -> dict[str, np.ndarray]:
+    """`{split: (rows, sides)}`, float64: summed log-probabilities of the answers; and of mismatched ones, where the task wants them."""
+    found = {
+        split.name: _log_probs(
+            task, model, split, encoder, settings, lambda rows: make_batch(task, split, rows, encoder, settings)
+        )
+    }
+    if task.needs_mismatched:
+        found[f"{split.name}.mismatched"] = _log_probs(
+            task, model, split, encoder, settings,
+            lambda rows: task.collate_mismatched(split, rows, encoder).to(settings.device),
+        )  # fmt: skip
+    return found
+
+
+@torch.no_grad()
+def _log_probs(
+    task: Any, model: nn.Module, split: SplitStore, encoder: TextEncoder, settings: Settings, batch_of: Callable[[np.ndarray], Batch]
+) -> np.ndarray:
+    was_training = model.training
+    model.eval()
+    found: list[Any] = [None] * len(split)
+    with autocast(settings), getattr(model, "disable_adapter", nullcontext)():
+        for start in range(0, len(split), _WINDOW):
+            window = np.arange(start, min(start + _WINDOW, len(split)))
+            for piece in settings.cut(split.lengths[window]):
+                batch = batch_of(window[piece])
+                width = batch.inputs["input_ids"].shape[1]
+                left = encoder.padding_side == "left"
+                with rows_in_flight(rows_of(batch.row_ids, batch.lengths, width, seed=0, epoch=0, left=left)):
+                    sums, _ = task.log_probs(model, batch)
+                for position, row in zip(window[piece], sums.double().cpu().numpy(), strict=True):
+                    found[int(position)] = row
+    model.train(was_training)
+    return np.stack(found)
+
+
+_WINDOW = 4_096  # rows sorted by length together
+
+
+def weights_hash(model: nn.Module) -> str:
+    """A hash of every parameter's name, dtype and bits: the same for the same model, wherever it came from."""
+    digest = hashlib.blake2b(digest_size=16)
+    adapted = hasattr(model, "disable_adapter")
+    for name, parameter in model.named_parameters():
+        if adapted and parameter.requires_grad:
+            continue  # the adapter, which the start model is without
+        flat = parameter.detach().cpu().contiguous().view(-1).view(torch.uint8)
+        digest.update(f"{name}\0{parameter.dtype}\0".encode())
+        digest.update(flat.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _write(path: Path, found: Mapping[str, np.ndarray]) -> None:
+    from safetensors.numpy import save
+
+    write_whole(path, save(dict(found)))
+
+
+def _read(path: Path, shapes: Mapping[str, int]) -> dict[str, np.ndarray] | None:
+    """None where there is no such file, or it is not what these rows need."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    try:
+        found = load(path.read_bytes())
+    except (FileNotFoundError, SafetensorError):
+        return None
+    right = all(split in found and len(found[split]) == rows for split, rows in shapes.items())
+    return found if right and all(np.isfinite(values).all() for values in found.values()) else None

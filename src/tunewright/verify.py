@@ -1,0 +1,319 @@
+"""Proof that what was trained is what is used: golden examples computed again by every way that leads to the model.
+
+    for check in verify("runs/reviews-3fa9c1"):
+        check.way, check.difference, check.broken         "transformers", 2e-07, None
+
+Ways: our own loading; PEFT's adapter on its base; transformers' Auto classes and tokenizer; `transformers.pipeline`; every export
+in RUN/exports. The first one that differs ends it, and says which stage broke: template, tokenizer, added tokens, label order,
+weights, or files that have changed since they were written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tunewright import golden
+from tunewright.adapted import ADAPTER, BASE, with_adapter
+from tunewright.errors import UserError
+from tunewright.saved import FILE, MANIFEST, changed_files, open_saved
+
+EXPORTS = "exports"
+_PIPELINES = {
+    "ForSequenceClassification": "text-classification",
+    "ForTokenClassification": "token-classification",
+    "ForMaskedLM": "fill-mask",
+    "ForCausalLM": "text-generation",
+    "LMHeadModel": "text-generation",
+}
+_STAGES = {"chat_template": "template", "tokenizer": "tokenizer", "added_tokens": "added tokens", "config.json": "label order"}
+_HALF_TOLERANCE = 0.05
+"""Of the largest output, where an export is stored in half precision."""
+
+
+@dataclass(frozen=True)
+class Broken:
+    """stage: template, tokenizer, added tokens, label order, weights or files. found: what differs."""
+
+    stage: str
+    found: str
+
+
+@dataclass(frozen=True)
+class Check:
+    """One way and what it gave. difference: the largest of all outputs, relative to the largest output (at least 1)."""
+
+    way: str
+    num_rows: int
+    difference: float
+    tolerance: float
+    broken: Broken | None = None
+    note: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class _Differs(Exception):
+    def __init__(self, stage: str, found: str) -> None:
+        self.broken = Broken(stage, found)
+
+
+def verify(target: str | Path, *, golden_from: str | Path | None = None) -> Iterator[Check]:
+    """Check after check; none follows one that is broken. UserError where there is nothing to verify.
+
+    golden_from: a run whose golden examples are taken, for an export that does not carry them.
+    """
+    path = Path(target).expanduser()
+    if (path / "onnx.json").is_file():
+        yield from _stopping(_onnx_checks(path, golden_from))
+        return
+    folder = path / "model" if (path / "model" / FILE).is_file() else path
+    yield from _stopping(_folder_checks(folder, golden_from))
+    if folder != path:
+        yield from _stopping(_export_checks(path))
+
+
+def _stopping(checks: Iterator[Check]) -> Iterator[Check]:
+    for check in checks:
+        yield check
+        if check.broken:
+            return
+
+
+def _export_checks(run: Path) -> Iterator[Check]:
+    for export in sorted(path for path in (run / EXPORTS).glob("*") if path.is_dir() and not path.name.startswith(".")):
+        checks = _onnx_checks(export, run) if (export / "onnx.json").is_file() else _folder_checks(export, run)
+        for check in checks:
+            yield Check(**{**vars(check), "way": f"{EXPORTS}/{export.name}: {check.way}"})
+            if check.broken:
+                return
+
+
+def _folder_checks(folder: Path, golden_from: str | Path | None) -> Iterator[Check]:
+    """The ways to a model folder; files that changed without any consequence for the examples are told last."""
+    changed = changed_files(folder)
+    described = [name for name in changed if name in (FILE, MANIFEST, golden.FILE)]
+    if described and ((folder / MANIFEST).is_file() or (folder / golden.FILE).is_file()):
+        yield Check("files", 0, 0.0, 0.0, Broken("files", f"{folder / described[0]} has changed since it was written"))
+        return
+    saved = open_saved(folder)
+    examples = _golden(folder, golden_from)
+    tolerance = golden.TOLERANCE if saved.facts.get("export", {}).get("dtype", "fp32") == "fp32" else _HALF_TOLERANCE
+    ways = [("reload", _reloaded), ("transformers", _with_transformers), ("pipeline", _with_pipeline)]
+    if saved.unmerged:
+        ways = ways[:1]
+    run = folder.parent
+    if saved.facts.get("adapter") and (run / ADAPTER).is_dir():
+        changed += [f"../{part}/{name}" for part in (BASE, ADAPTER) for name in changed_files(run / part)]
+        ways.append(("adapter on its base", _with_peft))
+    for way, compute in ways:
+        yield _checked(way, compute, folder, examples, tolerance, changed)
+    shown = changed[0] if changed else ""
+    broken = Broken(_stage_of(shown), f"{shown} has changed since it was written") if changed else None
+    yield Check("files", 0, 0.0, 0.0, broken)
+
+
+def _golden(folder: Path, golden_from: str | Path | None) -> dict[str, Any]:
+    if golden_from is None or (folder / golden.FILE).is_file():
+        return golden.read(folder)
+    return golden.read(open_saved(golden_from).folder)
+
+
+def _checked(
+    way: str, compute: Any, folder: Path, examples: dict[str, Any], tolerance: float, changed: Sequence[str]
+) -> Check:
+    try:
+        num_rows, difference, note = compute(folder, examples, tolerance)
+    except _Differs as differs:
+        return Check(way, 0, float("nan"), tolerance, differs.broken)
+    except Exception as error:  # a damaged file makes the libraries raise anything
+        stage = _stage_of(changed[0]) if changed else "weights"
+        reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+        return Check(way, 0, float("nan"), tolerance, Broken(stage, f"cannot be loaded ({reason})"))
+    return Check(way, num_rows, difference, tolerance, note=note)
+
+
+def _stage_of(file: str) -> str:
+    name = Path(file).name
+    if name.endswith((".safetensors", ".onnx", ".data")):
+        return "weights"
+    return next((stage for start, stage in _STAGES.items() if name.startswith(start)), "files")
+
+
+# The ways
+
+
+def _reloaded(folder: Path, examples: dict[str, Any], tolerance: float) -> tuple[int, float, str]:
+    """As `predict` loads and encodes."""
+    from tunewright.predict import load
+
+    model = load(folder, device="cpu", precision="fp32")
+    _compare_surroundings(golden.surroundings(model.task, model.encoder), examples)
+    _compare_labels(getattr(model.network, "config", None), examples)
+    wanted = examples["examples"]
+    rows = golden.encoded([golden.GoldenText(one["text"], one["pair"], "").example for one in wanted], model.task, model.encoder)
+    measure = _Measure(tolerance)
+    for one, own in zip(wanted, rows, strict=True):
+        if [row.input_ids.tolist() for row in own] != [row["input_ids"] for row in one["rows"]]:
+            raise _Differs("tokenizer", f"other tokens of {one['text'][:60]!r}")
+        types = [None if row.token_type_ids is None else row.token_type_ids.tolist() for row in own]
+        if types != [row["token_type_ids"] for row in one["rows"]]:
+            raise _Differs("tokenizer", f"other token types of {one['text'][:60]!r}")
+        for row, known in zip(own, one["rows"], strict=True):
+            measure.add(golden.outputs_of(model.network, row, model.task, model.encoder), known["outputs"], one)
+    return measure.result()
+
+
+def _compare_surroundings(found: dict[str, Any], wanted: dict[str, Any]) -> None:
+    for key, stage in (("template", "template"), ("added_tokens", "added tokens"), ("labels", "label order")):
+        if found[key] != wanted[key]:
+            raise _Differs(stage, f"{_short(found[key])} instead of {_short(wanted[key])}")
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 80 else f"{text[:80]}…"
+
+
+def _compare_labels(config: Any, wanted: dict[str, Any]) -> None:
+    names = wanted["labels"]
+    of_model = getattr(config, "id2label", None) or {}
+    if names and [of_model.get(number) for number in range(len(of_model))] != names:
+        raise _Differs("label order", f"config.json says {_short(list(of_model.values()))} instead of {_short(names)}")
+
+
+def _with_transformers(folder: Path, examples: dict[str, Any], tolerance: float) -> tuple[int, float, str]:
+    """As a script that knows nothing of this package: the tokenizer called, the class that config.json names."""
+    import transformers
+
+    from tunewright.models.load import quiet_transformers
+
+    with quiet_transformers():
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+        config = transformers.AutoConfig.from_pretrained(folder)
+        network = getattr(transformers, config.architectures[0]).from_pretrained(folder).float().eval()
+    return _plain(tokenizer, network, examples, tolerance)
+
+
+def _with_pipeline(folder: Path, examples: dict[str, Any], tolerance: float) -> tuple[int, float, str]:
+    """The tokenizer and model of `transformers.pipeline`, and of a classifier the scores that it gives."""
+    import transformers
+
+    from tunewright.models.load import quiet_transformers
+
+    name = transformers.AutoConfig.from_pretrained(folder).architectures[0]
+    kind = next((kind for end, kind in _PIPELINES.items() if name.endswith(end)), None)
+    if kind is None:
+        return 0, 0.0, f"transformers has no pipeline for {name}"
+    with quiet_transformers():
+        pipe = transformers.pipeline(kind, model=str(folder), device="cpu", dtype="float32")
+    found = _plain(pipe.tokenizer, pipe.model, examples, tolerance)
+    if kind == "text-classification":
+        _compare_scores(pipe, examples, tolerance)
+    return found
+
+
+def _compare_scores(pipe: Any, examples: dict[str, Any], tolerance: float) -> None:
+    if not examples["labels"]:
+        return
+    several = pipe.model.config.problem_type == "multi_label_classification"
+    for one in (one for one in examples["examples"] if one["plain"]):
+        logits = np.array(one["rows"][0]["outputs"], dtype=np.float64)
+        powers = np.exp(logits - logits.max())
+        wanted = 0.5 * (1 + np.tanh(logits / 2)) if several else powers / powers.sum()
+        given = pipe({"text": one["text"], "text_pair": one["pair"]}, top_k=None, truncation=True)
+        scores = {score["label"]: score["score"] for score in given}
+        for label, score in zip(examples["labels"], wanted, strict=True):
+            if abs(scores.get(label, -1.0) - score) > max(tolerance, 1e-5):
+                raise _Differs("label order", f"{label!r} of {one['text'][:60]!r} has score {scores.get(label)}, not {score:.6f}")
+
+
+def _plain(tokenizer: Any, network: Any, examples: dict[str, Any], tolerance: float) -> tuple[int, float, str]:
+    _compare_labels(network.config, examples)
+    measure, num_other = _Measure(tolerance), 0
+    for one in examples["examples"]:
+        ids = golden.plain_ids(tokenizer, one, chat=bool(examples["template"][2]))
+        wanted = one["rows"][0]["input_ids"] if one["rows"] else None
+        if one["plain"] and ids != wanted:
+            raise _Differs("tokenizer", f"other tokens of {one['text'][:60]!r}")
+        num_other += not one["plain"]
+        for row in one["rows"]:
+            measure.add(_logits(network, row), row["outputs"], one)
+    return measure.result(f"{num_other} texts encoded otherwise, as expected" if num_other else "")
+
+
+def _logits(network: Any, row: dict[str, Any]) -> np.ndarray:
+    """Selected outputs of one row; virtual tokens before it are left out."""
+    import torch
+
+    inputs = {"input_ids": torch.tensor([row["input_ids"]])}
+    inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
+    if row["token_type_ids"] is not None:
+        inputs["token_type_ids"] = torch.tensor([row["token_type_ids"]])
+    with torch.inference_mode():
+        output = network(**inputs)
+    logits = output.logits if hasattr(output, "logits") else output.prediction_logits
+    found = logits.float().numpy()[0]
+    return golden.selected(found[-len(row["input_ids"]) :] if found.ndim == 2 else found)
+
+
+def _with_peft(folder: Path, examples: dict[str, Any], tolerance: float) -> tuple[int, float, str]:
+    """RUN/adapter on RUN/base, as a script with transformers and peft puts them together."""
+    import transformers
+
+    from tunewright.models.load import quiet_transformers
+
+    run = folder.parent
+    with quiet_transformers():
+        config = transformers.AutoConfig.from_pretrained(run / BASE)
+        base = getattr(transformers, config.architectures[0]).from_pretrained(run / BASE, dtype="float32")
+        network = with_adapter(base, run, plain=True).eval()
+    _compare_labels(config, examples)
+    measure = _Measure(tolerance)
+    for one in examples["examples"]:
+        for row in one["rows"]:
+            measure.add(_logits(network, row), row["outputs"], one)
+    return measure.result()
+
+
+def _onnx_checks(folder: Path, golden_from: str | Path | None) -> Iterator[Check]:
+    from tunewright.export.onnx import TOLERANCE, session_outputs
+
+    changed = changed_files(folder)
+    examples = _golden(folder, golden_from)
+
+    def compute(folder: Path, examples: dict[str, Any], tolerance: float) -> tuple[int, float, str]:
+        run = session_outputs(folder)
+        measure = _Measure(tolerance)
+        for one in examples["examples"]:
+            for row in one["rows"]:
+                measure.add(golden.selected(run(row)), row["outputs"], one)
+        return measure.result()
+
+    yield _checked("onnxruntime", compute, folder, examples, TOLERANCE, changed)
+    broken = Broken(_stage_of(changed[0]), f"{changed[0]} has changed since it was written") if changed else None
+    yield Check("files", 0, 0.0, 0.0, broken)
+
+
+class _Measure:
+    """The largest relative difference so far; raises where one is too large."""
+
+    def __init__(self, tolerance: float) -> None:
+        self.tolerance, self.largest, self.count = tolerance, 0.0, 0
+
+    def add(self, found: np.ndarray, wanted: Sequence[float], example: dict[str, Any]) -> None:
+        expected = np.array(wanted, dtype=np.float64)
+        if found.shape != expected.shape:
+            raise _Differs("weights", f"{found.size} outputs of {example['text'][:60]!r} instead of {expected.size}")
+        difference = float(np.abs(found - expected).max() / max(1.0, np.abs(expected).max()))
+        if not difference <= self.tolerance:
+            raise _Differs("weights", f"outputs of {example['text'][:60]!r} differ by {difference:.2g} of the largest")
+        self.largest, self.count = max(self.largest, difference), self.count + 1
+
+    def result(self, note: str = "") -> tuple[int, float, str]:
+        return self.count, self.largest, note

@@ -1,0 +1,210 @@
+"""Adapters: what learns and what stays, exact under any cut, refused where they cannot work, merged without a difference."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+import tunewright as tw
+from tunewright.assembly import assemble
+from tunewright.config import parse_config
+from tunewright.errors import UserError
+from tunewright.events import Interrupted
+from tunewright.ready import refuse_early
+from tunewright.run import train
+from tunewright.verify import verify
+
+from .test_contract import TASKS, StopAfter, gradient, tiny_gpt, values_for, with_lora  # noqa: F401
+
+ADAPTERS = ["lora", "prefix", "prompt", "ia3"]
+
+
+def adapted(values: dict, adapter: object, **train: object) -> dict:
+    return {**values, "adapter": adapter, "train": {**values["train"], **train}}
+
+
+def assembled(values: dict):
+    notes: list[str] = []
+    return assemble(parse_config(values), say=notes.append), notes
+
+
+@pytest.mark.parametrize("adapter", ADAPTERS)
+@pytest.mark.parametrize("kind", ["classification", "ner"])
+def test_a_steps_gradient_does_not_depend_on_its_cut(run_values, tmp_path, kind, adapter):
+    values = values_for(kind, run_values, tmp_path)
+    values["data"]["max_length"] = 40
+    run, notes = assembled(adapted(values, adapter, precision="fp64"))
+    assert not [note for note in notes if "Stock dropout" in note]
+    whole = gradient(run, budget=10**6)
+    norm = torch.sqrt(sum((g**2).sum() for g in whole.values()))
+    for budget in (1, 60, 200):
+        cut = gradient(run, budget=budget)
+        assert max(float((cut[name] - whole[name]).abs().max() / norm) for name in whole) < 1e-9, f"budget {budget}"
+
+
+def test_only_the_adapter_and_the_head_learn(run_values):
+    run, notes = assembled(adapted(run_values, {"name": "lora", "rank": 2}))
+    learned = {name for name, p in run.model.named_parameters() if p.requires_grad}
+    assert all(".lora_" in name or ".classifier.modules_to_save." in name for name in learned)
+    # 2 layers: query, key, value, output 32x32, intermediate 32x64, output 64x32; and the pooler 32x32
+    assert sum(p.numel() for name, p in run.model.named_parameters() if ".lora_" in name) == 2 * (
+        2 * (4 * (32 + 32) + 2 * (32 + 64)) + (32 + 32)
+    )
+    assert run.fresh == ["classifier.bias", "classifier.weight"]
+    assert notes and notes[0].startswith("lora: 1,920 of ") and "a head of 132" in notes[0]
+
+
+def saved_weights(folder):
+    from safetensors.torch import load_file
+
+    return load_file(folder / "model.safetensors")
+
+
+@pytest.mark.parametrize("kind", ["classification", "ner"])
+@pytest.mark.parametrize("adapter", ADAPTERS)
+def test_a_run_resumes_bit_identically_and_is_used_as_it_was_trained(run_values, tmp_path, kind, adapter):
+    values = values_for(kind, adapted(run_values, adapter), tmp_path)
+    values["data"]["max_length"] = 40
+    straight = train({**values, "output": str(tmp_path / "straight")})
+    with pytest.raises(Interrupted):
+        train({**values, "output": str(tmp_path / "stopped")}, reporter=StopAfter(9))
+    resumed = train({**values, "output": str(tmp_path / "stopped")})
+    assert straight.history == resumed.history
+    for name in ("adapter/adapter_model.safetensors", "model/golden.json"):
+        assert (straight.folder / name).read_bytes() == (resumed.folder / name).read_bytes()
+    metrics = tw.evaluate(straight, precision="fp32")["metrics"]
+    assert metrics["loss"] == pytest.approx(straight.scores["test"]["metrics"]["loss"], abs=1e-5)
+    step = next((straight.folder / "checkpoints").glob("step-*"))
+    frozen = sum(p.stat().st_size for p in (straight.folder / "base").glob("*.safetensors"))
+    assert (step / "model.safetensors").stat().st_size < frozen
+
+
+@pytest.mark.parametrize("kind", TASKS)
+def test_verify_passes_for_every_task_with_lora(run_values, tmp_path, tiny_gpt, kind):
+    values = with_lora(kind, run_values, tmp_path, tiny_gpt)
+    run = train({**values, "train": {**values["train"], "max_steps": 4}}).folder
+    checks = list(verify(run))
+    assert not [check for check in checks if check.broken]
+    assert [check.way for check in checks][-2:] == ["adapter on its base", "files"]
+
+
+@pytest.mark.parametrize("adapter", ["prefix", "prompt"])
+def test_virtual_tokens_before_conversations(run_values, tmp_path, tiny_gpt, adapter):
+    values = {**with_lora("sft", run_values, tmp_path, tiny_gpt), "adapter": {"name": adapter, "num_tokens": 4}}
+    run, _ = assembled(adapted(values, values["adapter"], precision="fp64"))
+    whole, cut = gradient(run, budget=10**6), gradient(run, budget=60)
+    norm = torch.sqrt(sum((g**2).sum() for g in whole.values()))
+    assert max(float((cut[name] - whole[name]).abs().max() / norm) for name in whole) < 1e-9
+    done = train({**values, "train": {**values["train"], "max_steps": 4}})
+    assert not [check for check in verify(done.folder) if check.broken]
+
+
+@pytest.mark.parametrize("adapter", ["prefix", "prompt"])
+def test_writing_with_a_cache_sees_the_virtual_tokens_once(run_values, tmp_path, tiny_gpt, adapter):
+    from tunewright.models.generate import Sampling
+    from tunewright.models.generate_rows import generate_rows
+
+    values = {**with_lora("sft", run_values, tmp_path, tiny_gpt), "adapter": {"name": adapter, "num_tokens": 4}}
+    run, _ = assembled(values)
+    run.model.eval()
+    torch.nn.init.normal_(run.model.prompt_encoder["default"].embedding.weight)
+    prompts = [[7, 30, 12, 55, 9], [40, 8]]
+    greedy = Sampling(temperature=0, max_new_tokens=6)
+    found = generate_rows(run.model, prompts, greedy, end_ids=frozenset(), pad_id=0)
+    for prompt, answer in zip(prompts, found, strict=True):
+        ids = list(prompt)
+        for _ in range(6):
+            with torch.inference_mode():
+                logits = run.model(input_ids=torch.tensor([ids]), attention_mask=torch.ones(1, len(ids), dtype=torch.long)).logits
+            ids.append(int(logits[0, -1].argmax()))
+        assert answer == ids[len(prompt) :]
+
+
+def write_config(folder, **values):
+    import json
+
+    folder.mkdir(exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(values))
+    return str(folder)
+
+
+PREFIX_ON = "prefix tuning does not work with"
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"adapter": "prefix", "train": {"gradient_checkpointing": True}}, f"{PREFIX_ON} gradient checkpointing.*adapter=lora"),
+        ({"adapter": "prefix", "model": "distilbert"}, "takes no keys from outside; found distilbert. Set adapter=lora"),
+        ({"adapter": "prefix", "model": "modernbert"}, "takes no keys from outside; found modernbert"),
+        ({"adapter": "prefix", "task": "clm", "model": "gpt2"}, f"{PREFIX_ON} packed documents.*task=sft"),
+        ({"adapter": "prefix", "data": {"max_length": 60}}, "20 virtual tokens leave no place for rows of 60; found 64 positions.*=44"),
+        ({"adapter": "prompt", "model": "gpt2"}, "cannot work on a decoder's classifier.*adapter=prefix"),
+        ({"adapter": "prompt", "data": {"padding_side": "left"}}, "needs its tokens beside the row's own.*padding_side=right"),
+        ({"adapter": "lora", "train": {"freeze": "body"}}, "an adapter leaves the whole base as it is already; found body"),
+    ],
+)  # fmt: skip
+def test_what_cannot_work_is_refused_before_anything_is_loaded(run_values, tmp_path, tiny_bert, changes, said):
+    import shutil
+
+    values = {**run_values, "task": "classification", **changes}
+    for section in ("data", "train"):
+        values[section] = {**run_values[section], **changes.get(section, {})}
+    if (kind := changes.get("model")) is not None:
+        shutil.copytree(tiny_bert, tmp_path / kind)
+        (tmp_path / kind / "model.safetensors").unlink()
+        values["model"] = write_config(tmp_path / kind, model_type=kind, max_position_embeddings=512)
+    with pytest.raises(UserError, match=said):
+        refuse_early(parse_config(values))
+
+
+def test_unknown_names_and_settings_are_explained(run_values, tiny_bert):
+    with pytest.raises(UserError, match=r"no adapter 'lore'; found 'ia3', 'lora', 'prefix', 'prompt'\. Did you mean lora\?"):
+        parse_config({**run_values, "adapter": "lore"})
+    with pytest.raises(UserError, match=r"'adapter.rank'; it is a setting of another adapter: set adapter.name"):
+        parse_config({**run_values, "adapter": {"rank": 8}})
+    with pytest.raises(UserError, match=r"no linear layer is called 'q_proj'; found 'dense', 'key', 'query', 'value'"):
+        assembled({**run_values, "adapter": {"name": "lora", "targets": ["q_proj"]}})
+    with pytest.raises(UserError, match="a base of random weights has nothing to adapt"):
+        assembled({**run_values, "model": {"name": "scratch:bert-tiny", "tokenizer": str(tiny_bert)}, "adapter": "lora"})
+
+
+def test_named_targets_rslora_and_dora_reach_peft(run_values):
+    options = {"name": "lora", "rank": 4, "alpha": 8, "targets": ["query", "value"], "rslora": True, "dora": True}
+    run, notes = assembled({**run_values, "adapter": options})
+    config = run.model.peft_config["default"]
+    assert (config.r, config.lora_alpha, config.use_rslora, config.use_dora) == (4, 8, True, True)
+    assert set(config.target_modules) == {"query", "value"} and "classifier" in config.modules_to_save
+    assert any("vLLM takes no adapter with a head that is saved whole or DoRA" in note for note in notes)
+
+
+def test_an_adapter_learns_faster_and_the_head_as_without(run_values):
+    values = {**run_values, "train": {**run_values["train"], "learning_rate": "auto"}}
+    full, lora = assembled(values)[0].rates, assembled({**values, "adapter": "lora"})[0].rates
+    assert lora == pytest.approx((10 * full[0], full[1]))
+
+
+def test_a_base_in_half_precision_stays_so_and_the_saved_model_is_plain(run_values, tiny_bert, tmp_path):
+    from transformers import AutoModel, AutoTokenizer
+
+    AutoModel.from_pretrained(tiny_bert, dtype=torch.bfloat16).save_pretrained(tmp_path / "half")
+    AutoTokenizer.from_pretrained(tiny_bert).save_pretrained(tmp_path / "half")
+    values = {**run_values, "model": str(tmp_path / "half"), "adapter": "lora"}
+    run, notes = assembled(values)
+    dtypes = {p.requires_grad: p.dtype for p in run.model.parameters()}
+    assert dtypes == {True: torch.float32, False: torch.bfloat16} and "the base stays in bfloat16" in notes[0]
+    done = train(values)
+    assert {tensor.dtype for tensor in saved_weights(done.folder / "model").values()} == {torch.float32}
+    assert {tensor.dtype for tensor in saved_weights(done.folder / "base").values()} == {torch.bfloat16}
+    assert not [check for check in verify(done.folder) if check.broken]
+
+
+def test_another_base_is_refused(run_values, tmp_path):
+    done = train({**run_values, "adapter": {"name": "prefix", "num_tokens": 4}})
+    weights = done.folder / "base" / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    with pytest.raises(UserError, match="the adapter was trained on another base than this"):
+        tw.load(done)

@@ -1,0 +1,93 @@
+"""Cross-entropy by pieces against the plain computation: loss, gradients, weights, biases, and what the model gives without its head."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch.nn import functional
+
+import tunewright.losses.chunked as chunked
+from tunewright.losses.chunked import has_plain_output, hidden_instead_of_logits, linear_cross_entropy
+
+
+def inputs(dtype: torch.dtype, *, tokens: int = 11, width: int = 6, vocabulary: int = 17) -> list[torch.Tensor]:
+    torch.manual_seed(0)
+    shapes = [(tokens, width), (vocabulary, width), (vocabulary,)]
+    return [torch.randn(shape, dtype=dtype, requires_grad=True) for shape in shapes]
+
+
+@pytest.mark.parametrize("piece", [1, 40, 10**6])
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
+def test_loss_and_gradients_equal_the_plain_computation(monkeypatch, piece, bias, dtype, tolerance):
+    monkeypatch.setattr(chunked, "PIECE_ELEMENTS", piece)
+    hidden, weight, offset = inputs(dtype)
+    labels, weights = torch.arange(11) % 17, torch.linspace(0, 2, 11, dtype=dtype)
+    wanted = [hidden, weight, *([offset] if bias else [])]
+    plain = functional.cross_entropy(
+        functional.linear(hidden, weight, offset if bias else None), labels, reduction="none"
+    )
+    expected = torch.autograd.grad((plain * weights).sum() / 3, wanted)
+    total, losses = linear_cross_entropy(hidden, weight, offset if bias else None, labels, weights_S=weights)
+    assert torch.allclose(losses, plain, atol=tolerance)
+    assert torch.allclose(total, (plain * weights).sum(), rtol=tolerance)
+    for found, grad in zip(torch.autograd.grad(total / 3, wanted), expected, strict=True):
+        assert torch.allclose(found, grad, atol=tolerance)
+
+
+def test_two_tokens_by_hand():
+    hidden, weight = torch.tensor([[1.0], [0.0]]), torch.tensor([[2.0], [0.0]])
+    total, losses = linear_cross_entropy(hidden, weight, None, torch.tensor([0, 1]))
+    assert losses.tolist() == pytest.approx([math.log(1 + math.exp(-2)), math.log(2)], abs=1e-6)
+    assert float(total) == pytest.approx(0.126928 + 0.693147, abs=1e-5)
+
+
+def test_no_token_is_a_loss_of_zero_with_gradients_of_zero():
+    hidden, weight, _ = inputs(torch.float32, tokens=0)
+    total, losses = linear_cross_entropy(hidden, weight, None, torch.zeros(0, dtype=torch.long))
+    total.backward()
+    assert (float(total), len(losses), float(weight.grad.abs().sum())) == (0.0, 0, 0.0)
+
+
+def test_half_precision_products_are_summed_in_fp32():
+    hidden, weight, _ = inputs(torch.float32, tokens=64, width=32)
+    labels = torch.arange(64) % 17
+    exact, _ = linear_cross_entropy(hidden, weight, None, labels)
+    rounded, losses = linear_cross_entropy(hidden.bfloat16(), weight, None, labels)
+    assert (rounded.dtype, losses.dtype) == (torch.float32, torch.float32)
+    assert float(rounded) == pytest.approx(float(exact), rel=1e-2)
+
+
+def small_llama(**config):
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=40, hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2, **config
+        )
+    ).eval()
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_a_model_without_its_head_gives_the_loss_and_gradient_of_the_whole(tied):
+    model = small_llama(tie_word_embeddings=tied)
+    ids = torch.randint(0, 40, (2, 9))
+    plain = functional.cross_entropy(model(ids).logits[:, :-1].reshape(-1, 40), ids[:, 1:].reshape(-1), reduction="sum")
+    expected = torch.autograd.grad(plain, list(model.parameters()))
+    with hidden_instead_of_logits(model) as (weight, bias):
+        hidden = model(ids).logits[:, :-1].reshape(-1, 16)
+    total, _ = linear_cross_entropy(hidden, weight, bias, ids[:, 1:].reshape(-1))
+    found = torch.autograd.grad(total, list(model.parameters()))
+    assert float(total) == pytest.approx(float(plain), rel=1e-6)
+    assert max(float((one - other).abs().max()) for one, other in zip(found, expected, strict=True)) < 1e-5
+    assert model(ids).logits.shape == (2, 9, 40)
+    assert has_plain_output(model)
+
+
+def test_capped_logits_are_no_plain_product():
+    model = small_llama()
+    model.config.final_logit_softcapping = 30.0
+    assert not has_plain_output(model)

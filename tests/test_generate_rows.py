@@ -1,0 +1,44 @@
+"""Answers written side by side are those written one by one."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tunewright.models.generate import Sampling, generate
+from tunewright.models.generate_rows import generate_rows
+
+from .conftest import shared
+
+PROMPTS = [[1, 403, 407, 261], [1], [1, 378, 432, 320, 281, 300, 290], [1, 403], [1, 500, 20, 33, 44]]
+
+
+@pytest.fixture(scope="module")
+def model():
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(shared("models/stories260K"), dtype=torch.float64).eval()
+
+
+@pytest.mark.parametrize(
+    "sampling", [Sampling(temperature=0, max_new_tokens=24), Sampling(max_new_tokens=24, seed=3, top_k=20)]
+)
+@pytest.mark.parametrize("budget", [1, 90, 8_192])
+def test_batches_change_nothing(model, sampling, budget):
+    """End tokens that are met early make rows leave their batch at different steps."""
+    alone = [list(generate(model, prompt, sampling)) for prompt in PROMPTS]
+    ends = frozenset(row[3 + number] for number, row in enumerate(alone[:3]))
+    alone = [list(generate(model, prompt, sampling, end_ids=ends)) for prompt in PROMPTS]
+    assert len({len(row) for row in alone}) > 1
+    assert generate_rows(model, PROMPTS, sampling, end_ids=ends, pad_id=0, token_budget=budget) == alone
+
+
+def test_positions_are_a_limit(model):
+    sampling = Sampling(temperature=0, max_new_tokens=10)
+    rows = generate_rows(model, PROMPTS, sampling, end_ids=frozenset(), pad_id=0, longest=7)
+    assert [len(row) for row in rows] == [3, 6, 0, 5, 2]
+    assert rows == [list(generate(model, prompt, sampling, longest=7)) for prompt in PROMPTS]
+
+
+def test_no_prompts(model):
+    assert generate_rows(model, [], Sampling(), end_ids=frozenset(), pad_id=0) == []

@@ -1,0 +1,140 @@
+"""Every spelling of a conversation becomes one record; what cannot be learned from is rejected with its reason."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tunewright.errors import RowError
+from tunewright.records import Row
+from tunewright.text.dialogues import ALPACA, MESSAGES, PAIR, TEXT, find_dialogues
+from tunewright.text.messages import Conversation, Message, ToolCall, askable, conversation, learnable
+
+HI, HELLO = Message("user", "Hi"), Message("assistant", "Hello!")
+
+
+def read(fields: dict, **named: str) -> Conversation:
+    row = Row("train.jsonl", 1, fields)
+    found = find_dialogues(list(fields), [row], **named)
+    assert found is not None
+    return found.learned(row)
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"prompt": "Hi", "completion": "Hello!"}, (HI, HELLO)),
+        ({"question": "Hi", "answer": "Hello!"}, (HI, HELLO)),
+        ({"input": "Hi", "output": "Hello!"}, (HI, HELLO)),
+        ({"Question": "Hi", "Answer": "Hello!", "system": "Be."}, (Message("system", "Be."), HI, HELLO)),
+        ({"instruction": "Hi", "input": "", "output": "Hello!"}, (HI, HELLO)),
+        ({"instruction": "Say", "input": "it", "output": "Hello!"}, (Message("user", "Say", input="it"), HELLO)),
+        (
+            {"instruction": "Hi", "output": "Hello!", "history": [["a", "b"]]},
+            (Message("user", "a"), Message("assistant", "b"), HI, HELLO),
+        ),
+        (
+            {"prompt": [{"role": "user", "content": "Hi"}], "completion": [{"role": "assistant", "content": "Hello!"}]},
+            (HI, HELLO),
+        ),
+        ({"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello!"}]}, (HI, HELLO)),
+        ({"messages": '[{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello!"}]'}, (HI, HELLO)),
+        ({"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello!"}]}, (HI, HELLO)),
+    ],
+)
+def test_every_format_becomes_the_same_turns(fields, expected):
+    assert read(fields).messages == expected
+
+
+def test_formats_are_told_by_their_columns():
+    def told(columns: dict) -> str | None:
+        found = find_dialogues(list(columns), [Row("f", 1, columns)])
+        return found.format if found else None
+
+    assert told({"instruction": "a", "input": "", "output": "b"}) == ALPACA
+    assert told({"id": 1, "prompt": "a", "completion": "b"}) == PAIR
+    assert told({"messages": [{"role": "user", "content": "a"}]}) == MESSAGES
+    assert told({"text": "a"}) == TEXT
+    assert told({"prompt": "a", "chosen": "b", "rejected": "c"}) is None
+    assert told({"review": "a", "stars": 3}) is None
+
+
+def test_columns_may_be_named():
+    assert read({"frage": "Hi", "antwort": "Hello!"}, text="frage", label="antwort").messages == (HI, HELLO)
+
+
+def test_content_may_be_null_or_a_list_of_text_parts():
+    turns = [
+        {"role": "user", "content": [{"type": "text", "text": "H"}, {"type": "text", "text": "i"}]},
+        {"role": "assistant", "content": None, "tool_calls": [{"id": "c1", "type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}}]},
+        {"role": "tool", "content": "42", "tool_call_id": "c1", "name": "f"},
+        {"role": "assistant", "content": "Hello!", "reasoning_content": "hm", "weight": 0},
+    ]  # fmt: skip
+    assert learnable(conversation(turns)).messages == (
+        HI,
+        Message("assistant", "", tool_calls=(ToolCall("f", {"a": 1}, "c1"),)),
+        Message("tool", "42", name="f", call_id="c1"),
+        Message("assistant", "Hello!", reasoning="hm", learned=False),
+    )
+
+
+def test_sharegpt_calls_and_observations():
+    turns = [
+        {"from": "human", "value": "Hi"},
+        {"from": "function_call", "value": json.dumps({"name": "f", "arguments": {"a": 1}})},
+        {"from": "observation", "value": "42"},
+        {"from": "gpt", "value": "Hello!"},
+    ]
+    found = conversation(turns, '[{"name": "f"}]')
+    assert found.tools == ({"name": "f"},)
+    assert found.messages[1] == Message("assistant", "", tool_calls=(ToolCall("f", {"a": 1}),))
+    assert found.messages[2] == Message("tool", "42")
+
+
+def test_turns_behind_the_last_answer_are_trimmed_and_counted():
+    found = learnable(Conversation((HI, HELLO, Message("user", "Bye"))))
+    assert (found.messages, found.num_trimmed) == ((HI, HELLO), 1)
+
+
+def turn(role: str, content: object = "x", **more: object) -> dict:
+    return {"role": role, "content": content, **more}
+
+
+@pytest.mark.parametrize(
+    ("turns", "reason"),
+    [
+        ([turn("user"), turn("robot")], "unknown role 'robot' in turn 2"),
+        ([turn("user"), turn("assistant", " \n")], "empty answer"),
+        ([turn("user"), turn("assistant"), turn("user"), turn("assistant", None)], "empty answer in turn 4"),
+        ([turn("user"), turn("user"), turn("assistant")], "turn 2 is out of order: the user's after the user's"),
+        ([turn("assistant")], "turn 1 is out of order: the assistant's at the beginning"),
+        ([turn("user"), turn("assistant"), turn("system"), turn("assistant")], "turn 3 is out of order"),
+        ([turn("user")], "no answer"),
+        ([], "the messages are empty"),
+        (["Hi"], "turn 1 is str 'Hi'"),
+        ([{"content": "x"}], "turn 1 has no role; found 'content'"),
+        ([turn("user", [{"type": "image"}]), turn("assistant")], "a part of type 'image'; only text"),
+        ([turn("user", 7), turn("assistant")], "the content of turn 1 is int 7"),
+        ([turn("user"), turn("assistant", weight=0.5)], "the weight of turn 2 is 0.5, expected 0 or 1"),
+        ([turn("user"), turn("function_call", "no JSON")], "a text that is no JSON"),
+        ([turn("user"), turn("assistant", "", tool_calls=[{"id": 1}])], "a call in turn 2 has no name"),
+    ],
+)
+def test_rejects_say_why(turns, reason):
+    with pytest.raises(RowError) as error:
+        learnable(conversation(turns))
+    assert reason in error.value.reason
+
+
+def test_a_question_to_be_answered_needs_no_answer():
+    assert askable(Conversation((HI, HELLO, HI))).messages == (HI, HELLO, HI)
+    assert askable(Conversation((HI, HELLO))).messages == (HI,)
+    with pytest.raises(RowError):
+        askable(Conversation((HELLO,)))
+
+
+def test_rows_with_one_prompt_are_one_group():
+    asked = Conversation((Message("system", "a"), HI, HELLO))
+    assert asked.prompt == Conversation((HI, Message("assistant", "other"), Message("user", "more"))).prompt
+    assert asked.prompt != Conversation((Message("user", "Hi", input="b"), HELLO)).prompt

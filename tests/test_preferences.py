@@ -1,0 +1,275 @@
+"""Compared answers: every format becomes the same record, and both sides of a row are what supervised fine-tuning would make."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tunewright.errors import RowError, UserError
+from tunewright.metrics.preference import area_under_curve, kl_estimate, length_warning, pair_scores, rank_correlation
+from tunewright.records import Row
+from tunewright.text.messages import ASSISTANT
+from tunewright.text.preference_columns import find_preferences
+from tunewright.text.preferences import asked, compared
+from tunewright.tokens.preferences import mismatched, sides_of
+
+from .conftest import shared
+
+USER_HI, BOT_A, BOT_B = ({"role": r, "content": c} for r, c in (("user", "Hi"), ("assistant", "a"), ("assistant", "b")))
+
+
+def read(fields: dict):
+    row = Row("x.jsonl", 1, fields)
+    columns = find_preferences(list(fields), [row])
+    return None if columns is None else compared(row, columns)
+
+
+def told(fields: dict) -> list[tuple[str, str, str]]:
+    """(prompt, chosen, rejected) of each pair; several turns joined."""
+
+    def joined(side, learned):
+        return "|".join(one.content for one in side.messages if (one.role == ASSISTANT and one.learned) == learned)
+
+    return [(joined(one.chosen, False), *(joined(side, True) for side in one.sides)) for one in read(fields)]
+
+
+FORMATS = {
+    "strings": {"prompt": "Hi", "chosen": "a", "rejected": "b"},
+    "lists": {"prompt": [USER_HI], "chosen": [BOT_A], "rejected": [BOT_B]},
+    "prompt and whole conversations": {"prompt": "Hi", "chosen": [USER_HI, BOT_A], "rejected": [USER_HI, BOT_B]},
+    "implicit prompt, lists": {"chosen": [USER_HI, BOT_A], "rejected": [USER_HI, BOT_B]},
+    "implicit prompt, transcripts": {
+        "chosen": "\n\nHuman: Hi\n\nAssistant: a", "rejected": "\n\nHuman: Hi\n\nAssistant: b",
+    },
+    "implicit prompt, lines": {"chosen": "Hi\na", "rejected": "Hi\nb"},
+    "implicit prompt, words": {"chosen": "Hi a", "rejected": "Hi b"},
+    "alpaca with output": {"instruction": "Hi", "input": "", "output": "a", "rejected": "b"},
+    "sharegpt with turns": {
+        "conversations": [{"from": "human", "value": "Hi"}], "chosen": {"from": "gpt", "value": "a"},
+        "rejected": {"from": "gpt", "value": "b"},
+    },
+    "JSON in a table": {"prompt": json.dumps([USER_HI]), "chosen": json.dumps([BOT_A]), "rejected": json.dumps([BOT_B])},
+    "scores": {"prompt": "Hi", "responses": ["b", "a"], "scores": [0.1, 0.9]},
+    "ranks": {"prompt": "Hi", "answers": ["b", "a"], "ranks": [2, 1]},
+    "scores inside": {"instruction": "Hi", "completions": [{"response": "a", "overall_score": 4}, {"response": "b", "overall_score": 1}]},
+    "numbered columns": {"prompt": "Hi", "response_0": "b", "score_0": 1, "response_1": "a", "score_1": 3},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_format_is_one_record(name):
+    assert told(FORMATS[name]) == [("Hi", "a", "b")]
+
+
+def test_the_best_answer_stands_against_each_that_scores_less():
+    fields = {"prompt": "Hi", "responses": ["a", "b", "c", "d"], "ratings": [2, 4, 4, 1]}
+    assert told(fields) == [("Hi", "b", "a"), ("Hi", "b", "d")]
+
+
+def test_only_turns_behind_the_common_beginning_are_learned():
+    begins = [USER_HI, {"role": "assistant", "content": "Hello"}, {"role": "user", "content": "And?"}]
+    [pair] = read({"chosen": [*begins, BOT_A], "rejected": [*begins, BOT_B]})
+    assert [one.learned for one in pair.chosen.messages if one.role == ASSISTANT] == [False, True]
+    assert pair.chosen.messages[:3] == pair.rejected.messages[:3]
+
+
+@pytest.mark.parametrize(("label", "good"), [(True, True), (False, False), (1, True), ("false", False), ("good", True)])
+def test_single_answers_are_judged(label, good):
+    for fields in ({"prompt": "Hi", "completion": "a", "label": label}, {"messages": [USER_HI, BOT_A], "label": label}):
+        [one] = read(fields)
+        assert (one.good, one.rejected, one.chosen.messages[-1].content) == (good, None, "a")
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"prompt": "Hi", "chosen": "a", "rejected": "a "}, "chosen and rejected are equal"),
+        ({"prompt": "Hi", "chosen": "a", "rejected": None}, "rejected: missing"),
+        ({"prompt": "Hi", "chosen": " ", "rejected": "b"}, "chosen: empty"),
+        ({"prompt": "", "chosen": "a", "rejected": "b"}, "no prompt: no column of prompts, and chosen and rejected begin differently"),
+        ({"chosen": [USER_HI, BOT_A], "rejected": [{"role": "user", "content": "Yo"}, BOT_B]}, "chosen and rejected have different prompts"),
+        ({"prompt": "Yo", "chosen": [USER_HI, BOT_A], "rejected": [USER_HI, BOT_B]}, "the answers are to another prompt than the row's own"),
+        ({"prompt": "Hi", "responses": ["a", "b"], "scores": [1, 1]}, "no answer scores below the others"),
+        ({"prompt": "Hi", "responses": ["a", "b"], "scores": [1]}, "2 answers, 1 scores"),
+        ({"prompt": "Hi", "responses": ["a", "b"], "scores": [1, "x"]}, "the score of answer 2 is 'x', expected a number"),
+    ],
+)  # fmt: skip
+def test_rows_that_compare_nothing_say_why(fields, reason):
+    with pytest.raises(RowError) as error:
+        read(fields)
+    assert error.value.reason == reason
+
+
+def test_the_prompt_alone_is_what_a_model_is_asked():
+    for fields in FORMATS.values():
+        row = Row("x", 1, fields)
+        assert asked(row, find_preferences(list(fields), [row])).messages[-1].content == "Hi"
+
+
+@given(st.text(max_size=30), st.text(max_size=30), st.text(max_size=30))
+def test_an_implicit_prompt_loses_nothing_but_white_space(begins, one, other):
+    try:
+        [(prompt, chosen, rejected)] = told({"chosen": begins + one, "rejected": begins + other})
+    except RowError:
+        return
+    assert "".join((prompt + chosen).split()) == "".join((begins + one).split())
+    assert "".join((prompt + rejected).split()) == "".join((begins + other).split())
+
+
+@pytest.mark.parametrize(
+    ("file", "kept", "rejected"),
+    [("dpo_en_demo.json", 300, 0), ("kto_en_demo.json", 300, 0), ("politeness_1100.json", 1094, 6), ("politeness_1100.jsonl", 1094, 6)],
+)
+def test_real_files_are_read_whole(file, kept, rejected):
+    text = shared(f"preference/{file}").read_text(encoding="utf-8")
+    rows = [json.loads(line) for line in text.split("\n") if line] if file.endswith("l") else json.loads(text)
+    columns = find_preferences(list(rows[0]), [Row(file, 1, row) for row in rows[:20]])
+    reasons = []
+    for number, fields in enumerate(rows):
+        try:
+            compared(Row(file, number, fields), columns)
+        except RowError as error:
+            reasons.append(error.reason)
+    assert (len(rows) - len(reasons), reasons) == (kept, ["chosen and rejected are equal"] * rejected)
+
+
+# Tokens
+
+
+def test_sides_of_a_stored_row():
+    ids = np.arange(10, 19)
+    first, second = sides_of(ids, 5, np.array([3, 5, 7, 9]))
+    assert first[0].tolist() == [10, 11, 12, 13, 14] and first[1].tolist() == [False, False, False, True, True]
+    assert second[0].tolist() == [15, 16, 17, 18] and second[1].tolist() == [False, False, True, True]
+    [alone] = sides_of(ids, 9, np.array([0, 9]))
+    assert alone[1].tolist() == [False] + [True] * 8, "a first token is never predicted"
+
+
+def test_a_mismatched_answer_follows_another_prompt():
+    [one], [other] = (list(sides_of(np.array(ids), len(ids), np.array([2, len(ids)]))) for ids in ([1, 2, 3], [4, 5, 6, 7]))
+    ids, learned = mismatched(one, other, max_length=8)
+    assert (ids.tolist(), learned.tolist()) == ([1, 2, 6, 7], [False, False, True, True])
+    assert mismatched(one, other, max_length=3)[0].tolist() == [2, 6, 7]
+
+
+# Scores, by hand
+
+
+def test_scores_by_hand():
+    rewards, lengths = np.array([[1.0, 0.2], [-0.5, 0.1]]), np.array([[4.0, 2.0], [6.0, 2.0]])
+    scores = pair_scores(rewards, lengths, ratios_R2=np.zeros((2, 2)))
+    assert scores["pair_accuracy"] == 0.5 and scores["margin"] == pytest.approx(0.1) and scores["kl"] == 0.0
+    assert (scores["length_chosen"], scores["length_rejected"], scores["length_correlation"]) == (5.0, 2.0, pytest.approx(-1.0))
+    assert "shorter answers are rewarded" in length_warning(scores)
+    assert kl_estimate(np.array([2.0]), np.array([2.0])) == pytest.approx(np.exp(-1))  # r = 1: e**-1 - 1 + 1
+    assert area_under_curve(np.array([0.1, 0.4, 0.35, 0.8]), np.array([False, False, True, True])) == 0.75
+    assert area_under_curve(np.array([1.0, 1.0]), np.array([True, False])) == 0.5
+    assert rank_correlation(np.array([1.0, 2, 3]), np.array([5.0, 5, 5])) == 0.0
+
+
+@given(st.lists(st.tuples(st.integers(-5, 5), st.booleans()), min_size=1, max_size=30))
+def test_the_area_is_the_share_of_pairs_in_order(rows):
+    scores, good = np.array([score for score, _ in rows], float), np.array([yes for _, yes in rows])
+    pairs = [(a > b) + 0.5 * (a == b) for a in scores[good] for b in scores[~good]]
+    assert area_under_curve(scores, good) == pytest.approx(np.mean(pairs) if pairs else 0.5)
+
+
+# The store
+
+
+@pytest.fixture
+def values(tmp_path):
+    rows = [json.loads(line) for line in shared("preference/politeness_1100.jsonl").read_text().split("\n")[:60] if line]
+    (tmp_path / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return {
+        "task": "preference", "model": str(shared("models/stories260K")), "data": {"train": str(tmp_path / "data.jsonl")},
+        "train": {"epochs": 1, "precision": "fp32", "max_steps": 2}, "evaluate": {"baselines": False},
+        "output": str(tmp_path / "run"),
+    }  # fmt: skip
+
+
+def test_both_sides_are_what_supervised_fine_tuning_makes(values, tmp_path):
+    """The same ids and the same learned tokens; too long ones lose the same number of prompt tokens on both sides."""
+    from tunewright.config import parse_config
+    from tunewright.prepare import prepare
+
+    sides = {}
+    for name in ("chosen", "rejected"):
+        rows = [json.loads(line) for line in (tmp_path / "data.jsonl").read_text().split("\n") if line]
+        rows = [{"prompt": row["prompt"], "completion": row[name]} for row in rows if row["chosen"] != row["rejected"]]
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        data = {"train": str(tmp_path / f"{name}.jsonl"), "validation_ratio": 0, "test_ratio": 0}
+        sides[name] = prepare(parse_config({**values, "task": "sft", "data": data})).store["train"]
+    for max_length in (512, 96):
+        data = {**values["data"], "validation_ratio": 0, "test_ratio": 0, "on_bad_rows": "skip", "max_length": max_length}
+        pairs = prepare(parse_config({**values, "data": data})).store["train"]
+        for position, (second, spans) in enumerate(zip(pairs.array("second"), pairs.lists("learned", range(len(pairs))), strict=True)):
+            found = list(sides_of(pairs.input_ids(position), int(second), spans))
+            cut = int(pairs.num_cut[position]) // 2
+            for (ids, inside), store in zip(found, sides.values(), strict=True):
+                row = position if max_length == 512 else int(np.flatnonzero(sides["chosen"].array("line") >= 0)[0])
+                if max_length == 512:
+                    learned = store.lists("learned", [row])[0]
+                    assert ids.tolist() == store.input_ids(row).tolist()
+                    assert np.flatnonzero(inside).tolist() == list(range(learned[0], learned[1]))
+                assert len(ids) <= max_length
+            if max_length == 96 and cut:
+                begins = [int(np.argmax(inside)) for _, inside in found]
+                assert found[0][0][: begins[0]].tolist() == found[1][0][: begins[1]].tolist()
+
+
+def test_the_reference_is_computed_once_and_equals_the_start_model(values):
+    from tunewright.assembly import assemble
+    from tunewright.config import parse_config
+
+    said: list[str] = []
+    values["data"]["on_bad_rows"] = "skip"
+    first = assemble(parse_config(values), say=said.append)
+    again = assemble(parse_config({**values, "task": {"name": "preference", "loss": "ipo"}}), say=said.append)
+    assert sum("log-probabilities" in line for line in said) == 1
+    for name, of_split in first.task.reference.items():
+        assert np.array_equal(of_split, again.task.reference[name])
+    from tunewright.evaluation import evaluate_split
+
+    scores = evaluate_split(first.model, first.task, first.prepared.store["train"], first.encoder, settings=first.settings)
+    assert scores.metrics["loss"] == pytest.approx(np.log(2), abs=1e-4), "nothing has moved yet"
+    assert scores.metrics["kl"] == pytest.approx(0, abs=1e-6)
+
+
+def test_an_adapters_reference_is_the_model_it_is_put_on(values):
+    from tunewright.assembly import assemble
+    from tunewright.config import parse_config
+
+    values["data"]["on_bad_rows"] = "skip"
+    plain = assemble(parse_config(values))
+    lora = assemble(parse_config({**values, "adapter": {"name": "lora", "rank": 4}}))
+    prefix = assemble(parse_config({**values, "adapter": {"name": "prefix", "num_tokens": 4}}))
+    for other in (lora, prefix):
+        assert np.allclose(plain.task.reference["train"], other.task.reference["train"], atol=1e-3)
+
+
+def test_a_trained_run_is_scored_on_other_rows(values, tmp_path):
+    import tunewright as tw
+
+    values["data"]["on_bad_rows"] = "skip"
+    run = tw.train(values)
+    again = tw.evaluate(run, precision="fp32")
+    assert again["metrics"]["loss"] == pytest.approx(run.scores["test"]["metrics"]["loss"], abs=1e-5)
+    other = tw.evaluate(run, str(tmp_path / "data.jsonl"), skip_bad_rows=True, precision="fp32")
+    assert other["metrics"]["loss"] < np.log(2) and other["rows"] == 60 - other["ledger"]["rejected"]
+    assert tw.load(run).predict(["Convert 45 kilometers to meters."])[0].text is not None
+
+
+def test_single_answers_need_kto(values, tmp_path):
+    (tmp_path / "data.jsonl").write_text(json.dumps({"prompt": "Hi", "completion": "a", "label": True}) + "\n")
+    from tunewright.config import parse_config
+    from tunewright.prepare import open_inputs
+
+    with pytest.raises(UserError, match=r"task\.loss: dpo compares two answers.*Set task\.loss: kto"):
+        open_inputs(parse_config({**values, "task": {"name": "preference", "loss": "dpo"}}))
+    with pytest.raises(UserError, match="task: reward"):
+        parse_config({**values, "task": {"name": "preference", "loss": "reward"}})
