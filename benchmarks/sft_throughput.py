@@ -35,7 +35,7 @@ TOKENIZER = DATA / "tokenizers/minimind"
 NUM_CHECKED = 64
 
 
-def values(data: str, folder: str) -> dict[str, Any]:
+def values(data: str, folder: str, steps: int = STEPS) -> dict[str, Any]:
     return {
         "task": "sft",
         "model": {"name": "scratch:llama-mini", "tokenizer": str(TOKENIZER)},
@@ -44,7 +44,7 @@ def values(data: str, folder: str) -> dict[str, Any]:
             "on_bad_rows": "skip",
         },
         "train": {
-            "max_steps": STEPS, "batch_size": BATCH, "save_every": "never", "learning_rate": RATE, "schedule": "linear",
+            "max_steps": steps, "batch_size": BATCH, "save_every": "never", "learning_rate": RATE, "schedule": "linear",
             "weight_decay": 0.01,
         },
         "evaluate": {"baselines": False},
@@ -81,7 +81,7 @@ def loss_on(model: Any, rows: list[dict[str, list[int]]]) -> float:
     return nats / count
 
 
-def run_tunewright(data: str) -> dict[str, Any]:
+def run_tunewright(data: str, steps: int) -> dict[str, Any]:
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -97,7 +97,7 @@ def run_tunewright(data: str) -> dict[str, Any]:
 
     with tempfile.TemporaryDirectory() as folder:
         recorder = Recorder()
-        tw.train(values(data, folder), reporter=recorder)
+        tw.train(values(data, folder, steps), reporter=recorder)
         model = AutoModelForCausalLM.from_pretrained(f"{folder}/run/model", dtype=torch.float32)
     counted = recorder.steps[WARM_UP:]
     return {
@@ -106,7 +106,7 @@ def run_tunewright(data: str) -> dict[str, Any]:
     }
 
 
-def run_peer(variant: str, data: str) -> dict[str, Any]:
+def run_peer(variant: str, data: str, steps: int) -> dict[str, Any]:
     from transformers import AutoTokenizer, DataCollatorForSeq2Seq, Trainer, TrainingArguments
 
     rows, tokenizer = tokenized(data), AutoTokenizer.from_pretrained(TOKENIZER)
@@ -116,9 +116,9 @@ def run_peer(variant: str, data: str) -> dict[str, Any]:
     clock, times, _ = clock_and_losses()
     with tempfile.TemporaryDirectory() as folder:
         shared: dict[str, Any] = {
-            "output_dir": folder, "per_device_train_batch_size": BATCH, "max_steps": STEPS, "learning_rate": RATE,
+            "output_dir": folder, "per_device_train_batch_size": BATCH, "max_steps": steps, "learning_rate": RATE,
             "save_strategy": "no", "report_to": [], "logging_steps": 1, "disable_tqdm": True, "use_cpu": True,
-            "warmup_steps": max(1, round(0.1 * STEPS)), "weight_decay": 0.01, "dataloader_num_workers": 0,
+            "warmup_steps": max(1, round(0.1 * steps)), "weight_decay": 0.01, "dataloader_num_workers": 0,
             "train_sampling_strategy": "group_by_length",
         }  # fmt: skip
         if variant.startswith("trainer"):
@@ -127,8 +127,8 @@ def run_peer(variant: str, data: str) -> dict[str, Any]:
             Trainer(model, arguments, train_dataset=rows, data_collator=collate, callbacks=[clock]).train()  # type: ignore[arg-type]
         else:
             _trl(model, tokenizer, rows, shared, counts, clock, packed=variant == "trl-packed")
-    tokens = sum(counts[WARM_UP:STEPS])
-    seconds = times[STEPS - 1] - times[WARM_UP - 1]
+    tokens = sum(counts[WARM_UP:steps])
+    seconds = times[steps - 1] - times[WARM_UP - 1]
     return {"tokens_per_second": tokens / seconds, "loss": loss_on(model.float(), rows), "before": before}
 
 
@@ -143,7 +143,8 @@ def _trl(
         shared = {key: value for key, value in shared.items() if key != "train_sampling_strategy"}
         shared["per_device_train_batch_size"] = BATCH // 2  # a block holds about two rows
     masked = [
-        {"input_ids": row["input_ids"], "completion_mask": [int(label != -100) for label in row["labels"]]} for row in rows
+        {"input_ids": row["input_ids"], "completion_mask": [int(label != -100) for label in row["labels"]]}
+        for row in rows
     ]
     arguments = SFTConfig(**shared, max_length=LENGTH, packing=packed, gradient_checkpointing=False)
     trainer = SFTTrainer(
@@ -158,11 +159,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--data", default=",".join(FILES))
     parser.add_argument("--variants", default=",".join(VARIANTS))
+    parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--one", help="run this variant alone and print JSON")
     options = parser.parse_args()
     if options.one:
-        run = run_tunewright if options.one == "tunewright" else lambda data: run_peer(options.one, data)
-        print(json.dumps(run(options.data)))
+        one, data, steps = options.one, options.data, options.steps
+        print(json.dumps(run_tunewright(data, steps) if one == "tunewright" else run_peer(one, data, steps)))
         return
     print(machine())
     variants = options.variants.split(",")
@@ -171,14 +173,18 @@ def main() -> None:
         began = time.perf_counter()
         for _ in range(options.rounds):
             for variant in variants:
-                results[variant].append(in_own_process(__file__, "--one", variant, "--data", data))
+                results[variant].append(
+                    in_own_process(__file__, "--one", variant, "--data", data, "--steps", str(options.steps))
+                )
         _print(data, results, time.perf_counter() - began)
 
 
 def _print(data: str, results: dict[str, list[dict[str, Any]]], seconds: float) -> None:
     print(f"\n{data}: {Path(FILES[data]).name}, {seconds:,.0f} s")
     print(f"{'':14}{'real tokens/s, median (spread)':>34}{'ratio':>8}  loss on {NUM_CHECKED} rows")
-    ours = statistics.median(one["tokens_per_second"] for one in results.get("tunewright", [{"tokens_per_second": 0.0}]))
+    ours = statistics.median(
+        one["tokens_per_second"] for one in results.get("tunewright", [{"tokens_per_second": 0.0}])
+    )
     for variant, runs in results.items():
         speeds = [one["tokens_per_second"] for one in runs]
         loss = statistics.mean(one["loss"] for one in runs)

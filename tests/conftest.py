@@ -61,6 +61,21 @@ def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def tiny_gpt(tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A saved GPT-2 of 2 layers, width 32, random weights, that stands for a pretrained decoder. tiny_bert's tokenizer."""
+    import torch
+    from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
+
+    folder = tmp_path_factory.mktemp("tiny-gpt")
+    tokenizer = AutoTokenizer.from_pretrained(tiny_bert)
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(0)
+    config = GPT2Config(vocab_size=len(tokenizer), n_embd=32, n_layer=2, n_head=4, n_positions=192, bos_token_id=2, eos_token_id=3)
+    GPT2LMHeadModel(config).save_pretrained(folder)
+    return folder
+
+
 @pytest.fixture
 def run_values(tiny_bert: Path, tmp_path: Path) -> dict:
     """Config values of a small run: 80 rows, 4 labels, 2 epochs, in a folder of its own."""

@@ -15,7 +15,7 @@ from tunewright.ready import refuse_early
 from tunewright.run import train
 from tunewright.verify import verify
 
-from .test_contract import TASKS, StopAfter, gradient, tiny_gpt, values_for, with_lora  # noqa: F401
+from .test_contract import TASKS, StopAfter, gradient, values_for, with_lora
 
 ADAPTERS = ["lora", "prefix", "prompt", "ia3"]
 
@@ -116,7 +116,9 @@ def test_writing_with_a_cache_sees_the_virtual_tokens_once(run_values, tmp_path,
         ids = list(prompt)
         for _ in range(6):
             with torch.inference_mode():
-                logits = run.model(input_ids=torch.tensor([ids]), attention_mask=torch.ones(1, len(ids), dtype=torch.long)).logits
+                logits = run.model(
+                    input_ids=torch.tensor([ids]), attention_mask=torch.ones(1, len(ids), dtype=torch.long)
+                ).logits
             ids.append(int(logits[0, -1].argmax()))
         assert answer == ids[len(prompt) :]
 
@@ -160,14 +162,18 @@ def test_what_cannot_work_is_refused_before_anything_is_loaded(run_values, tmp_p
 
 
 def test_unknown_names_and_settings_are_explained(run_values, tiny_bert):
-    with pytest.raises(UserError, match=r"no adapter 'lore'; found 'ia3', 'lora', 'prefix', 'prompt'\. Did you mean lora\?"):
+    with pytest.raises(
+        UserError, match=r"no adapter 'lore'; found 'ia3', 'lora', 'prefix', 'prompt'\. Did you mean lora\?"
+    ):
         parse_config({**run_values, "adapter": "lore"})
     with pytest.raises(UserError, match=r"'adapter.rank'; it is a setting of another adapter: set adapter.name"):
         parse_config({**run_values, "adapter": {"rank": 8}})
     with pytest.raises(UserError, match=r"no linear layer is called 'q_proj'; found 'dense', 'key', 'query', 'value'"):
         assembled({**run_values, "adapter": {"name": "lora", "targets": ["q_proj"]}})
     with pytest.raises(UserError, match="a base of random weights has nothing to adapt"):
-        assembled({**run_values, "model": {"name": "scratch:bert-tiny", "tokenizer": str(tiny_bert)}, "adapter": "lora"})
+        assembled(
+            {**run_values, "model": {"name": "scratch:bert-tiny", "tokenizer": str(tiny_bert)}, "adapter": "lora"}
+        )
 
 
 def test_named_targets_rslora_and_dora_reach_peft(run_values):
@@ -208,3 +214,72 @@ def test_another_base_is_refused(run_values, tmp_path):
     weights.write_bytes(content)
     with pytest.raises(UserError, match="the adapter was trained on another base than this"):
         tw.load(done)
+
+
+def test_a_classifier_starts_from_a_masked_model_with_lora(run_values, tmp_path, tiny_gpt):
+    masked = train({**with_lora("mlm", run_values, tmp_path, tiny_gpt), "output": str(tmp_path / "masked")}).folder
+    values = {
+        **values_for("pairs", run_values, tmp_path),
+        "model": str(masked),
+        "adapter": "lora",
+        "output": str(tmp_path / "next"),
+    }
+    run, _ = assembled(values)
+    merged = saved_weights(masked / "model")
+    name = "bert.encoder.layer.0.attention.self.query"
+    assert torch.equal(run.model.get_base_model().get_submodule(name).base_layer.weight, merged[f"{name}.weight"])
+
+
+def test_an_adapter_is_kept_or_merged_as_the_config_says(run_values, tmp_path):
+    first = train({**run_values, "adapter": {"name": "lora", "rank": 4}, "output": str(tmp_path / "first")}).folder
+    again = {
+        **run_values,
+        "model": str(first),
+        "adapter": {"name": "lora", "rank": 4, "keep": True},
+        "output": str(tmp_path / "second"),
+    }
+    run, _ = assembled(again)
+    query = run.model.get_base_model().bert.encoder.layer[0].attention.self.query
+    saved = saved_weights(first / "adapter") if (first / "adapter" / "model.safetensors").exists() else None
+    assert saved is None and query.lora_B["default"].weight.abs().sum() > 0
+    assert torch.equal(
+        query.base_layer.weight, saved_weights(first / "base")["bert.encoder.layer.0.attention.self.query.weight"]
+    )
+    second = train(again).folder
+    assert not [check for check in verify(second) if check.broken]
+    merged, _ = assembled({**again, "adapter": "lora"})
+    query = merged.model.get_base_model().bert.encoder.layer[0].attention.self.query
+    assert query.lora_B["default"].weight.abs().sum() == 0
+    with pytest.raises(
+        UserError, match=r"is another adapter than the config describes; found .*\(4, 32\); expected \(8, 32\)"
+    ):
+        assembled({**again, "adapter": {"name": "lora", "rank": 8, "keep": True}})
+    with pytest.raises(UserError, match="there is no adapter to keep"):
+        assembled({**run_values, "adapter": {"name": "lora", "keep": True}})
+
+
+def test_a_run_with_a_prefix_is_no_base_unless_the_prefix_is_kept(run_values, tmp_path):
+    adapter = {"name": "prefix", "num_tokens": 4}
+    first = train({**run_values, "adapter": adapter, "output": str(tmp_path / "first")}).folder
+    values = {**run_values, "model": str(first), "output": str(tmp_path / "second")}
+    with pytest.raises(UserError, match="this run's adapter is not merged into its model"):
+        assembled(values)
+    kept, _ = assembled({**values, "adapter": {**adapter, "keep": True}})
+    fresh, _ = assembled({**values, "model": str(first / "base"), "adapter": adapter})
+    weights = [run.model.prompt_encoder["default"].embedding.weight for run in (kept, fresh)]
+    assert not torch.equal(*weights)
+
+
+def test_preference_tuning_after_lora_refers_to_the_tuned_model(run_values, tmp_path, tiny_gpt):
+    """However the run is continued, the reference is what the full merged model says."""
+    chat = with_lora("sft", run_values, tmp_path, tiny_gpt, rank=4)
+    run = train({**chat, "train": {**chat["train"], "learning_rate": 0.02}, "output": str(tmp_path / "sft")}).folder
+    values = {**values_for("dpo", run_values, tmp_path), "model": str(run), "output": str(tmp_path / "dpo")}
+    adapter = {"name": "lora", "rank": 4}
+    full, merged, kept = (
+        assembled({**values, "adapter": one})[0].task.reference["train"]
+        for one in ("none", adapter, {**adapter, "keep": True})
+    )
+    start = assembled({**values, "model": str(tiny_gpt)})[0].task.reference["train"]
+    assert np.allclose(full, merged, atol=1e-4) and np.allclose(full, kept, atol=1e-4)
+    assert np.abs(full - start).max() > 0.1

@@ -200,20 +200,6 @@ def test_two_processes_make_the_gradient_of_one(run_values, tmp_path, dropout):
     assert max(float((one[name] - two[name]).abs().max() / norm) for name in one) < 1e-9
 
 
-@pytest.fixture(scope="session")
-def tiny_gpt(tiny_bert, tmp_path_factory):
-    """A saved GPT-2 of 2 layers, width 32, random weights, that stands for a pretrained decoder. tiny_bert's tokenizer."""
-    from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
-
-    folder = tmp_path_factory.mktemp("tiny-gpt")
-    tokenizer = AutoTokenizer.from_pretrained(tiny_bert)
-    tokenizer.save_pretrained(folder)
-    torch.manual_seed(0)
-    config = GPT2Config(vocab_size=len(tokenizer), n_embd=32, n_layer=2, n_head=4, n_positions=192, bos_token_id=2, eos_token_id=3)
-    GPT2LMHeadModel(config).save_pretrained(folder)
-    return folder
-
-
 def with_lora(kind: str, base: dict, folder: Path, decoder: Path, **options: object) -> dict:
     """The run of a kind as a run that trains a LoRA adapter; adapters need weights to start from."""
     values = {**values_for(kind, base, folder), "adapter": {"name": "lora", **options}}

@@ -96,7 +96,10 @@ def test_onnx_gives_the_same_for_rows_of_any_length(run, tmp_path):
 @pytest.mark.skipif(find_spec("onnxruntime") is None, reason="needs the extra tunewright[onnx]")
 @pytest.mark.parametrize("task", ["ner", "mlm", "clm"])
 def test_onnx_of_the_other_tasks(values, tmp_path, task):
-    rows = [{"text": row["text"], "entities": [[0, 3, "A"]]} if task == "ner" else {"text": row["text"]} for row in messages(60)]
+    rows = [
+        {"text": row["text"], "entities": [[0, 3, "A"]]} if task == "ner" else {"text": row["text"]}
+        for row in messages(60)
+    ]
     write_jsonl(tmp_path / "data.jsonl", rows)
     model = str(shared("models/stories260K")) if task == "clm" else values["model"]
     data = {"train": str(tmp_path / "data.jsonl"), "max_length": 24}
@@ -120,6 +123,8 @@ def test_wrong_words_are_refused(run, tmp_path):
 
 
 def test_what_cannot_be_merged_is_not_exported(values, tmp_path):
-    prefix = train({**values, "adapter": "prefix", "evaluate": {"baselines": False}, "output": str(tmp_path / "run")}).folder
+    prefix = train(
+        {**values, "adapter": "prefix", "evaluate": {"baselines": False}, "output": str(tmp_path / "run")}
+    ).folder
     with pytest.raises(UserError, match="a prefix adapter cannot be merged into a plain model"):
         export_run(prefix, "merged")

@@ -32,7 +32,9 @@ def test_greedy_tokens_are_those_of_transformers(stories):
     assert [*prompt, *found] == expected
 
 
-@pytest.mark.parametrize(("temperature", "top_k", "top_p"), [(0.7, None, 1.0), (1.3, 5, 1.0), (1.0, None, 0.6), (0.9, 7, 0.8)])
+@pytest.mark.parametrize(
+    ("temperature", "top_k", "top_p"), [(0.7, None, 1.0), (1.3, 5, 1.0), (1.0, None, 0.6), (0.9, 7, 0.8)]
+)
 def test_probabilities_are_those_of_transformers(temperature, top_k, top_p):
     torch.manual_seed(0)
     logits = torch.randn(40, dtype=torch.float64) * 3
@@ -57,7 +59,9 @@ def test_a_seed_is_a_completion(stories):
 def test_pieces_join_to_the_whole_and_a_stop_string_is_left_out(stories):
     model, tokenizer = stories
     prompt = tokenizer("Once upon a time").input_ids
-    plain = write(model, prompt, tokenizer, Sampling(max_new_tokens=40, temperature=0), end_ids=frozenset(), longest=512)
+    plain = write(
+        model, prompt, tokenizer, Sampling(max_new_tokens=40, temperature=0), end_ids=frozenset(), longest=512
+    )
     pieces = list(plain)
     whole = tokenizer.decode(
         [*prompt, *generate(model, prompt, Sampling(max_new_tokens=40, temperature=0))], skip_special_tokens=True
@@ -67,7 +71,12 @@ def test_pieces_join_to_the_whole_and_a_stop_string_is_left_out(stories):
     text = "".join(pieces)
     word = text.split()[4]
     stopped = write(
-        model, prompt, tokenizer, Sampling(max_new_tokens=40, temperature=0, stop=(word,)), end_ids=frozenset(), longest=512
+        model,
+        prompt,
+        tokenizer,
+        Sampling(max_new_tokens=40, temperature=0, stop=(word,)),
+        end_ids=frozenset(),
+        longest=512,
     )
     assert "".join(stopped) == text[: text.index(word)] and stopped.ended == "stop"
 
@@ -99,7 +108,9 @@ def test_half_characters_and_beginnings_of_stop_strings_wait():
     assert other.finish() == "E"
 
 
-@pytest.mark.parametrize("wrong", [{"max_new_tokens": 0}, {"temperature": -1}, {"top_k": 0}, {"top_p": 0.0}, {"top_p": 2.0}])
+@pytest.mark.parametrize(
+    "wrong", [{"max_new_tokens": 0}, {"temperature": -1}, {"top_k": 0}, {"top_p": 0.0}, {"top_p": 2.0}]
+)
 def test_impossible_wishes_are_refused(wrong):
     with pytest.raises(UserError):
         Sampling(**wrong)

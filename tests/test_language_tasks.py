@@ -124,7 +124,10 @@ def test_labels_stand_on_hidden_text_and_weights_count_them(tiny_bert, tmp_path,
     share = (visible[labels != -100] == parts.encoder.tokenizer.mask_token_id).mean()
     assert 0.65 < share < 0.95
     again = parts.task.at(seed=5, epoch=3).collate(split, rows[3:5], parts.encoder, width=48)
-    assert (again.targets["labels"].numpy()[:, : labels.shape[1]] == np.pad(labels, ((0, 0), (0, 48)), constant_values=-100)[3:5, :labels.shape[1]]).all()
+    assert (
+        again.targets["labels"].numpy()[:, : labels.shape[1]]
+        == np.pad(labels, ((0, 0), (0, 48)), constant_values=-100)[3:5, : labels.shape[1]]
+    ).all()
 
 
 def test_evaluation_hides_the_same_every_time(mlm_run):
@@ -148,7 +151,9 @@ def test_a_long_text_becomes_pieces_of_like_length(mlm_run):
 def test_the_loss_is_that_of_transformers(mlm_run, pairs_run):
     for run in (mlm_run, pairs_run):
         model = tw.load(run, precision="fp32")
-        parts = assemble(parse_config({**json.loads(json.dumps(_values_of(run))), "output": str(run.folder) + "-again"}))
+        parts = assemble(
+            parse_config({**json.loads(json.dumps(_values_of(run))), "output": str(run.folder) + "-again"})
+        )
         batch = parts.task.collate(parts.rows, np.arange(6), parts.encoder, width=48)
         with torch.no_grad():
             terms, _ = parts.task.loss(model.network, batch)
@@ -195,7 +200,10 @@ def test_a_text_without_a_mask_is_refused(mlm_run):
 
 def test_a_filled_mask_as_json_and_as_a_line():
     filled = FilledMask("a [MASK]", ((Candidate(" car", 0.5, 7), Candidate("bus", 0.1, 8)),))
-    assert filled.above(0.2).as_dict() == {"text": "a [MASK]", "candidates": [{"token_str": " car", "score": 0.5, "token": 7}]}
+    assert filled.above(0.2).as_dict() == {
+        "text": "a [MASK]",
+        "candidates": [{"token_str": " car", "score": 0.5, "token": 7}],
+    }
     assert filled.line() == "car 0.500  bus 0.100"
     assert Completion("a", " b", "end", 1).as_dict() == {"prompt": "a", "text": " b", "ended": "end", "tokens": 1}
 
@@ -204,7 +212,11 @@ def test_a_filled_mask_as_json_and_as_a_line():
 
 
 def test_sentences_by_rule():
-    assert sentences('He left. "Why?" she asked.\nNobody knew (yet).') == ["He left.", '"Why?" she asked.', "Nobody knew (yet)."]
+    assert sentences('He left. "Why?" she asked.\nNobody knew (yet).') == [
+        "He left.",
+        '"Why?" she asked.',
+        "Nobody knew (yet).",
+    ]
     assert sentences("3.5 percent, e.g. this. 你好。再见。") == ["3.5 percent, e.g. this.", "你好。", "再见。"]
     assert sentences(" \n ") == []
 
@@ -219,7 +231,12 @@ def test_half_of_the_pairs_are_neighbours_and_all_first_segments_are_in_order():
         assert ({token // 100 for token in pair.second} == {pair.document}) == pair.follows
         assert not pair.follows or pair.second[0] - pair.first[-1] == 1
     for number, document in enumerate(documents):
-        used = {token for pair in pairs if pair.document == number for token in (*pair.first, *(pair.second if pair.follows else ()))}
+        used = {
+            token
+            for pair in pairs
+            if pair.document == number
+            for token in (*pair.first, *(pair.second if pair.follows else ()))
+        }
         assert used == {sentence[0] for sentence in document}
     assert sentence_pairs([[[1], [2], [3]]], room=9, rng=rng)[0].follows  # a lone document: neighbours only
     assert sentence_pairs([[[1]]], room=9, rng=rng) == []
@@ -228,7 +245,9 @@ def test_half_of_the_pairs_are_neighbours_and_all_first_segments_are_in_order():
 def test_a_pair_is_asked_whether_it_follows(pairs_run):
     model = tw.load(pairs_run)
     (answer,) = model.predict([("Where is my parcel?", "It left on Monday.")])
-    assert set(answer.scores) == {"follows", "does not follow"} and sum(answer.scores.values()) == pytest.approx(1, abs=1e-5)
+    assert set(answer.scores) == {"follows", "does not follow"} and sum(answer.scores.values()) == pytest.approx(
+        1, abs=1e-5
+    )
     (filled,) = model.predict(["Where is my [MASK]?"])
     assert len(filled.masks) == 1
     metrics = pairs_run.scores["test"]["metrics"]
@@ -238,7 +257,9 @@ def test_a_pair_is_asked_whether_it_follows(pairs_run):
 
 
 def test_a_masked_model_is_a_start_for_classification(mlm_run, run_values):
-    classifier = train({**run_values, "model": str(mlm_run.folder / "model"), "train": {**run_values["train"], "max_steps": 2}})
+    classifier = train(
+        {**run_values, "model": str(mlm_run.folder / "model"), "train": {**run_values["train"], "max_steps": 2}}
+    )
     assert "accuracy" in classifier.scores["test"]["metrics"]
 
 
@@ -363,7 +384,9 @@ def test_text_files_are_read_by_line_paragraph_or_whole(tmp_path, tiny_bert):
     path.write_text("A:\nfirst\n\n\nB:\nsecond\n")
 
     def rows(documents: str) -> list[tuple[int, str]]:
-        return [(row.line, row.fields["text"]) for row in open_source(str(path), ReadOptions(documents=documents)).rows()]
+        return [
+            (row.line, row.fields["text"]) for row in open_source(str(path), ReadOptions(documents=documents)).rows()
+        ]
 
     assert rows("line") == [(1, "A:"), (2, "first"), (5, "B:"), (6, "second")]
     assert rows("paragraph") == [(1, "A:\nfirst"), (5, "B:\nsecond")]

@@ -97,7 +97,9 @@ def test_every_token_stands_in_one_block_and_batches_do_not_matter(texts, length
     given_documents = [Document(text) for text in texts]
     encoder = Letters(length, begin)
     whole = packed(encoder, [given_documents])
-    parts = packed(encoder, [given_documents[:cut], given_documents[cut:]] if 0 < cut < len(texts) else [given_documents])
+    parts = packed(
+        encoder, [given_documents[:cut], given_documents[cut:]] if 0 < cut < len(texts) else [given_documents]
+    )
     plain = [9, *encoder.bare_ids([texts[0]]).ids, 0] if begin else [0]
     for text in texts[1:] if begin else texts:
         plain += [*([9] if begin else []), *encoder.bare_ids([text]).ids, 0]
@@ -146,6 +148,7 @@ def test_shards_end_with_a_short_block_and_lose_no_token(tmp_path, monkeypatch, 
 
 
 def stored(folder, model, *, shard_tokens: int | None = None) -> list[np.ndarray]:
+    from tunewright.models.source import locate_model
     from tunewright.prepare.encode import Waiting
     from tunewright.reading.ledger import Ledger, RejectFile
     from tunewright.records import Example, Row
@@ -154,7 +157,6 @@ def stored(folder, model, *, shard_tokens: int | None = None) -> list[np.ndarray
     from tunewright.tokens import store as stores
     from tunewright.tokens.store import SplitWriter, finish_store
     from tunewright.tokens.tokenizer import load_encoder
-    from tunewright.models.source import locate_model
 
     folder.mkdir(exist_ok=True)
     task, encoder = Task(TextColumns(("text",))), load_encoder(locate_model(str(model)), max_length=8)

@@ -27,7 +27,9 @@ def test_by_hand():
     smoothed = 0.9 * math.log(1 + math.exp(-1.5)) + 0.1 * math.log(1 + math.exp(1.5))
     assert dpo_rows(two, numbers(-1.0), beta=0.5, label_smoothing=0.1).item() == pytest.approx(smoothed)
     assert ipo_rows(two, numbers(-1.0), beta=0.1).item() == pytest.approx((3 - 5) ** 2)
-    assert simpo_rows(numbers(-1.0), numbers(-2.0), beta=2.0, margin=0.5).item() == pytest.approx(math.log(1 + math.exp(-1.5)))
+    assert simpo_rows(numbers(-1.0), numbers(-2.0), beta=2.0, margin=0.5).item() == pytest.approx(
+        math.log(1 + math.exp(-1.5))
+    )
     odds = odds_ratio_rows(numbers(math.log(0.5)), numbers(math.log(0.2)))  # odds 1 and 1/4: σ(log 4) = 4/5
     assert odds.item() == pytest.approx(-math.log(4 / 5))
     good, bad = kto_rows(numbers(2.0, 2.0), torch.tensor([True, False]), kl=0.5, beta=1.0, undesirable_weight=3.0)
@@ -126,14 +128,20 @@ def ours(objective: Objective | None, split, model, reference=None, *, budget: i
 
     encoder = SimpleNamespace(pad_token_id=0, padding_side="right", max_length=64)
     paired = split.array("second")[0] < split.lengths[0]
-    columns = Preferences("pairs", "prompt", "chosen", "rejected") if paired else Preferences("unpaired", "prompt", label="label")
+    columns = (
+        Preferences("pairs", "prompt", "chosen", "rejected")
+        if paired
+        else Preferences("unpaired", "prompt", label="label")
+    )
     chat = preference.sft.Task(Dialogues("pair", "prompt", "chosen"))
     task = reward.Task(columns, chat) if objective is None else preference.Task(columns, chat, objective=objective)
     settings = Settings(token_budget=budget, precision="fp32")
     if reference is not None:
         task = task.referenced(reference_of(task, reference, split, encoder, settings))
     positions = np.arange(len(split))
-    done = accumulate_gradient(model.train(), task, split, encoder, positions, task.weights(split), epoch=0, step=0, settings=settings)
+    done = accumulate_gradient(
+        model.train(), task, split, encoder, positions, task.weights(split), epoch=0, step=0, settings=settings
+    )
     return done.loss, {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
 
@@ -165,7 +173,10 @@ def tokenizer():
 
     words = {"<pad>": 0, "<s>": 1, "</s>": 2, **{f"w{n}": n for n in range(3, 64)}}
     return PreTrainedTokenizerFast(
-        tokenizer_object=Tokenizer(WordLevel(words, unk_token="<pad>")), pad_token="<pad>", bos_token="<s>", eos_token="</s>"
+        tokenizer_object=Tokenizer(WordLevel(words, unk_token="<pad>")),
+        pad_token="<pad>",
+        bos_token="<s>",
+        eos_token="</s>",
     )
 
 
@@ -193,7 +204,9 @@ PAIR_ROWS = [
 @pytest.mark.parametrize("budget", [10**6, 1])
 @pytest.mark.parametrize(("loss", "kind"), [("dpo", "sigmoid"), ("ipo", "ipo")])
 def test_dpo_and_ipo_are_trls(trl, tokenizer, tmp_path, loss, kind, budget):
-    trainer = trainer_of(trl.DPOTrainer, trl.DPOConfig, tokenizer, llama(0), llama(1), PAIR_ROWS, tmp_path, loss_type=kind, beta=0.1)
+    trainer = trainer_of(
+        trl.DPOTrainer, trl.DPOConfig, tokenizer, llama(0), llama(1), PAIR_ROWS, tmp_path, loss_type=kind, beta=0.1
+    )
     expected = theirs(trainer, trainer.data_collator(PAIR_ROWS), trainer.model)
     assert_same(ours(Objective.of(loss), paired_split(), llama(0), llama(1), budget=budget), expected)
 
@@ -214,15 +227,17 @@ def test_kto_is_trls_with_the_step_as_one_batch(trl, tokenizer, tmp_path, budget
     expected = theirs(trainer, trainer.data_collator(rows), trainer.model)
     kl = trainer._metrics["train"]["kl"][-1]
     assert kl > 0.1, "the reference point takes part"
-    assert_same(ours(Objective.of("kto", **weights), single_split(answers, good), llama(0), llama(1), budget=budget), expected)
+    assert_same(
+        ours(Objective.of("kto", **weights), single_split(answers, good), llama(0), llama(1), budget=budget), expected
+    )
 
 
 @pytest.mark.parametrize("budget", [10**6, 1])
 def test_reward_is_trls(trl, tokenizer, tmp_path, budget):
-    rows = [
-        {"chosen_ids": p + c, "rejected_ids": p + r} for p, c, r in zip(PROMPTS, CHOSEN, REJECTED, strict=True)
-    ]
-    trainer = trainer_of(trl.RewardTrainer, trl.RewardConfig, tokenizer, llama(0, "reward"), None, rows, tmp_path, disable_dropout=False)
+    rows = [{"chosen_ids": p + c, "rejected_ids": p + r} for p, c, r in zip(PROMPTS, CHOSEN, REJECTED, strict=True)]
+    trainer = trainer_of(
+        trl.RewardTrainer, trl.RewardConfig, tokenizer, llama(0, "reward"), None, rows, tmp_path, disable_dropout=False
+    )
     expected = theirs(trainer, trainer.data_collator(rows), trainer.model)
     assert_same(ours(None, paired_split(), llama(0, "reward"), budget=budget), expected)
 

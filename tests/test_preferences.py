@@ -122,7 +122,12 @@ def test_an_implicit_prompt_loses_nothing_but_white_space(begins, one, other):
 
 @pytest.mark.parametrize(
     ("file", "kept", "rejected"),
-    [("dpo_en_demo.json", 300, 0), ("kto_en_demo.json", 300, 0), ("politeness_1100.json", 1094, 6), ("politeness_1100.jsonl", 1094, 6)],
+    [
+        ("dpo_en_demo.json", 300, 0),
+        ("kto_en_demo.json", 300, 0),
+        ("politeness_1100.json", 1094, 6),
+        ("politeness_1100.jsonl", 1094, 6),
+    ],
 )
 def test_real_files_are_read_whole(file, kept, rejected):
     text = shared(f"preference/{file}").read_text(encoding="utf-8")
@@ -150,7 +155,9 @@ def test_sides_of_a_stored_row():
 
 
 def test_a_mismatched_answer_follows_another_prompt():
-    [one], [other] = (list(sides_of(np.array(ids), len(ids), np.array([2, len(ids)]))) for ids in ([1, 2, 3], [4, 5, 6, 7]))
+    [one], [other] = (
+        list(sides_of(np.array(ids), len(ids), np.array([2, len(ids)]))) for ids in ([1, 2, 3], [4, 5, 6, 7])
+    )
     ids, learned = mismatched(one, other, max_length=8)
     assert (ids.tolist(), learned.tolist()) == ([1, 2, 6, 7], [False, False, True, True])
     assert mismatched(one, other, max_length=3)[0].tolist() == [2, 6, 7]
@@ -163,7 +170,11 @@ def test_scores_by_hand():
     rewards, lengths = np.array([[1.0, 0.2], [-0.5, 0.1]]), np.array([[4.0, 2.0], [6.0, 2.0]])
     scores = pair_scores(rewards, lengths, ratios_R2=np.zeros((2, 2)))
     assert scores["pair_accuracy"] == 0.5 and scores["margin"] == pytest.approx(0.1) and scores["kl"] == 0.0
-    assert (scores["length_chosen"], scores["length_rejected"], scores["length_correlation"]) == (5.0, 2.0, pytest.approx(-1.0))
+    assert (scores["length_chosen"], scores["length_rejected"], scores["length_correlation"]) == (
+        5.0,
+        2.0,
+        pytest.approx(-1.0),
+    )
     assert "shorter answers are rewarded" in length_warning(scores)
     assert kl_estimate(np.array([2.0]), np.array([2.0])) == pytest.approx(np.exp(-1))  # r = 1: e**-1 - 1 + 1
     assert area_under_curve(np.array([0.1, 0.4, 0.35, 0.8]), np.array([False, False, True, True])) == 0.75
@@ -183,7 +194,9 @@ def test_the_area_is_the_share_of_pairs_in_order(rows):
 
 @pytest.fixture
 def values(tmp_path):
-    rows = [json.loads(line) for line in shared("preference/politeness_1100.jsonl").read_text().split("\n")[:60] if line]
+    rows = [
+        json.loads(line) for line in shared("preference/politeness_1100.jsonl").read_text().split("\n")[:60] if line
+    ]
     (tmp_path / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return {
         "task": "preference", "model": str(shared("models/stories260K")), "data": {"train": str(tmp_path / "data.jsonl")},
@@ -205,9 +218,17 @@ def test_both_sides_are_what_supervised_fine_tuning_makes(values, tmp_path):
         data = {"train": str(tmp_path / f"{name}.jsonl"), "validation_ratio": 0, "test_ratio": 0}
         sides[name] = prepare(parse_config({**values, "task": "sft", "data": data})).store["train"]
     for max_length in (512, 96):
-        data = {**values["data"], "validation_ratio": 0, "test_ratio": 0, "on_bad_rows": "skip", "max_length": max_length}
+        data = {
+            **values["data"],
+            "validation_ratio": 0,
+            "test_ratio": 0,
+            "on_bad_rows": "skip",
+            "max_length": max_length,
+        }
         pairs = prepare(parse_config({**values, "data": data})).store["train"]
-        for position, (second, spans) in enumerate(zip(pairs.array("second"), pairs.lists("learned", range(len(pairs))), strict=True)):
+        for position, (second, spans) in enumerate(
+            zip(pairs.array("second"), pairs.lists("learned", range(len(pairs))), strict=True)
+        ):
             found = list(sides_of(pairs.input_ids(position), int(second), spans))
             cut = int(pairs.num_cut[position]) // 2
             for (ids, inside), store in zip(found, sides.values(), strict=True):
@@ -235,7 +256,9 @@ def test_the_reference_is_computed_once_and_equals_the_start_model(values):
         assert np.array_equal(of_split, again.task.reference[name])
     from tunewright.evaluation import evaluate_split
 
-    scores = evaluate_split(first.model, first.task, first.prepared.store["train"], first.encoder, settings=first.settings)
+    scores = evaluate_split(
+        first.model, first.task, first.prepared.store["train"], first.encoder, settings=first.settings
+    )
     assert scores.metrics["loss"] == pytest.approx(np.log(2), abs=1e-4), "nothing has moved yet"
     assert scores.metrics["kl"] == pytest.approx(0, abs=1e-6)
 
@@ -273,3 +296,39 @@ def test_single_answers_need_kto(values, tmp_path):
         open_inputs(parse_config({**values, "task": {"name": "preference", "loss": "dpo"}}))
     with pytest.raises(UserError, match="task: reward"):
         parse_config({**values, "task": {"name": "preference", "loss": "reward"}})
+
+
+def test_a_damaged_reference_is_not_taken(tmp_path):
+    from tunewright.training.reference import _read, _write
+
+    path, found = tmp_path / "reference.safetensors", {"train": np.array([[1.0, 2.0], [3.0, 4.0]])}
+    _write(path, found)
+    assert np.array_equal(_read(path, {"train": 2})["train"], found["train"])
+    assert _read(path, {"train": 3}) is None and _read(tmp_path / "none", {"train": 2}) is None
+    data = path.read_bytes()
+    for damaged in (data[:-1] + bytes([data[-1] ^ 1]), data[:-8], b""):
+        path.write_bytes(damaged)
+        assert _read(path, {"train": 2}) is None
+
+
+@pytest.mark.parametrize(
+    ("fields", "claimed"),
+    [
+        ({"prompt": "a", "chosen": "b", "rejected": "c"}, True),
+        ({"prompt": "a", "completion": "b", "label": True}, True),
+        ({"question": "a", "answer": "b", "label": 1}, False),  # as well pairs of texts to classify
+        ({"text": "a", "label": "true"}, False),
+        ({"prompt": "a", "completion": "b", "label": None}, False),
+        ({"prompt": "a", "completion": "b", "label": "billing"}, False),
+        ({"question": "a", "answer": "b"}, False),
+    ],
+)
+def test_which_columns_are_taken_for_compared_answers(fields, claimed):
+    from types import SimpleNamespace
+
+    from tunewright.tasks import preference, reward
+
+    config = SimpleNamespace(data=SimpleNamespace(pair=None, text=None, label=None))
+    rows = [Row("x", 1, fields)]
+    assert bool(preference.Task.matches(config, list(fields), rows)) == claimed
+    assert not reward.Task.matches(config, list(fields), rows), "a reward model is asked for by name"

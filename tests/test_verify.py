@@ -120,7 +120,7 @@ def test_other_weights_are_caught(copy, tiny_bert):
     assert outcome(copy)[1].stage == "weights"
 
 
-@pytest.mark.parametrize("place", [0.0, 0.3, 0.6, 0.9999])
+@pytest.mark.parametrize("place", [0.3, 0.9999])
 @pytest.mark.parametrize(
     "name",
     [
@@ -129,7 +129,9 @@ def test_other_weights_are_caught(copy, tiny_bert):
     ],
 )  # fmt: skip
 def test_a_flipped_byte_is_caught(copy, name, place, monkeypatch):
-    monkeypatch.setattr("tunewright.verify._with_pipeline", lambda *_: (1, 0.0, ""))  # the slowest way, passed in other tests
+    monkeypatch.setattr(
+        "tunewright.verify._with_pipeline", lambda *_: (1, 0.0, "")
+    )  # the slowest way, passed in other tests
     content = bytearray((copy / name).read_bytes())
     content[int(place * (len(content) - 1))] ^= 1
     (copy / name).write_bytes(content)

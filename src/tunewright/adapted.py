@@ -1,24 +1,26 @@
 """What a run keeps: `model/` with golden examples; of one with an adapter also `adapter/` (PEFT's layout) and `base/`.
 
-    RUN/model/     plain, the adapter merged into it; of prefix and prompt tuning tokenizer and tunewright.json alone
-    RUN/adapter/   adapter_config.json  adapter_model.safetensors  tunewright.json (which base: name, revision, content)
-    RUN/base/      the base as training began: its fresh head, its labels
+RUN/model/     plain, the adapter merged into it; of prefix and prompt tuning tokenizer and tunewright.json alone
+RUN/adapter/   adapter_config.json  adapter_model.safetensors  tunewright.json (which base: name, revision, content)
+RUN/base/      the base as training began: its fresh head, its labels
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from tunewright import golden
 from tunewright.adapters.base import base_dtype, fit_virtual_tokens
-from tunewright.adapters.config import adapter_of
+from tunewright.adapters.config import NONE, adapter_of
 from tunewright.atomic import file_sha256, whole_folder, write_json
 from tunewright.errors import UserError
+from tunewright.models.source import ModelFolder
 from tunewright.saved import SCHEMA, SavedModel, save_model, write_manifest
 
 BASE, ADAPTER = "base", "adapter"
@@ -58,7 +60,8 @@ def _save_base(path: Path, parts: Any) -> str:
     from tunewright.models.load import quiet_transformers
 
     seed, precision = parts.config.train.seed, parts.settings.precision
-    model, _ = parts.task.build_model(parts.prepared.model, seed=seed, dtype=base_dtype(precision))
+    source, _ = start_of(parts.config, parts.prepared.model)
+    model, _ = parts.task.build_model(source, seed=seed, dtype=base_dtype(precision))
     with quiet_transformers(), whole_folder(path) as folder:
         model.save_pretrained(folder)
         parts.encoder.tokenizer.save_pretrained(folder)
@@ -86,6 +89,51 @@ def _save_adapter(path: Path, network: Any, base: Path, identity: dict[str, Any]
         write_manifest(folder)
 
 
+def start_of(config: Any, source: ModelFolder) -> tuple[ModelFolder, Path | None]:
+    """(the folder that a run's model is built from, the run whose adapter goes on in it). UserError where none can."""
+    run = Path(config.model.name).expanduser()
+    run = run.parent if run.name in ("model", BASE) and (run.parent / ADAPTER).is_dir() else run
+    found = (run / ADAPTER / "adapter_config.json").is_file()
+    if not config.adapter.keep:
+        if found and source.folder.name == BASE and Path(config.model.name).name != BASE:
+            raise UserError(
+                "this run's adapter is not merged into its model",
+                where=f"model {config.model.name}",
+                mend=f"Set adapter.keep=true with the same adapter, or model={run / BASE} to start without it.",
+            )
+        return source, None
+    if config.adapter.name == NONE or not found:
+        raise UserError(
+            "there is no adapter to keep",
+            where="adapter.keep",
+            found=f"adapter={config.adapter.name}, model={config.model.name}",
+            expected="a run that trained the same kind of adapter",
+            mend="Set model to that run, or leave adapter.keep out.",
+        )
+    return replace(source, folder=run / BASE), run
+
+
+def go_on_with(run: Path, adapted: Any, heads: Sequence[str]) -> None:
+    """Give a fresh adapter the weights of RUN/adapter; a head of another shape starts anew. UserError for another kind of adapter."""
+    from peft import get_peft_model_state_dict, set_peft_model_state_dict
+    from safetensors.torch import load_file
+
+    own = get_peft_model_state_dict(adapted, save_embedding_layers=False)
+    saved = load_file(run / ADAPTER / "adapter_model.safetensors")
+    fitting = {name: saved[name] for name in own if name in saved and saved[name].shape == own[name].shape}
+    of_heads = {name.replace(".modules_to_save.default", "") for name in heads}
+    if missing := [name for name in own if name not in fitting and name not in of_heads]:
+        raise UserError(
+            f"{run / ADAPTER} is another adapter than the config describes",
+            where="adapter",
+            found=f"{missing[0]}: {tuple(saved[missing[0]].shape) if missing[0] in saved else 'not there'}",
+            expected=str(tuple(own[missing[0]].shape)),
+            mend="Give the settings it was trained with, or leave adapter.keep out.",
+        )
+    set_peft_model_state_dict(adapted, fitting)
+    adapted.adapter_is_kept = True  # part of the start model: what preference tuning refers to has it
+
+
 def load_network(task: Any, saved: SavedModel, *, dtype: Any) -> Any:
     """The trained network of a saved model, its adapter on its base where it is not merged. UserError when weights are missing."""
     from tunewright.models.load import load_pretrained_for_use
@@ -101,7 +149,9 @@ def base_of(run: Path) -> dict[str, Any]:
         return json.loads(path.read_text(encoding="utf-8"))["base"]
     except (OSError, ValueError, KeyError):
         raise UserError(
-            "the adapter does not say which base it belongs to", where=str(path), mend="Restore the file, or train again."
+            "the adapter does not say which base it belongs to",
+            where=str(path),
+            mend="Restore the file, or train again.",
         ) from None
 
 

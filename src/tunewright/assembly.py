@@ -11,10 +11,12 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
 
+from tunewright.adapted import go_on_with, start_of
 from tunewright.adapters import base as adapters
 from tunewright.adapters.config import adapter_of
 from tunewright.config import RunConfig
@@ -113,15 +115,18 @@ def assemble(config: RunConfig, *, say: Say = lambda _: None) -> Parts:
     precision = resolve_precision(train.precision, processes.device)
     adapter = adapter_of(config.adapter)
     whole = torch.float64 if precision == "fp64" else torch.float32
+    source, kept = start_of(config, prepared.model)
+    if adapter is not None:
+        adapters.refuse(adapter, adapters.situation_of(config, source, task=prepared.manifest["task"]))
     model, fresh = task.build_model(
-        prepared.model, seed=train.seed, dtype=adapters.base_dtype(precision) if adapter else whole
+        source, seed=train.seed, dtype=adapters.base_dtype(precision) if adapter else whole
     )
     model.config.pad_token_id = encoder.pad_token_id
     heads = fresh
     if adapter is None:
         freeze(model, train.freeze, fresh)
     else:
-        model, heads = _adapted(adapter, model, fresh, config, prepared, say)
+        model, heads = _adapted(adapter, model, fresh, train.seed, kept, say)
     if train.gradient_checkpointing:
         enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
         enable({"use_reentrant": False})
@@ -179,11 +184,12 @@ def encoder_of(config: RunConfig, prepared: Prepared) -> TextEncoder:
 
 
 def _adapted(
-    adapter: Any, model: Any, fresh: list[str], config: RunConfig, prepared: Prepared, say: Say
+    adapter: Any, model: Any, fresh: list[str], seed: int, kept: Path | None, say: Say
 ) -> tuple[Any, list[str]]:
-    """(the model with its adapter, names of the head's parameters); says what learns."""
-    adapters.refuse(adapter, adapters.situation_of(config, prepared.model, task=prepared.manifest["task"]))
-    model, heads = adapters.attach(adapter, model, fresh, seed=config.train.seed)
+    """(the model with its adapter, names of the head's parameters); says what learns. kept: a run whose adapter goes on."""
+    model, heads = adapters.attach(adapter, model, fresh, seed=seed)
+    if kept is not None:
+        go_on_with(kept, model, heads)
     for line in (adapters.summary(adapter, model, heads), *adapter.remarks(heads)):
         say(line)
     return model, heads

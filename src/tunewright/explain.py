@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from tunewright.adapters.base import longest_row
 from tunewright.config import RunConfig
 from tunewright.errors import RowError, UserError, quoted
 from tunewright.prepare import TRAIN, Inputs, open_inputs
@@ -38,7 +39,7 @@ def explain(config: RunConfig, address: str) -> dict[str, Any]:
     model = config.model.locate()
     encoder = load_encoder(
         model,
-        max_length=config.data.max_length,
+        max_length=longest_row(config, model),
         truncation_side=config.data.truncation_side,
         padding_side=config.data.padding_side,
     )

@@ -31,7 +31,9 @@ def check_in_turn(configs: Sequence[RunConfig]) -> None:
             refuse_early(config)
         if config.output is not None and (other := folders.setdefault(Path(config.output), number)) != number:
             raise UserError(
-                f"configs {other} and {number} write to one folder", where=f"output {config.output}", mend="Give each its own output."
+                f"configs {other} and {number} write to one folder",
+                where=f"output {config.output}",
+                mend="Give each its own output.",
             )
 
 

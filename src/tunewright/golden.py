@@ -145,7 +145,9 @@ def selected(logits: np.ndarray) -> np.ndarray:
     table = np.atleast_2d(logits)
     num_columns = table.shape[1] if table.shape[1] <= _MOST_LABELS else 64
     columns = np.unique(np.linspace(0, table.shape[1] - 1, num_columns).astype(int))
-    places = np.unique(np.linspace(0, len(table) - 1, min(len(table), max(1, _MOST_OUTPUTS // len(columns)))).astype(int))
+    places = np.unique(
+        np.linspace(0, len(table) - 1, min(len(table), max(1, _MOST_OUTPUTS // len(columns)))).astype(int)
+    )
     return table[np.ix_(places, columns)].astype(np.float32).reshape(-1)
 
 

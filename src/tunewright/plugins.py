@@ -22,7 +22,8 @@ _NOT_PLUGINS = {"base", "compared", "config"}
 def names(kind: str) -> list[str]:
     """All plugins of a kind that can be named without a dot, ours first."""
     package = importlib.import_module(f"tunewright.{kind}")
-    ours = [module.name for module in pkgutil.iter_modules(package.__path__) if module.name not in _NOT_PLUGINS]
+    others = _NOT_PLUGINS | getattr(package, "NOT_PLUGINS", frozenset())
+    ours = [module.name for module in pkgutil.iter_modules(package.__path__) if module.name not in others]
     return ours + [point.name for point in entry_points(group=f"tunewright.{kind}")]
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,8 +22,8 @@ from torch import nn
 from tunewright.adapted import load_network
 from tunewright.errors import RowError, UserError
 from tunewright.models.first_position import compute_first_position_only
-from tunewright.models.load import choose_device, make_rows_independent, resolve_precision
 from tunewright.models.generate import Sampling
+from tunewright.models.load import choose_device, make_rows_independent, resolve_precision
 from tunewright.models.memory import keep_freed_memory
 from tunewright.models.rows import rows_in_flight
 from tunewright.records import Example, Prediction, Row
@@ -52,7 +52,7 @@ class Model:
     encoder: TextEncoder
     network: nn.Module
     settings: Settings
-    sampling: Sampling = Sampling()
+    sampling: Sampling = field(default_factory=Sampling)
     """How a model that writes chooses its words."""
 
     def showing(self, num_labels: int) -> Model:

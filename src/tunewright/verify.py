@@ -13,13 +13,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from tunewright import golden
 from tunewright.adapted import ADAPTER, BASE, with_adapter
-from tunewright.errors import UserError
 from tunewright.saved import FILE, MANIFEST, changed_files, open_saved
 
 EXPORTS = "exports"
@@ -30,7 +29,12 @@ _PIPELINES = {
     "ForCausalLM": "text-generation",
     "LMHeadModel": "text-generation",
 }
-_STAGES = {"chat_template": "template", "tokenizer": "tokenizer", "added_tokens": "added tokens", "config.json": "label order"}
+_STAGES = {
+    "chat_template": "template",
+    "tokenizer": "tokenizer",
+    "added_tokens": "added tokens",
+    "config.json": "label order",
+}
 _HALF_TOLERANCE = 0.05
 """Of the largest output, where an export is stored in half precision."""
 
@@ -156,7 +160,9 @@ def _reloaded(folder: Path, examples: dict[str, Any], tolerance: float) -> tuple
     _compare_surroundings(golden.surroundings(model.task, model.encoder), examples)
     _compare_labels(getattr(model.network, "config", None), examples)
     wanted = examples["examples"]
-    rows = golden.encoded([golden.GoldenText(one["text"], one["pair"], "").example for one in wanted], model.task, model.encoder)
+    rows = golden.encoded(
+        [golden.GoldenText(one["text"], one["pair"], "").example for one in wanted], model.task, model.encoder
+    )
     measure = _Measure(tolerance)
     for one, own in zip(wanted, rows, strict=True):
         if [row.input_ids.tolist() for row in own] != [row["input_ids"] for row in one["rows"]]:
@@ -211,7 +217,7 @@ def _with_pipeline(folder: Path, examples: dict[str, Any], tolerance: float) -> 
     if kind is None:
         return 0, 0.0, f"transformers has no pipeline for {name}"
     with quiet_transformers():
-        pipe = transformers.pipeline(kind, model=str(folder), device="cpu", dtype="float32")
+        pipe: Any = cast(Any, transformers).pipeline(kind, model=str(folder), device="cpu", dtype="float32")
     found = _plain(pipe.tokenizer, pipe.model, examples, tolerance)
     if kind == "text-classification":
         _compare_scores(pipe, examples, tolerance)
@@ -230,7 +236,9 @@ def _compare_scores(pipe: Any, examples: dict[str, Any], tolerance: float) -> No
         scores = {score["label"]: score["score"] for score in given}
         for label, score in zip(examples["labels"], wanted, strict=True):
             if abs(scores.get(label, -1.0) - score) > max(tolerance, 1e-5):
-                raise _Differs("label order", f"{label!r} of {one['text'][:60]!r} has score {scores.get(label)}, not {score:.6f}")
+                raise _Differs(
+                    "label order", f"{label!r} of {one['text'][:60]!r} has score {scores.get(label)}, not {score:.6f}"
+                )
 
 
 def _plain(tokenizer: Any, network: Any, examples: dict[str, Any], tolerance: float) -> tuple[int, float, str]:

@@ -13,16 +13,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tunewright.adapters.config import AdapterOptions
+from tunewright.adapters.config import AdapterOptions, adapter_of
 from tunewright.errors import UserError, counted, quoted
 from tunewright.models.source import ModelFolder
 from tunewright.tokens.tokenizer import resolve_max_length
 
 if TYPE_CHECKING:
-    import torch
     from torch import nn
 
 _BYTES_TO_LEARN = 12  # fp32: a gradient and Adam's two moments
+_OFFSET_POSITIONS = {"roberta", "xlm-roberta", "camembert", "mpnet", "longformer", "xlm-roberta-xl"}
 _HEADS = ("classifier", "score", "pre_classifier", "qa_outputs")
 
 
@@ -44,11 +44,26 @@ class Situation:
 
     @property
     def num_positions(self) -> int | None:
-        """Positions that the model has learned embeddings for; None where rotation gives any number of them."""
-        values = self.model.json_file("config.json")
-        rotates = any(name in values for name in ("rope_theta", "rope_parameters", "rope_scaling"))
-        found = values.get("max_position_embeddings") or values.get("n_positions")
-        return found if isinstance(found, int) and not rotates else None
+        return num_positions(self.model)
+
+
+def num_positions(model: ModelFolder) -> int | None:
+    """Tokens that the model has learned positions for; None where rotation gives any number of them."""
+    values = model.json_file("config.json")
+    if any(name in values for name in ("rope_theta", "rope_parameters", "rope_scaling")):
+        return None
+    found = values.get("max_position_embeddings") or values.get("n_positions")
+    offset = (values.get("pad_token_id") or 0) + 1 if values.get("model_type") in _OFFSET_POSITIONS else 0
+    return found - offset if isinstance(found, int) else None
+
+
+def longest_row(config: Any, model: ModelFolder) -> int | str:
+    """`data.max_length`; where it is auto, the adapter's virtual tokens have their place beside the row's."""
+    adapter, wanted = adapter_of(config.adapter), config.data.max_length
+    positions = num_positions(model)
+    if wanted != "auto" or adapter is None or not adapter.num_virtual_tokens or positions is None:
+        return wanted
+    return min(resolve_max_length(model, "auto"), max(1, positions - adapter.num_virtual_tokens))
 
 
 class BaseAdapter:
@@ -85,7 +100,7 @@ def situation_of(config: Any, model: ModelFolder, *, task: str | None = None) ->
     return Situation(
         model=model,
         task=name,
-        max_length=resolve_max_length(model, config.data.max_length),
+        max_length=resolve_max_length(model, longest_row(config, model)),
         gradient_checkpointing=config.train.gradient_checkpointing,
         packed=name == "clm" or getattr(options, "packing", "none") not in ("none", False),
         padding_side=config.data.padding_side,
@@ -141,9 +156,7 @@ def _tied(module: nn.Module, shared: set[int]) -> list[str]:
     return [name for name, parameter in module.named_parameters() if id(parameter) in shared]
 
 
-def attach(
-    adapter: Any, model: Any, fresh: Sequence[str], *, seed: int
-) -> tuple[Any, list[str]]:
+def attach(adapter: Any, model: Any, fresh: Sequence[str], *, seed: int) -> tuple[Any, list[str]]:
     """(PEFT's model around `model`, names of its parameters that belong to heads). The adapter starts as `seed` says.
 
     UserError when PEFT cannot put the adapter on this model.

@@ -20,6 +20,11 @@ class AdapterOptions(Section):
         description="What learns instead of the whole model: lora, prefix, prompt or ia3. none: every weight. "
         "`adapter: NAME` is enough.",
     )
+    keep: bool = Field(
+        False,
+        description="Where model is a run with such an adapter: go on with it on its own base. Otherwise it is merged, and a new one "
+        "begins.",
+    )
 
 
 def adapter_options(name: str) -> type[AdapterOptions]:

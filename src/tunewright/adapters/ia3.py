@@ -43,7 +43,9 @@ class Adapter(BaseAdapter):
         stretched = {}
         for key, usual in (("targets", _KEYS_AND_VALUES), ("feed_forward", _FEED_FORWARD)):
             wanted = getattr(self.options, key) or usual
-            stretched[key] = [name for name in named_layers(layers, wanted) if wanted is not usual or _ATTENTION not in name]
+            stretched[key] = [
+                name for name in named_layers(layers, wanted) if wanted is not usual or _ATTENTION not in name
+            ]
             if not stretched[key]:
                 raise unmatched(wanted, list(layers), where=f"adapter.{key}")
         return IA3Config(

@@ -68,4 +68,6 @@ class Adapter(BaseAdapter):
             refused.append("a head that is saved whole")
         if self.options.dora:
             refused.append("DoRA")
-        return [f"vLLM takes no adapter with {' or '.join(refused)}; it serves model/, where all is merged."] * bool(refused)
+        return [f"vLLM takes no adapter with {' or '.join(refused)}; it serves model/, where all is merged."] * bool(
+            refused
+        )

@@ -16,7 +16,17 @@ from tunewright.adapters.base import BaseAdapter, Situation
 from tunewright.adapters.config import AdapterOptions
 from tunewright.errors import UserError
 
-_TAKES_NO_CACHE = {"distilbert", "deberta", "deberta-v2", "modernbert", "mpnet", "eurobert", "nomic_bert", "albert", "mobilebert"}
+_TAKES_NO_CACHE = {
+    "distilbert",
+    "deberta",
+    "deberta-v2",
+    "modernbert",
+    "mpnet",
+    "eurobert",
+    "nomic_bert",
+    "albert",
+    "mobilebert",
+}
 """Their attention has no place for keys from outside."""
 _START = 0.02
 
@@ -25,7 +35,8 @@ class Options(AdapterOptions):
     name: str = "prefix"
     num_tokens: PositiveInt = Field(20, description="Keys and values before each row.")
     projection: PositiveInt | None = Field(
-        None, description="Learn the prefix through a two-layer network of this width, as its authors do; dropped once trained."
+        None,
+        description="Learn the prefix through a two-layer network of this width, as its authors do; dropped once trained.",
     )
 
 

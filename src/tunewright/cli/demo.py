@@ -1,42 +1,67 @@
-"""tunewright demo [NAME]"""
+"""tunewright demo [NAME] [KEY=VALUE…]"""
 
 from __future__ import annotations
 
+import ast
 from importlib.resources import files
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 NAME = "demo"
-DEMOS = {"classification": "customer_messages.jsonl"}
-_TRY = (
-    "My parcel was due on Monday and the tracking page has not moved since",
-    "you charged my card twice for one order",
-    "Does the small backpack fit a 15 inch laptop?",
-)
+DEFAULT = "classification"
+
+Words = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="NAME [KEY=VALUE…]", help=f"Which demo ({DEFAULT} when not given); then any config key."),
+]
 
 
 def run(
-    name: Annotated[str, typer.Argument(help=f"Which demo: {', '.join(DEMOS)}.")] = "classification",
-    output: Annotated[str, typer.Option("-o", "--output", help="Run folder.")] = "runs/demo",
+    words: Words = None,
+    task: Annotated[str | None, typer.Option("--task", metavar="NAME", help="The same as NAME.")] = None,
+    output: Annotated[
+        str | None, typer.Option("-o", "--output", help=f"Folder. Default: runs/demo-NAME, of {DEFAULT} runs/demo.")
+    ] = None,
+    listed: Annotated[bool, typer.Option("--list", help="List the demos.")] = False,
 ) -> None:
-    """Fine-tune a real pretrained model on shipped data, offline, in about a minute."""
+    """Train a real model on shipped data, offline, in a minute or two, and see what came of it. Exit code 1 where it fell short."""
+    if listed:
+        print("\n".join(f"{name:<16} {about(name)}" for name in demo_names()))
+        return
+    name, overrides = chosen(words or [], task)
+    folder = output or ("runs/demo" if name == DEFAULT else f"runs/demo-{name}")
+    from tunewright.plugins import find
+
+    if not find("demos", name.replace("-", "_")).run(folder, overrides):
+        raise typer.Exit(1)
+
+
+def chosen(words: list[str], task: str | None) -> tuple[str, list[str]]:
+    """(the demo's name, `key=value` words). UserError for a name that no demo has, or for two."""
     from tunewright.cli.options import check_choice
+    from tunewright.errors import UserError
 
-    check_choice("demo", name, tuple(DEMOS))
-    from tunewright.cli.progress import ConsoleReporter, bold, say
-    from tunewright.predict import load
-    from tunewright.run import train
+    named = [word for word in words if "=" not in word]
+    every = [*named, *([task] if task is not None else [])]
+    if len(set(every)) > 1:
+        raise UserError("one demo at a time", found=", ".join(every), mend="Name one, and then key=value words.")
+    name = every[0].replace("_", "-") if every else DEFAULT
+    check_choice("demo", name, demo_names())
+    return name, [word for word in words if "=" in word]
 
-    data = Path(str(files("tunewright") / "samples" / DEMOS[name]))
-    say("Fine-tuning all-MiniLM-L6-v2 to tell ten kinds of customer messages apart.\n")
-    values = {"task": name, "data": {"train": str(data), "test_ratio": 0.2}, "train": {"epochs": 6}, "output": output}
-    result = train(values, reporter=ConsoleReporter())
-    import sys
 
-    print(f"\n{bold('Three messages it has never seen', sys.stdout)}")
-    for text, prediction in zip(_TRY, load(result).predict(_TRY), strict=True):
-        best = "  ".join(f"{label} {score:.2f}" for label, score in list(prediction.scores.items())[:3])
-        print(f"  {text}\n    {best}")
-    print("\nNow your own file (columns text and label, say): tunewright train your.csv")
+def demo_names() -> list[str]:
+    """Every demo there is, as it is typed: `three-steps` is the module three_steps."""
+    from tunewright.plugins import names
+
+    return [name.replace("_", "-") for name in names("demos")]
+
+
+def about(name: str) -> str:
+    """The first line of a demo's docstring, read from its file: importing it would take seconds. Another package's has none here."""
+    path = files("tunewright") / "demos" / f"{name.replace('-', '_')}.py"
+    if not path.is_file():
+        return ""
+    docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    return docstring.split("\n")[0]

@@ -11,7 +11,9 @@ NAME = "export"
 
 def run(
     run_folder: Annotated[str, typer.Argument(metavar="RUN", help="A run folder, or its model/ folder.")],
-    to: Annotated[str, typer.Option(help="merged (plain safetensors), onnx, or hub-folder (merged, with a model card).")],
+    to: Annotated[
+        str, typer.Option(help="merged (plain safetensors), onnx, or hub-folder (merged, with a model card).")
+    ],
     output: Annotated[str | None, typer.Option("--output", "-o", help="Folder. Default: RUN/exports/KIND.")] = None,
     dtype: Annotated[str, typer.Option(help="Of the weights: fp32, bf16 or fp16.")] = "fp32",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,

@@ -178,22 +178,12 @@ def _decoded(raw: bytes) -> str | None:
         return None
 
 
-def _highlighted(tagged: Any) -> str:
-    """`Ann [PER 0.98] lives in Ulm [LOC 0.97]`, the entities themselves bold."""
-    plain = os.environ.get("NO_COLOR")
-    start, parts = 0, []
-    for entity in tagged.entities:
-        name, label = tagged.text[entity.start : entity.end], f"[{entity.label} {entity.score:.2f}]"
-        parts += [tagged.text[start : entity.start], f"{name} {label}" if plain else f"\x1b[1m{name}\x1b[0m \x1b[36m{label}\x1b[0m"]
-        start = entity.end
-    return "".join([*parts, tagged.text[start:]])
-
-
 def _line(given: Any, prediction: Any) -> str:
+    from tunewright.cli.progress import highlighted
     from tunewright.records import TaggedText
 
     if isinstance(prediction, TaggedText):
-        return _highlighted(prediction)
+        return highlighted(prediction)
     if hasattr(prediction, "line"):
         return prediction.line()
     text = "" if given is None else " | ".join(given) if isinstance(given, tuple) else given

@@ -18,6 +18,7 @@ from tunewright.errors import counted
 from tunewright.events import Reporter, RunResult
 from tunewright.findings import label_findings, split_findings
 from tunewright.fit import Point, curve_plot
+from tunewright.records import TaggedText
 from tunewright.saved import open_saved
 
 if TYPE_CHECKING:  # they import torch, which `say` does not need
@@ -64,6 +65,17 @@ def is_live(stream: TextIO) -> bool:
 
 def bold(text: str, stream: TextIO) -> str:
     return f"\x1b[1m{text}\x1b[0m" if stream.isatty() and not os.environ.get("NO_COLOR") else text
+
+
+def highlighted(tagged: TaggedText) -> str:
+    """`Ann [PER 0.98] lives in Ulm [LOC 0.97]`; on a terminal the entities themselves bold."""
+    plain = os.environ.get("NO_COLOR") or not sys.stdout.isatty()
+    start, parts = 0, []
+    for entity in tagged.entities:
+        name, label = tagged.text[entity.start : entity.end], f"[{entity.label} {entity.score:.2f}]"
+        parts += [tagged.text[start : entity.start], f"{name} {label}" if plain else f"\x1b[1m{name}\x1b[0m \x1b[36m{label}\x1b[0m"]
+        start = entity.end
+    return "".join([*parts, tagged.text[start:]])
 
 
 class ConsoleReporter(Reporter):

@@ -28,7 +28,9 @@ def run(
             print(line_of(check))
     broken = next((check.broken for check in checks if check.broken), None)
     if as_json:
-        print(json_text({"schema": 1, "run": target, "ok": broken is None, "checks": [one.as_dict() for one in checks]}))
+        print(
+            json_text({"schema": 1, "run": target, "ok": broken is None, "checks": [one.as_dict() for one in checks]})
+        )
     elif broken is None:
         print("What was trained is what is used.")
     if broken is not None:

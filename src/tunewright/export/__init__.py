@@ -1,6 +1,6 @@
 """A trained run in the form that another program reads. One file a form, found by its name; every export can be verified.
 
-    export_run("runs/reviews-3fa9c1", "merged", dtype="bf16")       RUN/exports/merged
+export_run("runs/reviews-3fa9c1", "merged", dtype="bf16")       RUN/exports/merged
 """
 
 from __future__ import annotations
@@ -41,7 +41,9 @@ def export_run(run: str | Path, to: str, *, output: str | Path | None = None, dt
     if folder.exists() and not (folder / "manifest.json").is_file():
         raise UserError("the folder holds something else", where=str(folder), mend="Choose another one with -o.")
     if reason := refused(folder):
-        raise UserError(f"no folder can be made there ({reason})", where=str(folder), mend="Choose another one with -o.")
+        raise UserError(
+            f"no folder can be made there ({reason})", where=str(folder), mend="Choose another one with -o."
+        )
     module = find("export", to.replace("-", "_"))
     if dtype not in module.DTYPES:
         raise UserError(f"{to} cannot be {dtype}", where="--dtype", expected=", ".join(module.DTYPES))

@@ -75,7 +75,9 @@ def _use(saved: SavedModel, pipeline: str | None) -> str:
 def _data(config: dict[str, Any], ledger: dict[str, Any], scores: dict[str, Any]) -> str:
     lines = ["## Data", "", "| file | read | kept | rejected | filtered | not selected |", "|---|---|---|---|---|---|"]
     for source in ledger.get("sources", ()):
-        counts = " | ".join(f"{source.get(key, 0):,}" for key in ("read", "kept", "rejected", "filtered", "not_selected"))
+        counts = " | ".join(
+            f"{source.get(key, 0):,}" for key in ("read", "kept", "rejected", "filtered", "not_selected")
+        )
         name = source.get("name", source.get("source", ""))
         lines.append(f"| {name if str(name).startswith('hub:') else Path(str(name)).name} | {counts} |")
     rows = ", ".join(f"{split} {found['rows']:,}" for split, found in scores.get("splits", {}).items())
@@ -87,12 +89,13 @@ def _scores(scores: dict[str, Any]) -> str:
     lines = ["## Scores", ""]
     for split, found in scores.get("splits", {}).items():
         lines += [f"### {split}", "", "| metric | value | 95 % interval | simple baseline |", "|---|---|---|---|"]
-        simple = next(iter(sorted(found.get("baseline", {}).items(), key=lambda item: item[0] == "majority")), ("", {}))
+        baselines = sorted(found.get("baseline", {}).items(), key=lambda item: item[0] == "majority")
+        simple, known = baselines[0] if baselines else ("", {})
         for name, value in list(found["metrics"].items())[:_METRICS_SHOWN]:
             interval = found.get("intervals", {}).get(name)
             bounds = f"{interval[0]:.4f} to {interval[1]:.4f}" if isinstance(interval, (list, tuple)) else ""
-            other = simple[1].get(name)
-            beside = f"{other:.4f} ({simple[0]})" if isinstance(other, (int, float)) else ""
+            other = known.get(name)
+            beside = f"{other:.4f} ({simple})" if isinstance(other, (int, float)) else ""
             lines.append(f"| {name} | {value:.4f} | {bounds} | {beside} |")
         lines.append("")
     return "\n".join(lines).rstrip() if scores.get("splits") else ""

@@ -49,5 +49,3 @@ def set_stop_ids(network: Any, saved: SavedModel) -> None:
     ends = [*(saved.facts["task_state"].get("end_ids") or ()), tokenizer.eos_token_id]
     network.generation_config.eos_token_id = list(dict.fromkeys(end for end in ends if end is not None)) or None
     network.generation_config.pad_token_id = tokenizer.pad_token_id
-
-

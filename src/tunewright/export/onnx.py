@@ -1,7 +1,7 @@
 """A file that onnxruntime runs: any number of rows of any length, the same outputs. transformers' own exporter writes it.
 
-    RUN/exports/onnx/model.onnx   inputs input_ids, attention_mask (and token_type_ids), output logits
-                     onnx.json    names of inputs and outputs, labels in order
+RUN/exports/onnx/model.onnx   inputs input_ids, attention_mask (and token_type_ids), output logits
+                 onnx.json    names of inputs and outputs, labels in order
 """
 
 from __future__ import annotations
@@ -50,7 +50,10 @@ def write(saved: SavedModel, folder: Path, *, dtype: str) -> None:
     import onnx_ir
 
     onnx_ir.save(program, str(folder / MODEL))
-    names = {"inputs": [one.name for one in program.graph.inputs], "outputs": [one.name for one in program.graph.outputs]}
+    names = {
+        "inputs": [one.name for one in program.graph.inputs],
+        "outputs": [one.name for one in program.graph.outputs],
+    }
     task = saved.task()
     labels = list(getattr(task, "tags", None) or task.known_names)
     write_json(folder / FACTS, {"schema": 1, "task": task.name, "labels": labels, **names})
@@ -83,7 +86,9 @@ def session_outputs(folder: Path) -> Callable[[Mapping[str, Any]], np.ndarray]:
 
     def run(row: Mapping[str, Any]) -> np.ndarray:
         ids = np.array([row["input_ids"]], dtype=np.int64)
-        types = np.zeros_like(ids) if row["token_type_ids"] is None else np.array([row["token_type_ids"]], dtype=np.int64)
+        types = (
+            np.zeros_like(ids) if row["token_type_ids"] is None else np.array([row["token_type_ids"]], dtype=np.int64)
+        )
         known = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": types}
         return session.run(None, {name: known[name] for name in wanted})[place][0]
 

@@ -1,7 +1,7 @@
 """A language model's loss at the labelled positions only: no logit of any other position is computed, none is kept.
 
-    lm = labelled_loss(model, batch.inputs, labels_BL)       # labels_BL: -100 where nothing is to be predicted
-    lm.total, lm.weight, lm.rows_B2                          # rows_B2: nats and number of predicted tokens of each row
+lm = labelled_loss(model, batch.inputs, labels_BL)       # labels_BL: -100 where nothing is to be predicted
+lm.total, lm.weight, lm.rows_B2                          # rows_B2: nats and number of predicted tokens of each row
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ def labelled_loss(
     logits: str = "logits",
 ) -> LabelledLoss:
     """Cross-entropy of the labels at their own positions. logits: the name of the model's output they belong to."""
-    by_pieces = has_plain_output(model)
-    with hidden_instead_of_logits(model) if by_pieces else nullcontext((None, None)) as (weight, bias):
+    head = hidden_instead_of_logits(model) if has_plain_output(model) else nullcontext((None, None))
+    with head as (weight, bias):
         output = model(**inputs)
     labelled_BL = labels_BL != IGNORED
     states = getattr(output, logits)[labelled_BL]
     labels_S = labels_BL[labelled_BL]
     row_S = labelled_BL.nonzero()[:, 0]
     weights_S = None if weights_B is None else weights_B.to(states.device)[row_S]
-    if by_pieces:
+    if weight is not None:
         total, losses_S = linear_cross_entropy(states, weight, bias, labels_S, weights_S=weights_S)
     else:
         losses_S = cross_entropy_rows(states, labels_S)

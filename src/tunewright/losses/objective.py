@@ -51,7 +51,13 @@ class Objective:
         return self.beta * self._compared(sums_RK, counts_RK, reference_RK)
 
     def rows(
-        self, sums_RK: torch.Tensor, counts_RK: torch.Tensor, reference_RK: Any, good_RK: torch.Tensor, *, kl: float = 0.0
+        self,
+        sums_RK: torch.Tensor,
+        counts_RK: torch.Tensor,
+        reference_RK: Any,
+        good_RK: torch.Tensor,
+        *,
+        kl: float = 0.0,
     ) -> torch.Tensor:
         """`(R,)`, of KTO the sum over a row's sides. sums_RK: log π with gradient; reference_RK: log π_ref; kl: KTO's reference point."""
         compared_RK = self._compared(sums_RK, counts_RK, reference_RK)

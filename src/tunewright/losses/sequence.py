@@ -65,7 +65,9 @@ def _by_pieces(states_TH: torch.Tensor, weight_VH: Any, bias_V: Any, labels_T: t
     if len(labels_T) <= piece:
         return _log_probs(states_TH, weight_VH, bias_V, labels_T)
     parts = [
-        checkpoint(_log_probs, states_TH[at : at + piece], weight_VH, bias_V, labels_T[at : at + piece], use_reentrant=False)
+        checkpoint(
+            _log_probs, states_TH[at : at + piece], weight_VH, bias_V, labels_T[at : at + piece], use_reentrant=False
+        )
         for at in range(0, len(labels_T), piece)
     ]
     return torch.cat(parts)

@@ -118,4 +118,8 @@ def _mean(values: np.ndarray) -> float:
 
 def longer_wins(lengths_R2: np.ndarray) -> dict[str, Any]:
     """A baseline: the longer answer is the better one, ties count half."""
-    return {"pair_accuracy": float(np.where(lengths_R2[:, 0] == lengths_R2[:, 1], 0.5, lengths_R2[:, 0] > lengths_R2[:, 1]).mean())}
+    return {
+        "pair_accuracy": float(
+            np.where(lengths_R2[:, 0] == lengths_R2[:, 1], 0.5, lengths_R2[:, 0] > lengths_R2[:, 1]).mean()
+        )
+    }

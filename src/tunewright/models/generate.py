@@ -65,7 +65,12 @@ def next_token(logits_V: torch.Tensor, sampling: Sampling, rng: np.random.Genera
 
 @torch.inference_mode()
 def generate(
-    model: Any, prompt: Sequence[int], sampling: Sampling, *, end_ids: frozenset[int] = frozenset(), longest: int | None = None
+    model: Any,
+    prompt: Sequence[int],
+    sampling: Sampling,
+    *,
+    end_ids: frozenset[int] = frozenset(),
+    longest: int | None = None,
 ) -> Iterator[int]:
     """New tokens as they come; an end token is the last one given. longest: positions the model has, the prompt included."""
     rng = np.random.default_rng(sampling.seed)

@@ -131,6 +131,8 @@ def _pretrained(name: str, revision: str | None, *, weights: bool = True) -> Mod
     path = Path(name).expanduser()
     if path.is_dir():
         inner = path / "model" if (path / "model" / "config.json").is_file() else path
+        if not (inner / "config.json").is_file() and (path / "adapter").is_dir():
+            inner = path / "base"  # a run whose adapter cannot be merged
         if not (inner / "config.json").is_file():
             raise UserError(
                 "not a model",

@@ -19,6 +19,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from tunewright.adapters.base import longest_row
 from tunewright.atomic import file_sha256, write_json
 from tunewright.config import RunConfig
 from tunewright.errors import UserError
@@ -108,6 +109,7 @@ def _fingerprint(config: RunConfig, inputs: Inputs, model: ModelFolder) -> str:
     """sha256 over all that decides the store's content."""
     files = [[split, source.name, *(file_sha256(path) for path in source.files())] for split, source in inputs.of()]
     data = config.data.model_dump(mode="json", exclude={"padding", "padding_side", "on_bad_rows"})
+    data["max_length"] = longest_row(config, model)
     parts = {
         "schema": stores.SCHEMA, "tunewright": version("tunewright"), "tokenizers": version("tokenizers"),
         "task": [inputs.task.name, inputs.task.state()], "data": data, "files": files, "tokenizer": model.tokenizer_hash(),

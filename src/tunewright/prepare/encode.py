@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from tunewright.adapters.base import longest_row
 from tunewright.config import RunConfig
 from tunewright.errors import RowError, RowLeftOut, UserError, quoted
 from tunewright.models.source import ModelFolder
@@ -123,7 +124,7 @@ def encode_splits(
     """(split -> its shards, the encoder that made them). FastPathDiffers: the shards so far are to be made again, not `fast`."""
     from tunewright.tokens.tokenizer import load_encoder
 
-    encoder = load_encoder(model, max_length=config.data.max_length, truncation_side=config.data.truncation_side)
+    encoder = load_encoder(model, max_length=longest_row(config, model), truncation_side=config.data.truncation_side)
     encoder = encoder if fast else encoder.plain()
     check_vocabulary(encoder.tokenizer, model)
     fields, type_ids = task.store_fields(), task.gives_type_ids(encoder)

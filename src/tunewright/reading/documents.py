@@ -3,7 +3,7 @@
     "First Citizen:\\nBefore we proceed\\n\\nAll:\\nSpeak"      paragraph     [(1, "First Citizen:\\nBefore we proceed"), (4, "All:\\nSpeak")]
                                                             file          [(1, "First Citizen:\\nBefore … Speak")]
 
-A file is read in pieces of about 16,000 characters that end where a line ends: memory stays small, and a file alone can still be
+A file is read in pieces of about 4,000 characters that end where a line ends: memory stays small, and a file alone can still be
 split into training and validation rows. `BEGINS` and `ENDS` say whether a piece is the first or the last of its file.
 """
 
@@ -16,12 +16,13 @@ from tunewright.reading.files import Line, shown, without_line_end
 from tunewright.records import Reject, Row
 
 BEGINS, ENDS = "document_begins", "document_ends"
-PIECE_CHARACTERS = 16_000
+PIECE_CHARACTERS = 4_000
 
 
 def paragraphs(lines: Iterable[Line], name: str) -> Iterator[Row | Reject]:
     """Runs of lines without a blank one among them, at the line where each begins."""
-    begin, parts = 0, []
+    begin = 0
+    parts: list[str] = []
     for number, text, fault in lines:
         if fault is not None:
             yield Reject(name, number, fault, shown(text))
@@ -38,7 +39,8 @@ def paragraphs(lines: Iterable[Line], name: str) -> Iterator[Row | Reject]:
 
 def pieces(lines: Iterable[Line], name: str) -> Iterator[Row | Reject]:
     """The file as it is, blank lines too, cut behind a line wherever a piece is long enough."""
-    begin, parts, size = 1, [], 0
+    begin, size = 1, 0
+    parts: list[str] = []
     waiting: Row | None = None
     first = True
 
@@ -62,5 +64,7 @@ def pieces(lines: Iterable[Line], name: str) -> Iterator[Row | Reject]:
             yield waiting
         waiting = row({"text": "".join(parts), BEGINS: first, ENDS: True})
     else:
-        waiting = Row(name, waiting.line, {**waiting.fields, "text": f"{waiting.fields['text']}{''.join(parts)}", ENDS: True})
+        waiting = Row(
+            name, waiting.line, {**waiting.fields, "text": f"{waiting.fields['text']}{''.join(parts)}", ENDS: True}
+        )
     yield waiting

@@ -1,7 +1,7 @@
 """Columns and a few rows -> the column to read where nothing but text is learned from, labels or not.
 
-    text_roles(("review", "sentiment"), rows, source="reviews.csv")     (("review",), "text 'review' by its name")
-    is_lone_text(("text",), rows)                                       True
+text_roles(("review", "sentiment"), rows, source="reviews.csv")     (("review",), "text 'review' by its name")
+is_lone_text(("text",), rows)                                       True
 """
 
 from __future__ import annotations

@@ -205,7 +205,10 @@ class Task(BaseTask):
         ids = batch.inputs["input_ids"]
         rows = current_rows()
         left = rows is not None and rows.left_padded
-        return {"input_ids": ids, "attention_mask": attention_mask(batch.lengths, ids.shape[1], left=left).to(ids.device)}
+        return {
+            "input_ids": ids,
+            "attention_mask": attention_mask(batch.lengths, ids.shape[1], left=left).to(ids.device),
+        }
 
     def weights(self, split: SplitStore) -> Weights:
         rows = split.weights.astype(np.float64)
@@ -215,7 +218,9 @@ class Task(BaseTask):
         if config.train.class_weights != "none":
             raise UserError("only classification weighs labels", where="train.class_weights", mend="Leave it at none.")
         if not split.array("num_supervised").any():
-            raise UserError("no token to predict: every block has one token", where="data.train", mend="Give more text.")
+            raise UserError(
+                "no token to predict: every block has one token", where="data.train", mend="Give more text."
+            )
         return self
 
     # Writing
@@ -225,7 +230,9 @@ class Task(BaseTask):
         from tunewright.models.generate import write
 
         prompt, num_cut = self._prompt(example, encoder, sampling)
-        done = write(model, prompt, encoder.tokenizer, sampling, end_ids=self._ends(encoder), longest=encoder.max_length)
+        done = write(
+            model, prompt, encoder.tokenizer, sampling, end_ids=self._ends(encoder), longest=encoder.max_length
+        )
         return Completion(example.text, "".join(done), done.ended, done.num_tokens, num_cut)
 
     def written(self, model: Any, example: Example, encoder: TextEncoder, sampling: Sampling) -> Iterator[str]:
@@ -233,7 +240,9 @@ class Task(BaseTask):
         from tunewright.models.generate import write
 
         prompt, _ = self._prompt(example, encoder, sampling)
-        return write(model, prompt, encoder.tokenizer, sampling, end_ids=self._ends(encoder), longest=encoder.max_length)
+        return write(
+            model, prompt, encoder.tokenizer, sampling, end_ids=self._ends(encoder), longest=encoder.max_length
+        )
 
     def _prompt(self, example: Example, encoder: TextEncoder, sampling: Sampling) -> tuple[list[int], int]:
         """(a document's beginning as it is trained, tokens cut off its front): half of the positions at least are left to write in."""

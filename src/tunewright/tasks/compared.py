@@ -83,7 +83,9 @@ class ComparedTask(BaseTask):
     # Understanding rows
 
     @classmethod
-    def _begin(cls, config: Any, source: Source, columns: Sequence[str], rows: Sequence[Row]) -> tuple[Preferences, sft.Task]:
+    def _begin(
+        cls, config: Any, source: Source, columns: Sequence[str], rows: Sequence[Row]
+    ) -> tuple[Preferences, sft.Task]:
         data, text = config.data, named_text(config)
         for key, name in (("text", text), ("label", data.label), ("weight", data.weight), ("group_by", data.group_by)):
             if name is not None:
@@ -105,7 +107,10 @@ class ComparedTask(BaseTask):
         return found, chat
 
     def _reason(self) -> str:
-        return ", ".join(f"{role} {column!r}" for role, column in self.preferences.columns.items()) + " by name and content"
+        return (
+            ", ".join(f"{role} {column!r}" for role, column in self.preferences.columns.items())
+            + " by name and content"
+        )
 
     def settled(self, counts: Mapping[str, int], model: ModelFolder, *, where: str) -> Any:
         return replace(self, chat=self.chat.settled(counts, model, where=where))
@@ -142,7 +147,8 @@ class ComparedTask(BaseTask):
             return None
         names = ("chosen", "rejected") if self.has_pairs else ("answer",)
         shown = [
-            {name: side.messages[-1].content for name, side in zip(names, one.sides, strict=True)} for one in example.target
+            {name: side.messages[-1].content for name, side in zip(names, one.sides, strict=True)}
+            for one in example.target
         ]
         return shown if self.has_pairs else [{**shown[0], "good": example.target[0].good}]
 
@@ -160,7 +166,9 @@ class ComparedTask(BaseTask):
 
     def remarks(self, store: TokenStore) -> list[str]:
         cut = sum(int((store[split].num_cut > 0).sum()) for split in store.splits)
-        return [f"{cut:,} rows are too long: the start of their prompts is cut, their answers are whole."] if cut else []
+        return (
+            [f"{cut:,} rows are too long: the start of their prompts is cut, their answers are whole."] if cut else []
+        )
 
     # Tokens and batches
 
@@ -232,7 +240,9 @@ class ComparedTask(BaseTask):
         good = torch.from_numpy(split.array("good")[positions].astype(bool))
         return replace(batch, targets={**batch.targets, "good": good})
 
-    def _texts(self, rows: list[list[Text]], keys: np.ndarray, encoder: TextEncoder, *, width: int | None = None) -> Batch:
+    def _texts(
+        self, rows: list[list[Text]], keys: np.ndarray, encoder: TextEncoder, *, width: int | None = None
+    ) -> Batch:
         from tunewright.tokens.batch import pad, padded_inputs
 
         texts = [text for side in zip(*rows, strict=True) for text in side]
@@ -292,7 +302,10 @@ class ComparedTask(BaseTask):
         else:
             good = split.array("good").astype(bool)
             middle = np.median(rewards[:, 0])
-            wrong, gold = np.where(good, middle - rewards[:, 0], rewards[:, 0] - middle), np.where(good, "good", "bad").tolist()
+            wrong, gold = (
+                np.where(good, middle - rewards[:, 0], rewards[:, 0] - middle),
+                np.where(good, "good", "bad").tolist(),
+            )
         other = {"chosen": "rejected", "good": "bad", "bad": "good"}
         order = [int(row) for row in np.argsort(-wrong, kind="stable")[:limit] if wrong[row] > 0]
         return [
@@ -310,7 +323,11 @@ def parts_of(state: Mapping[str, Any]) -> dict[str, Any]:
     columns: dict[str, Any] = {
         key: tuple(value) if isinstance(value, list) else value for key, value in state["preferences"].items()
     }
-    return {"preferences": Preferences(**columns), "chat": sft.Task.from_state(state["chat"]), "weight": state["weight"]}
+    return {
+        "preferences": Preferences(**columns),
+        "chat": sft.Task.from_state(state["chat"]),
+        "weight": state["weight"],
+    }
 
 
 def _dialogues_of(found: Preferences) -> Dialogues:

@@ -170,7 +170,9 @@ class Task(BaseTask):
         kept = bare.lengths[example] > 0
         rows = encoder.frame(Flat(bare.ids, np.append(starts[kept], bare.offsets[-1])))
         blank = np.flatnonzero(bare.lengths == 0).tolist()
-        return self._finished(rows, example[kept], encoder, {}, dict.fromkeys(blank, "the tokenizer finds no token in it"))
+        return self._finished(
+            rows, example[kept], encoder, {}, dict.fromkeys(blank, "the tokenizer finds no token in it")
+        )
 
     def _encode_pairs(self, texts: Sequence[str], encoder: TextEncoder) -> EncodedRows:
         split = [sentences(text) for text in texts]
@@ -190,7 +192,12 @@ class Task(BaseTask):
         return self._finished(encoder.frame(first, second), of, encoder, values, dict.fromkeys(without, reason))
 
     def _finished(
-        self, rows: EncodedRows, example: np.ndarray, encoder: TextEncoder, values: dict[str, Any], rejected: dict[int, str]
+        self,
+        rows: EncodedRows,
+        example: np.ndarray,
+        encoder: TextEncoder,
+        values: dict[str, Any],
+        rejected: dict[int, str],
     ) -> EncodedRows:
         """Rows with their columns: what is hidden of each in number, and its words."""
         places = encoder.places(rows.lengths, values.get("second"))
@@ -229,8 +236,9 @@ class Task(BaseTask):
         return found if any(row.token_type_ids is not None for row in rows) else replace(found, token_type_ids=None)
 
     def explained(self, example: Example, encoder: TextEncoder) -> list[ExplainedRow]:
-        """Two documents make the pairs of one: its own half serves as the other."""
-        return [explained_row(row, encoder) for row in self.encode([replace(example, target=True)], encoder)]
+        """As it is learned; a document alone gives neighbours only, and one of a single sentence is shown as it stands."""
+        rows = self.encode([replace(example, target=True)], encoder)
+        return [explained_row(row, encoder) for row in (rows if len(rows) else encoder.encode([example.text]))]
 
     def gives_type_ids(self, encoder: TextEncoder) -> bool:
         return encoder.gives_type_ids(pair=self.next_sentence)
@@ -316,7 +324,7 @@ class Task(BaseTask):
         from tunewright.losses.language import labelled_loss
 
         done = labelled_loss(model, batch.inputs, batch.targets["labels"], weights_B=weights, logits=self._logits)
-        terms = {MASKED: (done.total, done.weight)}
+        terms: LossTerms = {MASKED: (done.total, done.weight)}
         if not self.next_sentence:
             return terms, done.rows_B2
         odds_B2 = done.output.seq_relationship_logits
@@ -369,7 +377,9 @@ class Task(BaseTask):
     def scores(self, outputs: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
         return outputs
 
-    def decode(self, example: Example, rows: Sequence[Encoded], scores: Sequence[np.ndarray]) -> FilledMask | Prediction:
+    def decode(
+        self, example: Example, rows: Sequence[Encoded], scores: Sequence[np.ndarray]
+    ) -> FilledMask | Prediction:
         (row,), (probabilities_MV,) = rows, scores
         assert row.values is not None
         if row.values["is_pair"]:
@@ -406,8 +416,8 @@ class Task(BaseTask):
         places = encoder.places(train.lengths.astype(np.int64), train.array("second") if self.next_sentence else None)
         for row in range(len(train)):
             np.add.at(counts, train.input_ids(row)[_positions(places, row)], 1)
-        rows = np.arange(len(split))
-        for row, (chosen, _) in zip(rows, self.plain()._hidden(split, rows, encoder), strict=True):
+        drawn = self.plain()._hidden(split, np.arange(len(split)), encoder)
+        for row, (chosen, _) in enumerate(drawn):
             np.add.at(hidden, split.input_ids(row)[chosen], 1)
         loss = unigram_loss(counts, hidden)
         return {"unigram": {f"loss_{MASKED}" if self.next_sentence else "loss": loss, "perplexity": perplexity(loss)}}

@@ -24,8 +24,8 @@ from tunewright.models.source import ModelFolder
 from tunewright.reading import Source
 from tunewright.records import Batch, Example, Row
 from tunewright.tasks.base import Weights
-from tunewright.tasks.compared import IGNORED, ChatOptions, ComparedTask, Text, named_text, next_tokens, parts_of
-from tunewright.text.preference_columns import find_preferences
+from tunewright.tasks.compared import IGNORED, ChatOptions, ComparedTask, Text, next_tokens, parts_of
+from tunewright.text.preference_columns import UNPAIRED, find_preferences
 from tunewright.tokens.preferences import mismatched
 from tunewright.tokens.store import SplitStore, TokenStore
 from tunewright.tokens.tokenizer import TextEncoder
@@ -37,19 +37,23 @@ if TYPE_CHECKING:
     from tunewright.tasks.base import LossTerms
 
 CROSS_ENTROPY = "cross_entropy"
+_SURELY_PROMPTS = ("prompt", "instruction", "messages", "conversations", "conversation")
 
 
 class Options(ChatOptions):
     name: str = "preference"
     loss: Literal["auto", "dpo", "ipo", "kto", "orpo", "simpo"] = Field(
-        "auto", description="What is minimized. auto: dpo for pairs, kto for single answers that are called good or bad."
+        "auto",
+        description="What is minimized. auto: dpo for pairs, kto for single answers that are called good or bad.",
     )
     beta: PositiveFloat | None = Field(
         None,
         description="How strongly the model is held to the start model (dpo, ipo, kto: 0.1), the scale of rewards (simpo: 2), or the "
         "weight of the odds ratio (orpo: 0.1).",
     )
-    label_smoothing: float = Field(0.0, ge=0, lt=0.5, description="dpo: the share of pairs taken to be the wrong way round.")
+    label_smoothing: float = Field(
+        0.0, ge=0, lt=0.5, description="dpo: the share of pairs taken to be the wrong way round."
+    )
     margin: float = Field(1.0, ge=0, description="simpo: by how much the better answer is to win, in rewards.")
     desirable_weight: PositiveFloat = Field(1.0, description="kto: weight of good answers.")
     undesirable_weight: PositiveFloat = Field(1.0, description="kto: weight of bad answers.")
@@ -78,8 +82,8 @@ class Task(ComparedTask):
     name = "preference"
     headlines = ("pair_accuracy", "margin", "reward_chosen", "reward_rejected", "kl", "loss")
 
-    @property  # type: ignore[override]
-    def loss_terms(self) -> tuple[str, ...]:
+    @property
+    def loss_terms(self) -> tuple[str, ...]:  # type: ignore[override]
         return (CROSS_ENTROPY, "odds_ratio") if self._loss == "orpo" else (self._loss,)
 
     @property
@@ -90,7 +94,10 @@ class Task(ComparedTask):
 
     @classmethod
     def matches(cls, config: Any, columns: Sequence[str], rows: Sequence[Row]) -> int:
-        return 3 if not config.data.pair and find_preferences(columns, rows, text=None, label=None) else 0
+        found = None if config.data.pair else find_preferences(columns, rows, text=None, label=None)
+        if found is None or (found.format == UNPAIRED and str(found.prompt).lower() not in _SURELY_PROMPTS):
+            return 0  # a question, an answer and a label may as well be pairs of texts to classify
+        return 3
 
     @classmethod
     def start(cls, config: Any, source: Source, columns: Sequence[str], rows: Sequence[Row]) -> tuple[Task, str]:
@@ -125,11 +132,15 @@ class Task(ComparedTask):
         numbers = options.model_dump(include={"label_smoothing", "margin", "desirable_weight", "undesirable_weight"})
         loss = self._loss if options.loss == "auto" else options.loss
         objective = Objective.of(loss, beta=options.beta, **numbers)
-        return replace(self, objective=objective, origin={"model": config.model.model_dump(mode="json"), "seed": config.train.seed})
+        return replace(
+            self, objective=objective, origin={"model": config.model.model_dump(mode="json"), "seed": config.train.seed}
+        )
 
     def notes(self, model: Any) -> list[str]:
         assert self.objective is not None
-        kind = "means per token (length-normalized)" if self.objective.compares_means else "sums over each answer's tokens"
+        kind = (
+            "means per token (length-normalized)" if self.objective.compares_means else "sums over each answer's tokens"
+        )
         if self.objective.needs_reference:
             kind += ", against the start model's"
         return [f"{self.objective.loss} compares {kind}; beta {self.objective.beta:g}."]
@@ -167,7 +178,10 @@ class Task(ComparedTask):
         labels = super()._labels(texts, num_rows)
         if self._loss != "orpo":
             return labels
-        whole = [next_tokens(ids, np.ones(len(ids), bool)) if n < num_rows else labels["labels"][n] for n, (ids, _) in enumerate(texts)]
+        whole = [
+            next_tokens(ids, np.ones(len(ids), bool)) if n < num_rows else labels["labels"][n]
+            for n, (ids, _) in enumerate(texts)
+        ]
         return {"labels": whole, "answers": labels["labels"]}
 
     # Learning
@@ -178,8 +192,8 @@ class Task(ComparedTask):
     def finish_tokenizer(self, tokenizer: Any) -> None:
         self.chat.finish_tokenizer(tokenizer)
 
-    @property  # type: ignore[override]
-    def needs_reference(self) -> bool:
+    @property
+    def needs_reference(self) -> bool:  # type: ignore[override]
         return self.objective is not None and self.objective.needs_reference
 
     @property

@@ -123,5 +123,3 @@ class Task(ComparedTask):
 
     def decode(self, example: Example, rows: Sequence[Encoded], scores: Sequence[np.ndarray]) -> Prediction:
         return Prediction(None, float(scores[0][0]), num_cut=rows[0].num_cut)
-
-

@@ -1,6 +1,6 @@
 """Which columns hold compared answers: two sides, several answers with scores, or one answer with a judgement.
 
-    columns prompt, responses, ratings      Preferences("scored", prompt="prompt", answers="responses", scores="ratings")
+columns prompt, responses, ratings      Preferences("scored", prompt="prompt", answers="responses", scores="ratings")
 """
 
 from __future__ import annotations
@@ -21,7 +21,17 @@ _SIDES = (
     ("output", "rejected"), ("response", "rejected"), ("answer", "rejected"), ("completion", "rejected"),
 )  # fmt: skip
 """Names of the better and the worse side; the answer of a supervised row may stand for the better one."""
-_PROMPTS = ("prompt", "instruction", "question", "query", "messages", "conversations", "conversation", "context", "input")
+_PROMPTS = (
+    "prompt",
+    "instruction",
+    "question",
+    "query",
+    "messages",
+    "conversations",
+    "conversation",
+    "context",
+    "input",
+)
 _ANSWERS = ("answers", "responses", "completions", "candidates", "outputs", "generations")
 _COMPLETIONS = ("completion", "response", "answer", "output")
 _SCORES = ("scores", "ratings", "rewards", "ranks", "ranking")
@@ -29,7 +39,22 @@ _SCORE_KEYS = ("score", "rating", "overall_score", "reward", "rank")
 _LABELS = ("label", "labels", "kto_tag", "desirable", "is_good", "thumbs_up")
 _NUMBERED = re.compile(r"(answer|response|completion|output)_?([0-9]+|[a-z])")
 _NUMBERED_SCORES = ("score", "rating", "reward", "rank")
-_JUDGEMENTS = {"true", "false", "0", "1", "yes", "no", "good", "bad", "desirable", "undesirable", "chosen", "rejected", "-1", "+1"}
+_JUDGEMENTS = {
+    "true",
+    "false",
+    "0",
+    "1",
+    "yes",
+    "no",
+    "good",
+    "bad",
+    "desirable",
+    "undesirable",
+    "chosen",
+    "rejected",
+    "-1",
+    "+1",
+}
 
 
 @dataclass(frozen=True)
@@ -52,7 +77,9 @@ class Preferences:
     @property
     def needed(self) -> list[str]:
         """Columns that every row must have."""
-        several = [name for one in (self.answers, self.scores) for name in ((one,) if isinstance(one, str) else one or ())]
+        several = [
+            name for one in (self.answers, self.scores) for name in ((one,) if isinstance(one, str) else one or ())
+        ]
         alone = [self.chosen, self.rejected, self.completion, self.label]
         return [name for name in (*alone, *several) if name] + ([self.prompt] if self.prompt else [])
 
@@ -65,7 +92,18 @@ class Preferences:
     def columns(self) -> dict[str, str]:
         """Role -> column."""
         found = {}
-        for role in ("prompt", "input", "chosen", "rejected", "answers", "scores", "completion", "label", "system", "tools"):
+        for role in (
+            "prompt",
+            "input",
+            "chosen",
+            "rejected",
+            "answers",
+            "scores",
+            "completion",
+            "label",
+            "system",
+            "tools",
+        ):
             value = getattr(self, role)
             if value:
                 found[role] = value if isinstance(value, str) else " ".join(value)
@@ -122,7 +160,7 @@ def find_preferences(
 ) -> Preferences | None:
     """The format of these columns, None where they compare nothing. text: the prompts' column, label: the judgements'."""
     names = {name.strip().lower(): name for name in columns}
-    extra = {key: names.get(key) for key in ("system", "history", "tools")}
+    extra: dict[str, Any] = {key: names.get(key) for key in ("system", "history", "tools")}
 
     def roles(taken: set[str], **found: Any) -> Preferences:
         prompt = text or next((names[name] for name in _PROMPTS if name in names and names[name] not in taken), None)
@@ -168,7 +206,8 @@ def _has_scores(answers: Any) -> bool:
 
 def _unpaired(names: Mapping[str, str], rows: Sequence[Row], label: str | None, roles: Any) -> Preferences | None:
     judged = label or next((names[name] for name in _LABELS if name in names), None)
-    if judged is None or not all(_is_judgement(row.fields.get(judged)) for row in rows):
+    said = [row.fields[judged] for row in rows if judged and row.fields.get(judged) is not None]
+    if judged is None or not said or not all(str(one).strip().lower() in _JUDGEMENTS for one in said):
         return None
     answer = next((names[name] for name in _COMPLETIONS if name in names), None)
     if answer:
@@ -176,7 +215,3 @@ def _unpaired(names: Mapping[str, str], rows: Sequence[Row], label: str | None, 
         return found if found.prompt else None
     turns = next((names[name] for name in ("messages", "conversations", "conversation") if name in names), None)
     return Preferences(UNPAIRED, turns, label=judged, tools=names.get("tools")) if turns else None
-
-
-def _is_judgement(value: Any) -> bool:
-    return value is None or str(value).strip().lower() in _JUDGEMENTS

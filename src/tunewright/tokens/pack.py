@@ -131,9 +131,7 @@ class Packer:
     def _stream(self, documents: Sequence[Document], texts: Flat) -> _Stream:
         columns: list[list[np.ndarray]] = [[] for _ in vars(self._waiting)]
 
-        def put(
-            ids: np.ndarray, *, opens: bool, predicted: bool, target: bool, num_bytes: int = 0, owner: int
-        ) -> None:
+        def put(ids: np.ndarray, *, opens: bool, predicted: bool, target: bool, num_bytes: int = 0, owner: int) -> None:
             count = len(ids)
             first = np.zeros(count, bool)
             first[:1] = True
@@ -179,7 +177,9 @@ class Packer:
         while start + self.length <= count or (whole and start + context < count):
             stop = min(start + self.length, count)
             cuts.append((start, stop, context))
-            start, context = (start + self.stride, self.length - self.stride) if stop - start == self.length else (count, 0)
+            start, context = (
+                (start + self.stride, self.length - self.stride) if stop - start == self.length else (count, 0)
+            )
         stream, self._waiting = self._waiting, self._waiting[slice(start, None)]
         self._num_context = context
         return self._rows(stream, cuts)

@@ -28,18 +28,25 @@ from tunewright.tokens.tokenizer import TextEncoder
 from tunewright.training.engine import Settings, autocast, make_batch
 
 Say = Callable[[str], None]
+_WINDOW = 4_096  # rows sorted by length together
 
 
 def with_reference(
-    task: Any, model: nn.Module, store: TokenStore, encoder: TextEncoder, settings: Settings, *, say: Say = lambda _: None
+    task: Any,
+    model: nn.Module,
+    store: TokenStore,
+    encoder: TextEncoder,
+    settings: Settings,
+    *,
+    say: Say = lambda _: None,
 ) -> Any:
     """The task, knowing what `model` says of every split's answers. The file that stands there is taken where it is whole."""
     name = f"{weights_hash(model)[:16]}-{settings.precision}{'-mismatched' if task.needs_mismatched else ''}"
     path = store.folder / f"reference-{name}.safetensors"
-    shapes = {split: len(store[split]) for split in store.splits}
-    found = _read(path, shapes)
+    num_rows = {split: len(store[split]) for split in store.splits}
+    found = _read(path, num_rows)
     if found is None:
-        say(f"Computing the start model's log-probabilities of {sum(shapes.values()):,} rows, once.")
+        say(f"Computing the start model's log-probabilities of {sum(num_rows.values()):,} rows, once.")
         found = {}
         for split in store.splits:
             found |= reference_of(task, model, store[split], encoder, settings)
@@ -66,12 +73,17 @@ def reference_of(
 
 @torch.no_grad()
 def _log_probs(
-    task: Any, model: nn.Module, split: SplitStore, encoder: TextEncoder, settings: Settings, batch_of: Callable[[np.ndarray], Batch]
+    task: Any,
+    model: Any,
+    split: SplitStore,
+    encoder: TextEncoder,
+    settings: Settings,
+    batch_of: Callable[[np.ndarray], Batch],
 ) -> np.ndarray:
     was_training = model.training
     model.eval()
     found: list[Any] = [None] * len(split)
-    with autocast(settings), getattr(model, "disable_adapter", nullcontext)():
+    with autocast(settings), model.disable_adapter() if _starts_without(model) else nullcontext():
         for start in range(0, len(split), _WINDOW):
             window = np.arange(start, min(start + _WINDOW, len(split)))
             for piece in settings.cut(split.lengths[window]):
@@ -86,13 +98,10 @@ def _log_probs(
     return np.stack(found)
 
 
-_WINDOW = 4_096  # rows sorted by length together
-
-
 def weights_hash(model: nn.Module) -> str:
     """A hash of every parameter's name, dtype and bits: the same for the same model, wherever it came from."""
     digest = hashlib.blake2b(digest_size=16)
-    adapted = hasattr(model, "disable_adapter")
+    adapted = _starts_without(model)
     for name, parameter in model.named_parameters():
         if adapted and parameter.requires_grad:
             continue  # the adapter, which the start model is without
@@ -102,20 +111,34 @@ def weights_hash(model: nn.Module) -> str:
     return digest.hexdigest()
 
 
+def _starts_without(model: Any) -> bool:
+    """Whether the model has an adapter that is new; one that is kept from another run belongs to the start model."""
+    return hasattr(model, "disable_adapter") and not getattr(model, "adapter_is_kept", False)
+
+
 def _write(path: Path, found: Mapping[str, np.ndarray]) -> None:
     from safetensors.numpy import save
 
-    write_whole(path, save(dict(found)))
+    write_whole(path, save(dict(found), metadata={"sha256": _sha256(found)}))
 
 
-def _read(path: Path, shapes: Mapping[str, int]) -> dict[str, np.ndarray] | None:
-    """None where there is no such file, or it is not what these rows need."""
-    from safetensors import SafetensorError
-    from safetensors.numpy import load
+def _read(path: Path, num_rows: Mapping[str, int]) -> dict[str, np.ndarray] | None:
+    """None where there is no such file, or it is not what these rows need, or not what was written."""
+    from safetensors import SafetensorError, safe_open
 
     try:
-        found = load(path.read_bytes())
+        with safe_open(path, framework="numpy") as file:
+            found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+            whole = (file.metadata() or {}).get("sha256") == _sha256(found)
     except (FileNotFoundError, SafetensorError):
         return None
-    right = all(split in found and len(found[split]) == rows for split, rows in shapes.items())
-    return found if right and all(np.isfinite(values).all() for values in found.values()) else None
+    right = all(split in found and len(found[split]) == rows for split, rows in num_rows.items())
+    return found if whole and right else None
+
+
+def _sha256(found: Mapping[str, np.ndarray]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(found):
+        digest.update(name.encode())
+        digest.update(found[name].tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,55 @@
+"""A story-teller from nothing: a tokenizer and a small Llama learned on made-up stories, in under two minutes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tunewright.atomic import write_whole
+from tunewright.cli.progress import say
+from tunewright.demos.base import before, config_of, headline, side_by_side, tell_loss, trained
+from tunewright.demos.stories import stories
+from tunewright.models.generate import Sampling
+from tunewright.predict import Model, load
+from tunewright.tokens.corpus import Corpus
+from tunewright.tokens.learn import learn, save
+from tunewright.tokens.recipe import Recipe
+
+_TRY = ("One windy morning, Greta the miller", "On market day, Bruno the piper woke up", 'Then a hungry fox came by. "')
+_NUM_STORIES, _VOCABULARY = 3_000, 800
+
+
+def run(output: str, overrides: Sequence[str] = ()) -> bool:
+    """Write the stories, learn a tokenizer and a model on them; go on with three beginnings before and after."""
+    folder = Path(output)
+    text = folder / "stories.txt"
+    say(f"A Llama of two layers, its weights drawn at random, reads {_NUM_STORIES:,} little stories ({text}).\n")
+    config = config_of(_values(folder), folder / "run", overrides)
+    untrained = before(config)
+    old = _continued(untrained.model)
+    result = trained(config)
+    went_below = tell_loss(untrained, result, per="token")
+    headline("How it goes on")
+    side_by_side(_TRY, old, _continued(load(result)))
+    print("\nNow your own text: tunewright train your.txt task=clm model=scratch:llama-mini model.tokenizer=FOLDER")
+    print("A tokenizer learned on it: tunewright tokenizer train your.txt -o FOLDER")
+    return went_below
+
+
+def _values(folder: Path) -> dict[str, Any]:
+    """The config, its text and tokenizer written: the same each time, so that a run that was stopped goes on."""
+    text, tokenizer = folder / "stories.txt", folder / "tokenizer"
+    write_whole(text, "".join(f"{story}\n" for story in stories(_NUM_STORIES, seed=0)))
+    save(learn(Corpus.open([str(text)]), Recipe(algorithm="byte-bpe", vocab_size=_VOCABULARY)), tokenizer)
+    return {
+        "task": "clm",
+        "model": {"name": "scratch:llama-tiny", "tokenizer": str(tokenizer)},
+        "data": {"train": str(text), "max_length": 256, "documents": "line"},
+        "train": {"epochs": 5, "batch_size": 16, "learning_rate": 4e-3},
+    }
+
+
+def _continued(model: Model) -> list[str]:
+    found: Any = model.writing(Sampling(max_new_tokens=60, temperature=0.5)).predict(_TRY)
+    return [" ".join(one.line().split()) for one in found]

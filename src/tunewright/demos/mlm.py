@@ -1,0 +1,42 @@
+"""Hidden words guessed in a shop's mail: all-MiniLM-L6-v2 learns the language of its customers, in under two minutes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from tunewright.cli.progress import say
+from tunewright.demos.base import SAMPLES, before, config_of, headline, side_by_side, tell_loss, trained
+from tunewright.predict import Model, load
+
+_TRY = (
+    "You charged my [MASK] twice for one order.",
+    "I would like to [MASK] these shoes, they are too small.",
+    "Please send the parcel to my new [MASK].",
+)
+_VALUES = {
+    "task": "mlm",
+    "data": {"train": str(SAMPLES / "customer_messages.jsonl"), "text": "text", "test_ratio": 0.15},
+    "train": {"epochs": 12, "learning_rate": 2e-4, "save_every": "never"},
+    "evaluate": {"every": 120},
+}
+
+
+def run(output: str, overrides: Sequence[str] = ()) -> bool:
+    """Fill three gaps, train, fill them again; the labels of the messages are not read."""
+    say("all-MiniLM-L6-v2 comes without a head that fills gaps; it learns one, and how customers write.\n")
+    config = config_of(_VALUES, output, overrides)
+    untrained = before(config)
+    old = _filled(untrained.model)
+    result = trained(config)
+    went_below = tell_loss(untrained, result, per="hidden token")
+    headline("What it puts in the gap")
+    side_by_side(_TRY, old, _filled(load(result)))
+    print(f"\nA classifier can start from it: tunewright train your.csv model={result.folder / 'model'}")
+    print("Now your own text: tunewright train your.txt task=mlm")
+    return went_below
+
+
+def _filled(model: Model) -> list[str]:
+    found: Any = model.showing(3).predict(_TRY)
+    return [one.line() for one in found]
