@@ -86,7 +86,9 @@ def dpo_loss(model: Any, start: Any, pairs: list[Pair]) -> float:
     import torch
 
     def log_prob(network: Any, prompt: list[int], answer: list[int]) -> float:
-        logits = network(input_ids=torch.tensor([prompt + answer]), use_cache=False).logits[0, len(prompt) - 1 : -1].float()
+        logits = (
+            network(input_ids=torch.tensor([prompt + answer]), use_cache=False).logits[0, len(prompt) - 1 : -1].float()
+        )
         return -float(torch.nn.functional.cross_entropy(logits, torch.tensor(answer), reduction="sum"))
 
     total = 0.0
@@ -94,7 +96,10 @@ def dpo_loss(model: Any, start: Any, pairs: list[Pair]) -> float:
         model, start = model.float().eval(), start.eval()
         for pair in pairs[:NUM_CHECKED]:
             prompt = pair["prompt_ids"]
-            ratios = [log_prob(model, prompt, pair[f"{side}_ids"]) - log_prob(start, prompt, pair[f"{side}_ids"]) for side in ("chosen", "rejected")]
+            ratios = [
+                log_prob(model, prompt, pair[f"{side}_ids"]) - log_prob(start, prompt, pair[f"{side}_ids"])
+                for side in ("chosen", "rejected")
+            ]
             total += float(np.log1p(np.exp(-BETA * (ratios[0] - ratios[1]))))
     return total / min(NUM_CHECKED, len(pairs))
 
@@ -118,7 +123,10 @@ def run_tunewright(data: str, steps: int) -> dict[str, Any]:
         tw.train(values(data, folder, steps), reporter=recorder)
         model = AutoModelForCausalLM.from_pretrained(f"{folder}/run/model", dtype=torch.float32)
         counted = recorder.seconds[WARM_UP:]
-        return {"pairs_per_second": BATCH * len(counted) / sum(counted), "loss": dpo_loss(model, start, tokenized(data, folder))}
+        return {
+            "pairs_per_second": BATCH * len(counted) / sum(counted),
+            "loss": dpo_loss(model, start, tokenized(data, folder)),
+        }
 
 
 def run_trl(variant: str, data: str, steps: int) -> dict[str, Any]:
@@ -177,12 +185,18 @@ def main() -> None:
             for variant in variants:
                 words = ("--one", variant, data, "--steps", str(options.steps))
                 found[variant].append(in_own_process(str(Path(__file__)), *words))
-        print(f"\n{data}: pairs a second, median (lowest - highest) of {options.rounds}; DPO loss after {options.steps} steps")
-        speeds = {variant: statistics.median(run["pairs_per_second"] for run in runs) for variant, runs in found.items()}
+        print(
+            f"\n{data}: pairs a second, median (lowest - highest) of {options.rounds}; DPO loss after {options.steps} steps"
+        )
+        speeds = {
+            variant: statistics.median(run["pairs_per_second"] for run in runs) for variant, runs in found.items()
+        }
         for variant, runs in found.items():
             ratio = speeds[variants[0]] / speeds[variant]
             shown = median_and_spread([run["pairs_per_second"] for run in runs])
-            print(f"  {variant:<12} {shown:>20}   {variants[0]} is {ratio:.2f} times as fast   loss {runs[0]['loss']:.4f}")
+            print(
+                f"  {variant:<12} {shown:>20}   {variants[0]} is {ratio:.2f} times as fast   loss {runs[0]['loss']:.4f}"
+            )
 
 
 if __name__ == "__main__":

@@ -10,21 +10,18 @@ import subprocess
 import sys
 from pathlib import Path
 
-VERBS = (
-    "demo",
-    "init",
-    "train",
-    "check",
-    "explain",
-    "prepare",
-    "evaluate",
-    "predict",
-    "runs",
-    "config",
-    "tokenizer show",
-    "tokenizer compare",
-    "tokenizer train",
-)
+
+def verbs() -> list[str]:
+    """Every verb of the command line, in the order of its help; `tokenizer` by its own verbs."""
+    from typer.main import get_command
+
+    from tunewright.cli.main import app
+
+    found = []
+    for name, command in get_command(app).commands.items():  # type: ignore[attr-defined]
+        inner = getattr(command, "commands", None)
+        found += [f"{name} {verb}" for verb in inner] if inner else [name]
+    return found
 
 
 def output_of(*words: str) -> str:
@@ -46,7 +43,7 @@ def reference() -> str:
         "Written by `python docs/generate.py`. Any config key is also a `key=value` word on the command line.",
         "",
     ]
-    for verb in VERBS:
+    for verb in verbs():
         parts += [f"## tunewright {verb}", "", "```text", output_of(*verb.split(), "--help"), "```", ""]
     parts += ["## Config keys", "", "```text", output_of("config", "--all"), "```", ""]
     return "\n".join(parts)

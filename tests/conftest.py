@@ -71,7 +71,9 @@ def tiny_gpt(tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     tokenizer = AutoTokenizer.from_pretrained(tiny_bert)
     tokenizer.save_pretrained(folder)
     torch.manual_seed(0)
-    config = GPT2Config(vocab_size=len(tokenizer), n_embd=32, n_layer=2, n_head=4, n_positions=192, bos_token_id=2, eos_token_id=3)
+    config = GPT2Config(
+        vocab_size=len(tokenizer), n_embd=32, n_layer=2, n_head=4, n_positions=192, bos_token_id=2, eos_token_id=3
+    )
     GPT2LMHeadModel(config).save_pretrained(folder)
     return folder
 

@@ -283,3 +283,14 @@ def test_preference_tuning_after_lora_refers_to_the_tuned_model(run_values, tmp_
     start = assembled({**values, "model": str(tiny_gpt)})[0].task.reference["train"]
     assert np.allclose(full, merged, atol=1e-4) and np.allclose(full, kept, atol=1e-4)
     assert np.abs(full - start).max() > 0.1
+
+
+def test_a_frozen_body_stays_in_half_precision(run_values, tiny_bert, tmp_path):
+    from transformers import AutoModel, AutoTokenizer
+
+    AutoModel.from_pretrained(tiny_bert, dtype=torch.bfloat16).save_pretrained(tmp_path / "half")
+    AutoTokenizer.from_pretrained(tiny_bert).save_pretrained(tmp_path / "half")
+    values = {**run_values, "model": str(tmp_path / "half"), "train": {**run_values["train"], "freeze": "body"}}
+    run, _ = assembled(values)
+    assert {p.requires_grad: p.dtype for p in run.model.parameters()} == {True: torch.float32, False: torch.bfloat16}
+    assert not [check for check in verify(train(values).folder) if check.broken]

@@ -131,7 +131,9 @@ def test_packed_documents_are_computed_apart(monkeypatch, left, tokens):
     for row, (of_row, length) in enumerate(zip(segments, lengths, strict=True)):
         start = width - length if left else 0
         for segment in of_row.tolist():
-            mask[row, 0, start : start + segment, start : start + segment] = torch.full((segment, segment), -torch.inf).triu(1)
+            mask[row, 0, start : start + segment, start : start + segment] = torch.full(
+                (segment, segment), -torch.inf
+            ).triu(1)
             start += segment
     real = torch.isfinite(mask[:, 0]).any(-1)
     plainly = mask.masked_fill(~real[:, None, :, None], 0.0)

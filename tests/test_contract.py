@@ -67,7 +67,10 @@ def language_values(kind: str, base: dict, folder: Path) -> dict:
     if kind == "next_sentence":
         texts = ["\n".join(messages(160)[start : start + 4][i]["text"] for i in range(4)) for start in range(0, 160, 4)]
     write_jsonl(folder / "data.jsonl", [{"text": text} for text in texts])
-    task = {"name": "clm" if kind == "clm" else "mlm", **({kind: True} if kind in ("whole_word", "next_sentence") else {})}
+    task = {
+        "name": "clm" if kind == "clm" else "mlm",
+        **({kind: True} if kind in ("whole_word", "next_sentence") else {}),
+    }
     data = {**base["data"], "text": "text", "max_length": 24}
     model = {"name": "scratch:gpt-tiny", "tokenizer": base["model"]} if kind == "clm" else base["model"]
     return {**base, "task": task, "data": data, "model": model}

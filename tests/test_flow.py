@@ -79,7 +79,7 @@ def test_previous_needs_a_run_before(two):
 def test_held_out_facts_are_told_and_never_asked():
     every = animals.questions()
     held, known = ({one.answer for one in every if one.held_out == yes} for yes in (True, False))
-    assert not held & known and len(held) == 61 and len(known) == 183
+    assert not held & known and len(held) == 60 and len(known) == 180
     assert animals.Question("Where does the owl live?", "An owl lives in a barn.", False).answer in held | known
     read = " ".join(animals.texts(400, random.Random(0)))
     assert all(animal["name"] in read for animal in animals.animals())

@@ -176,7 +176,7 @@ def test_scores_by_hand():
         pytest.approx(-1.0),
     )
     assert "shorter answers are rewarded" in length_warning(scores)
-    assert kl_estimate(np.array([2.0]), np.array([2.0])) == pytest.approx(np.exp(-1))  # r = 1: e**-1 - 1 + 1
+    assert kl_estimate(np.array([2.0]), np.array([2.0])) == 0.5  # r = 1
     assert area_under_curve(np.array([0.1, 0.4, 0.35, 0.8]), np.array([False, False, True, True])) == 0.75
     assert area_under_curve(np.array([1.0, 1.0]), np.array([True, False])) == 0.5
     assert rank_correlation(np.array([1.0, 2, 3]), np.array([5.0, 5, 5])) == 0.0
@@ -332,3 +332,15 @@ def test_which_columns_are_taken_for_compared_answers(fields, claimed):
     rows = [Row("x", 1, fields)]
     assert bool(preference.Task.matches(config, list(fields), rows)) == claimed
     assert not reward.Task.matches(config, list(fields), rows), "a reward model is asked for by name"
+
+
+def test_a_reward_model_prefers_what_it_was_taught(values):
+    import tunewright as tw
+
+    values["data"]["on_bad_rows"] = "skip"
+    run = tw.train({**values, "task": "reward", "train": {**values["train"], "max_steps": 1}})
+    model = tw.load(run, precision="fp32")
+    rewards = [model.predict([("What is 2 + 2?", answer)])[0].score for answer in ("It is 4.", "It is 5, stupid.")]
+    both = model.predict([("What is 2 + 2?", "It is 4."), ("What is 2 + 2?", "It is 5, stupid.")])
+    assert [one.score for one in both] == pytest.approx(rewards, abs=1e-6) and rewards[0] != rewards[1]
+    assert both[0].as_dict() == {"text": "It is 4.", "score": both[0].score}

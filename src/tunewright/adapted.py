@@ -30,8 +30,8 @@ def save_trained(run: Path, parts: Any, *, say: Callable[[str], None]) -> None:
     """Write what a finished run leaves. `parts.model` is used up: an adapter is merged into its base."""
     network, precision = parts.model, parts.settings.precision
     adapter = adapter_of(parts.config.adapter)
-    if adapter is not None:
-        network.float() if precision != "fp64" else network.double()
+    if precision != "fp64":
+        network.float()  # weights that stayed in half precision: widened, they are the same numbers
     finish = _golden(parts, network, say)
     if adapter is None:
         save_model(run / "model", network, parts.task, parts.encoder, precision=precision, finish=finish)

@@ -118,13 +118,15 @@ def assemble(config: RunConfig, *, say: Say = lambda _: None) -> Parts:
     source, kept = start_of(config, prepared.model)
     if adapter is not None:
         adapters.refuse(adapter, adapters.situation_of(config, source, task=prepared.manifest["task"]))
-    model, fresh = task.build_model(
-        source, seed=train.seed, dtype=adapters.base_dtype(precision) if adapter else whole
-    )
+    stays = adapter is not None or (train.freeze == "body" and source.preset is None)
+    dtype = adapters.base_dtype(precision) if stays else whole  # weights that do not learn keep their checkpoint's
+    model, fresh = task.build_model(source, seed=train.seed, dtype=dtype)
     model.config.pad_token_id = encoder.pad_token_id
     heads = fresh
     if adapter is None:
         freeze(model, train.freeze, fresh)
+        if stays:
+            adapters.learn_in_full_precision(model)
     else:
         model, heads = _adapted(adapter, model, fresh, train.seed, kept, say)
     if train.gradient_checkpointing:
@@ -136,7 +138,7 @@ def assemble(config: RunConfig, *, say: Say = lambda _: None) -> Parts:
     for line in task.notes(model):
         say(line)
     plan = Plan(len(rows), train.batch_size, train.seed, train.epochs, train.max_steps)
-    factor = adapter.rate_factor if adapter else 1.0
+    factor = task.rate_factor * (adapter.rate_factor if adapter else 1.0)
     rates = learning_rates(train, model.config.get_text_config().hidden_size, factor=factor)
     usual_tokens = _GPU_TOKENS if processes.device.type == "cuda" else _CPU_TOKENS
     parts = Parts(

@@ -13,6 +13,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -101,7 +102,8 @@ class ModelConfig(Section):
     )
     revision: str | None = Field(None, description="Revision of a Hub model.")
     tokenizer: str | None = Field(
-        None, description="Folder, model or Hub id whose tokenizer is used. Default: the model's own; scratch: has none."
+        None,
+        description="Folder, model or Hub id whose tokenizer is used. Default: the model's own; scratch: has none.",
     )
     add_tokens: list[str] = Field(
         default_factory=list,
@@ -115,9 +117,7 @@ class ModelConfig(Section):
                 "no run comes before this one", where="model: previous",
                 mend="Give several configs in turn (tunewright train first.yaml second.yaml), or name the run.",
             )  # fmt: skip
-        return locate_model(
-            self.name, revision=self.revision, tokenizer=self.tokenizer, add_tokens=self.add_tokens
-        )
+        return locate_model(self.name, revision=self.revision, tokenizer=self.tokenizer, add_tokens=self.add_tokens)
 
 
 class DataConfig(ReadConfig, EncodeConfig, EntityConfig, ChatConfig):
@@ -131,7 +131,8 @@ class RunConfig(Section):
     model: ModelConfig = Field(default_factory=lambda: ModelConfig(), description="The pretrained model to start from.")
     data: DataConfig
     adapter: SerializeAsAny[AdapterOptions] = Field(
-        default_factory=lambda: AdapterOptions(), description="What learns instead of the whole model, and its settings."
+        default_factory=lambda: AdapterOptions(),
+        description="What learns instead of the whole model, and its settings.",
     )
     train: TrainConfig = Field(default_factory=lambda: TrainConfig())
     evaluate: EvaluateConfig = Field(default_factory=lambda: EvaluateConfig())
@@ -155,7 +156,9 @@ class RunConfig(Section):
         if isinstance(value, AdapterOptions):
             return value
         values = {"name": value} if isinstance(value, str) else value
-        return adapter_options(values.get("name", NONE)).model_validate(values) if isinstance(values, Mapping) else values
+        return (
+            adapter_options(values.get("name", NONE)).model_validate(values) if isinstance(values, Mapping) else values
+        )
 
     @field_validator("model", mode="before")
     @classmethod
@@ -376,6 +379,7 @@ def all_keys(section: type[Section] = RunConfig, prefix: str = "") -> dict[str, 
     return keys
 
 
+@lru_cache(maxsize=2)  # it looks through the installed packages
 def _plugin_keys(section: str, base: type[Section]) -> dict[str, Any]:
     """The name in a section (`task.name`), and every setting of every task or adapter."""
     options = {"task": task_options, "adapter": adapter_options}[section]

@@ -26,7 +26,7 @@ from tunewright.models.generate import Sampling
 from tunewright.models.load import choose_device, make_rows_independent, resolve_precision
 from tunewright.models.memory import keep_freed_memory
 from tunewright.models.rows import rows_in_flight
-from tunewright.records import Example, Prediction, Row
+from tunewright.records import Example, Row
 from tunewright.saved import SavedModel, open_saved
 from tunewright.tokens.batch import rows_of
 from tunewright.tokens.encoded import EncodedRows
@@ -83,11 +83,12 @@ class Model:
         with autocast(self.settings):
             yield from model.task.written(self.network, example, self.encoder, self.sampling)
 
-    def predict(self, texts: Iterable[Text], *, min_score: float = 0.0) -> list[Prediction]:
-        """One prediction per input, in order. min_score: a less probable label becomes None."""
+    def predict(self, texts: Iterable[Text], *, min_score: float = 0.0) -> list[Any]:
+        """One prediction per input, in order: `Prediction`, `TaggedText`, … as the task decodes. min_score: a less probable label
+        becomes None."""
         return list(self.stream(texts, min_score=min_score))
 
-    def stream(self, texts: Iterable[Text], *, min_score: float = 0.0) -> Iterator[Prediction]:
+    def stream(self, texts: Iterable[Text], *, min_score: float = 0.0) -> Iterator[Any]:
         """The same for endless inputs: predictions come window by window. UserError for an input that is no text."""
         if isinstance(texts, str):
             raise UserError("a list of texts is predicted", found="one text", mend="Write predict([text]).")
@@ -95,7 +96,7 @@ class Model:
         for prediction in self._predicted(examples):
             yield prediction.above(min_score)
 
-    def predict_rows(self, rows: Iterable[Row], *, min_score: float = 0.0) -> Iterator[tuple[Row, Prediction]]:
+    def predict_rows(self, rows: Iterable[Row], *, min_score: float = 0.0) -> Iterator[tuple[Row, Any]]:
         """Rows of a file with their predictions; the columns are those of training. RowError becomes a UserError with the line."""
         ours, theirs = itertools.tee(rows)
         examples = (self._row_example(row) for row in ours)

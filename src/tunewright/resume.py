@@ -103,7 +103,11 @@ def _shortens(key: str, before: Any, after: Any) -> bool:
 def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     out: dict[str, Any] = {}
     for key, value in values.items():
-        if isinstance(value, dict) and prefix.count(".") == 0 and key in ("task", "model", "data", "adapter", "train", "evaluate"):
+        if (
+            isinstance(value, dict)
+            and prefix.count(".") == 0
+            and key in ("task", "model", "data", "adapter", "train", "evaluate")
+        ):
             out |= flat(value, f"{key}.")
         else:
             out[f"{prefix}{key}"] = value

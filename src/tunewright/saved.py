@@ -97,14 +97,18 @@ def save_model(
 def write_manifest(folder: Path) -> None:
     """List a folder's files with their sha256, for `verify`."""
     files = {str(file.relative_to(folder)): file_sha256(file) for file in sorted(folder.rglob("*")) if file.is_file()}
-    write_json(folder / MANIFEST, {"schema": SCHEMA, "files": {name: sha for name, sha in files.items() if name != MANIFEST}})
+    write_json(
+        folder / MANIFEST, {"schema": SCHEMA, "files": {name: sha for name, sha in files.items() if name != MANIFEST}}
+    )
 
 
 def changed_files(folder: Path) -> list[str]:
     """Files that are not what the manifest says, or gone; the manifest itself where it is broken."""
     try:
         files = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
-        return [name for name, sha in files.items() if not (folder / name).is_file() or file_sha256(folder / name) != sha]
+        return [
+            name for name, sha in files.items() if not (folder / name).is_file() or file_sha256(folder / name) != sha
+        ]
     except (OSError, ValueError, KeyError, AttributeError, TypeError):
         return [MANIFEST]
 

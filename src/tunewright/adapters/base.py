@@ -177,12 +177,12 @@ def attach(adapter: Any, model: Any, fresh: Sequence[str], *, seed: int) -> tupl
             mend="Set adapter.targets to names of its linear layers, or use another adapter.",
         ) from None
     adapter.start(adapted, seed=seed)
-    _learn_in_full_precision(adapted)
+    learn_in_full_precision(adapted)
     fit_virtual_tokens(adapted)
     return adapted, [name for name, p in adapted.named_parameters() if p.requires_grad and ".modules_to_save." in name]
 
 
-def _learn_in_full_precision(adapted: nn.Module) -> None:
+def learn_in_full_precision(adapted: nn.Module) -> None:
     """What learns is fp32 (or fp64); a base of half precision stays, and its states are widened where they enter a head."""
     import torch
 

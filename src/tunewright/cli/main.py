@@ -14,7 +14,22 @@ from typing import Annotated
 
 import typer
 
-from tunewright.cli import chat, check, config, demo, evaluate, explain, export, init, predict, prepare, runs, tokenizer, train, verify
+from tunewright.cli import (
+    chat,
+    check,
+    config,
+    demo,
+    evaluate,
+    explain,
+    export,
+    init,
+    predict,
+    prepare,
+    runs,
+    tokenizer,
+    train,
+    verify,
+)
 from tunewright.errors import UserError
 
 app = typer.Typer(

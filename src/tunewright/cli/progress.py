@@ -46,6 +46,7 @@ _HEADLINES = (
     "token_f1",
     "rouge_l",
     "perplexity",
+    "bits_per_byte",
     "loss",
     "log_loss",
     "calibration_error",
@@ -73,7 +74,10 @@ def highlighted(tagged: TaggedText) -> str:
     start, parts = 0, []
     for entity in tagged.entities:
         name, label = tagged.text[entity.start : entity.end], f"[{entity.label} {entity.score:.2f}]"
-        parts += [tagged.text[start : entity.start], f"{name} {label}" if plain else f"\x1b[1m{name}\x1b[0m \x1b[36m{label}\x1b[0m"]
+        parts += [
+            tagged.text[start : entity.start],
+            f"{name} {label}" if plain else f"\x1b[1m{name}\x1b[0m \x1b[36m{label}\x1b[0m",
+        ]
         start = entity.end
     return "".join([*parts, tagged.text[start:]])
 

@@ -17,8 +17,7 @@ _TRY = (
 _VALUES = {
     "task": "mlm",
     "data": {"train": str(SAMPLES / "customer_messages.jsonl"), "text": "text", "test_ratio": 0.15},
-    "train": {"epochs": 12, "learning_rate": 2e-4, "save_every": "never"},
-    "evaluate": {"every": 120},
+    "train": {"epochs": 4, "learning_rate": 3e-4, "save_every": "never"},
 }
 
 

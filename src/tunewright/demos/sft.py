@@ -36,7 +36,9 @@ def run(output: str, overrides: Sequence[str] = ()) -> bool:
     exact = sum(answer.text == row["completion"] for row, answer in zip(rows, answers, strict=True)) / len(rows)
     print(f"\n{exact:.0%} of the {len(rows)} answers word for word")
     print(f"Talk with it: tunewright chat {config.run_folder}")
-    print("Now your own file (prompt and completion, messages, …): tunewright train your.jsonl model=FOLDER-OF-A-DECODER")
+    print(
+        "Now your own file (prompt and completion, messages, …): tunewright train your.jsonl model=FOLDER-OF-A-DECODER"
+    )
     return exact >= _ENOUGH
 
 

@@ -77,7 +77,8 @@ _HIS = {"he": "he", "his": "his", "him": "him"}
 
 def stories(num: int, *, seed: int) -> Iterator[str]:
     """`num` different stories, a line of about 75 words each: the same ones for the same seed."""
-    rng, told = random.Random(seed), set()
+    rng = random.Random(seed)
+    told: set[str] = set()
     while len(told) < num:
         story = _story(rng)
         if story not in told:

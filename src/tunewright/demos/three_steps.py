@@ -114,7 +114,7 @@ def run_three_steps(
 
 def _outcome(name: str, result: RunResult, asked: list[animals.Question]) -> StepOutcome:
     model = load(result).writing(Sampling(temperature=0, max_new_tokens=32))
-    answers = [one.text.strip() for one in model.predict([one.prompt for one in asked])]  # type: ignore[attr-defined]
+    answers = [one.text.strip() for one in model.predict([one.prompt for one in asked])]
     right = [animals.first_sentence(text) == one.answer for text, one in zip(answers, asked, strict=True)]
     losses = [point["validation_loss"] for point in result.history]
     kind = sum(map(animals.is_kind, answers)) / len(answers)

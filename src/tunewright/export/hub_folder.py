@@ -37,7 +37,11 @@ def card(saved: SavedModel) -> str:
     config = yaml.safe_load(_text(run / "config.yaml")) or {}
     scores, ledger = (json.loads(_text(run / name) or "{}") for name in ("scores.json", "ledger.json"))
     task = saved.facts["task"]
-    front = {"library_name": "transformers", "pipeline_tag": _PIPELINES.get(task), "tags": ["tunewright"]}
+    front: dict[str, Any] = {
+        "library_name": "transformers",
+        "pipeline_tag": _PIPELINES.get(task),
+        "tags": ["tunewright"],
+    }
     base = str(config.get("model", {}).get("name", ""))
     if "/" in base and not Path(base).exists() and ":" not in base:
         front["base_model"] = base

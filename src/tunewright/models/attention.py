@@ -260,7 +260,12 @@ def _keep_of(piece: _Piece, plan: _Plan, like_BHLK: torch.Tensor) -> torch.Tenso
 def _draws(part_HLK: torch.Tensor, piece: _Piece, plan: _Plan, row: int, *, first_stream: int = 0) -> list[Draw]:
     """Four heads of a row each from a stream of their own."""
     return [
-        Draw(part_HLK[head : head + HEADS_PER_STREAM], row, plan.site, first_stream + (piece.head + head) // HEADS_PER_STREAM)
+        Draw(
+            part_HLK[head : head + HEADS_PER_STREAM],
+            row,
+            plan.site,
+            first_stream + (piece.head + head) // HEADS_PER_STREAM,
+        )
         for head in range(0, part_HLK.shape[0], HEADS_PER_STREAM)
     ]
 

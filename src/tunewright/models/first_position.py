@@ -35,17 +35,20 @@ def compute_first_position_only(model: Any) -> bool:
     was_training = model.training
     model.eval()
     whole = _trial_logits(model)
-    same = whole is not None and not torch.allclose(whole[0], whole[1])  # a head of zeros would prove nothing
-    if same:
-        layer.forward = partial(_forward, layer, layer.forward)
-        first = _trial_logits(model)
-        same = (
-            first is not None and first.shape == whole.shape and torch.allclose(first, whole, rtol=0, atol=_TOLERANCE)
-        )
-        if not same:
-            del layer.forward
+    layer.forward = partial(_forward, layer, layer.forward)
+    same = _same(whole, _trial_logits(model))
+    if not same:
+        del layer.forward
     model.train(was_training)
     return same
+
+
+def _same(whole: torch.Tensor | None, first: torch.Tensor | None) -> bool:
+    if whole is None or first is None or whole.shape != first.shape:
+        return False
+    if torch.allclose(whole[0], whole[1]):  # a head of zeros would prove nothing
+        return False
+    return torch.allclose(first, whole, rtol=0, atol=_TOLERANCE)
 
 
 def _last_layer(model: Any) -> nn.Module | None:

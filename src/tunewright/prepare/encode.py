@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -142,9 +143,13 @@ def encode_splits(
             row_id += 1
             if fates.kept[row_id]:
                 assert isinstance(row, Row), "a row that was read well in the first pass"
-                waiting[SPLITS[fates.split[row_id]]].add(row_id, number, row, lambda row=row: task.to_example(row))
+                waiting[SPLITS[fates.split[row_id]]].add(row_id, number, row, partial(task.to_example, row))
     shards = {name: of_split.finish() for name, of_split in waiting.items()}
     return {name: of_split for name, of_split in shards.items() if of_split}, encoder
+
+
+def _given(example: Example) -> Callable[[], Example]:
+    return lambda: example
 
 
 def match_tokenizer(inputs: Inputs, model: ModelFolder, task: Any, encoder: Any) -> dict[str, list[str]]:
@@ -193,7 +198,7 @@ def _encode_file(
                 reject_row(row, error.reason, source.name, ledger, rejects)
                 continue
             ledger.add(source.name, "data", KEPT)
-            waiting.add(row_id, 0, row, lambda example=example: example)
+            waiting.add(row_id, 0, row, _given(example))
         shards = waiting.finish()
     if rejects.count and not skip_bad_rows:
         raise bad_rows_error(rejects.first, rejects.count, ledger.read[source.name], None, go_on="--skip-bad-rows")

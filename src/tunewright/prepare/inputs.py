@@ -114,7 +114,9 @@ def _open_sources(config: RunConfig, *, task: str | None = None) -> dict[str, li
             paths[split] = [path]
     return {
         split: [
-            open_source(path, read_options(config, split=_choose_split(path, inner[path], split, named[split]), task=task))
+            open_source(
+                path, read_options(config, split=_choose_split(path, inner[path], split, named[split]), task=task)
+            )
             for path in paths[split]
         ]
         for split in SPLITS

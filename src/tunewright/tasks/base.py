@@ -181,7 +181,9 @@ class Task(Protocol):
     needs_reference: bool
     """Whether the loss looks at what the start model said: then `referenced` gives it, from `training/reference.py`."""
 
-    def for_step(self, model: Any, split: SplitStore, positions: np.ndarray, encoder: TextEncoder, settings: Any) -> Any:
+    def for_step(
+        self, model: Any, split: SplitStore, positions: np.ndarray, encoder: TextEncoder, settings: Any
+    ) -> Any:
         """The task as it trains on these rows: what a pass over the whole step without gradient tells (KTO's reference point)."""
         ...
 
@@ -239,6 +241,8 @@ class BaseTask:
     called = "label"
     has_classes = False
     needs_reference = False
+    rate_factor = 1.0
+    """How many times larger `learning_rate: auto` is than for tasks that learn from scratch what they predict."""
 
     @property
     def known_names(self) -> Sequence[str]:
@@ -287,7 +291,9 @@ class BaseTask:
     def at(self, *, seed: int, epoch: int) -> Any:
         return self
 
-    def for_step(self, model: Any, split: SplitStore, positions: np.ndarray, encoder: TextEncoder, settings: Any) -> Any:
+    def for_step(
+        self, model: Any, split: SplitStore, positions: np.ndarray, encoder: TextEncoder, settings: Any
+    ) -> Any:
         return self
 
     def packer(self, encoder: TextEncoder, split: str) -> Any:

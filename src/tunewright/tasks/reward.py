@@ -3,7 +3,7 @@
     {"prompt": "Hi", "chosen": "Hello!", "rejected": "What."}
       -> one store row with both sides, as in `tasks/preference.py`
       -> {"reward": (sum over pairs of -log σ(reward of chosen - reward of rejected), weight of the pairs)}
-      -> Prediction(score=1.93)      of ("Hi", "Hello!")
+      -> Reward(score=1.93)      of ("Hi", "Hello!")
 
 The head reads the last token of a text; rewards mean something beside each other only, on the same prompt.
 """
@@ -19,7 +19,7 @@ import numpy as np
 from tunewright.errors import UserError
 from tunewright.models.source import ModelFolder
 from tunewright.reading import Source
-from tunewright.records import Batch, Encoded, Example, Prediction, Row
+from tunewright.records import Batch, Encoded, Example, Row
 from tunewright.tasks.base import Weights
 from tunewright.tasks.compared import ChatOptions, ComparedTask
 from tunewright.text.messages import single_turn
@@ -38,6 +38,27 @@ TERM = "reward"
 
 class Options(ChatOptions):
     name: str = "reward"
+
+
+@dataclass(frozen=True, slots=True)
+class Reward:
+    """What a reward model says of an answer to its prompt. Means something beside other rewards on that prompt only."""
+
+    text: str
+    score: float
+    num_cut: int = 0
+
+    def above(self, min_score: float) -> Reward:
+        """Itself: a reward is no probability."""
+        return self
+
+    def as_dict(self) -> dict[str, Any]:
+        """The JSON form that `predict --json` prints."""
+        return {"text": self.text, "score": self.score} | ({"tokens_cut": self.num_cut} if self.num_cut else {})
+
+    def line(self) -> str:
+        """The reward before the answer, for a terminal."""
+        return f"{self.score:8.3f}  {self.text}"
 
 
 @dataclass(frozen=True)
@@ -121,5 +142,5 @@ class Task(ComparedTask):
             rejected={number: row for number, row in enumerate(rows) if isinstance(row, str)},
         )
 
-    def decode(self, example: Example, rows: Sequence[Encoded], scores: Sequence[np.ndarray]) -> Prediction:
-        return Prediction(None, float(scores[0][0]), num_cut=rows[0].num_cut)
+    def decode(self, example: Example, rows: Sequence[Encoded], scores: Sequence[np.ndarray]) -> Reward:
+        return Reward(example.text if example.pair is None else example.pair, float(scores[0][0]), rows[0].num_cut)

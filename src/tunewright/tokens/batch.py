@@ -102,4 +102,6 @@ def rows_of(
     segments: tuple[np.ndarray, ...] | None = None,
 ) -> Rows:  # fmt: skip
     """The identity of a micro-batch's rows, for `models.rows.rows_in_flight`."""
-    return Rows(seed=seed, epoch=epoch, row_ids=batch_row_ids, lengths=lengths, width=width, left_padded=left, segments=segments)
+    return Rows(
+        seed=seed, epoch=epoch, row_ids=batch_row_ids, lengths=lengths, width=width, left_padded=left, segments=segments
+    )

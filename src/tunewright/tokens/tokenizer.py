@@ -141,7 +141,7 @@ class TextEncoder:
         before, one, _, _, after = self._single.types
         return np.array([*before, *[one] * (length - len(before) - len(after)), *after], dtype=np.int8)
 
-    def tokens(self, ids: Sequence[int]) -> list[str]:
+    def tokens(self, ids: Sequence[int] | np.ndarray) -> list[str]:
         """The vocabulary entries behind ids, for people to look at."""
         return self.tokenizer.convert_ids_to_tokens([int(i) for i in ids])
 

@@ -96,7 +96,7 @@ def training_steps(
     The optimizer's step is complete when its `Step` is yielded. Raises UserError when the loss stops being a number; the
     step that did it is not applied.
     """
-    weights, weighed = None, -1
+    weights, weighed = Weights(np.zeros(0), {}), -1
     trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     for step in range(plan.step_at(start_samples), plan.num_steps):
         began = time.perf_counter()

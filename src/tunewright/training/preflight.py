@@ -96,7 +96,11 @@ def preflight(run: Any, *, first_step: int = 0) -> Preflight:
         memory_bytes=memory + trainable * 8,
         memory_available=_available(run.settings.device),
         ledger=manifest["ledger"],
-        notes=[*manifest["notes"], *run.task.remarks(store), *(line for lines in manifest["tokenizer"].values() for line in lines)],
+        notes=[
+            *manifest["notes"],
+            *run.task.remarks(store),
+            *(line for lines in manifest["tokenizer"].values() for line in lines),
+        ],
         store_reused=run.prepared.reused,
     )
 

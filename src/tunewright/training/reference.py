@@ -83,7 +83,8 @@ def _log_probs(
     was_training = model.training
     model.eval()
     found: list[Any] = [None] * len(split)
-    with autocast(settings), model.disable_adapter() if _starts_without(model) else nullcontext():
+    adapted: Any = model
+    with autocast(settings), adapted.disable_adapter() if _starts_without(model) else nullcontext():
         for start in range(0, len(split), _WINDOW):
             window = np.arange(start, min(start + _WINDOW, len(split)))
             for piece in settings.cut(split.lengths[window]):
