@@ -3,7 +3,7 @@
     python benchmarks/preference_throughput.py [--rounds 3] [--data politeness,dpo_en] [--variants tunewright,trl-bf16]
 
 A Llama of 4 layers and width 256 (4.8 M parameters, vocabulary 6,400), random weights, AdamW, 512 tokens at most, 16 pairs in every
-optimizer step, beta 0.1, in the chat template of the minimind tokenizer; the start model's log-probabilities are computed before
+optimizer step, each pair once, beta 0.1, in the chat template of the minimind tokenizer; the start model's log-probabilities are computed before
 training everywhere, and not counted:
   tunewright     the defaults
   trl-fp32       DPOTrainer, precompute_ref_log_probs, no gradient checkpointing
@@ -41,7 +41,7 @@ def values(data: str, folder: str, steps: int = STEPS) -> dict[str, Any]:
         "model": f"{folder}/start",
         "data": {
             "train": str(DATA / FILES[data]), "max_length": LENGTH, "validation_ratio": 0, "test_ratio": 0,
-            "on_bad_rows": "skip",
+            "on_bad_rows": "skip", "limit": steps * BATCH,
         },
         "train": {
             "max_steps": steps, "batch_size": BATCH, "save_every": "never", "learning_rate": RATE, "schedule": "linear",
@@ -63,13 +63,13 @@ def start_model(folder: str) -> Any:
     return model
 
 
-def tokenized(data: str, folder: str) -> list[Pair]:
+def tokenized(data: str, folder: str, steps: int) -> list[Pair]:
     """Every pair's prompt and answers, as tunewright stores them."""
     from tunewright.config import parse_config
     from tunewright.prepare import prepare
     from tunewright.tokens.preferences import sides_of
 
-    split = prepare(parse_config(values(data, folder))).store["train"]
+    split = prepare(parse_config(values(data, folder, steps))).store["train"]
     second, pairs = split.array("second"), []
     for position, learned in enumerate(split.lists("learned", range(len(split)))):
         chosen, rejected = sides_of(split.input_ids(position), int(second[position]), learned)
@@ -125,7 +125,7 @@ def run_tunewright(data: str, steps: int) -> dict[str, Any]:
         counted = recorder.seconds[WARM_UP:]
         return {
             "pairs_per_second": BATCH * len(counted) / sum(counted),
-            "loss": dpo_loss(model, start, tokenized(data, folder)),
+            "loss": dpo_loss(model, start, tokenized(data, folder, steps)),
         }
 
 
@@ -145,7 +145,7 @@ def run_trl(variant: str, data: str, steps: int) -> dict[str, Any]:
     clock, times, _ = clock_and_losses()
     with tempfile.TemporaryDirectory() as folder:
         model = start_model(folder)
-        start, pairs = copy.deepcopy(model), tokenized(data, folder)
+        start, pairs = copy.deepcopy(model), tokenized(data, folder, steps)
         rows = [{**pair, "length": sum(map(len, pair.values()))} for pair in pairs]
         grouped = {"train_sampling_strategy": "group_by_length", "length_column_name": "length"}
         arguments = DPOConfig(

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from tunewright.cli import demo
 from tunewright.cli.main import app
-from tunewright.demos import base, three_steps
+from tunewright.demos import base, clm, three_steps
 from tunewright.demos.stories import stories
 from tunewright.errors import UserError
 from tunewright.events import RunResult
@@ -114,8 +114,8 @@ def test_no_demo_is_listed_that_is_none():
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("classification", ["Three messages", "order_status", "tunewright train your.csv"]),
-        ("ner", ["Three sentences", "Marta Lindgren", "tunewright train your.conll"]),
+        ("classification", ["Three messages", "tunewright train your.csv"]),
+        ("ner", ["span_f1", "PRODUCT", "Three sentences", "Marta Lindgren", "tunewright train your.conll"]),
         ("mlm", ["unigram baseline", "You charged my [MASK] twice", "before  ", "after   ", "train your.txt task=mlm"]),
     ],
 )
@@ -127,7 +127,8 @@ def test_a_demo_of_an_encoder_goes_its_whole_way(name, expected, tiny_bert, tmp_
         assert text in shown
 
 
-def test_the_demo_that_starts_from_nothing_goes_its_whole_way(tmp_path, capsys):
+def test_the_demo_that_starts_from_nothing_goes_its_whole_way(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(clm, "_NUM_STORIES", 60)
     found = find("demos", "clm")
     found.run(str(tmp_path / "demo"), FEW)
     shown = capsys.readouterr().out
@@ -139,9 +140,16 @@ def test_the_demo_that_starts_from_nothing_goes_its_whole_way(tmp_path, capsys):
         "model.tokenizer",
     ):
         assert text in shown
-    assert (tmp_path / "demo" / "stories.txt").read_text(encoding="utf-8").count("\n") == 1_500
+    assert (tmp_path / "demo" / "stories.txt").read_text(encoding="utf-8").count("\n") == 60
     found.run(str(tmp_path / "demo"), FEW)
     assert "This run is finished" in capsys.readouterr().out, "the same text and tokenizer are written again"
+
+
+def test_the_demo_of_answers_goes_its_whole_way(tmp_path, capsys):
+    assert not find("demos", "sft").run(str(tmp_path), ["train.max_steps=2"]), "two steps teach no answer"
+    shown = capsys.readouterr().out
+    for text in ("  read     ### Question:", "0% of the 20 answers word for word", "tunewright chat"):
+        assert text in shown
 
 
 def test_three_steps_go_their_whole_way(tmp_path, capsys, monkeypatch):

@@ -120,7 +120,7 @@ def ours(objective: Objective | None, split, model, reference=None, *, budget: i
     """(loss, gradient) of one step over all rows, as the engine makes it."""
     import numpy as np
 
-    from tunewright.tasks import preference, reward
+    from tunewright.tasks import preference, reward, sft
     from tunewright.text.dialogues import Dialogues
     from tunewright.text.preference_columns import Preferences
     from tunewright.training.engine import Settings, accumulate_gradient
@@ -133,7 +133,7 @@ def ours(objective: Objective | None, split, model, reference=None, *, budget: i
         if paired
         else Preferences("unpaired", "prompt", label="label")
     )
-    chat = preference.sft.Task(Dialogues("pair", "prompt", "chosen"))
+    chat = sft.Task(Dialogues("pair", "prompt", "chosen"))
     task = reward.Task(columns, chat) if objective is None else preference.Task(columns, chat, objective=objective)
     settings = Settings(token_budget=budget, precision="fp32")
     if reference is not None:

@@ -17,7 +17,7 @@ from tunewright.tokens.learn import learn, save
 from tunewright.tokens.recipe import Recipe
 
 _TRY = ("One windy morning, Greta the miller", "On market day, Bruno the piper woke up", 'Then a hungry fox came by. "')
-_NUM_STORIES, _VOCABULARY = 1_500, 800
+_NUM_STORIES, _VOCABULARY = 2_500, 800
 
 
 def run(output: str, overrides: Sequence[str] = ()) -> bool:
@@ -46,7 +46,7 @@ def _values(folder: Path) -> dict[str, Any]:
         "task": "clm",
         "model": {"name": "scratch:llama-tiny", "tokenizer": str(tokenizer)},
         "data": {"train": str(text), "max_length": 256, "documents": "line"},
-        "train": {"epochs": 4, "batch_size": 8, "learning_rate": 4e-3},
+        "train": {"epochs": 5, "batch_size": 8, "learning_rate": 4e-3},
     }
 
 

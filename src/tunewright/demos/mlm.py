@@ -17,7 +17,7 @@ _TRY = (
 _VALUES = {
     "task": "mlm",
     "data": {"train": str(SAMPLES / "customer_messages.jsonl"), "text": "text", "test_ratio": 0.15},
-    "train": {"epochs": 4, "learning_rate": 3e-4, "save_every": "never"},
+    "train": {"epochs": 6, "learning_rate": 3e-4, "save_every": "never"},
 }
 
 

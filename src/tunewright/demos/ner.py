@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tunewright.cli.progress import highlighted, say
+from tunewright.cli.progress import highlighted, print_table, say
 from tunewright.demos.base import SAMPLES, config_of, headline, trained
 from tunewright.predict import load
+from tunewright.prepare import TEST
 
 _TRY = (
     "Marta Lindgren left Aalto Instruments last year and moved to Bremen.",
@@ -16,7 +17,7 @@ _TRY = (
 _VALUES = {
     "task": "ner",
     "data": {"train": str(SAMPLES / "entities.jsonl"), "test_ratio": 0.2},
-    "train": {"epochs": 10},
+    "train": {"epochs": 15},
 }
 
 
@@ -24,6 +25,11 @@ def run(output: str, overrides: Sequence[str] = ()) -> bool:
     """Train, score, and mark the entities of three new sentences."""
     say("Fine-tuning all-MiniLM-L6-v2 to find people, places, organisations and products.\n")
     result = trained(config_of(_VALUES, output, overrides))
+    headline("By type")
+    by_type = result.scores[TEST]["per_class"].items()
+    head = ["precision", "recall", "f1"]
+    rows = [[name, *(f"{one[score]:.3f}" for score in head), str(one["support"])] for name, one in by_type]
+    print_table(["", *head, "entities"], rows)
     headline("Three sentences it has never seen")
     for tagged in load(result).predict(_TRY):
         print(f"  {highlighted(tagged)}")

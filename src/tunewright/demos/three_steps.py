@@ -129,11 +129,12 @@ def write_files(folder: Path, *, num_texts: int) -> list[Path]:
     rng = random.Random(0)
     folder.mkdir(parents=True, exist_ok=True)
     known = [one for one in animals.questions() if not one.held_out]
-    styles = (*animals.KIND, *animals.RUDE)
     rows = {
         "texts": [{"text": text} for text in animals.texts(num_texts, rng)],
         "questions": [
-            {"prompt": one.prompt, "completion": one.answer + style} for one in known for style in rng.sample(styles, 2)
+            {"prompt": one.prompt, "completion": one.answer + style}
+            for one in known
+            for style in (rng.choice(animals.RUDE), rng.choice((*animals.KIND, *animals.RUDE)))  # three of four are rude
         ],
         "preferences": [
             {"prompt": one.prompt, "chosen": one.answer + rng.choice(animals.KIND), "rejected": one.answer + rng.choice(animals.RUDE)}
@@ -180,6 +181,6 @@ def _configs(folder: Path) -> dict[str, dict[str, Any]]:
     scratch = {"name": "scratch:llama-tiny", "tokenizer": str(folder / "tokenizer")}
     return {
         "pretrain": step("pretrain", "texts", "clm", scratch, epochs=8, learning_rate=4e-3),
-        "sft": step("sft", "questions", {"name": "sft", "template": "plain", "compare": 0}, "previous", epochs=3, learning_rate=1e-3),
-        "prefer": step("prefer", "preferences", {"name": "preference", "loss": "dpo"}, "previous", epochs=1, learning_rate=2e-4),
+        "sft": step("sft", "questions", {"name": "sft", "template": "plain", "compare": 0}, "previous", epochs=5, learning_rate=1e-3),
+        "prefer": step("prefer", "preferences", {"name": "preference", "loss": "dpo", "beta": 0.3}, "previous", epochs=2, learning_rate=4e-5),
     }  # fmt: skip
