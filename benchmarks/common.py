@@ -56,3 +56,17 @@ def in_own_process(script: str, *words: str) -> dict[str, Any]:
 
 def median_and_spread(values: list[float]) -> str:
     return f"{statistics.median(values):,.0f} ({min(values):,.0f} - {max(values):,.0f})"
+
+
+def recorder_of_steps() -> Any:
+    """A reporter whose `steps` are those of the run."""
+    from tunewright.events import Reporter
+
+    class Recorder(Reporter):
+        def __init__(self) -> None:
+            self.steps: list[Any] = []
+
+        def step(self, step: Any, num_steps: int) -> None:
+            self.steps.append(step)
+
+    return Recorder()

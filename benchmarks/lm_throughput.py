@@ -22,7 +22,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from common import DATA, in_own_process, machine, median_and_spread
+from common import DATA, in_own_process, machine, median_and_spread, recorder_of_steps
 
 STEPS = {"tunewright": 10, "trainer-fp32": 8, "trainer-bf16": 8, "trl": 5}
 WARM_UP = 2
@@ -37,19 +37,11 @@ def speeches() -> list[str]:
 
 def run_tunewright(steps: int) -> dict[str, Any]:
     import tunewright as tw
-    from tunewright.events import Reporter
-
-    class Recorder(Reporter):
-        def __init__(self) -> None:
-            self.steps: list[Any] = []
-
-        def step(self, step: Any, num_steps: int) -> None:
-            self.steps.append(step)
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "speeches.jsonl"
         path.write_text("".join(json.dumps({"text": text}) + "\n" for text in speeches()), encoding="utf-8")
-        recorder = Recorder()
+        recorder = recorder_of_steps()
         values = {
             "task": "clm",
             "model": {"name": "scratch:llama-mini", "tokenizer": str(TOKENIZER)},

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import DATA, in_own_process, machine, median_and_spread
+from common import DATA, in_own_process, machine, median_and_spread, recorder_of_steps
 from lm_throughput import clock_and_losses, counting, fresh_llama
 
 FILES = {"mlx_wwdc25": "instruction/mlx_wwdc25_train.jsonl", "alpaca": "instruction/alpaca_en_demo.json"}
@@ -86,17 +86,9 @@ def run_tunewright(data: str, steps: int) -> dict[str, Any]:
     from transformers import AutoModelForCausalLM
 
     import tunewright as tw
-    from tunewright.events import Reporter
-
-    class Recorder(Reporter):
-        def __init__(self) -> None:
-            self.steps: list[Any] = []
-
-        def step(self, step: Any, num_steps: int) -> None:
-            self.steps.append(step)
 
     with tempfile.TemporaryDirectory() as folder:
-        recorder = Recorder()
+        recorder = recorder_of_steps()
         tw.train(values(data, folder, steps), reporter=recorder)
         model = AutoModelForCausalLM.from_pretrained(f"{folder}/run/model", dtype=torch.float32)
     counted = recorder.steps[WARM_UP:]

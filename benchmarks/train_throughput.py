@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from common import imdb, in_own_process, machine, median_and_spread, model_folder
+from common import imdb, in_own_process, machine, median_and_spread, model_folder, recorder_of_steps
 
 STEPS = {"tunewright": 14, "a": 4, "b": 8, "c": 8}
 WARM_UP = 2
@@ -30,19 +30,11 @@ ROWS = 1_600
 
 def run_tunewright(steps: int) -> dict[str, Any]:
     import tunewright as tw
-    from tunewright.events import Reporter
-
-    class Recorder(Reporter):
-        def __init__(self) -> None:
-            self.steps: list[Any] = []
-
-        def step(self, step: Any, num_steps: int) -> None:
-            self.steps.append(step)
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "imdb.jsonl"
         path.write_text("".join(json.dumps(row) + "\n" for row in imdb(ROWS)), encoding="utf-8")
-        recorder = Recorder()
+        recorder = recorder_of_steps()
         values = {
             "data": {"train": str(path), "max_length": 256, "validation_ratio": 0, "test_ratio": 0},
             "train": {

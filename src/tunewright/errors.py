@@ -9,7 +9,7 @@ without a traceback and exits with 2. `assert` and other exceptions are our own 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class UserError(Exception):
@@ -72,3 +72,15 @@ def did_you_mean(name: str, known: Iterable[str]) -> str | None:
     """The known name closest to `name`, or None when nothing is close."""
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
     return close[0] if close else None
+
+
+def check_choice(option: str, value: str, choices: Sequence[str]) -> None:
+    """UserError when `value` is none of `choices`."""
+    if value not in choices:
+        near = did_you_mean(value, choices)
+        raise UserError(
+            f"no such choice {value!r}",
+            where=option,
+            expected=", ".join(choices),
+            mend=f"Did you mean {near}?" if near else None,
+        )

@@ -9,6 +9,7 @@ A head that starts fresh, or belongs to the task, learns whole beside the adapte
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -66,7 +67,7 @@ def longest_row(config: Any, model: ModelFolder) -> int | str:
     return min(resolve_max_length(model, "auto"), max(1, positions - adapter.num_virtual_tokens))
 
 
-class BaseAdapter:
+class BaseAdapter(ABC):
     """What adapters have in common; a module's `Adapter` says the rest."""
 
     merges = True
@@ -81,13 +82,15 @@ class BaseAdapter:
 
     def refuse(self, situation: Situation) -> None:
         """UserError for a combination that cannot work, with what to use instead."""
+        return
 
+    @abstractmethod
     def peft_config(self, model: Any, *, heads: Sequence[str], kind: str) -> Any:
         """PEFT's description of this adapter on this model. heads: modules that learn whole."""
-        raise NotImplementedError
 
     def start(self, model: Any, *, seed: int) -> None:
         """Set the start of what PEFT would start badly; `model` is PEFT's."""
+        return
 
     def remarks(self, heads: Sequence[str]) -> list[str]:
         """What the user should know before training."""

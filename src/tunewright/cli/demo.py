@@ -39,8 +39,7 @@ def run(
 
 def chosen(words: list[str], task: str | None) -> tuple[str, list[str]]:
     """(the demo's name, `key=value` words). UserError for a name that no demo has, or for two."""
-    from tunewright.cli.options import check_choice
-    from tunewright.errors import UserError
+    from tunewright.errors import UserError, check_choice
 
     named = [word for word in words if "=" not in word]
     every = [*named, *([task] if task is not None else [])]

@@ -19,8 +19,9 @@ def run(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Write a trained model for other programs, and verify what was written. Exit code 1 where it differs."""
-    from tunewright.cli.options import check_choice, json_text
+    from tunewright.cli.options import json_text
     from tunewright.cli.verify import line_of
+    from tunewright.errors import check_choice
     from tunewright.export import DTYPES, export_run
     from tunewright.saved import open_saved
 

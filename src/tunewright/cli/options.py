@@ -4,27 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from tunewright.errors import UserError, counted, did_you_mean
+from tunewright.errors import UserError, check_choice, counted
 
 if TYPE_CHECKING:
     from tunewright.saved import SavedModel
 
 PRECISIONS = ("auto", "bf16", "fp32", "fp64")
-
-
-def check_choice(option: str, value: str, choices: Sequence[str]) -> None:
-    """UserError when `value` is none of `choices`."""
-    if value not in choices:
-        near = did_you_mean(value, choices)
-        raise UserError(
-            f"no such choice {value!r}",
-            where=option,
-            expected=", ".join(choices),
-            mend=f"Did you mean {near}?" if near else None,
-        )
 
 
 def check_run(run: str, *, precision: str = "auto") -> SavedModel:

@@ -59,7 +59,7 @@ def show_text(
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """Show a text as tokens: ids, offsets, words, attention mask, token types, what is cut, and what decoding gives."""
-    from tunewright.cli.options import check_choice
+    from tunewright.errors import check_choice
 
     check_choice("--padding", padding, ("longest", "max_length"))
     check_choice("--padding-side", padding_side, ("auto", "right", "left"))

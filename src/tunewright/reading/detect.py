@@ -57,6 +57,14 @@ def find_column(name: str, columns: Iterable[str], *, where: str | None = None, 
     raise UserError(f"no column {name!r}", where=where, found=quoted(known), mend=mend)
 
 
+def check_columns(data: Any, columns: Sequence[str], *, where: str, keys: Sequence[str]) -> None:
+    """UserError where one of these keys of the `data` section names a column that is not there. A key may name several."""
+    for key in keys:
+        named = getattr(data, key)
+        for name in [named] if isinstance(named, str) else named or ():
+            find_column(name, columns, where=where, key=f"data.{key}")
+
+
 def detect_roles(
     columns: Sequence[str],
     rows: Sequence[Row],

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import codecs
 import io
+from abc import abstractmethod
 from typing import Any, BinaryIO
 
 _PIECE = 2**17
@@ -30,8 +31,8 @@ class _Pieces(io.RawIOBase):
         self._source = source
         self._rest = b""
 
-    def next_piece(self) -> bytes:
-        raise NotImplementedError
+    @abstractmethod
+    def next_piece(self) -> bytes: ...
 
     def readable(self) -> bool:
         return True

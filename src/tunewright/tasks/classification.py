@@ -22,7 +22,7 @@ from tunewright.metrics.intervals import multi_label_intervals, single_label_int
 from tunewright.models.source import ModelFolder
 from tunewright.reading import Source
 from tunewright.reading.align import aligned
-from tunewright.reading.detect import detect_roles, find_column
+from tunewright.reading.detect import check_columns, detect_roles
 from tunewright.records import Batch, Encoded, Example, Prediction, Row
 from tunewright.tasks.base import BaseTask, TaskOptions, Weights
 from tunewright.text.columns import TextColumns
@@ -63,12 +63,7 @@ class Task(BaseTask):
     def start(cls, config: Any, source: Source, columns: Sequence[str], rows: Sequence[Row]) -> tuple[Task, str]:
         data = config.data
         named = [data.text] if isinstance(data.text, str) else list(data.text or ())
-        wanted = [("text", name) for name in named] + [
-            (key, getattr(data, key)) for key in ("pair", "label", "group_by", "weight")
-        ]
-        for key, name in wanted:
-            if name is not None:
-                find_column(name, columns, where=source.name, key=f"data.{key}")
+        check_columns(data, columns, where=source.name, keys=("text", "pair", "label", "group_by", "weight"))
         roles = detect_roles(columns, rows, text=tuple(named), pair=data.pair, label=data.label)
         if roles.label is None:
             raise UserError(

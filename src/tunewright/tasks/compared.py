@@ -11,6 +11,7 @@ A pair is one row of the plan, so both sides are always in one micro-batch.
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
@@ -29,7 +30,7 @@ from tunewright.metrics.preference import (
 )
 from tunewright.models.source import ModelFolder
 from tunewright.reading import Source
-from tunewright.reading.detect import find_column
+from tunewright.reading.detect import check_columns
 from tunewright.records import Batch, Encoded, Example, Row
 from tunewright.tasks import sft
 from tunewright.tasks.base import BaseTask, ExplainedRow, TaskOptions, explained_row
@@ -68,7 +69,7 @@ class ChatOptions(TaskOptions):
 
 
 @dataclass(frozen=True)
-class ComparedTask(BaseTask):
+class ComparedTask(BaseTask, ABC):
     """What comparing tasks share: rows, templates, the store, batches. chat: how conversations become tokens, and are answered."""
 
     preferences: Preferences
@@ -87,9 +88,7 @@ class ComparedTask(BaseTask):
         cls, config: Any, source: Source, columns: Sequence[str], rows: Sequence[Row]
     ) -> tuple[Preferences, sft.Task]:
         data, text = config.data, named_text(config)
-        for key, name in (("text", text), ("label", data.label), ("weight", data.weight), ("group_by", data.group_by)):
-            if name is not None:
-                find_column(name, columns, where=source.name, key=f"data.{key}")
+        check_columns(data, columns, where=source.name, keys=("text", "label", "weight", "group_by"))
         if data.pair is not None:
             raise UserError("a conversation has no second text", where="data.pair", mend="Leave it out.")
         found = find_preferences(columns, rows, text=text, label=data.label)
@@ -290,9 +289,9 @@ class ComparedTask(BaseTask):
         result: dict[str, Any] = {"metrics": found, **({"warnings": [warning]} if warning else {})}
         return result if between is None else {**result, "intervals": between}
 
+    @abstractmethod
     def rewards(self, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         """(rewards `(rows, sides)`, log-ratios to the start model where there is one)."""
-        raise NotImplementedError
 
     def worst(self, scores: np.ndarray, split: SplitStore, limit: int) -> list[dict[str, Any]]:
         """Pairs that are preferred the wrong way round by most; a label that does not fit its reward."""

@@ -24,7 +24,7 @@ from tunewright.metrics.spans import span_counts, span_scores
 from tunewright.metrics.tags import lenient_spans, strict_spans
 from tunewright.models.source import ModelFolder
 from tunewright.reading import Source
-from tunewright.reading.detect import find_column
+from tunewright.reading.detect import check_columns
 from tunewright.reading.entities import entity_roles
 from tunewright.records import Batch, Encoded, Entity, Example, Row, TaggedText
 from tunewright.tasks.base import BaseTask, ExplainedRow, TaskOptions, Weights, explained_row
@@ -87,10 +87,7 @@ class Task(BaseTask):
     def start(cls, config: Any, source: Source, columns: Sequence[str], rows: Sequence[Row]) -> tuple[Task, str]:
         data = config.data
         text = _named_text(config)
-        for key in ("text", "label", "weight", "group_by"):
-            for name in text if key == "text" else [getattr(data, key)]:
-                if name is not None:
-                    find_column(name, columns, where=source.name, key=f"data.{key}")
+        check_columns(data, columns, where=source.name, keys=("text", "label", "weight", "group_by"))
         if data.pair is not None:
             raise UserError("entities are not learned in pairs of texts", where="data.pair", mend="Leave it out.")
         roles = entity_roles(columns, rows, text=text, label=data.label)

@@ -26,7 +26,7 @@ from tunewright.metrics.language import language_scores
 from tunewright.models.kinds import kind_of
 from tunewright.models.source import ModelFolder
 from tunewright.reading import Source
-from tunewright.reading.detect import find_column
+from tunewright.reading.detect import check_columns
 from tunewright.records import Answer, Batch, Encoded, Example, Row
 from tunewright.tasks.base import BaseTask, ExplainedRow, TaskOptions, Weights, explained_row
 from tunewright.text.columns import TextColumns
@@ -117,9 +117,7 @@ class Task(BaseTask):
     @classmethod
     def start(cls, config: Any, source: Source, columns: Sequence[str], rows: Sequence[Row]) -> tuple[Task, str]:
         data, text = config.data, _named_text(config)
-        for key, name in (("text", text), ("label", data.label), ("weight", data.weight), ("group_by", data.group_by)):
-            if name is not None:
-                find_column(name, columns, where=source.name, key=f"data.{key}")
+        check_columns(data, columns, where=source.name, keys=("text", "label", "weight", "group_by"))
         if data.pair is not None:
             raise UserError("a conversation has no second text", where="data.pair", mend="Leave it out.")
         dialogues = find_dialogues(columns, rows, text=text, label=data.label)

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from tunewright.errors import UserError, did_you_mean
+from tunewright.errors import UserError, check_choice
 
 ALGORITHMS = ("bpe", "byte-bpe", "wordpiece", "unigram", "word", "char")
 TEMPLATES = ("bert", "gpt")
@@ -57,18 +57,18 @@ class Recipe:
 
     def settled(self) -> Recipe:
         """This recipe with every default in place."""
-        _check("--algorithm", self.algorithm, ALGORITHMS)
+        check_choice("--algorithm", self.algorithm, ALGORITHMS)
         template, normalizers, splits, min_count = _DEFAULTS[self.algorithm]
         full = Recipe(
             algorithm=self.algorithm, vocab_size=self.vocab_size, template=self.template or template, special=self.special,
             normalizers=_without_none(self.normalizers, normalizers), splits=_without_none(self.splits, splits),
             min_count=min_count if self.min_count is None else self.min_count,
         )  # fmt: skip
-        _check("--template", full.template or "", TEMPLATES)
+        check_choice("--template", full.template or "", TEMPLATES)
         for name in full.normalizers:
-            _check("--normalizer", name, tuple(_NORMALIZERS))
+            check_choice("--normalizer", name, tuple(_NORMALIZERS))
         for name in full.splits:
-            _check("--pre-tokenizer", name, tuple(_SPLITS))
+            check_choice("--pre-tokenizer", name, tuple(_SPLITS))
         full._refuse_contradictions(self)
         return full
 
@@ -166,14 +166,3 @@ def _without_none(wished: tuple[str, ...], usual: tuple[str, ...]) -> tuple[str,
     if set(wished) == {"lowercase"}:
         return (*usual, "lowercase")
     return tuple(name for name in wished if name != "none") if wished else usual
-
-
-def _check(option: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        near = did_you_mean(value, choices)
-        raise UserError(
-            f"no such choice {value!r}",
-            where=option,
-            expected=", ".join(choices),
-            mend=f"Did you mean {near}?" if near else None,
-        )
