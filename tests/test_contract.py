@@ -273,9 +273,11 @@ def test_four_rows_are_learned_by_heart(run_values, tmp_path, kind):
 
         lines = [json.dumps({**json.loads(line), "label": "ab"[i % 2]}) for i, line in enumerate(lines)]
     (tmp_path / "data.jsonl").write_text("\n".join(lines) + "\n")
+    settings = {"epochs": 300, "save_every": 300, "batch_size": 4, "weight_decay": 0}
+    settings["learning_rate"] = 1e-2 if kind in TASKS[:4] else 4e-3  # decoders swing at the rate of the encoders
     run = train({
         **values, "data": {**values["data"], "validation_ratio": 0, "test_ratio": 0},
-        "train": {**values["train"], "epochs": 200, "batch_size": 4, "learning_rate": 1e-2, "weight_decay": 0},
+        "train": {**values["train"], **settings},
     })  # fmt: skip
     records = (run.folder / "metrics.jsonl").read_text().splitlines()
     import json
