@@ -36,3 +36,4 @@ if run.processes.is_main:
 if accelerator is not None:
     torch.distributed.barrier()
     torch.distributed.destroy_process_group()
+os._exit(0)  # gloo's threads now and then abort the interpreter's teardown

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 
 import tunewright as tw
@@ -169,38 +171,47 @@ def test_gradient_checkpointing_changes_no_gradient(run_values):
     assert max(float((one[name] - other[name]).abs().max() / norm) for name in one) < 1e-9
 
 
+def in_processes(ranks: int, *command: str, **environment: str) -> None:
+    """Run a Python script or module (`-m`, name) under torchrun."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={ranks}", "--master-port=0"]
+    launcher += ["--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
+    done = subprocess.run([*launcher, *command], env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("dropout", ["0.0", "0.1"])
 def test_two_processes_make_the_gradient_of_one(run_values, tmp_path, dropout):
-    import yaml
-
-    (tmp_path / "config.yaml").write_text(
-        yaml.safe_dump({**run_values, "train": {**run_values["train"], "precision": "fp64"}})
-    )
+    config = tmp_path / "config.yaml"
+    config.write_text(yaml.safe_dump({**run_values, "train": {**run_values["train"], "precision": "fp64"}}))
     script = Path(__file__).with_name("rank_gradient.py")
     outputs = []
     for ranks in (1, 2):
         out = tmp_path / f"gradient-{ranks}.safetensors"
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "DROPOUT": dropout}
-        command = [
-            sys.executable,
-            "-m",
-            "torch.distributed.run",
-            f"--nproc-per-node={ranks}",
-            "--master-port=0",
-            "--rdzv-backend=c10d",
-            "--rdzv-endpoint=localhost:0",
-            str(script),
-            str(tmp_path / "config.yaml"),
-            str(out),
-        ]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-        assert done.returncode == 0, done.stderr[-3000:]
+        in_processes(ranks, str(script), str(config), str(out), DROPOUT=dropout)
         outputs.append(load_file(out))
     one, two = outputs
     norm = torch.sqrt(sum((g**2).sum() for g in one.values()))
     assert set(one) == set(two)
     assert max(float((one[name] - two[name]).abs().max() / norm) for name in one) < 1e-9
+
+
+@pytest.mark.slow
+def test_two_processes_train_and_score_what_one_does(run_values, tmp_path):
+    """Ranks have unequal numbers of micro-batches, and some none, in training and in every evaluation."""
+    values = {**run_values, "train": {**run_values["train"], "precision": "fp64", "micro_batch_tokens": 60}}
+    config = tmp_path / "config.yaml"
+    for ranks in (1, 2):
+        config.write_text(yaml.safe_dump({**values, "output": str(tmp_path / f"run-{ranks}")}))
+        in_processes(ranks, "-m", "tunewright", "train", str(config))
+    one, two = ([json.loads(line) for line in (tmp_path / f"run-{n}" / "metrics.jsonl").open()] for n in (1, 2))
+    assert [record.get("split") for record in one] == [record.get("split") for record in two]
+    losses = ([record["loss"] for record in records] for records in (one, two))
+    assert np.allclose(*losses, rtol=1e-9)
+    weights = (load_file(tmp_path / f"run-{n}" / "model" / "model.safetensors") for n in (1, 2))
+    a, b = weights
+    assert max(float((a[name] - b[name]).abs().max()) for name in a) < 1e-9
 
 
 def with_lora(kind: str, base: dict, folder: Path, decoder: Path, **options: object) -> dict:
@@ -269,8 +280,6 @@ def test_four_rows_are_learned_by_heart(run_values, tmp_path, kind):
     values = values_for(kind, run_values, tmp_path)
     lines = (tmp_path / "data.jsonl").read_text(encoding="utf-8").splitlines()[:4]
     if kind in ("classification", "pairs"):
-        import json
-
         lines = [json.dumps({**json.loads(line), "label": "ab"[i % 2]}) for i, line in enumerate(lines)]
     (tmp_path / "data.jsonl").write_text("\n".join(lines) + "\n")
     settings = {"epochs": 300, "save_every": 300, "batch_size": 4, "weight_decay": 0}
@@ -280,8 +289,6 @@ def test_four_rows_are_learned_by_heart(run_values, tmp_path, kind):
         "train": {**values["train"], **settings},
     })  # fmt: skip
     records = (run.folder / "metrics.jsonl").read_text().splitlines()
-    import json
-
     assert json.loads(records[-1])["loss"] < 0.1
 
 

@@ -33,7 +33,7 @@ ROOMS = [
     ["assembly", "events"],
     ["run", "scoring", "export", "verify"],
     ["flow"],
-    ["demos", "cli"],
+    ["demos", "cli", "__main__"],
 ]
 
 

@@ -7,6 +7,7 @@ for step in training_steps(parts.model, parts.task, parts.rows, parts.encoder, p
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -56,6 +57,7 @@ class Processes:
         from accelerate import Accelerator
 
         accelerator = Accelerator(mixed_precision="no", cpu=device.type == "cpu")
+        atexit.register(accelerator.end_training)  # a group left to the interpreter's teardown can abort it
         return cls(accelerator.device, rank, num_ranks, accelerator)
 
     @property

@@ -203,7 +203,7 @@ class Run:
         """Score the validation split; remember the best."""
         parts, progress = self.parts, self.progress
         rows = parts.prepared.store[VALIDATION]
-        evaluation = evaluate_split(self.network, parts.task, rows, parts.encoder, settings=parts.settings)
+        evaluation = evaluate_split(parts.model, parts.task, rows, parts.encoder, settings=parts.settings)
         metrics = evaluation.metrics
         if self.metric not in metrics:
             known = ", ".join(metrics)
