@@ -16,6 +16,8 @@ from typing import Any
 from warnings import warn
 
 import numpy as np
+from tokenizers import Tokenizer
+from tokenizers.pre_tokenizers import CharDelimiterSplit
 
 from tunewright.tokens.fast.classes import BLANK, END, UNSAFE, CharClasses
 from tunewright.tokens.fast.dialects import Dialect, dialect_of
@@ -24,6 +26,8 @@ from tunewright.tokens.flat import Flat
 from tunewright.tokens.text_only import TextOnly
 
 _BLOCK_CHARS = 1 << 20
+_CHUNK_PIECES = 2_000
+_BETWEEN = "\0"  # between pieces: no text with this character is cut into pieces
 _SAMPLE = 1 / 256
 _ALWAYS_SAMPLED = 100_000  # characters at the beginning, so that a small store is looked at, too
 _SAMPLE_STREAM = 0xFA57  # keeps the sample's stream apart from others
@@ -38,7 +42,9 @@ class FastIds:
 
     def __init__(self, text_only: TextOnly, dialect: Dialect) -> None:
         assert text_only.rust is not None
-        self._text_only, self._dialect, self._model = text_only, dialect, text_only.rust.model
+        self._text_only, self._dialect = text_only, dialect
+        self._pieces = Tokenizer(text_only.rust.model)
+        self._pieces.pre_tokenizer = CharDelimiterSplit(_BETWEEN)
         self._classes = CharClasses(dialect.probe)
         self._memo = PieceMemo(self._ids_of_pieces)
         self._added = _added_words(text_only)
@@ -67,9 +73,18 @@ class FastIds:
         ids = np.concatenate([np.zeros(0, np.int32), *(ids for ids, _ in parts)])
         return Flat(ids, np.cumsum(np.concatenate([[0], *(counts for _, counts in parts)]), dtype=np.int64))
 
-    def _ids_of_pieces(self, pieces: list[bytes]) -> list[list[int]]:
-        tokenize = self._model.tokenize
-        return [[token.id for token in tokenize(text)] if text else [] for text in self._dialect.model_texts(pieces)]
+    def _ids_of_pieces(self, pieces: list[bytes]) -> tuple[np.ndarray, np.ndarray]:
+        """(ids int32 of all pieces, int64 how many each has). Many pieces are one text to the library, several texts run at once."""
+        texts = self._dialect.model_texts(pieces)
+        counts = np.zeros(len(texts), dtype=np.int64)
+        full = [number for number, text in enumerate(texts) if text]
+        chunks = [full[begin : begin + _CHUNK_PIECES] for begin in range(0, len(full), _CHUNK_PIECES)]
+        joined = [_BETWEEN.join([texts[number] for number in chunk]) for chunk in chunks]
+        ids = [np.zeros(0, np.int32)]
+        for chunk, encoding in zip(chunks, self._pieces.encode_batch(joined, add_special_tokens=False), strict=True):
+            ids.append(np.array(encoding.ids, dtype=np.int32))
+            counts[chunk] = np.bincount(np.array(encoding.word_ids, dtype=np.int64), minlength=len(chunk))
+        return np.concatenate(ids), counts
 
     def _block(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """(ids, how many each text has)."""

@@ -8,8 +8,7 @@ longer ones are keys of a dict. When the memo is full it is emptied; frequent pi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from itertools import chain
+from collections.abc import Callable
 
 import numpy as np
 
@@ -25,11 +24,11 @@ _MIX_HIGH = np.uint64(0xC2B2AE3D27D4EB4F)
 
 
 class PieceMemo:
-    """ids_of: the ids of each of some pieces. most_entries, most_bytes (of long pieces and of ids): what may be remembered."""
+    """ids_of: some pieces -> (ids int32 of all of them, int64 how many each has). most_entries, most_bytes (of long pieces and ids): its limits."""
 
     def __init__(
         self,
-        ids_of: Callable[[list[bytes]], Sequence[Sequence[int]]],
+        ids_of: Callable[[list[bytes]], tuple[np.ndarray, np.ndarray]],
         *,
         most_entries: int = MOST_ENTRIES,
         most_bytes: int = MOST_BYTES,
@@ -68,9 +67,8 @@ class PieceMemo:
         missing = np.flatnonzero(wrong)
         if len(missing):
             entries[missing] = self._search(data, starts, sizes, low, high, places, missing)
-        for number in long:
-            start = int(starts[number])
-            entries[number] = self._long_entry(data[start : start + int(sizes[number])])
+        if len(long):
+            entries[long] = self._long_entries(_slices(data, starts[long], sizes[long]))
         return entries
 
     def _places(self, low: np.ndarray, high: np.ndarray) -> np.ndarray:
@@ -100,9 +98,7 @@ class PieceMemo:
             number = np.empty(len(order), dtype=np.int64)
             number[order] = np.cumsum(first) - 1
             chosen = of[order[first]]
-            begin = self._learn(
-                [data[s : s + n] for s, n in zip(starts[chosen].tolist(), sizes[chosen].tolist(), strict=True)]
-            )
+            begin = self._learn(_slices(data, starts[chosen], sizes[chosen]))
             self._low[begin : self.num_entries], self._high[begin : self.num_entries] = low[chosen], high[chosen]
             self._insert(np.arange(begin, self.num_entries))
             found[new] = begin + number
@@ -110,9 +106,8 @@ class PieceMemo:
 
     def _learn(self, pieces: list[bytes]) -> int:
         """Ask for the ids of new pieces; gives the first of their entries, which stand in a row."""
-        ids = self._ids_of(pieces)
-        begin, counts = self.num_entries, np.fromiter(map(len, ids), dtype=np.int64, count=len(ids))
-        flat = np.fromiter(chain.from_iterable(ids), dtype=np.int32, count=int(counts.sum()))
+        flat, counts = self._ids_of(pieces)
+        begin = self.num_entries
         self.num_entries += len(pieces)
         for name in ("_low", "_high", "_begin", "_count"):
             setattr(self, name, _grown(getattr(self, name), self.num_entries))
@@ -123,12 +118,13 @@ class PieceMemo:
         self._num_ids += len(flat)
         return begin
 
-    def _long_entry(self, piece: bytes) -> int:
-        entry = self._long.get(piece)
-        if entry is None:
-            entry = self._long[piece] = self._learn([piece])
-            self._num_long_bytes += len(piece)
-        return entry
+    def _long_entries(self, pieces: list[bytes]) -> list[int]:
+        new = list(dict.fromkeys(piece for piece in pieces if piece not in self._long))
+        if new:
+            begin = self._learn(new)
+            self._long.update(zip(new, range(begin, self.num_entries), strict=True))
+            self._num_long_bytes += sum(map(len, new))
+        return [self._long[piece] for piece in pieces]
 
     def _insert(self, entries: np.ndarray) -> None:
         """Give entries their slots. At most a quarter of the slots is taken, so that most pieces are at their place."""
@@ -152,6 +148,10 @@ def _keys(data: bytes, starts: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarra
     wide = np.flatnonzero(sizes > 8)
     high[wide] = at_any[starts[wide] + 8] & _MASKS[np.minimum(sizes[wide] - 8, 8)]
     return low, high
+
+
+def _slices(data: bytes, starts: np.ndarray, sizes: np.ndarray) -> list[bytes]:
+    return [data[start : start + size] for start, size in zip(starts.tolist(), sizes.tolist(), strict=True)]
 
 
 def _grown(array: np.ndarray, size: int) -> np.ndarray:
