@@ -47,6 +47,7 @@ def guess_config(
     }
     inputs = open_inputs(parse_config(values, where=data))
     values["task"] = inputs.task.name
+    values["model"] = model or inputs.task.first_model or DEFAULT_MODEL
     values["data"] |= inputs.task.settings()
     reasons = [inputs.reason, *(f"{source.name}: {note}" for _, source in inputs.of() for note in source.notes)]
     return Guess(values, inputs, reasons)

@@ -75,6 +75,8 @@ class Task(Protocol):
     """The labels or types the task knows once it is settled; empty where it has none."""
     has_classes: bool
     """Whether rows have classes that `train.class_weights` can weigh."""
+    first_model: str | None
+    """The model that `init` proposes, where the default encoder cannot learn the task."""
 
     # Understanding rows
 
@@ -240,6 +242,7 @@ class BaseTask:
     loss_terms: tuple[str, ...] = ("cross_entropy",)
     called = "label"
     has_classes = False
+    first_model: str | None = None
     needs_reference = False
     rate_factor = 1.0
     """How many times larger `learning_rate: auto` is than for tasks that learn from scratch what they predict."""

@@ -63,6 +63,7 @@ class Task(BaseTask):
     stride: int | None = None
 
     name = "clm"
+    first_model = "HuggingFaceTB/SmolLM2-135M"
     loss_terms = (TERM,)
     documents = "auto"
     headlines = ("loss", "perplexity", "bits_per_byte")

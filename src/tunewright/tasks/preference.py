@@ -80,6 +80,7 @@ class Task(ComparedTask):
     kl: float = 0.0
 
     name = "preference"
+    first_model = "HuggingFaceTB/SmolLM2-135M-Instruct"
     rate_factor = 0.3  # at the rate of supervised tuning the answers themselves become improbable
     headlines = ("pair_accuracy", "margin", "reward_chosen", "reward_rejected", "kl", "loss")
 

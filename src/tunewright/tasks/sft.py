@@ -97,6 +97,7 @@ class Task(BaseTask):
     _encoders: dict[int, DialogueEncoder] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     name = "sft"
+    first_model = "HuggingFaceTB/SmolLM2-135M-Instruct"
     loss_terms = (TERM,)
     headlines = ("loss", "perplexity", "exact_match", "token_f1", "rouge_l")
 
