@@ -191,7 +191,7 @@ def test_each_finding_is_said_with_its_number(tmp_path, tiny_bert):
     assert len(findings) == 9 and summary["labels"] == {"A ": 1, "a": 109, "b": 1}
 
 
-def test_a_task_that_writes_gets_a_decoder(tmp_path):
+def test_a_task_that_writes_gets_a_decoder(tmp_path, tiny_gpt):
     write_jsonl(tmp_path / "a.jsonl", [{"prompt": f"Say {n}", "completion": f"It is {n}."} for n in range(20)])
     assert guess_config(str(tmp_path / "a.jsonl")).values["model"].startswith("HuggingFaceTB/SmolLM2")
-    assert guess_config(str(tmp_path / "a.jsonl"), model="mine").values["model"] == "mine"
+    assert guess_config(str(tmp_path / "a.jsonl"), model=str(tiny_gpt)).values["model"] == str(tiny_gpt)
