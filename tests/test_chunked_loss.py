@@ -23,6 +23,7 @@ def inputs(dtype: torch.dtype, *, tokens: int = 11, width: int = 6, vocabulary: 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
 def test_loss_and_gradients_equal_the_plain_computation(monkeypatch, piece, bias, dtype, tolerance):
     monkeypatch.setattr(chunked, "PIECE_ELEMENTS", piece)
+    monkeypatch.setattr(chunked, "LEAST_TOKENS", 1)
     hidden, weight, offset = inputs(dtype)
     labels, weights = torch.arange(11) % 17, torch.linspace(0, 2, 11, dtype=dtype)
     wanted = [hidden, weight, *([offset] if bias else [])]

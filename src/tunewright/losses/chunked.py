@@ -19,8 +19,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-PIECE_ELEMENTS = 1 << 25
-"""Logits held at a time: 128 MB in fp32, 261 tokens of a 128,256 vocabulary."""
+PIECE_ELEMENTS, LEAST_TOKENS = 1 << 22, 256
+"""Logits held at a time: 16 MB in fp32, or 256 tokens where that is more (131 MB of a 128,256 vocabulary)."""
 
 
 def linear_cross_entropy(
@@ -56,21 +56,25 @@ class _LinearCrossEntropy(torch.autograd.Function):
         d_hidden = torch.empty_like(hidden) if wanted[0] else None
         d_weight = torch.zeros_like(weight, dtype=wide) if wanted[1] else None
         d_bias = torch.zeros_like(bias, dtype=wide) if bias is not None and wanted[2] else None
-        piece = max(1, PIECE_ELEMENTS // max(1, len(rows_VH)))
+        piece = max(LEAST_TOKENS, PIECE_ELEMENTS // max(1, len(rows_VH)))
         with torch.autocast(hidden.device.type, enabled=False):
             for start in range(0, len(labels), piece):
                 part = slice(start, start + piece)
                 logits_PV = functional.linear(hidden[part], rows_VH).to(wide)
                 if bias is not None:
                     logits_PV += bias.to(wide)
-                log_sum_P = torch.logsumexp(logits_PV, -1)
                 label_P1 = labels[part, None]
-                losses_S[part] = log_sum_P - logits_PV.gather(1, label_P1)[:, 0]
+                at_label_P = logits_PV.gather(1, label_P1)[:, 0]
+                largest_P = logits_PV.amax(-1)
+                exp_PV = logits_PV.sub_(
+                    largest_P[:, None]
+                ).exp_()  # in place from here on: logits, exponentials, gradient
+                sum_P = exp_PV.sum(-1)
+                losses_S[part] = sum_P.log() + largest_P - at_label_P
                 if not any(wanted):
                     continue
-                d_logits = logits_PV.sub_(log_sum_P[:, None]).exp_()
-                d_logits.scatter_add_(1, label_P1, torch.full_like(log_sum_P, -1.0)[:, None])
-                d_logits.mul_(weights[part, None])
+                d_logits = exp_PV.mul_((weights[part] / sum_P)[:, None])
+                d_logits.scatter_add_(1, label_P1, -weights[part, None])
                 if d_bias is not None:
                     d_bias += d_logits.sum(0)
                 narrow = d_logits.to(hidden.dtype)

@@ -21,10 +21,12 @@ import torch
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from tunewright.losses.chunked import PIECE_ELEMENTS, has_plain_output, hidden_instead_of_logits
+from tunewright.losses.chunked import has_plain_output, hidden_instead_of_logits
 from tunewright.losses.cross_entropy import cross_entropy_rows
 
 IGNORED = -100
+_HELD_ELEMENTS = 1 << 25
+"""Logits held with their graph, 128 MB in fp32; of more, pieces are made again in the backward pass."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ def token_log_probs(model: Any, inputs: Mapping[str, Any], labels_SL: torch.Tens
 
 
 def _by_pieces(states_TH: torch.Tensor, weight_VH: Any, bias_V: Any, labels_T: torch.Tensor) -> torch.Tensor:
-    piece = max(1, PIECE_ELEMENTS // len(weight_VH))
+    piece = max(1, _HELD_ELEMENTS // len(weight_VH))
     if len(labels_T) <= piece:
         return _log_probs(states_TH, weight_VH, bias_V, labels_T)
     parts = [

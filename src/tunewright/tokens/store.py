@@ -148,7 +148,7 @@ class SplitWriter:
             "tokens": int(pc.sum(pc.list_value_length(table["input_ids"])).as_py()),
             "supervised_tokens": int(pc.sum(table["num_supervised"]).as_py()),
             "cut_tokens": int(pc.sum(table["num_cut"]).as_py()),
-            "cut_rows": int(pc.sum(pc.greater(table["num_cut"], 0)).as_py()),
+            "cut_rows": int(pc.sum(pc.cast(table["num_cut"], pa.bool_())).as_py()),
             "bytes": path.stat().st_size,
             "sha256": file_sha256(path),
         }
@@ -162,13 +162,19 @@ class SplitWriter:
 def _lists(offsets: np.ndarray, values: np.ndarray) -> Any:
     import pyarrow as pa
 
-    return pa.ListArray.from_arrays(pa.array(offsets.astype(np.int32)), pa.array(values))
+    return pa.ListArray.from_arrays(_array(offsets, pa.int32()), _array(values, pa.from_numpy_dtype(values.dtype)))
 
 
 def _array(values: Any, type_: Any) -> Any:
+    """An Arrow array over the same memory where that can be. `pa.array` would import pandas, to see whether the values are a Series."""
     import pyarrow as pa
 
-    return values if isinstance(values, pa.Array) else pa.array(values, type=type_)
+    if isinstance(values, pa.Array):
+        return values
+    if not isinstance(values, np.ndarray) or not (pa.types.is_integer(type_) or pa.types.is_floating(type_)):
+        return pa.array(values, type=type_)
+    values = np.ascontiguousarray(values, dtype=type_.to_pandas_dtype())
+    return pa.Array.from_buffers(type_, len(values), [None, pa.py_buffer(values)])
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ _BLOCK_CHARS = 1 << 20
 _CHUNK_PIECES = 2_000
 _BETWEEN = "\0"  # between pieces: no text with this character is cut into pieces
 _SAMPLE = 1 / 256
-_ALWAYS_SAMPLED = 100_000  # characters at the beginning, so that a small store is looked at, too
+_ALWAYS_SAMPLED = 20_000  # characters at the beginning, so that a small store is looked at, too
 _SAMPLE_STREAM = 0xFA57  # keeps the sample's stream apart from others
 
 

@@ -92,7 +92,7 @@ class PieceMemo:
         new = np.flatnonzero(found == 0)
         if len(new):
             of = missing[new]
-            order = np.lexsort((high[of], low[of]))
+            order = np.argsort((low[of] ^ high[of] * _MIX_HIGH) * _MIX)  # equal pieces side by side
             first = np.ones(len(order), dtype=bool)
             first[1:] = (np.diff(low[of][order]) != 0) | (np.diff(high[of][order]) != 0)
             number = np.empty(len(order), dtype=np.int64)
