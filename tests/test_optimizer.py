@@ -11,6 +11,7 @@ from torch import nn
 from transformers import AutoModelForSequenceClassification, DistilBertConfig, DistilBertForSequenceClassification
 
 from tunewright.errors import UserError
+from tunewright.models.heads import head_parameters, pooler_layers
 from tunewright.training.config import TrainConfig
 from tunewright.training.optimizer import (
     Schedule,
@@ -118,6 +119,13 @@ def test_a_frozen_body_leaves_the_head(model):
     frozen = freeze(model, "body", FRESH)
     assert learning(model) == set(FRESH)
     assert frozen == sum(p.numel() for name, p in model.named_parameters() if name not in FRESH)
+
+
+def test_the_pooler_under_a_fresh_head_learns_with_it(model):
+    pooler = ["bert.pooler.dense.weight", "bert.pooler.dense.bias"]
+    assert pooler_layers(model) == ["bert.pooler.dense"]
+    assert head_parameters(model, FRESH) == [*pooler, *FRESH]
+    assert head_parameters(model, []) == []  # a trained head goes on, and its pooler with the body
 
 
 def test_a_fresh_pooler_learns_though_it_is_in_the_body(model):

@@ -23,6 +23,7 @@ from tunewright.adapters.config import adapter_of
 from tunewright.config import RunConfig
 from tunewright.models.embedding import install_row_embeddings
 from tunewright.models.first_position import compute_first_position_only
+from tunewright.models.heads import head_parameters
 from tunewright.models.load import choose_device, has_stock_dropout, make_rows_independent, resolve_precision
 from tunewright.models.memory import keep_freed_memory
 from tunewright.prepare import TRAIN, Prepared, prepare
@@ -124,9 +125,9 @@ def assemble(config: RunConfig, *, say: Say = lambda _: None) -> Parts:
     dtype = adapters.base_dtype(precision) if stays else whole  # weights that do not learn keep their checkpoint's
     model, fresh = task.build_model(source, seed=train.seed, dtype=dtype)
     model.config.pad_token_id = encoder.pad_token_id
-    heads = fresh
+    heads = head_parameters(model, fresh)
     if adapter is None:
-        freeze(model, train.freeze, fresh)
+        freeze(model, train.freeze, heads)
         if stays:
             adapters.learn_in_full_precision(model)
     else:

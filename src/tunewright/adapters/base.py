@@ -140,14 +140,17 @@ def task_kind(model: Any) -> str:
 
 
 def head_modules(model: Any, fresh: Sequence[str]) -> list[str]:
-    """Full names of the outermost modules that learn whole: what holds fresh parameters, and the head of a classifier.
+    """Full names of the outermost modules that learn whole: what holds fresh parameters, the head of a classifier, its pooler.
 
     A module that shares a weight with the body (the output rows of a masked model) stays as it is.
     """
+    from tunewright.models.heads import pooler_layers
+
     modules = dict(model.named_modules())
     body = {id(parameter) for parameter in model.base_model.parameters()} if model.base_model is not model else set()
     shared = {id(model.get_input_embeddings().weight)} | (body if body else set())
     heads = {name for name in modules if name.rpartition(".")[2] in _HEADS and not list(_tied(modules[name], shared))}
+    heads |= set(pooler_layers(model))
     for name in fresh:
         owner = name.rpartition(".")[0]
         if owner and not list(_tied(modules[owner], {id(model.get_input_embeddings().weight)})):

@@ -32,7 +32,7 @@ class TrainConfig(Section):
     )
     head_learning_rate: PositiveFloat | Auto = Field(
         "auto",
-        description="Peak learning rate of a head that starts fresh. auto: 10 times learning_rate, at most 1e-3.",
+        description="Peak learning rate of a head that starts fresh, its pooler included. auto: 10 times learning_rate, at most 1e-3.",
     )
     schedule: Literal["linear", "cosine", "constant"] = Field(
         "linear", description="How the learning rate falls after warmup."
