@@ -66,9 +66,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 label_P1 = labels[part, None]
                 at_label_P = logits_PV.gather(1, label_P1)[:, 0]
                 largest_P = logits_PV.amax(-1)
-                exp_PV = logits_PV.sub_(
-                    largest_P[:, None]
-                ).exp_()  # in place from here on: logits, exponentials, gradient
+                # In place from here on: logits, exponentials, gradient.
+                exp_PV = logits_PV.sub_(largest_P[:, None]).exp_()
                 sum_P = exp_PV.sum(-1)
                 losses_S[part] = sum_P.log() + largest_P - at_label_P
                 if not any(wanted):

@@ -38,7 +38,7 @@ class Control:
 
 @dataclass(frozen=True)
 class Hidden:
-    """A conversation without control tokens in its texts. strings: what stands behind each placeholder."""
+    """A conversation without control tokens in its texts. strings: what each private character stands for."""
 
     conversation: Conversation
     strings: tuple[str, ...]

@@ -162,19 +162,21 @@ class SplitWriter:
 def _lists(offsets: np.ndarray, values: np.ndarray) -> Any:
     import pyarrow as pa
 
-    return pa.ListArray.from_arrays(_array(offsets, pa.int32()), _array(values, pa.from_numpy_dtype(values.dtype)))
+    return pa.ListArray.from_arrays(
+        _array(offsets.astype(np.int32), pa.int32()), _array(values, pa.from_numpy_dtype(values.dtype))
+    )
 
 
 def _array(values: Any, type_: Any) -> Any:
-    """An Arrow array over the same memory where that can be. `pa.array` would import pandas, to see whether the values are a Series."""
+    """An Arrow array, over the same memory where the dtype fits: `pa.array` checks every value's range, and imports pandas."""
     import pyarrow as pa
 
     if isinstance(values, pa.Array):
         return values
-    if not isinstance(values, np.ndarray) or not (pa.types.is_integer(type_) or pa.types.is_floating(type_)):
+    flat = isinstance(values, np.ndarray) and (pa.types.is_integer(type_) or pa.types.is_floating(type_))
+    if not flat or values.dtype != type_.to_pandas_dtype():
         return pa.array(values, type=type_)
-    values = np.ascontiguousarray(values, dtype=type_.to_pandas_dtype())
-    return pa.Array.from_buffers(type_, len(values), [None, pa.py_buffer(values)])
+    return pa.Array.from_buffers(type_, len(values), [None, pa.py_buffer(np.ascontiguousarray(values))])
 
 
 @dataclass(frozen=True)
