@@ -45,6 +45,9 @@ def splits(guess):
         (["reviews.csv", "test.csv"], "reviews.csv", {"train": "reviews.csv"}),
         (["reviews.csv"], "", {"train": "reviews.csv"}),
         (["train.csv", ".test.csv"], "", {"train": "train.csv"}),
+        (["train.csv", "dev.jsonl", "devel.csv"], "train.csv", {"train": "train.csv", "validation": "devel.csv"}),
+        (["faq_train.csv", "faq_valid.csv", "other_valid.csv", "test.csv"], "", {"train": "faq_train.csv", "validation": "faq_valid.csv"}),
+        (["faq-train-v2.csv", "faq-test.csv", "faq-test-v2.csv"], "faq-train-v2.csv", {"train": "faq-train-v2.csv", "test": "faq-test-v2.csv"}),
     ],
 )  # fmt: skip
 def test_the_splits_beside_a_file_are_found(tmp_path, names, data, found):

@@ -6,6 +6,7 @@ guess.values["data"]    {"train": "reviews/train.csv", "test": "reviews/test.csv
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,18 +71,17 @@ def config_for_data(data: str, overrides: Sequence[str] = ()) -> RunConfig:
 def _find_splits(data: str) -> dict[str, str]:
     """The training file, and its validation and test files where they stand beside it under such names."""
     path = Path(data)
-    if data.startswith("hub:") or not path.exists():
-        return {"train": data}
     if path.is_file():
-        return {"train": data, **_siblings(path)} if _stem(path) in _ROLES["train"] else {"train": data}
-    if not path.is_dir():
+        return {"train": data, **_siblings(path)}
+    if data.startswith("hub:") or not path.is_dir():
         return {"train": data}
     if any((path / name).exists() for name in ("dataset_dict.json", "state.json", "dataset_info.json")):
         return {"train": data}
     files = sorted(p for p in path.iterdir() if p.is_file() and not p.name.startswith("."))
-    trains = [p for p in files if _stem(p) in _ROLES["train"]]
-    if trains:
-        chosen = trains[0]
+    trains = [p for p in files if _in_role(p, "train")]
+    plain = [p for p in trains if len(_words(p)[0]) == 1]
+    if plain or len(trains) == 1:
+        chosen = (plain or trains)[0]
         return {"train": str(chosen), **_siblings(chosen)}
     if len(files) == 1:
         return {"train": str(files[0])}
@@ -96,20 +96,40 @@ def _find_splits(data: str) -> dict[str, str]:
 
 
 def _siblings(train: Path) -> dict[str, str]:
-    """Validation and test files of the same kind in the same folder."""
+    """Validation and test files in the same folder, named as the training file but for that word; of the same kind first."""
+    if not _in_role(train, "train"):
+        return {}
+    words, kind = _words(train)
+    files = sorted(p for p in train.parent.iterdir() if p.is_file())
     found = {}
     for split in ("validation", "test"):
-        for name in _ROLES[split]:
-            candidates = [p for p in sorted(train.parent.iterdir()) if p.is_file() and _stem(p) == name]
-            same = [p for p in candidates if p.suffixes == train.suffixes] or candidates
-            if same:
-                found[split] = str(same[0])
-                break
+        ranked = []
+        for file in files:
+            role, (other_words, other_kind) = _in_role(file, split), _words(file)
+            if role and _without_role(other_words, split) == _without_role(words, "train"):
+                ranked.append((other_kind != kind, _ROLES[split].index(role), file))
+        if ranked:
+            found[split] = str(min(ranked)[2])
     return found
 
 
-def _stem(path: Path) -> str:
-    return path.name.split(".")[0].lower()
+def _words(path: Path) -> tuple[list[str], str]:
+    """faq_train.jsonl.gz -> (["faq", "train"], ".jsonl.gz")."""
+    name = path.name.lower()
+    packed = next((suffix for suffix in (".gz", ".zst") if name.endswith(suffix)), "")
+    stem, dot, kind = name.removesuffix(packed).rpartition(".")
+    return re.split(r"[._\-]", stem if dot else kind), f"{dot}{kind}{packed}" if dot else packed
+
+
+def _in_role(path: Path, split: str) -> str | None:
+    """The word of the file's name that says it holds this split, if exactly one does."""
+    said = [word for word in _words(path)[0] if word in _ROLES[split]]
+    return said[0] if len(said) == 1 else None
+
+
+def _without_role(words: list[str], split: str) -> list[str]:
+    """The place of that word stays, as an empty one."""
+    return ["" if word in _ROLES[split] else word for word in words]
 
 
 _COMMENTS = {
