@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-import tunewright.models.attention as attention
+import tunewright.models.pieces as pieces
 from tunewright.models.attention import UnsupportedAttention, row_attention
 from tunewright.models.rows import Rows, rows_in_flight
 
@@ -45,7 +45,7 @@ def rows(lengths: list[int], width: int, left: bool = False, ids: list[int] | No
 @pytest.mark.parametrize("piece", [1, 200, 10**6])
 @pytest.mark.parametrize("left", [False, True])
 def test_values_and_gradients_equal_the_plain_formula_on_real_tokens(monkeypatch, piece, left):
-    monkeypatch.setattr(attention, "_PIECE_ELEMENTS", piece)
+    monkeypatch.setattr(pieces, "_PIECE_ELEMENTS", piece)
     lengths, width = [9, 8, 5, 2], 9
     q, k, v = tensors(4, width)
     real = torch.isfinite(padding_mask(lengths, width, left))[:, 0, 0]
@@ -85,7 +85,7 @@ def test_dropout_is_the_same_for_every_cut(monkeypatch, piece):
     q, k, v = (x.detach() for x in tensors(3, 7))
     with rows_in_flight(rows([7, 6, 4], 7, ids=[11, 12, 13])):
         whole, _ = row_attention(Module(), q, k, v, None, None, 0.4)
-    monkeypatch.setattr(attention, "_PIECE_ELEMENTS", piece)
+    monkeypatch.setattr(pieces, "_PIECE_ELEMENTS", piece)
     for index, (row_id, length) in enumerate([(11, 7), (12, 6), (13, 4)]):
         with rows_in_flight(rows([length], length, ids=[row_id])):
             one, _ = row_attention(Module(), *(x[index : index + 1, :, :length] for x in (q, k, v)), None, None, 0.4)
@@ -123,7 +123,7 @@ def test_what_it_does_not_compute_is_refused():
 @pytest.mark.parametrize("left", [False, True])
 @pytest.mark.parametrize("tokens", [1, 4, 64])
 def test_packed_documents_are_computed_apart(monkeypatch, left, tokens):
-    monkeypatch.setattr(attention, "_PART_TOKENS", tokens)
+    monkeypatch.setattr(pieces, "_STRETCH_TOKENS", tokens)
     lengths, width = [9, 7], 9
     segments = (np.array([2, 1, 4, 2]), np.array([5, 2]))
     q, k, v = tensors(2, width)

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -36,6 +37,8 @@ class Rows:
     """Of packed rows: the lengths of the documents in each, which do not see each other."""
     starts: np.ndarray = field(init=False)
     """int64 `(rows,)`: position of each row's first real token."""
+    layouts: dict[int, Any] = field(init=False, repr=False, compare=False, default_factory=dict)
+    """Number of heads -> how attention computes packed rows (`models/pieces.py`): worked out in the first layer, used in all."""
 
     def __post_init__(self) -> None:
         starts = self.width - self.lengths if self.left_padded else np.zeros_like(self.lengths)
