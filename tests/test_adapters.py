@@ -126,6 +126,22 @@ def test_writing_with_a_cache_sees_the_virtual_tokens_once(run_values, tmp_path,
         assert answer == ids[len(prompt) :]
 
 
+def test_a_prefix_starts_as_real_tokens_before_the_row(run_values, tmp_path, tiny_gpt):
+    values = {**with_lora("sft", run_values, tmp_path, tiny_gpt), "adapter": {"name": "prefix", "num_tokens": 4}}
+    run, _ = assembled(adapted(values, values["adapter"], precision="fp64", seed=3))
+    run.model.eval()
+    base = run.model.base_model
+    drawn = torch.randint(
+        base.get_input_embeddings().num_embeddings, (1, 4), generator=torch.Generator().manual_seed(3)
+    )
+    row = torch.tensor([[7, 30, 12, 55, 9]])
+    with torch.inference_mode():
+        found = run.model(input_ids=row, attention_mask=torch.ones_like(row)).logits
+        both = torch.cat([drawn, row], 1)
+        expected = base(input_ids=both, attention_mask=torch.ones_like(both)).logits[:, 4:]
+    assert torch.allclose(found, expected, atol=1e-9)
+
+
 def write_config(folder, **values):
     import json
 

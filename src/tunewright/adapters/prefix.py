@@ -28,7 +28,6 @@ _TAKES_NO_CACHE = {
     "mobilebert",
 }
 """Their attention has no place for keys from outside."""
-_START = 0.02
 
 
 class Options(AdapterOptions):
@@ -71,13 +70,29 @@ class Adapter(BaseAdapter):
         )
 
     def start(self, model: Any, *, seed: int) -> None:
-        """Small: PEFT's keys of length 1 a feature would drown the row's own from the first step."""
-        import torch
+        """From the keys and values of real tokens, drawn from the vocabulary: what the layers know how to read.
 
+        Noise of any size turns attention away from the row, which has to be unlearned first (Li and Liang 2021, section 7.4).
+        """
         if self.options.projection is None:
-            generator = torch.Generator().manual_seed(seed)
             weight = model.prompt_encoder["default"].embedding.weight
-            weight.data.copy_(torch.randn(weight.shape, generator=generator) * _START)
+            weight.data.copy_(keys_and_values(model.base_model, self.options.num_tokens, seed=seed))
+
+
+def keys_and_values(model: Any, num_tokens: int, *, seed: int) -> Any:
+    """What every layer keeps of so many tokens, as PEFT lays a prefix out: `(tokens, layers · 2 · heads · features)`."""
+    import torch
+    from transformers import DynamicCache
+
+    generator = torch.Generator().manual_seed(seed)
+    ids = torch.randint(model.get_input_embeddings().num_embeddings, (1, num_tokens), generator=generator)
+    cache, was_training = DynamicCache(), model.training
+    model.eval()
+    with torch.no_grad():
+        model.base_model(input_ids=ids.to(model.device), past_key_values=cache, use_cache=True)
+    model.train(was_training)
+    of_layers = [half for layer in cache.layers for half in (layer.keys, layer.values)]
+    return torch.stack([half[0].transpose(0, 1) for half in of_layers], 1).flatten(1)
 
 
 def refuse_virtual_tokens(adapter: Any, situation: Situation, what: str) -> None:
