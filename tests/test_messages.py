@@ -8,7 +8,7 @@ import pytest
 
 from tunewright.errors import RowError
 from tunewright.records import Row
-from tunewright.text.dialogues import ALPACA, MESSAGES, PAIR, TEXT, find_dialogues
+from tunewright.text.dialogues import ALPACA, MESSAGES, PAIR, PREFERRED, TEXT, Dialogues, find_dialogues
 from tunewright.text.messages import Conversation, Message, ToolCall, askable, conversation, learnable
 
 HI, HELLO = Message("user", "Hi"), Message("assistant", "Hello!")
@@ -56,8 +56,39 @@ def test_formats_are_told_by_their_columns():
     assert told({"id": 1, "prompt": "a", "completion": "b"}) == PAIR
     assert told({"messages": [{"role": "user", "content": "a"}]}) == MESSAGES
     assert told({"text": "a"}) == TEXT
-    assert told({"prompt": "a", "chosen": "b", "rejected": "c"}) is None
+    assert told({"prompt": "a", "chosen": "b", "rejected": "c"}) == PREFERRED
     assert told({"review": "a", "stars": 3}) is None
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"prompt": "Hi", "chosen": "Hello!", "rejected": "What."}, (HI, HELLO)),
+        (
+            {"instruction": "Say", "input": "it", "output": "Hm.", "chosen": "Hello!", "rejected": "What."},
+            (Message("user", "Say", input="it"), HELLO),
+        ),
+        (
+            {
+                "prompt": "Hi",
+                "chosen": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello!"}],
+                "rejected": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "What."}],
+            },
+            (HI, HELLO),
+        ),
+    ],
+)
+def test_of_compared_answers_the_better_one_is_learned(fields, expected):
+    def said(messages):
+        return [(one.role, one.content, one.input) for one in messages]
+
+    assert said(read(fields).messages) == said(expected)
+    assert [one.learned for one in read(fields).messages] == [False, True]
+    found = find_dialogues(list(fields), [Row("f", 1, fields)])
+    assert found is not None
+    again = Dialogues.from_dict(found.as_dict())
+    assert again == found
+    assert said(again.asked(Row("f", 1, fields)).messages) == said(expected[:1])
 
 
 def test_columns_may_be_named():

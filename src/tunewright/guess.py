@@ -61,10 +61,11 @@ _READING = {
 
 def config_for_data(data: str, overrides: Sequence[str] = ()) -> RunConfig:
     """The config of a data file alone, `key=value` words laid over it. A mistyped key is said before any file is opened."""
-    wished = load_config(None, overrides, base={"data": {"train": data}}).data
+    asked = load_config(None, overrides, base={"data": {"train": data}})
+    wished, task = asked.data, None if asked.task.name == "auto" else asked.task.name
     text = ",".join(wished.text) if isinstance(wished.text, list) else wished.text
     laid = wished.model_dump(mode="json", include=_READING, exclude_defaults=True)
-    guess = guess_config(data, text=text, pair=wished.pair, label=wished.label, extra=laid)
+    guess = guess_config(data, task=task, text=text, pair=wished.pair, label=wished.label, extra=laid)
     return load_config(None, overrides, base=parse_config(guess.values).model_dump(mode="json", exclude_defaults=True))
 
 

@@ -91,7 +91,8 @@ def keys_and_values(model: Any, num_tokens: int, *, seed: int) -> Any:
     with torch.no_grad():
         model.base_model(input_ids=ids.to(model.device), past_key_values=cache, use_cache=True)
     model.train(was_training)
-    of_layers = [half for layer in cache.layers for half in (layer.keys, layer.values)]
+    layers: list[Any] = list(cache.layers)
+    of_layers = [half for layer in layers for half in (layer.keys, layer.values)]
     return torch.stack([half[0].transpose(0, 1) for half in of_layers], 1).flatten(1)
 
 

@@ -142,7 +142,12 @@ def _build(
         )
     _stop_at_rejects(config, ledger, rejects)
     if TRAIN not in splits:
-        raise UserError("no training row is left", where=inputs.sources[TRAIN][0].name, mend=f"See {rejects.path}.")
+        raise UserError(
+            "no training row is left",
+            where=inputs.sources[TRAIN][0].name,
+            found="; ".join(f"{count:,} rows: {reason}" for reason, count in ledger.reasons.most_common(2)) or None,
+            mend=f"See {rejects.path}.",
+        )
     ledger.facts |= facts_of(survey, fates, task.known_names)
     ledger.facts["tokens"] = token_ledger(splits)
     written = ledger.as_dict()

@@ -30,7 +30,7 @@ from tunewright.reading.detect import check_columns
 from tunewright.records import Answer, Batch, Encoded, Example, Row
 from tunewright.tasks.base import BaseTask, ExplainedRow, TaskOptions, Weights, explained_row
 from tunewright.text.columns import TextColumns
-from tunewright.text.dialogues import ALPACA, PAIR, TEXT, Dialogues, find_dialogues
+from tunewright.text.dialogues import ALPACA, PAIR, PREFERRED, TEXT, Dialogues, find_dialogues
 from tunewright.text.hiding import Control
 from tunewright.text.messages import ASSISTANT, Conversation, single_turn
 from tunewright.text.reasoning import answer_pieces, split_reasoning
@@ -113,7 +113,7 @@ class Task(BaseTask):
             return 0
         named = config.data.label is not None  # columns of any names: then the task is named too
         found = None if named else find_dialogues(columns, rows, text=None, label=None)
-        return 2 if found and found.format != TEXT else 0
+        return 2 if found and found.format not in (TEXT, PREFERRED) else 0
 
     @classmethod
     def start(cls, config: Any, source: Source, columns: Sequence[str], rows: Sequence[Row]) -> tuple[Task, str]:
@@ -182,7 +182,7 @@ class Task(BaseTask):
         own = tokenizer.chat_template
         if isinstance(own, dict):
             own = own.get("default")
-        return own or named("alpaca" if self.dialogues.format == ALPACA else "plain")
+        return own or named("alpaca" if self.dialogues.is_instruction else "plain")
 
     def state(self) -> dict[str, Any]:
         return {
@@ -193,11 +193,17 @@ class Task(BaseTask):
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Task:
-        return cls(**{**state, "dialogues": Dialogues(**state["dialogues"]), "end_ids": tuple(state["end_ids"])})
+        return cls(
+            **{**state, "dialogues": Dialogues.from_dict(state["dialogues"]), "end_ids": tuple(state["end_ids"])}
+        )
 
     def settings(self) -> dict[str, Any]:
         named_columns = {"text": self.dialogues.prompt, "label": self.dialogues.answer}
-        values = {} if self.dialogues.format == ALPACA else {key: name for key, name in named_columns.items() if name}
+        values = (
+            {}
+            if self.dialogues.format in (ALPACA, PREFERRED)
+            else {key: name for key, name in named_columns.items() if name}
+        )
         return {**values, "on_bad_rows": "skip"}
 
     def describe(self) -> dict[str, str]:

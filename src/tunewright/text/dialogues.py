@@ -23,15 +23,19 @@ from tunewright.text.messages import (
     learnable,
     single_turn,
 )
+from tunewright.text.preference_columns import Preferences, find_preferences
+from tunewright.text.preferences import asked, compared
 
 MESSAGES, ALPACA, PAIR, TEXT = "messages", "alpaca", "pair", "text"
+PREFERRED = "preferred"
+"""Of compared answers the better one is learned."""
 _LISTS = ("messages", "conversations", "conversation", "dialog", "dialogue")
 PAIRS = (
     ("prompt", "completion"), ("prompt", "response"), ("prompt", "answer"), ("question", "answer"),
     ("question", "response"), ("query", "response"), ("query", "answer"), ("input", "output"),
     ("instruction", "response"), ("instruction", "completion"),
 )  # fmt: skip
-_PREFERENCE = {"chosen", "rejected"}
+_SIDES = {"chosen", "rejected"}
 
 
 @dataclass(frozen=True)
@@ -45,18 +49,32 @@ class Dialogues:
     system: str | None = None
     history: str | None = None
     tools: str | None = None
+    compared: Preferences | None = None
+    """How the answers of `PREFERRED` rows are compared."""
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
 
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Dialogues:
+        compared = values.get("compared")
+        return cls(**{**values, "compared": Preferences(**compared) if compared else None})
+
+    @property
+    def is_instruction(self) -> bool:
+        """Prompts of an instruction and an input: a template for those is taken where there is no other."""
+        return self.format == ALPACA or (self.compared is not None and self.compared.is_instruction)
+
     @property
     def columns(self) -> dict[str, str]:
         """Role -> column, those that there are."""
-        found = {key: value for key, value in asdict(self).items() if key != "format" and value}
+        found = {key: value for key, value in asdict(self).items() if key not in ("format", "compared") and value}
         return {self.format if self.answer is None and key == "prompt" else key: value for key, value in found.items()}
 
     def learned(self, row: Row) -> Conversation:
         """What is to be learned. RowError for roles, orders and answers that cannot be."""
+        if self.compared is not None:
+            return compared(row, self.compared)[0].chosen
         found = self._read(row.fields, answered=True)
         if self.format == TEXT:
             if not found.messages[0].content.strip():
@@ -66,6 +84,8 @@ class Dialogues:
 
     def asked(self, row: Row) -> Conversation:
         """The same for prediction: the last answer left out, or not needed."""
+        if self.compared is not None:
+            return asked(row, self.compared)
         found = self._read(row.fields, answered=False)
         return found if self.format == TEXT else askable(found)
 
@@ -94,9 +114,13 @@ def find_dialogues(
 ) -> Dialogues | None:
     """The format of these columns; None where it is none of ours. text, label: columns that the user names."""
     names = {name.strip().lower(): name for name in columns}
-    if not text and set(names) >= _PREFERENCE:
-        return None
-    extra = {key: names.get(key) for key in ("system", "history", "tools")}
+    if not text and set(names) >= _SIDES:
+        of = find_preferences(columns, rows)
+        assert of is not None and of.chosen is not None
+        return Dialogues(
+            PREFERRED, of.prompt or of.chosen, of.chosen, input=of.input, system=of.system, tools=of.tools, compared=of
+        )
+    extra: dict[str, Any] = {key: names.get(key) for key in ("system", "history", "tools")}
     if text and label:
         return Dialogues(PAIR, text, label, system=extra["system"], tools=extra["tools"])
     turns = text if text and _is_turns(rows, text) else None if text else _turns_column(names, rows)
