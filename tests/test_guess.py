@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tunewright.config import load_config, parse_config
 from tunewright.errors import UserError
 from tunewright.findings import find_problems
-from tunewright.guess import Guess, config_text, guess_config
+from tunewright.guess import Guess, config_for_data, config_text, guess_config
 from tunewright.prepare import Inputs
 
 from .conftest import SAMPLES, messages, shared, write_jsonl
@@ -198,3 +198,11 @@ def test_a_task_that_writes_gets_a_decoder(tmp_path, tiny_gpt):
     write_jsonl(tmp_path / "a.jsonl", [{"prompt": f"Say {n}", "completion": f"It is {n}."} for n in range(20)])
     assert guess_config(str(tmp_path / "a.jsonl")).values["model"].startswith("HuggingFaceTB/SmolLM2")
     assert guess_config(str(tmp_path / "a.jsonl"), model=str(tiny_gpt)).values["model"] == str(tiny_gpt)
+
+
+def test_a_data_file_alone_is_trained_as_init_says(tmp_path):
+    write_jsonl(tmp_path / "qa.jsonl", [{"question": f"Q{i}?", "answer": f"A{i}."} for i in range(20)])
+    alone = config_for_data(str(tmp_path / "qa.jsonl"))
+    assert (alone.task.name, alone.data.text, alone.data.label) == ("sft", "question", "answer")
+    assert config_for_data(str(tmp_path / "qa.jsonl"), ["task.supervise=last_answer"]).task.supervise == "last_answer"
+    assert config_for_data(str(tmp_path / "qa.jsonl"), ["task=clm"]).task.name == "clm"

@@ -68,7 +68,20 @@ def test_four_columns_by_blanks_with_documents_and_comments(tmp_path):
     )
     source, rows = read(tmp_path, content)
     assert fields(rows) == [(4, ["U.N.", "official"], ["I-ORG", "O"]), (8, ["#", "!"], ["O", "O"])]
-    assert source.notes == ["columns 2, 3 are not used"]
+    assert source.notes == ["words in column 1, tags in column 4; columns not used: 2, 3"]
+
+
+def test_a_column_that_counts_the_words_is_not_read(tmp_path):
+    source, rows = read(tmp_path, "# sent_id = 1\n1\tAnn\tB-PER\n2-3\tdoes\tO\n\n# sent_id = 2\n1\tJa\tO\n")
+    assert fields(rows) == [(2, ["Ann", "does"], ["B-PER", "O"]), (6, ["Ja"], ["O"])]
+    assert source.notes == ["words in column 2, tags in column 3; columns not used: 1"]
+
+
+def test_of_entities_within_entities_those_outside_are_read(tmp_path):
+    _, rows = read(tmp_path, "Uni\tB-ORG\tO\nUlm\tI-ORG\tB-PER\n\nAnn\tB-PER\tO\n")
+    assert [row.fields["ner_tags"] for row in rows] == [["B-ORG", "I-ORG"], ["B-PER"]]
+    _, rows = read(tmp_path, "Uni\tB-ORG\tO\nUlm\tI-ORG\tO\n\nAnn\tB-PER\tO\n")
+    assert [row.fields["ner_tags"] for row in rows] == [["B-ORG", "I-ORG"], ["B-PER"]]
 
 
 def test_types_without_prefixes(tmp_path):

@@ -61,12 +61,15 @@ _READING = {
 
 def config_for_data(data: str, overrides: Sequence[str] = ()) -> RunConfig:
     """The config of a data file alone, `key=value` words laid over it. A mistyped key is said before any file is opened."""
-    asked = load_config(None, overrides, base={"data": {"train": data}})
+    of_any_task = [word for word in overrides if not word.startswith("task.") or word.startswith("task.name=")]
+    asked = load_config(None, of_any_task, base={"data": {"train": data}})
     wished, task = asked.data, None if asked.task.name == "auto" else asked.task.name
     text = ",".join(wished.text) if isinstance(wished.text, list) else wished.text
     laid = wished.model_dump(mode="json", include=_READING, exclude_defaults=True)
     guess = guess_config(data, task=task, text=text, pair=wished.pair, label=wished.label, extra=laid)
-    return load_config(None, overrides, base=parse_config(guess.values).model_dump(mode="json", exclude_defaults=True))
+    base = parse_config(guess.values).model_dump(mode="json", exclude_defaults=True)
+    base["task"] = {**base.get("task", {}), "name": guess.values["task"]}  # the task's own default name, so left out
+    return load_config(None, overrides, base=base)
 
 
 def _find_splits(data: str) -> dict[str, str]:

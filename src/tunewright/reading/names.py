@@ -25,7 +25,7 @@ TEXT_TIERS: tuple[frozenset[str], ...] = (
     _words("title headline subject review_title"),
 )
 LABEL_TIERS: tuple[frozenset[str], ...] = (
-    _words("label labels"),
+    _words("label labels gold_label"),
     _words(
         "sentiment category categories class classes class_index intent emotion emotions target topic topics tag tags",
         "airline_sentiment is_duplicate toxic spam",

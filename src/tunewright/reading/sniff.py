@@ -117,27 +117,34 @@ def _usual(widths: list[int]) -> int:
 
 
 def is_header(rows: Sequence[Sequence[str]]) -> bool:
-    """Whether the first row names the columns: by known names, or by how it differs from what stands below."""
+    """Whether the first row names the columns: by known names, or by how it differs from what stands below.
+
+    A column may be without a name (pandas' index, a comma at the end of each line).
+    """
     first = [cell.strip() for cell in rows[0]]
     below = [row for row in rows[1:] if len(row) == len(first) and row != rows[0]]
-    columns = [[row[place].strip() for row in below] for place in range(len(first))]
-    if any(_NUMBER.fullmatch(cell) for cell in first) or any(len(cell) > 64 for cell in first):
+    named = [(cell, [row[place].strip() for row in below]) for place, cell in enumerate(first) if cell]
+    names = [name for name, _ in named]
+    if any(_NUMBER.fullmatch(name) or len(name) > 64 for name in names):
         return False
-    if any(cell and cell in column for cell, column in zip(first, columns, strict=True)):
+    if any(name in column for name, column in named):
         return False  # a label or text that comes again is data
-    if any(plain(cell) in KNOWN for cell in first):
+    if any(plain(name) in KNOWN for name in names):
         return True
-    if not below or not all(first) or len(set(first)) < len(first):
+    if not below or not names or len(set(names)) < len(names):
         return False
-    if all(_IDENTIFIER.fullmatch(cell) for cell in first):
+    if all(map(_IDENTIFIER.fullmatch, names)) or any(_all_numbers(column) for _, column in named):
         return True
-    return all(_NAME.fullmatch(cell) for cell in first) and any(map(_differs, first, columns))
+    return all(map(_NAME.fullmatch, names)) and any(_much_longer(name, column) for name, column in named)
 
 
-def _differs(name: str, values: Sequence[str]) -> bool:
-    """Whether the values of a column are of another kind than the cell above them."""
-    if all(_NUMBER.fullmatch(value) for value in values):
-        return True
+def _all_numbers(values: Sequence[str]) -> bool:
+    given = [value for value in values if value]
+    return bool(given) and all(map(_NUMBER.fullmatch, given))
+
+
+def _much_longer(name: str, values: Sequence[str]) -> bool:
+    """Whether what stands below a cell is of another kind than a name."""
     return sorted(map(len, values))[len(values) // 2] > 3 * len(name)
 
 

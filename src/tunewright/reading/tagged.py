@@ -21,6 +21,7 @@ MAX_COLUMNS = 10
 _BLANKS = re.compile(r"[ \t]+")
 _PREFIXED = re.compile(r"O|[BIESLUM](?:[-_]\S+)?")
 _LONG = re.compile(r"O|[BIESLUM][-_]\S+")
+_COUNT = re.compile(r"[0-9]+(?:[-.][0-9]+)?")
 _MOST_BARE_TYPES = 200
 
 
@@ -77,8 +78,7 @@ def tag_layout(lines: Sequence[Line], *, whole: bool, sure: bool = False) -> Tag
         columns = list(zip(*(row for row in rows if len(row) == width), strict=True))
         tag = _tag_column(columns, sure)
         if tag is not None:
-            word = 0 if tag else width - 1
-            return TagLayout(delimiter, width, word, tag)
+            return TagLayout(delimiter, width, _word_column(columns, tag), tag)
     return None
 
 
@@ -90,19 +90,43 @@ def _has_sentences(texts: Sequence[str], whole: bool) -> bool:
     return any(later - earlier > 1 for earlier, later in itertools.pairwise(body)) or (whole and len(body) < 1_000)
 
 
+def _word_column(columns: Sequence[Sequence[str]], tag: int) -> int:
+    """The first column that does not count words (1, 2, 3-4, …); where the tags come first, the last such one."""
+    places = [place for place in range(len(columns)) if place != tag]
+    places = places if tag else places[::-1]
+    return next((place for place in places if not all(map(_COUNT.fullmatch, columns[place]))), places[0])
+
+
 def _tag_column(columns: Sequence[Sequence[str]], sure: bool) -> int | None:
-    """The last column that holds nothing but tags with prefixes, else the last or first with O and few other values."""
+    """The last column that holds nothing but tags with prefixes, else the last or first with O and few other values.
+
+    Of several such columns with types in common (entities within entities) the one with most entities.
+    """
     places = [len(columns) - 1, 0, *range(len(columns) - 2, 0, -1)]
-    for place in places:
-        cells = columns[place]
-        num_tags = sum(map(looks_like_tag, cells))
-        if num_tags >= (0.5 if sure else 0.98) * len(cells) and (sure or any(_LONG.fullmatch(cell) for cell in cells)):
-            other = columns[0 if place else -1]
-            if sum(map(looks_like_tag, other)) < num_tags or len(set(other)) > len(set(cells)):
-                return place
+    share = 0.5 if sure else 0.98
+    tagged = [place for place in places if _is_tagged(columns, place, share)]
+    prefixed = [place for place in tagged if any(_LONG.fullmatch(cell) and cell != "O" for cell in columns[place])]
+    if prefixed:
+        types = _types(columns[prefixed[0]])
+        alike = [place for place in prefixed if types & _types(columns[place])]
+        return max(alike, key=lambda place: sum(cell != "O" for cell in columns[place]))
+    if tagged and sure:
+        return tagged[0]
     for place in places[:2]:
         counts = Counter(columns[place])
         few = len(counts) <= min(_MOST_BARE_TYPES, max(2, len(columns[place]) // 5))
         if few and (counts["O"] > 0.3 * len(columns[place])) and len(set(columns[0 if place else -1])) > len(counts):
             return place
     return None
+
+
+def _is_tagged(columns: Sequence[Sequence[str]], place: int, share: float) -> bool:
+    cells, other = columns[place], columns[0 if place else -1]
+    num_tags = sum(map(looks_like_tag, cells))
+    return num_tags >= share * len(cells) and (
+        sum(map(looks_like_tag, other)) < num_tags or len(set(other)) > len(set(cells))
+    )
+
+
+def _types(cells: Sequence[str]) -> set[str]:
+    return {cell[2:] for cell in cells if _LONG.fullmatch(cell) and cell != "O"}

@@ -66,6 +66,7 @@ class Task(ComparedTask):
     """See `tasks.base.Task`."""
 
     name = "reward"
+    first_model = "HuggingFaceTB/SmolLM2-135M-Instruct"
     loss_terms = (TERM,)
     headlines = ("pair_accuracy", "margin", "loss")
     reads_pairs_too = True

@@ -40,7 +40,8 @@ def make_source(path: Path, name: str, format: str, options: ReadOptions) -> Sou
     if layout.tag == 0:
         notes.append("the first column holds the tags")
     if layout.unused:
-        notes.append(f"columns {', '.join(map(str, layout.unused))} are not used")
+        used = f"words in column {layout.word + 1}, tags in column {layout.tag + 1}"
+        notes.append(f"{used}; columns not used: {', '.join(map(str, layout.unused))}")
     return Source(name, format, lambda _: _rows(file, layout), (WORDS, TAGS), notes=notes, paths=(path,))
 
 
