@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tunewright.errors import RowError
+from tunewright.errors import RowError, RowLeftOut
 from tunewright.records import Row
 from tunewright.text.dialogues import ALPACA, MESSAGES, PAIR, PREFERRED, TEXT, Dialogues, find_dialogues
 from tunewright.text.messages import Conversation, Message, ToolCall, askable, conversation, learnable
@@ -169,3 +169,79 @@ def test_rows_with_one_prompt_are_one_group():
     asked = Conversation((Message("system", "a"), HI, HELLO))
     assert asked.prompt == Conversation((HI, Message("assistant", "other"), Message("user", "more"))).prompt
     assert asked.prompt != Conversation((Message("user", "Hi", input="b"), HELLO)).prompt
+
+
+def said(messages):
+    return [(one.role, one.content, one.input) for one in messages]
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        (
+            {"instruction": "Sum up", "context": "A text.", "response": "Short."},
+            [("user", "Sum up", "A text."), ("assistant", "Short.", None)],
+        ),
+        (
+            {"system_prompt": "Be.", "question": "Hi", "response": "Hello!"},
+            [("system", "Be.", None), ("user", "Hi", None), ("assistant", "Hello!", None)],
+        ),
+        (
+            {"query": "Hi", "response": "Hello!", "history": [["a", "b"]]},
+            [("user", "a", None), ("assistant", "b", None), ("user", "Hi", None), ("assistant", "Hello!", None)],
+        ),
+        (
+            {"prompt": '[\n {"role": "user", "content": "Hi"}]', "completion": '[{"role": "assistant", "content": "Hello!"}]'},
+            [("user", "Hi", None), ("assistant", "Hello!", None)],
+        ),
+        (
+            {"system": "Be.", "messages": [{"role": "system", "content": "Be."}, {"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello!"}]},
+            [("system", "Be.", None), ("user", "Hi", None), ("assistant", "Hello!", None)],
+        ),
+        ({"prompt": "Hi", "completion": "Hello!", "label": True}, [("user", "Hi", None), ("assistant", "Hello!", None)]),
+        (
+            {"prompt": "Hi", "answers": [{"answer": "What.", "rank": 2}, {"answer": "Hello!", "rank": 1}]},
+            [("user", "Hi", None), ("assistant", "Hello!", None)],
+        ),
+    ],
+)  # fmt: skip
+def test_nothing_that_stands_beside_a_prompt_is_lost(fields, expected):
+    assert said(read(fields).messages) == expected
+    found = find_dialogues(list(fields), [Row("f", 1, fields)])
+    if found.format == PAIR:  # as init names them
+        assert said(read(fields, text=found.prompt, label=found.answer).messages) == expected
+
+
+def test_an_answer_that_is_called_bad_is_not_learned():
+    fields = {"prompt": "Hi", "completion": "What.", "label": False}
+    with pytest.raises(RowLeftOut, match="called bad"):
+        find_dialogues(list(fields), [Row("f", 1, fields)]).learned(Row("f", 1, fields))
+
+
+def test_lists_as_python_prints_them_are_refused():
+    with pytest.raises(RowError, match="as Python prints it"):
+        read({"prompt": "[{'role': 'user', 'content': 'Hi'}]", "completion": "Hello!"})
+    assert read({"prompt": "Hi", "completion": '[{"role": "admin"}]'}).messages[1].content == '[{"role": "admin"}]'
+
+
+def test_calls_as_openai_spelled_them_before_and_tools_within_a_turn():
+    turns = [
+        {"role": "system", "content": "", "tools": [{"name": "f"}]},
+        {"role": "user", "content": "Hi"},
+        {"role": "assistant", "content": None, "function_call": {"name": "f", "arguments": '{"a": 1}'}},
+    ]
+    found = conversation(turns)
+    assert found.tools == ({"name": "f"},)
+    assert found.messages[2].tool_calls == (ToolCall("f", {"a": 1}),)
+
+
+def test_one_odd_row_hides_no_column_of_turns():
+    turns = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello!"}]
+    rows = [Row("f", n, {"messages": turns if n else "oops"}) for n in range(9)]
+    assert find_dialogues(["messages"], rows).format == MESSAGES
+
+
+def test_a_system_text_that_contradicts_the_turns_is_refused():
+    turns = [{"role": "system", "content": "Be."}, {"role": "user", "content": "Hi"}]
+    with pytest.raises(RowError, match="another than that of its first turn"):
+        conversation(turns, system="Be not.")

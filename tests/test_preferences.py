@@ -344,3 +344,35 @@ def test_a_reward_model_prefers_what_it_was_taught(values):
     both = model.predict([("What is 2 + 2?", "It is 4."), ("What is 2 + 2?", "It is 5, stupid.")])
     assert [one.score for one in both] == pytest.approx(rewards, abs=1e-6) and rewards[0] != rewards[1]
     assert both[0].as_dict() == {"text": "It is 4.", "score": both[0].score}
+
+
+S, EARLIER, ANSWERED = ({"role": r, "content": c} for r, c in (("system", "Be."), ("user", "u1"), ("assistant", "a1")))
+
+
+@pytest.mark.parametrize(
+    ("fields", "prompt"),
+    [
+        ({"prompt": [S, EARLIER, ANSWERED, USER_HI], "chosen": [USER_HI, BOT_A], "rejected": [USER_HI, BOT_B]}, "Be.|u1|a1|Hi"),
+        ({"system": "Be.", "chosen": [USER_HI, BOT_A], "rejected": [USER_HI, BOT_B]}, "Be.|Hi"),
+        ({"system_prompt": "Be.", "question": "Hi", "chosen": "a", "rejected": "b"}, "Be.|Hi"),
+        ({"prompt": "\n\nHuman: Hi \n\nAssistant: ", "answers": [{"answer": "b", "rank": 2.0}, {"answer": "a", "rank": 1.0}]}, "Hi"),
+    ],
+)  # fmt: skip
+def test_turns_before_the_answers_are_whole(fields, prompt):
+    assert told(fields) == [(prompt, "a", "b")]
+
+
+def test_earlier_turns_that_the_answers_do_not_know_are_refused():
+    other = [{"role": "user", "content": "u2"}, {"role": "assistant", "content": "a2"}, USER_HI]
+    with pytest.raises(RowError, match="earlier turns of the prompt"):
+        read({"prompt": [EARLIER, ANSWERED, USER_HI], "chosen": [*other, BOT_A], "rejected": [*other, BOT_B]})
+
+
+@pytest.mark.parametrize("label", [1.0, "1.0", "positive", True])
+def test_judgements_however_they_are_written(label):
+    assert read({"prompt": "Hi", "completion": "a", "label": label})[0].good
+
+
+def test_a_system_text_beside_judged_messages_is_read():
+    (found,) = read({"messages": [USER_HI, BOT_A], "label": True, "system": "Be."})
+    assert [one.content for one in found.chosen.messages] == ["Be.", "Hi", "a"]

@@ -145,7 +145,7 @@ def _build(
         raise UserError(
             "no training row is left",
             where=inputs.sources[TRAIN][0].name,
-            found="; ".join(f"{count:,} rows: {reason}" for reason, count in ledger.reasons.most_common(2)) or None,
+            found=ledger.told() or None,
             mend=f"See {rejects.path}.",
         )
     ledger.facts |= facts_of(survey, fates, task.known_names)

@@ -158,6 +158,7 @@ def choose_rows(config: RunConfig, inputs: Inputs, survey: Survey, ledger: Ledge
         raise UserError(
             "no training row is left",
             where=inputs.sources[TRAIN][0].name,
+            found=ledger.told() or None,
             mend="Check data.limit and the rejected rows.",
         )
     _enter(inputs, survey, split, fate, ledger)

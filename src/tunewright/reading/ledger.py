@@ -36,6 +36,10 @@ class Ledger:
     def add(self, source: str, split: str, fate: str, rows: int = 1) -> None:
         self.counts.setdefault(source, {}).setdefault(split, Counter())[fate] += rows
 
+    def told(self) -> str:
+        """The most frequent reasons of rejected rows, for a message."""
+        return "; ".join(f"{count:,} rows: {reason}" for reason, count in self.reasons.most_common(2))
+
     def as_dict(self) -> dict[str, Any]:
         """JSON form. Raises AssertionError when the counts do not add up: that would be our bug."""
         sources = []

@@ -30,7 +30,7 @@ from tunewright.reading.detect import check_columns
 from tunewright.records import Answer, Batch, Encoded, Example, Row
 from tunewright.tasks.base import BaseTask, ExplainedRow, TaskOptions, Weights, explained_row
 from tunewright.text.columns import TextColumns
-from tunewright.text.dialogues import ALPACA, PAIR, PREFERRED, TEXT, Dialogues, find_dialogues
+from tunewright.text.dialogues import ALPACA, MESSAGES, PAIR, PREFERRED, TEXT, Dialogues, find_dialogues
 from tunewright.text.hiding import Control
 from tunewright.text.messages import ASSISTANT, Conversation, single_turn
 from tunewright.text.reasoning import answer_pieces, split_reasoning
@@ -109,11 +109,11 @@ class Task(BaseTask):
 
     @classmethod
     def matches(cls, config: Any, columns: Sequence[str], rows: Sequence[Row]) -> int:
-        if config.data.pair or {"label", "labels"} & {name.lower() for name in columns}:
+        if config.data.pair or config.data.label is not None:  # columns of any names: then the task is named too
             return 0
-        named = config.data.label is not None  # columns of any names: then the task is named too
-        found = None if named else find_dialogues(columns, rows, text=None, label=None)
-        return 2 if found and found.format not in (TEXT, PREFERRED) else 0
+        found = find_dialogues(columns, rows, text=None, label=None)
+        labelled = {"label", "labels"} & {name.lower() for name in columns}
+        return 2 if found and (found.format == MESSAGES or (found.format in (PAIR, ALPACA) and not labelled)) else 0
 
     @classmethod
     def start(cls, config: Any, source: Source, columns: Sequence[str], rows: Sequence[Row]) -> tuple[Task, str]:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from tunewright.errors import RowError, quoted
+from tunewright.errors import RowError, RowLeftOut, quoted
 from tunewright.records import Row
 from tunewright.text.messages import (
     ASSISTANT,
@@ -22,8 +22,9 @@ from tunewright.text.messages import (
     conversation,
     learnable,
     single_turn,
+    spelled_turns,
 )
-from tunewright.text.preference_columns import Preferences, find_preferences
+from tunewright.text.preference_columns import Preferences, beside, find_preferences, input_beside
 from tunewright.text.preferences import asked, compared
 
 MESSAGES, ALPACA, PAIR, TEXT = "messages", "alpaca", "pair", "text"
@@ -33,9 +34,9 @@ _LISTS = ("messages", "conversations", "conversation", "dialog", "dialogue")
 PAIRS = (
     ("prompt", "completion"), ("prompt", "response"), ("prompt", "answer"), ("question", "answer"),
     ("question", "response"), ("query", "response"), ("query", "answer"), ("input", "output"),
-    ("instruction", "response"), ("instruction", "completion"),
+    ("instruction", "response"), ("instruction", "completion"), ("instruction", "answer"), ("problem", "solution"),
+    ("inputs", "targets"),
 )  # fmt: skip
-_SIDES = {"chosen", "rejected"}
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,10 @@ class Dialogues:
     def learned(self, row: Row) -> Conversation:
         """What is to be learned. RowError for roles, orders and answers that cannot be."""
         if self.compared is not None:
-            return compared(row, self.compared)[0].chosen
+            best = compared(row, self.compared)[0]
+            if not best.good:
+                raise RowLeftOut("its answer is called bad")
+            return best.chosen
         found = self._read(row.fields, answered=True)
         if self.format == TEXT:
             if not found.messages[0].content.strip():
@@ -99,8 +103,9 @@ class Dialogues:
         answer = fields.get(self.answer) if self.answer else None
         if self.answer and answered and self.answer not in fields:
             raise RowError(f"no field {self.answer!r}; found {quoted(fields)}")
-        if isinstance(fields[self.prompt], list):
-            return conversation([*fields[self.prompt], *_turns(answer)], tools, system=system)
+        asked, answer = _as_turns(fields[self.prompt]), _as_turns(answer)
+        if isinstance(asked, list):
+            return conversation([*asked, *(_turns(answer) if answered else ())], tools, system=system)
         prompt = _text(fields, self.prompt) or ""
         if self.format == TEXT:
             return Conversation((Message(ASSISTANT, prompt),)) if answered else Conversation((Message(USER, prompt),))
@@ -114,15 +119,14 @@ def find_dialogues(
 ) -> Dialogues | None:
     """The format of these columns; None where it is none of ours. text, label: columns that the user names."""
     names = {name.strip().lower(): name for name in columns}
-    if not text and set(names) >= _SIDES:
-        of = find_preferences(columns, rows)
-        assert of is not None and of.chosen is not None
-        return Dialogues(
-            PREFERRED, of.prompt or of.chosen, of.chosen, input=of.input, system=of.system, tools=of.tools, compared=of
-        )
-    extra: dict[str, Any] = {key: names.get(key) for key in ("system", "history", "tools")}
+    of = None if text else find_preferences(columns, rows)
+    if of is not None:
+        answer = of.chosen or of.completion or (of.answers if isinstance(of.answers, str) else None)
+        prompt = of.prompt or of.chosen or of.label or ""
+        return Dialogues(PREFERRED, prompt, answer, input=of.input, system=of.system, tools=of.tools, compared=of)
+    extra = beside(names)
     if text and label:
-        return Dialogues(PAIR, text, label, system=extra["system"], tools=extra["tools"])
+        return Dialogues(PAIR, text, label, input=input_beside(names, {text, label}), **extra)
     turns = text if text and _is_turns(rows, text) else None if text else _turns_column(names, rows)
     if turns:
         return Dialogues(MESSAGES, turns, system=extra["system"], tools=extra["tools"])
@@ -130,10 +134,11 @@ def find_dialogues(
         return Dialogues(TEXT, text)
     if "instruction" in names and "output" in names:
         others = {key: value for key, value in extra.items() if key != "tools"}
-        return Dialogues(ALPACA, names["instruction"], names["output"], input=names.get("input"), **others)
+        return Dialogues(ALPACA, names["instruction"], names["output"], input=input_beside(names, set()), **others)
     for prompt, answer in PAIRS:
         if prompt in names and answer in names:
-            return Dialogues(PAIR, names[prompt], names[answer], **extra)
+            more = input_beside(names, {names[prompt], names[answer]})
+            return Dialogues(PAIR, names[prompt], names[answer], input=more, **extra)
     return Dialogues(TEXT, names["text"]) if "text" in names else None
 
 
@@ -144,9 +149,8 @@ def _turns_column(names: Mapping[str, str], rows: Sequence[Row]) -> str | None:
 def _is_turns(rows: Sequence[Row], column: str) -> bool:
     """Does the column hold lists of turns (or their JSON)?"""
     values = [row.fields[column] for row in rows if row.fields.get(column)]
-    return bool(values) and all(
-        isinstance(value, list) or (isinstance(value, str) and value.lstrip()[:1] == "[") for value in values
-    )
+    turns = sum(isinstance(value, list) or (isinstance(value, str) and value.lstrip()[:1] == "[") for value in values)
+    return turns > len(values) / 2  # a few rows that hold something else are rejected, and hide no column
 
 
 def _text(fields: Mapping[str, Any], column: str | None) -> str | None:
@@ -154,6 +158,11 @@ def _text(fields: Mapping[str, Any], column: str | None) -> str | None:
     if value is None or isinstance(value, str):
         return value
     raise RowError(f"{column!r} holds {type(value).__name__} {value!r:.80}, expected text")
+
+
+def _as_turns(value: Any) -> Any:
+    """Turns that a text spells as JSON; anything else as it is."""
+    return (spelled_turns(value) or value) if isinstance(value, str) else value
 
 
 def _turns(answer: Any) -> list[Any]:

@@ -10,6 +10,7 @@ What comes after the last answer teaches nothing: it is trimmed and counted.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -24,6 +25,8 @@ _ROLES = {
 }  # fmt: skip
 _CALLS = {"function_call", "tool_call"}
 """Roles whose content is the assistant's call of a tool, as JSON."""
+_LIST_OR_OBJECT = re.compile(r"\s*(?:\[\s*)?\{")
+_PYTHON_TURNS = re.compile(r"\s*\[?\s*\{\s*'(?:role|from|content|value)'")
 _REASONING = ("reasoning_content", "reasoning", "thinking")
 _FOLLOWS = {
     None: {SYSTEM, DEVELOPER, USER}, SYSTEM: {USER, DEVELOPER}, DEVELOPER: {USER}, USER: {ASSISTANT},
@@ -95,9 +98,43 @@ def conversation(turns: Any, tools: Any = None, *, system: str | None = None) ->
     if not isinstance(turns, Sequence) or isinstance(turns, str) or not turns:
         raise RowError(f"the messages are {_kind(turns)}, expected a list of turns")
     messages = [message(turn, number) for number, turn in enumerate(turns, start=1)]
-    if system:
-        messages.insert(0, Message(SYSTEM, system))
-    return Conversation(tuple(messages), _tools(tools))
+    of_turns = (turn["tools"] for turn in turns if turn.get("tools"))
+    return Conversation(_with_system(messages, system), _tools(tools or next(of_turns, None)))
+
+
+def _with_system(messages: Sequence[Message], system: str | None) -> tuple[Message, ...]:
+    """The system's turn of a column of its own, in front. RowError where a turn already says something else."""
+    if not system:
+        return tuple(messages)
+    first = messages[0]
+    if first.role not in (SYSTEM, DEVELOPER):
+        return (Message(SYSTEM, system), *messages)
+    if first.content.strip() != system.strip():
+        raise RowError("the row's system text is another than that of its first turn")
+    return tuple(messages)
+
+
+def spelled_turns(text: str) -> list[Any] | None:
+    """The turns of a text that is their JSON (tables have no lists); None where it is a text as any other.
+
+    RowError for lists as Python prints them: `to_csv` writes such, and they are no JSON.
+    """
+    if not _LIST_OR_OBJECT.match(text):
+        return None
+    try:
+        found = json.loads(text)
+    except ValueError:
+        if _PYTHON_TURNS.match(text):
+            raise RowError("a list of turns as Python prints it, expected JSON (json.dumps)") from None
+        return None
+    turns = [found] if isinstance(found, dict) else found
+    return turns if turns and all(map(_is_turn, turns)) else None
+
+
+def _is_turn(one: Any) -> bool:
+    if not isinstance(one, dict) or not {"content", "value", "tool_calls"} & set(one):
+        return False
+    return str(one.get("role", one.get("from"))).strip().lower() in _ROLES.keys() | _CALLS
 
 
 def learnable(found: Conversation) -> Conversation:
@@ -136,7 +173,8 @@ def message(turn: Any, number: int) -> Message:
     content = _text(turn.get("content", turn.get("value")), number)
     if role in _CALLS:
         return Message(ASSISTANT, "", tool_calls=_calls(content, number), learned=_learned(turn, number))
-    calls = _calls(turn["tool_calls"], number) if turn.get("tool_calls") else ()
+    called = turn.get("tool_calls") or turn.get("function_call")
+    calls = _calls(called, number) if called else ()
     reasoning = next((turn[key] for key in _REASONING if isinstance(turn.get(key), str)), None)
     return Message(
         _ROLES[role], content, reasoning=reasoning, tool_calls=calls, name=turn.get("name"),

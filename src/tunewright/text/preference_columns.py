@@ -39,22 +39,9 @@ _SCORE_KEYS = ("score", "rating", "overall_score", "reward", "rank")
 _LABELS = ("label", "labels", "kto_tag", "desirable", "is_good", "thumbs_up")
 _NUMBERED = re.compile(r"(answer|response|completion|output)_?([0-9]+|[a-z])")
 _NUMBERED_SCORES = ("score", "rating", "reward", "rank")
-_JUDGEMENTS = {
-    "true",
-    "false",
-    "0",
-    "1",
-    "yes",
-    "no",
-    "good",
-    "bad",
-    "desirable",
-    "undesirable",
-    "chosen",
-    "rejected",
-    "-1",
-    "+1",
-}
+GOOD = {"true", "1", "1.0", "yes", "good", "chosen", "desirable", "positive", "thumbs_up", "up", "+1"}
+BAD = {"false", "0", "0.0", "no", "bad", "rejected", "undesirable", "negative", "thumbs_down", "down", "-1"}
+"""What a judgement of a single answer may say."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +73,7 @@ class Preferences:
     @property
     def is_instruction(self) -> bool:
         """Prompts of an instruction and an input: a template for those is taken where there is no other."""
-        return self.input is not None
+        return self.input is not None and self.input.lower() == "input"
 
     @property
     def columns(self) -> dict[str, str]:
@@ -160,18 +147,28 @@ def find_preferences(
 ) -> Preferences | None:
     """The format of these columns, None where they compare nothing. text: the prompts' column, label: the judgements'."""
     names = {name.strip().lower(): name for name in columns}
-    extra: dict[str, Any] = {key: names.get(key) for key in ("system", "history", "tools")}
+    extra = beside(names)
 
     def roles(taken: set[str], **found: Any) -> Preferences:
         prompt = text or next((names[name] for name in _PROMPTS if name in names and names[name] not in taken), None)
-        more = names.get("input") if prompt == names.get("instruction") and prompt else None
-        return Preferences(**found, prompt=prompt, input=more, **extra)
+        return Preferences(**found, prompt=prompt, input=input_beside(names, {prompt, *taken}), **extra)
 
     for better, worse in _SIDES:
         if better in names and worse in names:
             chosen, rejected = names[better], names[worse]
             return roles({chosen, rejected}, format=PAIRS, chosen=chosen, rejected=rejected)
     return _scored(names, rows, roles) or _unpaired(names, rows, label, roles)
+
+
+def beside(names: Mapping[str, str]) -> dict[str, Any]:
+    """Columns that say more of a conversation. names: in lower case -> as they are."""
+    ways = {"system": ("system", "system_prompt"), "history": ("history",), "tools": ("tools", "functions")}
+    return {role: next((names[name] for name in of if name in names), None) for role, of in ways.items()}
+
+
+def input_beside(names: Mapping[str, str], taken: set[str | None]) -> str | None:
+    """The column of what a prompt is about, where there is one beside it: alpaca's `input`, Dolly's `context`."""
+    return next((names[name] for name in ("input", "context") if name in names and names[name] not in taken), None)
 
 
 def _scored(names: Mapping[str, str], rows: Sequence[Row], roles: Any) -> Preferences | None:
@@ -207,11 +204,11 @@ def _has_scores(answers: Any) -> bool:
 def _unpaired(names: Mapping[str, str], rows: Sequence[Row], label: str | None, roles: Any) -> Preferences | None:
     judged = label or next((names[name] for name in _LABELS if name in names), None)
     said = [row.fields[judged] for row in rows if judged and row.fields.get(judged) is not None]
-    if judged is None or not said or not all(str(one).strip().lower() in _JUDGEMENTS for one in said):
+    if judged is None or not said or not all(str(one).strip().lower() in GOOD | BAD for one in said):
         return None
     answer = next((names[name] for name in _COMPLETIONS if name in names), None)
     if answer:
         found = roles({answer, judged}, format=UNPAIRED, completion=answer, label=judged)
         return found if found.prompt else None
     turns = next((names[name] for name in ("messages", "conversations", "conversation") if name in names), None)
-    return Preferences(UNPAIRED, turns, label=judged, tools=names.get("tools")) if turns else None
+    return Preferences(UNPAIRED, turns, label=judged, **beside(names)) if turns else None

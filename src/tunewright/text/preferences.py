@@ -10,7 +10,6 @@ Of both conversations the beginning that they share is the prompt, and only the 
 from __future__ import annotations
 
 import itertools
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -18,11 +17,19 @@ from typing import Any
 
 from tunewright.errors import RowError, quoted
 from tunewright.records import Row
-from tunewright.text.messages import ASSISTANT, SYSTEM, USER, Conversation, Message, askable, conversation, learnable
-from tunewright.text.preference_columns import PAIRS, UNPAIRED, Preferences, score_of
+from tunewright.text.messages import (
+    ASSISTANT,
+    SYSTEM,
+    USER,
+    Conversation,
+    Message,
+    askable,
+    conversation,
+    learnable,
+    spelled_turns,
+)
+from tunewright.text.preference_columns import BAD, GOOD, PAIRS, UNPAIRED, Preferences, score_of
 
-_GOOD = {"true", "1", "1.0", "yes", "good", "chosen", "desirable", "positive", "thumbs_up", "up", "+1"}
-_BAD = {"false", "0", "0.0", "no", "bad", "rejected", "undesirable", "negative", "thumbs_down", "down", "-1"}
 _TRANSCRIPT = re.compile(r"(?:\A|\n\n)(Human|Assistant):[ \n]?")
 _SPEAKERS = {"Human": USER, "Assistant": ASSISTANT}
 
@@ -63,7 +70,7 @@ def asked(row: Row, columns: Preferences) -> Conversation:
     if columns.format == UNPAIRED and columns.completion is None:
         return askable(_whole(row.fields, columns, columns.prompt))
     prompt = _prompt(row.fields, columns)
-    if prompt.messages:
+    if _asks(prompt):
         return askable(prompt)
     found = compared(row, columns)[0]
     first = next(number for number, one in enumerate(found.chosen.messages) if one.role == ASSISTANT and one.learned)
@@ -84,7 +91,7 @@ def _judged(fields: Mapping[str, Any], columns: Preferences) -> Compared:
         answer = (Message(ASSISTANT, answer),)
     if answer[0].role != ASSISTANT:
         prompt, answer = replace(prompt, messages=answer[:-1]), answer[-1:]
-    if not prompt.messages:
+    if not _asks(prompt):
         raise RowError("no prompt")
     found = learnable(replace(prompt, messages=(*prompt.messages, *answer)))
     return Compared(_learned_from(found, len(prompt.messages)), good=good)
@@ -92,8 +99,8 @@ def _judged(fields: Mapping[str, Any], columns: Preferences) -> Compared:
 
 def _is_good(value: Any) -> bool:
     said = str(value).strip().lower()
-    if said in _GOOD or said in _BAD:
-        return said in _GOOD
+    if said in GOOD or said in BAD:
+        return said in GOOD
     raise RowError(f"the label is {value!r:.60}, expected true or false")
 
 
@@ -102,9 +109,9 @@ def _is_good(value: Any) -> bool:
 
 def _pair(fields: Mapping[str, Any], columns: Preferences, chosen: Any, rejected: Any) -> Compared:
     prompt = _prompt(fields, columns)
-    if isinstance(chosen, str) and isinstance(rejected, str) and not prompt.messages:
+    if isinstance(chosen, str) and isinstance(rejected, str) and not _asks(prompt):
         shared, chosen, rejected = _implicit(chosen, rejected)
-        prompt = replace(prompt, messages=(Message(USER, shared),))
+        prompt = replace(prompt, messages=(*prompt.messages, Message(USER, shared)))
     sides = [(Message(ASSISTANT, one),) if isinstance(one, str) else one for one in (chosen, rejected)]
     whole = [side[0].role != ASSISTANT for side in sides]
     if all(whole):
@@ -114,11 +121,9 @@ def _pair(fields: Mapping[str, Any], columns: Preferences, chosen: Any, rejected
     else:
         begins = ()
     if any(whole):
-        _check_prompt(prompt, begins)
-        system = () if begins[0].role == SYSTEM else tuple(one for one in prompt.messages[:1] if one.role == SYSTEM)
-        prompt = replace(prompt, messages=(*system, *begins))
+        prompt = replace(prompt, messages=_joined(prompt.messages, begins))
         sides = [side[len(begins) :] if is_whole else side for side, is_whole in zip(sides, whole, strict=True)]
-    if not prompt.messages:
+    if not _asks(prompt):
         raise RowError("no prompt: neither a column of its own nor a common beginning")
     return _checked(prompt, *sides)
 
@@ -136,11 +141,32 @@ def _shared(chosen: Sequence[Message], rejected: Sequence[Message]) -> tuple[Mes
     return tuple(shared)
 
 
-def _check_prompt(prompt: Conversation, begins: Sequence[Message]) -> None:
-    """RowError where the column of prompts asks another question than the conversations do."""
-    said = [one.content.strip() for one in prompt.messages if one.role == USER]
-    if said and said[-1] not in [one.content.strip() for one in begins if one.role == USER]:
+def _joined(prompt: Sequence[Message], begins: Sequence[Message]) -> tuple[Message, ...]:
+    """The turns before the answers, of the row's own prompt and of what both conversations begin with.
+
+    The prompt may be as long, be the last question alone, or hold turns before those. RowError where it is another one.
+    """
+    system = tuple(one for one in prompt[:1] if one.role == SYSTEM and begins[0].role != SYSTEM)
+    own = [_spoken(one) for one in prompt if one.role != SYSTEM]
+    theirs = [_spoken(one) for one in begins if one.role != SYSTEM]
+    if len(own) > len(theirs) and own[-len(theirs) :] == theirs:
+        return (
+            tuple(prompt) if begins[0].role != SYSTEM else (begins[0], *(one for one in prompt if one.role != SYSTEM))
+        )
+    asked = [content for role, content in own if role == USER]
+    if asked and (USER, asked[-1]) not in theirs:
         raise RowError("the answers are to another prompt than the row's own")
+    if any(one not in theirs for one in own if one[0] == ASSISTANT):
+        raise RowError("the earlier turns of the prompt are not those of the answers")
+    return (*system, *begins)
+
+
+def _spoken(one: Message) -> tuple[str, str]:
+    return one.role, one.content.strip()
+
+
+def _asks(prompt: Conversation) -> bool:
+    return any(one.role == USER for one in prompt.messages)
 
 
 def _checked(prompt: Conversation, chosen: Sequence[Message], rejected: Sequence[Message]) -> Compared:
@@ -206,21 +232,30 @@ def _ranked(fields: Mapping[str, Any], columns: Preferences) -> list[tuple[Any, 
 
 def _prompt(fields: Mapping[str, Any], columns: Preferences) -> Conversation:
     """The turns before the answers; none where the row has no prompt of its own."""
+    system = _system(fields, columns)
+    before = (Message(SYSTEM, system),) if system else ()
     if columns.prompt is None:
-        return Conversation((), _tools(fields, columns))
-    value = fields.get(columns.prompt)
-    found = _side(value, "prompt", empty=True)
-    system = fields.get(columns.system) if columns.system else None
-    before = (Message(SYSTEM, system),) if isinstance(system, str) and system else ()
+        return Conversation(before, _tools(fields, columns))
+    found = _side(fields.get(columns.prompt), "prompt", empty=True)
     if isinstance(found, str):
         more = fields.get(columns.input) if columns.input else None
         found = (Message(USER, found, input=more or None),) if found.strip() else ()
+    if found and found[-1].role == ASSISTANT and not found[-1].content:
+        found = found[:-1]  # "Human: … Assistant:", and the answer elsewhere
+    if found and found[0].role == SYSTEM and system:
+        before = () if found[0].content.strip() == system.strip() else before
     earlier = _history(fields.get(columns.history) if columns.history else None)
-    return Conversation((*before, *earlier, *found) if found else (), _tools(fields, columns))
+    return Conversation((*before, *earlier, *found), _tools(fields, columns))
+
+
+def _system(fields: Mapping[str, Any], columns: Preferences) -> str | None:
+    system = fields.get(columns.system) if columns.system else None
+    return system if isinstance(system, str) and system else None
 
 
 def _whole(fields: Mapping[str, Any], columns: Preferences, column: str | None) -> Conversation:
-    return conversation(fields[str(column)], fields.get(columns.tools) if columns.tools else None)
+    tools = fields.get(columns.tools) if columns.tools else None
+    return conversation(fields[str(column)], tools, system=_system(fields, columns))
 
 
 def _tools(fields: Mapping[str, Any], columns: Preferences) -> tuple[Any, ...]:
@@ -233,8 +268,7 @@ def _side(value: Any, name: str, *, empty: bool = False) -> str | tuple[Message,
     if isinstance(value, Mapping):
         value = [value] if {"role", "from"} & set(value) else _text_of(value, name)
     if isinstance(value, str):
-        if value.lstrip()[:2] in ("[{", '{"') and value.rstrip()[-1:] in "]}":
-            value = _from_json(value)
+        value = spelled_turns(value) or value
         if isinstance(value, str):
             turns = _TRANSCRIPT.split(value)
             if len(turns) > 2 and not turns[0].strip():
@@ -250,17 +284,6 @@ def _side(value: Any, name: str, *, empty: bool = False) -> str | tuple[Message,
     if not isinstance(value, list):
         raise RowError(f"{name} is {type(value).__name__} {value!r:.60}, expected text or turns")
     return conversation(value).messages
-
-
-def _from_json(text: str) -> Any:
-    """The turns that a text spells; the text itself where it is none of them."""
-    try:
-        found = json.loads(text)
-    except ValueError:
-        return text
-    turns = [found] if isinstance(found, dict) else found
-    spelled = all(isinstance(one, dict) and {"role", "from"} & set(one) for one in turns)
-    return turns if turns and spelled else text
 
 
 _TEXTS = ("content", "value", "text", "response", "answer", "completion", "output")
