@@ -245,3 +245,11 @@ def test_lamini_with_pythia():
 )
 def test_prompts_that_carry_the_templates_words(text, expected):
     assert unwrapped(text, "Q: ", "\n\nA:") == expected
+
+
+def test_a_rendered_prompt_and_its_rendered_answer_are_not_templated_twice(minimind):
+    prompt, answer = "<|im_start|>user\nHi there<|im_end|>\n<|im_start|>assistant\n", "Hello you!<|im_end|>\n"
+    encoder = chats(minimind)
+    carried = Conversation((Message("user", prompt), Message("assistant", answer)))
+    bare, found = encoder.learned([HI, carried])
+    assert found.ids.tolist() == bare.ids.tolist() and found.learned == bare.learned

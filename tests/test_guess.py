@@ -146,7 +146,7 @@ def test_any_names_survive_the_written_config(train, test, text, pair, label, mo
     data = {"train": train, "test": test, "text": text, "pair": pair, "label": label, "label_names": [label, model]}
     data = {key: value for key, value in data.items() if value is not None}
     written = yaml.safe_load(
-        config_text(Guess({"task": "classification", "model": model, "data": data}, inputs, ["by its name"]))
+        config_text(Guess({"task": "classification", "model": model, "data": data}, inputs, ["by its name"], []))
     )
     assert written["model"] == model
     assert {key: written["data"].get(key) for key in data} == data
@@ -206,3 +206,11 @@ def test_a_data_file_alone_is_trained_as_init_says(tmp_path):
     assert (alone.task.name, alone.data.text, alone.data.label) == ("sft", "question", "answer")
     assert config_for_data(str(tmp_path / "qa.jsonl"), ["task.supervise=last_answer"]).task.supervise == "last_answer"
     assert config_for_data(str(tmp_path / "qa.jsonl"), ["task=clm"]).task.name == "clm"
+
+
+def test_a_test_file_without_labels_is_left_out(tmp_path):
+    files(tmp_path, "train.csv")
+    (tmp_path / "test.csv").write_text("review\nA film\nNo film\n")
+    guess = guess_config(str(tmp_path))
+    assert splits(guess) == {"train": "train.csv"}
+    assert any("test.csv has no labels: left out" in reason for reason in guess.reasons)

@@ -4,10 +4,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tunewright.errors import RowError, UserError
+from tunewright.errors import RowError, RowLeftOut, UserError
 from tunewright.records import Row
 from tunewright.text.columns import TextColumns
-from tunewright.text.labels import MAX_LABELS, LabelSpace, check_labels, label_name, label_names
+from tunewright.text.labels import (
+    MAX_LABELS,
+    LabelSpace,
+    are_scores,
+    are_tags_of_words,
+    check_labels,
+    joined_labels,
+    label_name,
+    label_names,
+)
 
 # Labels
 
@@ -36,7 +45,9 @@ def test_named_integers():
     names = ["neg", "pos"]
     assert [label_name(cell, names) for cell in (0, 1, 1.0, "1", "neg")] == ["neg", "pos", "pos", "pos", "neg"]
     assert label_name("1", ["1", "0"]) == "1"  # a name goes before a number
-    for cell in (2, -1, "maybe", "--1"):
+    with pytest.raises(RowLeftOut, match="no label"):
+        label_name(-1, names)
+    for cell in (2, "maybe", "--1"):
         with pytest.raises(RowError, match=r"is not among data.label_names \('neg', 'pos'\)"):
             label_name(cell, names)
 
@@ -178,3 +189,21 @@ def test_what_is_no_weight(cell):
 def test_columns_survive_their_saved_form():
     columns = TextColumns(("a", "b"), "c", "d", "e", ",")
     assert TextColumns.from_dict(columns.as_dict()) == columns
+
+
+def test_lists_that_a_text_spells():
+    assert label_names("['joy', 'anger']") == ("joy", "anger") == label_names('["joy", "anger"]')
+    assert label_names("[]") == ()
+    assert label_names("[joy]") == ("[joy]",)
+
+
+def test_labels_that_are_something_else():
+    assert (
+        are_tags_of_words(["O", "B-ORG"])
+        and are_tags_of_words(["B-ORG O O", "O O"])
+        and are_tags_of_words(["['O']", "['B-ORG','O']"])
+    )
+    assert not are_tags_of_words(["O", "A"]) and not are_tags_of_words(["B-grade film", "O"])
+    assert are_scores(["0.25", "1.97", "3.50", "2.10", "0.5"]) and not are_scores(["1.5", "2.0", "1.0"])
+    assert joined_labels(["joy", "anger", "joy,anger"]) == (",", "joy,anger")
+    assert joined_labels(["Paris, France", "Rome, Italy", "France"]) is None

@@ -195,7 +195,9 @@ def said(messages):
             [("user", "Hi", None), ("assistant", "Hello!", None)],
         ),
         (
-            {"system": "Be.", "messages": [{"role": "system", "content": "Be."}, {"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello!"}]},
+            {
+                "system": "Be.",
+                "messages": [{"role": "system", "content": "Be."}, {"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello!"}]},
             [("system", "Be.", None), ("user", "Hi", None), ("assistant", "Hello!", None)],
         ),
         ({"prompt": "Hi", "completion": "Hello!", "label": True}, [("user", "Hi", None), ("assistant", "Hello!", None)]),

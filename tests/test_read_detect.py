@@ -4,6 +4,7 @@ import pytest
 
 from tunewright.errors import UserError
 from tunewright.reading.detect import Roles, detect_roles, find_column, peek
+from tunewright.reading.unlabelled import is_lone_text, text_roles
 from tunewright.records import Row
 
 from .test_read_jsonl import read
@@ -139,3 +140,26 @@ def test_peek_gives_the_first_rows_and_every_key(tmp_path):
     rows, columns = peek(source, 2)
     assert [row.line for row in rows] == [1, 3] and columns == ("a", "b")
     assert peek(source)[1] == ("a", "b", "c")
+
+
+def test_columns_of_noughts_and_ones_are_asked_about():
+    ones = [0, 1, 0] * 4
+    with pytest.raises(UserError, match="several columns could each be a label; found 'toxic', 'obscene', 'threat'"):
+        roles(comment_text=TEXTS, toxic=ones, obscene=ones, threat=ones)
+    assert roles(comment_text=TEXTS, toxic=ones, obscene=ones).label == "toxic"
+
+
+def test_lists_spelled_as_texts_are_several_labels():
+    found = roles(text=TEXTS, labels=["['a', 'b']", "['a']", "[]"] * 4)
+    assert (found.label, found.multi_label) == ("labels", True)
+
+
+def test_what_is_said_about_a_text_is_not_passed_over():
+    spans = [Row("a.jsonl", n, {"text": text, "entities": [["PER", 0, 4]]}) for n, text in enumerate(TEXTS)]
+    assert not is_lone_text(("text", "entities"), spans)
+    assert is_lone_text(("text",), spans)
+
+
+def test_a_text_is_found_whatever_the_labels_could_be():
+    rows = [Row("a.jsonl", n, {"text": text, "dump": "x", "language": "en"}) for n, text in enumerate(TEXTS)]
+    assert text_roles(("text", "dump", "language"), rows, source="a.jsonl")[0] == ("text",)

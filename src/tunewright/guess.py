@@ -7,7 +7,7 @@ guess.values["data"]    {"train": "reviews/train.csv", "test": "reviews/test.csv
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,8 @@ import yaml
 
 from tunewright.config import DEFAULT_MODEL, RunConfig, load_config, parse_config
 from tunewright.errors import UserError, quoted
-from tunewright.prepare import Inputs, open_inputs
+from tunewright.prepare import TEST, VALIDATION, Inputs, open_inputs
+from tunewright.reading.detect import peek
 
 _ROLES = {
     "train": ("train", "training"),
@@ -32,6 +33,8 @@ class Guess:
     values: dict[str, Any]
     inputs: Inputs
     reasons: list[str]
+    left_out: list[str]
+    """Files beside the training file that are not used, and why."""
 
 
 def guess_config(
@@ -47,11 +50,27 @@ def guess_config(
         "data": {**files, **{key: value for key, value in named.items() if value is not None}, **(extra or {})},
     }
     inputs = open_inputs(parse_config(values, where=data))
+    unlabelled = [split for split in (VALIDATION, TEST) if split in files and not _has_labels(inputs, split)]
+    if unlabelled:
+        values["data"] = {key: value for key, value in values["data"].items() if key not in unlabelled}
+        inputs = open_inputs(parse_config(values, where=data))
     values["task"] = inputs.task.name
     values["model"] = model or inputs.task.first_model or DEFAULT_MODEL
     values["data"] |= inputs.task.settings()
-    reasons = [inputs.reason, *(f"{source.name}: {note}" for _, source in inputs.of() for note in source.notes)]
-    return Guess(values, inputs, reasons)
+    left_out = [f"{files[split]} has no labels: left out" for split in unlabelled]
+    reasons = [
+        inputs.reason,
+        *left_out,
+        *(f"{source.name}: {note}" for _, source in inputs.of() for note in source.notes),
+    ]
+    return Guess(values, inputs, reasons, left_out)
+
+
+def _has_labels(inputs: Inputs, split: str) -> bool:
+    """Whether the column of labels is there at all: competitions keep theirs."""
+    label = inputs.task.columns.label
+    columns = {column for source in inputs.sources[split] for column in peek(source, 20)[1]}
+    return label is None or not columns or label in columns
 
 
 _READING = {
@@ -59,7 +78,9 @@ _READING = {
 }  # fmt: skip
 
 
-def config_for_data(data: str, overrides: Sequence[str] = ()) -> RunConfig:
+def config_for_data(
+    data: str, overrides: Sequence[str] = (), *, note: Callable[[str], None] = lambda _: None
+) -> RunConfig:
     """The config of a data file alone, `key=value` words laid over it. A mistyped key is said before any file is opened."""
     of_any_task = [word for word in overrides if not word.startswith("task.") or word.startswith("task.name=")]
     asked = load_config(None, of_any_task, base={"data": {"train": data}})
@@ -67,6 +88,8 @@ def config_for_data(data: str, overrides: Sequence[str] = ()) -> RunConfig:
     text = ",".join(wished.text) if isinstance(wished.text, list) else wished.text
     laid = wished.model_dump(mode="json", include=_READING, exclude_defaults=True)
     guess = guess_config(data, task=task, text=text, pair=wished.pair, label=wished.label, extra=laid)
+    for line in guess.left_out:
+        note(line)
     base = parse_config(guess.values).model_dump(mode="json", exclude_defaults=True)
     base["task"] = {**base.get("task", {}), "name": guess.values["task"]}  # the task's own default name, so left out
     return load_config(None, overrides, base=base)

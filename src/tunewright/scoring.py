@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +20,7 @@ from tunewright.errors import UserError
 from tunewright.evaluation import Evaluation, evaluate_split
 from tunewright.models.load import make_rows_independent
 from tunewright.predict import Model, load
-from tunewright.prepare import TEST, encode_file, open_like, prepare, read_options
-from tunewright.reading import ReadOptions
+from tunewright.prepare import TEST, encode_file, open_like, options_of_run, prepare
 from tunewright.records import Row
 from tunewright.tokens.store import SplitStore
 from tunewright.training.reference import reference_of
@@ -41,7 +39,7 @@ def evaluate(
     if data is None:
         return _of_split(model, config, split, note)
     with tempfile.TemporaryDirectory(prefix="tunewright-") as folder:
-        options = replace(read_options(config), format=None, header=None, delimiter=None) if config else ReadOptions()
+        options = options_of_run(model.saved.folder.parent, data)
         rows, ledger = encode_file(data, options, model.task, model.encoder, Path(folder), skip_bad_rows=skip_bad_rows)
         scores = _scored(model, rows, config)
         written = ledger.as_dict()

@@ -25,7 +25,7 @@ def check_run(run: str, *, precision: str = "auto") -> SavedModel:
 def check_file(saved: SavedModel, file: str, *, labelled: bool, skip_bad_rows: bool) -> None:
     """UserError for a file that is not there, or of whose first rows none can be used; imports no torch.
 
-    labelled: it is to be scored, and read in the encoding of the run's own files.
+    labelled: it is to be scored. It is read as the run's own files are.
     """
     from tunewright.reading import ReadOptions
     from tunewright.reading.locate import locate
@@ -33,15 +33,12 @@ def check_file(saved: SavedModel, file: str, *, labelled: bool, skip_bad_rows: b
     locate(file, ReadOptions())
     if skip_bad_rows:
         return
-    from tunewright.config import load_config
     from tunewright.errors import RowError
-    from tunewright.prepare import open_like
+    from tunewright.prepare import open_like, options_of_run
     from tunewright.reading.detect import peek
 
-    config = saved.folder.parent / "config.yaml"
-    encoding = load_config(config).data.encoding if labelled and config.is_file() else "utf-8"
     task = saved.task()
-    rows, _ = peek(open_like(file, ReadOptions(encoding=encoding), task, labelled=labelled))
+    rows, _ = peek(open_like(file, options_of_run(saved.folder.parent, file), task, labelled=labelled))
     reasons = []
     for row in rows:
         try:

@@ -196,11 +196,12 @@ def _line(given: Any, prediction: Any) -> str:
 def _predict_file(model: Any, file: str, output: str | None, min_score: float, bad: BadInputs) -> None:
     from tunewright.cli.options import json_text
     from tunewright.errors import RowError
-    from tunewright.prepare import open_like
-    from tunewright.reading import ReadOptions, open_source
+    from tunewright.prepare import open_like, options_of_run
+    from tunewright.reading import open_source
     from tunewright.records import Reject, Row
 
-    source = open_like(file, ReadOptions(), model.task, labelled=False)
+    options = options_of_run(model.saved.folder.parent, file)
+    source = open_like(file, options, model.task, labelled=False)
     skipped: set[int] = set()
 
     def rows() -> Iterator[Any]:
@@ -218,7 +219,7 @@ def _predict_file(model: Any, file: str, output: str | None, min_score: float, b
     # read beside it, one by one: the output keeps the file's own column names
     as_written = (
         row.fields
-        for number, row in enumerate(open_source(file).rows())
+        for number, row in enumerate(open_source(file, options).rows())
         if number not in skipped and isinstance(row, Row)
     )
     predictions = model.predict_rows(rows(), min_score=min_score)

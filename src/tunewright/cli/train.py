@@ -76,4 +76,6 @@ def config_from(words: list[str]) -> Any:
         return load_config(Path(first) / "config.yaml", overrides)
     from tunewright.guess import config_for_data
 
-    return config_for_data(first, overrides)
+    from tunewright.cli.progress import say
+
+    return config_for_data(first, overrides, note=lambda line: say(f"notice    {line}"))

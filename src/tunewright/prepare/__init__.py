@@ -26,7 +26,16 @@ from tunewright.errors import UserError
 from tunewright.models.source import ModelFolder
 from tunewright.plugins import find
 from tunewright.prepare.encode import encode_file, encode_splits, match_tokenizer, token_ledger
-from tunewright.prepare.inputs import SPLITS, TEST, VALIDATION, Inputs, open_inputs, open_like, read_options
+from tunewright.prepare.inputs import (
+    SPLITS,
+    TEST,
+    VALIDATION,
+    Inputs,
+    open_inputs,
+    open_like,
+    options_of_run,
+    read_options,
+)
 from tunewright.prepare.survey import choose_rows, facts_of, survey_rows
 from tunewright.reading.ledger import Ledger, RejectFile, after_rejects, bad_rows_error, first_rejects
 from tunewright.reading.split import TRAIN
@@ -35,8 +44,8 @@ from tunewright.tokens.fast import FastPathDiffers
 from tunewright.tokens.store import StoreDamaged, TokenStore
 
 __all__ = [
-    "SPLITS", "TEST", "TRAIN", "VALIDATION", "Inputs", "Prepared", "encode_file", "open_inputs", "open_like", "prepare",
-    "read_options",
+    "SPLITS", "TEST", "TRAIN", "VALIDATION", "Inputs", "Prepared", "encode_file", "open_inputs", "open_like", "options_of_run",
+    "prepare", "read_options",
 ]  # fmt: skip
 
 Say = Callable[[str], None]

@@ -10,10 +10,11 @@ Reads only the beginning of the files, and imports no torch: a wrong column is s
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
-from tunewright.config import RunConfig
+from tunewright.config import RunConfig, load_config
 from tunewright.errors import UserError, did_you_mean, quoted
 from tunewright.plugins import find, names
 from tunewright.reading import ReadOptions, Source, open_source, splits_of
@@ -80,7 +81,10 @@ def _documents(config: RunConfig, task: str) -> str:
     """What a row of a plain text file is: as the user says, else as the task reads."""
     if config.data.documents != "auto":
         return config.data.documents
-    return "line" if task == "auto" else getattr(find("tasks", task).Task, "documents", "line")
+    if task == "auto":
+        return "line"
+    of_options = getattr(config.task, "documents", None)
+    return str(of_options or getattr(find("tasks", task).Task, "documents", "line"))
 
 
 def read_options(config: RunConfig, *, split: str | None = None, task: str | None = None) -> ReadOptions:
@@ -96,6 +100,19 @@ def read_options(config: RunConfig, *, split: str | None = None, task: str | Non
         revision=data.revision,
         split=split,
     )
+
+
+def options_of_run(run: Path, path: str) -> ReadOptions:
+    """How a file is read for a trained run: as the run's own, where its name ends like theirs; else as it looks."""
+    written = run / "config.yaml"
+    if not written.is_file():
+        return ReadOptions()
+    config = load_config(written)
+    options = read_options(config)
+    ends = {Path(one).suffix for split in SPLITS for one in _as_list(getattr(config.data, split))}
+    if Path(path).suffix in ends:
+        return options
+    return replace(options, format=None, header=None, delimiter=None, encoding="utf-8")
 
 
 def open_like(path: str, options: ReadOptions, task: Any, *, labelled: bool = True) -> Source:

@@ -8,6 +8,7 @@ Names decide first, content where names do not; a pair is never guessed. What st
 
 from __future__ import annotations
 
+import ast
 import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -98,6 +99,13 @@ def detect_roles(
     return Roles(text, pair, label, multi_label, f"{how_text}, {how_label}")
 
 
+def detect_text(columns: Sequence[str], rows: Sequence[Row]) -> tuple[str, str]:
+    """(the column that holds the text, how it was found), whatever else there is. UserError where several could be it."""
+    values = {column: [row.fields.get(column) for row in rows] for column in columns}
+    free = [column for column in columns if plain(column) not in NEVER and not _counts_up(values[column])]
+    return _text(free, values, columns, rows[0].source if rows else None)
+
+
 def _named_pairs(columns: Sequence[str]) -> list[tuple[str, str]]:
     by_name = {plain(column): column for column in reversed(columns)}
     return [(by_name[a], by_name[b]) for a, b in PAIRS if a in by_name and b in by_name]
@@ -111,6 +119,7 @@ def _label(
     if len(named) > 1:
         raise _ambiguous("more than one column could be the label", named, where)
     if named:
+        _ask_about_one_hot(named[0], candidates, values, where)
         return named[0], f"label {named[0]!r} by its name"
     rest = [column for column in candidates if tier(TEXT_TIERS, column) is None or not _is_text(values[column])]
     likely = [column for column in rest if _is_label(values[column])]
@@ -121,6 +130,16 @@ def _label(
     if likely and (len(candidates) > 1 or has_text):
         return likely[0], f"label {likely[0]!r} by its values"
     return None, "no label"
+
+
+def _ask_about_one_hot(label: str, candidates: Sequence[str], values: dict[str, list[Any]], where: str | None) -> None:
+    """UserError where two columns or more beside the label hold noughts and ones as it does: a column for each label."""
+    ones = [column for column in candidates if {str(value) for value in _given(values[column])} == {"0", "1"}]
+    if label in ones and len(ones) > 2:
+        raise UserError(
+            "several columns could each be a label", where=where, found=quoted(ones),
+            mend="Name one with data.label=…, or write one column with the list of a row's labels.",
+        )  # fmt: skip
 
 
 def _text(
@@ -158,10 +177,28 @@ def _given(values: Sequence[Any]) -> list[Any]:
 
 def _is_list(values: Sequence[Any]) -> bool:
     """Lists of strings or integers: the labels of a multi-label task."""
-    given = _given(values)
+    given = [_as_list(value) for value in _given(values)]
     return bool(given) and all(
         isinstance(value, list) and all(isinstance(part, str | int) for part in value) for value in given
     )
+
+
+def _as_list(value: Any) -> Any:
+    """A text that spells a list, as that list."""
+    return (
+        (spelled_list(value) or value) if isinstance(value, str) and value != "[]" else [] if value == "[]" else value
+    )
+
+
+def spelled_list(text: str) -> list[Any] | None:
+    """The list that a text spells, as JSON or as Python prints it: `['joy', 'anger']`. None where it is another text."""
+    if not (text.startswith("[") and text.endswith("]")):
+        return None
+    try:
+        found = ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return None
+    return found if isinstance(found, list) else None
 
 
 def _is_text(values: Sequence[Any]) -> bool:
@@ -174,7 +211,7 @@ def _is_text(values: Sequence[Any]) -> bool:
 def _is_label(values: Sequence[Any]) -> bool:
     """Few distinct short values, most of them met more than once; or lists of such."""
     if _is_list(values):
-        given = [part for value in _given(values) for part in value]
+        given = [part for value in _given(values) for part in _as_list(value)]
     else:
         given = _given(values)
         if not all(isinstance(value, str | int) or value in (0.0, 1.0) for value in given):

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tunewright.errors import UserError
-from tunewright.reading.detect import detect_roles, find_column
+from tunewright.reading.detect import detect_roles, detect_text, find_column
+from tunewright.reading.names import plain
 from tunewright.records import Row
 
 
@@ -21,7 +22,11 @@ def text_roles(
         for name in text:
             find_column(name, columns, where=source, key="data.text")
         return tuple(text), "text as named"
-    roles = detect_roles(columns, rows)
+    try:
+        roles = detect_roles(columns, rows)
+    except UserError:  # what the label is does not matter here
+        found, how = detect_text(columns, rows)
+        return (found,), how
     return roles.text, roles.reason.partition(", ")[0]
 
 
@@ -31,4 +36,15 @@ def is_lone_text(columns: Sequence[str], rows: Sequence[Row]) -> bool:
         roles = detect_roles(columns, rows)
     except UserError:
         return False
-    return roles.label is None and roles.pair is None and len(roles.text) == 1
+    lone = roles.label is None and roles.pair is None and len(roles.text) == 1
+    return lone and not any(_is_annotated(column, rows) for column in columns)
+
+
+def _is_annotated(column: str, rows: Sequence[Row]) -> bool:
+    """Does a column hold what was said about the text, in whatever shape? Then it is not for its words alone."""
+    return plain(column) in _ANNOTATIONS and any(isinstance(row.fields.get(column), (list, dict)) for row in rows)
+
+
+_ANNOTATIONS = {
+    "entities", "spans", "ents", "ner", "ner_tags", "annotations", "annotation", "cats", "label", "labels", "tags",
+}  # fmt: skip

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tunewright.errors import RowError, UserError, did_you_mean, quoted
+from tunewright.errors import RowError, RowLeftOut, UserError, did_you_mean, quoted
 from tunewright.metrics.classification import multi_label_scores, single_label_scores
 from tunewright.metrics.intervals import multi_label_intervals, single_label_intervals
 from tunewright.models.source import ModelFolder
@@ -26,9 +26,18 @@ from tunewright.reading.detect import check_columns, detect_roles
 from tunewright.records import Batch, Encoded, Example, Prediction, Row
 from tunewright.tasks.base import BaseTask, TaskOptions, Weights
 from tunewright.text.columns import TextColumns
-from tunewright.text.labels import MAX_LABELS, LabelSpace, check_labels, label_name, label_names
+from tunewright.text.labels import (
+    MAX_LABELS,
+    LabelSpace,
+    are_scores,
+    are_tags_of_words,
+    check_labels,
+    joined_labels,
+    label_name,
+    label_names,
+)
 from tunewright.tokens.encoded import EncodedRows
-from tunewright.tokens.store import SplitStore
+from tunewright.tokens.store import SplitStore, TokenStore
 from tunewright.tokens.tokenizer import TextEncoder
 
 if TYPE_CHECKING:
@@ -127,6 +136,8 @@ class Task(BaseTask):
     # Row -> Example -> Encoded
 
     def to_example(self, row: Row) -> Example:
+        if "_input_hash" in row.fields and row.fields.get("answer", "accept") != "accept":
+            raise RowLeftOut(f"its answer is {row.fields['answer']!r}, not 'accept'")  # of Prodigy
         text, pair = self.columns.texts_of(row)
         return Example(text, pair, self._target(row), self.columns.weight_of(row))
 
@@ -163,8 +174,18 @@ class Task(BaseTask):
             labels = LabelSpace(of_model, self.multi_label)
         else:
             labels = LabelSpace.learn(counts, multi_label=self.multi_label)
-        check_labels(labels, where=f"{where}, column {self.columns.label!r}")
+        column = f"{where}, column {self.columns.label!r}"
+        _check_kind(labels.names, where=column)
+        check_labels(labels, where=column)
         return replace(self, labels=labels)
+
+    def remarks(self, store: TokenStore) -> list[str]:
+        joined = None if self.multi_label else joined_labels(self.labels.names)
+        if joined is None:
+            return []
+        return [
+            f"label {joined[1]!r} is other labels joined: where a row may have several, set data.label_delimiter={joined[0]!r}."
+        ]
 
     def encode(self, examples: Sequence[Example], encoder: TextEncoder) -> EncodedRows:
         pairs = [example.pair or "" for example in examples] if self.columns.pair else None
@@ -345,3 +366,18 @@ class Task(BaseTask):
         if self.multi_label:
             return [name for name, given in zip(self.labels.names, gold, strict=True) if given]
         return self.labels.names[int(gold)]
+
+
+def _check_kind(names: Sequence[str], *, where: str) -> None:
+    """UserError for labels that say something else than what kind of text a row is."""
+    if are_tags_of_words(names):
+        raise UserError(
+            "these are tags of words, not kinds of texts", where=where, found=quoted(names, limit=4),
+            expected="CoNLL, or JSONL with tokens and ner_tags as lists",
+            mend="Write them so: named entities are then learned (task: ner).",
+        )  # fmt: skip
+    if are_scores(names):
+        raise UserError(
+            "these are numbers on a scale, not classes", where=where, found=quoted(names, limit=4),
+            mend="Round them to a few classes, or set data.label to another column.",
+        )  # fmt: skip

@@ -63,6 +63,11 @@ class Options(TaskOptions):
         False, description="Learn also whether one text follows another (BERT only). Rows are then documents."
     )
 
+    @property
+    def documents(self) -> str:
+        """What a row of a plain text file is: of sentences a line each, blank lines between documents, a paragraph."""
+        return "paragraphs" if self.next_sentence else "line"
+
 
 @dataclass(frozen=True)
 class Task(BaseTask):

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from tunewright.errors import RowError, UserError, quoted
+from tunewright.errors import RowError, RowLeftOut, UserError, quoted
+from tunewright.reading.detect import spelled_list
 
 MAX_LABELS = 5_000
 
@@ -57,6 +58,8 @@ def label_name(value: Any, names: Sequence[str] | None = None) -> str:
         raise RowError(f"the label is {value!r}, expected a text or an integer")
     if names is None or text in names:
         return text
+    if text == "-1":
+        raise RowLeftOut("no label (-1)")
     if _is_integer(text) and 0 <= int(text) < len(names):
         return names[int(text)]
     raise RowError(f"label {text!r} is not among data.label_names ({quoted(names)})")
@@ -65,13 +68,43 @@ def label_name(value: Any, names: Sequence[str] | None = None) -> str:
 def label_names(value: Any, names: Sequence[str] | None = None, *, delimiter: str | None = None) -> tuple[str, ...]:
     """The names of a multi-label cell: a list, or a text split at `delimiter`. An empty list is a row without labels."""
     if isinstance(value, str):
+        value = spelled_list(value) or value
+    if isinstance(value, str):
         value = [part.strip() for part in value.split(delimiter)] if delimiter else [value]
-        value = [part for part in value if part]
+        value = [part for part in value if part and part != "[]"]
     if not isinstance(value, (list, tuple)):
         raise RowError("no list of labels" if value is None else f"the labels are {value!r}, expected a list")
     if _is_multi_hot(value):
         return _named_ones(value, names)
     return tuple(dict.fromkeys(label_name(one, names) for one in value))
+
+
+def are_tags_of_words(names: Iterable[str]) -> bool:
+    """Do these labels look like tags of words, one or many in a cell: `B-ORG`, `O`, `B-ORG O O`?"""
+    parts = [part for name in names for part in _PARTS.findall(name)]
+    return bool(parts) and all(map(_TAG.fullmatch, parts)) and any("-" in part for part in parts)
+
+
+def are_scores(names: Sequence[str]) -> bool:
+    """Are most of these labels decimals, with as many values as a scale has?"""
+    decimals = sum(_DECIMAL.fullmatch(name) is not None for name in names)
+    return decimals > max(4, len(names) / 2)
+
+
+_DECIMAL = re.compile(r"[+-]?\d*\.\d*[1-9]\d*")
+_PARTS = re.compile(r"[^\s,\[\]'\"]+")
+_TAG = re.compile(r"O|[BIESLU]-\S+")
+
+
+def joined_labels(names: Sequence[str]) -> tuple[str, str] | None:
+    """(delimiter, one such label) where several labels are others joined: `joy,anger` beside `joy` and `anger`."""
+    known = set(names)
+    for delimiter in (",", "|", ";"):
+        joined = [name for name in names if delimiter in name]
+        made = [name for name in joined if known >= {part.strip() for part in name.split(delimiter)}]
+        if len(made) > 1 or (made and len(made) == len(joined)):
+            return delimiter, made[0]
+    return None
 
 
 def _is_multi_hot(value: Sequence[Any]) -> bool:

@@ -8,6 +8,7 @@ it would teach a model not to stop.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from tunewright.errors import RowError
-from tunewright.text.messages import ASSISTANT, USER, Conversation
+from tunewright.text.messages import ASSISTANT, USER, Conversation, Message
 from tunewright.text.supervision import Rendered, Span, Supervisor
 from tunewright.text.templates import Template, special_tokens
 from tunewright.tokens.chat import ChatTokenizer, ChatTokens
@@ -120,12 +121,21 @@ class DialogueEncoder:
         if len(users) != 1:
             return conversation
         asked = conversation.messages[users[0]]
-        bare = unwrapped(asked.content, *self.supervisor.prompt_pieces())
+        before, behind = self.supervisor.prompt_pieces()
+        bare = unwrapped(asked.content, before, behind)
+        if bare is None:  # rendered for an answer that begins with its own reasoning
+            bare = unwrapped(asked.content, before, _NO_REASONING.sub("", behind))
         if bare is None:
             return conversation
-        messages = list(conversation.messages)
+        messages = [self._without_end(one) if one.role == ASSISTANT else one for one in conversation.messages]
         messages[users[0]] = replace(asked, content=bare)
         return replace(conversation, messages=tuple(messages))
+
+    def _without_end(self, answer: Message) -> Message:
+        """The answer to such a question, without a control token behind it: the template writes its own."""
+        found = list(self.tokenizer.finder().tokens.finditer(answer.content))
+        ends = bool(found) and not answer.content[found[-1].end() :].strip()
+        return replace(answer, content=answer.content[: found[-1].start()].rstrip()) if ends else answer
 
     def _row(self, rendered: Rendered, tokens: ChatTokens, conversation: Conversation) -> ChatRow | str:
         answers = [_run(tokens.within([span])) for span in rendered.answers]
@@ -166,6 +176,9 @@ class DialogueEncoder:
         """A BOS token at the beginning is kept whatever is cut."""
         bos = self.tokenizer.tokenizer.bos_token_id
         return int(bos is not None and len(ids) > 0 and ids[0] == bos)
+
+
+_NO_REASONING = re.compile(r"<think>\s*</think>\s*\Z")
 
 
 def unwrapped(text: str, before: str, behind: str) -> str | None:

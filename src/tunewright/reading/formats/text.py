@@ -29,6 +29,10 @@ def make_source(path: Path, name: str, format: str, options: ReadOptions) -> Sou
     if documents == "auto":
         documents = "file" if any(text.isspace() for _, text, _ in file.first_lines(200)[0]) else "line"
         notes.append(_HOW_READ[documents])
+    if documents == "paragraphs":
+        blank = any(text.isspace() for _, text, _ in file.first_lines(200)[0])
+        documents = "paragraph" if blank else "line"
+        notes.append("blank lines stand in it: a paragraph is a document" if blank else _HOW_READ["line"])
     read = {"line": _rows, "paragraph": _paragraphs, "file": _pieces}[documents]
     return Source(name, format, lambda source: read(file, source), ("text",), notes=notes, paths=(path,))
 
