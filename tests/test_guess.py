@@ -214,3 +214,17 @@ def test_a_test_file_without_labels_is_left_out(tmp_path):
     guess = guess_config(str(tmp_path))
     assert splits(guess) == {"train": "train.csv"}
     assert any("test.csv has no labels: left out" in reason for reason in guess.reasons)
+
+
+def test_a_folder_of_texts_is_read_whole(tmp_path):
+    files(tmp_path, "a.txt", "b.txt", content="One line of text that goes on.\nAnother line of it here.\n")
+    found = guess_config(str(tmp_path), task="clm").values["data"]["train"]
+    assert [Path(one).name for one in found] == ["a.txt", "b.txt"]
+
+
+def test_answers_of_true_and_false_are_labels(tmp_path):
+    rows = [
+        {"question": f"Is it {i}?", "passage": f"It is {i} now, they say.", "answer": i % 2 == 0} for i in range(20)
+    ]
+    write_jsonl(tmp_path / "boolq.jsonl", rows)
+    assert guess_config(str(tmp_path / "boolq.jsonl")).values["task"] == "classification"

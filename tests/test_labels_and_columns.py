@@ -29,6 +29,10 @@ def test_a_cell_is_its_name(cell, name):
     assert label_name(cell) == name
 
 
+def test_whole_numbers_of_tables_with_gaps_are_integers():
+    assert [label_name(cell) for cell in ("4.0", "4.5", "v4.0")] == ["4", "4.5", "v4.0"]
+
+
 @pytest.mark.parametrize("cell", [None, "", "  ", "\t\n"])
 def test_no_label(cell):
     with pytest.raises(RowError, match="no label"):

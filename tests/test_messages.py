@@ -247,3 +247,22 @@ def test_a_system_text_that_contradicts_the_turns_is_refused():
     turns = [{"role": "system", "content": "Be."}, {"role": "user", "content": "Hi"}]
     with pytest.raises(RowError, match="another than that of its first turn"):
         conversation(turns, system="Be not.")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"conversation": [{"input": "Hi", "output": "Hello!"}]},
+        {"prompt": "Hi", "completion": [{"role": "assistant", "content": "Hello!"}]},
+        {"prompt": [{"role": "user", "content": "Hi"}], "answer": {"role": "assistant", "content": "Hello!"}},
+        {"response": "Hello!", "rejected_response": "What.", "query": "Hi"},
+        {"instruction": "Hi", "output": "Hello!", "history": "[]"},
+    ],
+)
+def test_rarer_spellings(fields):
+    assert said(read(fields).messages) == [("user", "Hi", None), ("assistant", "Hello!", None)]
+
+
+def test_no_prompt_is_refused():
+    with pytest.raises(RowError, match="no prompt in 'prompt'"):
+        read({"prompt": None, "completion": "Hello!"})

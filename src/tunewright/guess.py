@@ -95,7 +95,7 @@ def config_for_data(
     return load_config(None, overrides, base=base)
 
 
-def _find_splits(data: str) -> dict[str, str]:
+def _find_splits(data: str) -> dict[str, Any]:
     """The training file, and its validation and test files where they stand beside it under such names."""
     path = Path(data)
     if path.is_file():
@@ -112,8 +112,10 @@ def _find_splits(data: str) -> dict[str, str]:
         return {"train": str(chosen), **_siblings(chosen)}
     if len(files) == 1:
         return {"train": str(files[0])}
-    if files and all(p.suffix in (".parquet", ".arrow") for p in files):
+    if all(p.suffix in (".parquet", ".arrow") for p in files) and (files or (path / "data").is_dir()):
         return {"train": data}
+    if files and all(p.suffix == ".txt" for p in files):
+        return {"train": [str(p) for p in files]}
     raise UserError(
         "which of these files is the training data?",
         where=data,

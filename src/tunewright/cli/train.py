@@ -74,8 +74,7 @@ def config_from(words: list[str]) -> Any:
         return load_config(first, overrides)
     if Path(first).is_dir() and (Path(first) / "config.yaml").is_file():
         return load_config(Path(first) / "config.yaml", overrides)
-    from tunewright.guess import config_for_data
-
     from tunewright.cli.progress import say
+    from tunewright.guess import config_for_data
 
     return config_for_data(first, overrides, note=lambda line: say(f"notice    {line}"))

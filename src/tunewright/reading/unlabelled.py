@@ -32,6 +32,12 @@ def text_roles(
 
 def is_lone_text(columns: Sequence[str], rows: Sequence[Row]) -> bool:
     """Is there a text and nothing that could be learned about it?"""
+    texts = [row.fields.get("text") for row in rows]
+    if texts and all(isinstance(text, str) and text.startswith("__label__") for text in texts):
+        raise UserError(
+            "lines that begin with __label__, as fastText writes them", where=rows[0].source,
+            mend="Write a table: label<tab>text on each line, with the suffix .tsv.",
+        )  # fmt: skip
     try:
         roles = detect_roles(columns, rows)
     except UserError:

@@ -112,8 +112,10 @@ class Task(BaseTask):
         if config.data.pair or config.data.label is not None:  # columns of any names: then the task is named too
             return 0
         found = find_dialogues(columns, rows, text=None, label=None)
+        if found is None or found.format not in (MESSAGES, PAIR, ALPACA):
+            return 0
         labelled = {"label", "labels"} & {name.lower() for name in columns}
-        return 2 if found and (found.format == MESSAGES or (found.format in (PAIR, ALPACA) and not labelled)) else 0
+        return 2 if found.format == MESSAGES or (not labelled and _are_answers(found, rows)) else 0
 
     @classmethod
     def start(cls, config: Any, source: Source, columns: Sequence[str], rows: Sequence[Row]) -> tuple[Task, str]:
@@ -461,6 +463,12 @@ def _inside(learned: Sequence[int] | np.ndarray, length: int) -> np.ndarray:
     for begin, end in zip(learned[::2], learned[1::2], strict=True):
         inside[int(begin) : int(end)] = True
     return inside
+
+
+def _are_answers(found: Dialogues, rows: Sequence[Row]) -> bool:
+    """Texts or turns: answers of true and false, or numbers, are labels."""
+    said = [row.fields.get(str(found.answer)) for row in rows]
+    return any(isinstance(one, (str, list, dict)) for one in said)
 
 
 def _named_text(config: Any) -> str | None:

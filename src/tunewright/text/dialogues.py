@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -104,9 +105,13 @@ class Dialogues:
         if self.answer and answered and self.answer not in fields:
             raise RowError(f"no field {self.answer!r}; found {quoted(fields)}")
         asked, answer = _as_turns(fields[self.prompt]), _as_turns(answer)
+        if isinstance(answer, list) and isinstance(asked, str):
+            asked = [{"role": USER, "content": asked}]
         if isinstance(asked, list):
             return conversation([*asked, *(_turns(answer) if answered else ())], tools, system=system)
-        prompt = _text(fields, self.prompt) or ""
+        prompt = _text(fields, self.prompt)
+        if prompt is None:
+            raise RowError(f"no prompt in {self.prompt!r}")
         if self.format == TEXT:
             return Conversation((Message(ASSISTANT, prompt),)) if answered else Conversation((Message(USER, prompt),))
         text = (_text(fields, self.answer) or "") if answered else None
@@ -168,11 +173,18 @@ def _as_turns(value: Any) -> Any:
 def _turns(answer: Any) -> list[Any]:
     if answer is None:
         return []
+    if isinstance(answer, Mapping) and {"role", "from"} & set(answer):
+        return [answer]
     return list(answer) if isinstance(answer, list) else [{"role": ASSISTANT, "content": answer}]
 
 
 def _with_history(found: Conversation, history: Any) -> Conversation:
     """Earlier questions and answers, as pairs, before the prompt and behind the system's turn."""
+    if isinstance(history, str) and history.strip():
+        try:
+            history = json.loads(history)
+        except ValueError:
+            raise RowError(f"the history is a text that is no JSON ({history[:60]!r})") from None
     if not history:
         return found
     if not isinstance(history, list) or not all(isinstance(one, (list, tuple)) and len(one) == 2 for one in history):

@@ -17,6 +17,7 @@ from tunewright.errors import RowError, RowLeftOut, UserError, quoted
 from tunewright.reading.detect import spelled_list
 
 MAX_LABELS = 5_000
+_WHOLE = re.compile(r"[0-9]+\.0")
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def label_name(value: Any, names: Sequence[str] | None = None) -> str:
     elif isinstance(value, int) or (isinstance(value, float) and value.is_integer()):
         text = str(int(value))
     elif isinstance(value, str):
-        text = value
+        text = value.partition(".")[0] if _WHOLE.fullmatch(value) else value  # as tables write integers beside gaps
     else:
         raise RowError(f"the label is {value!r}, expected a text or an integer")
     if names is None or text in names:
@@ -62,7 +63,8 @@ def label_name(value: Any, names: Sequence[str] | None = None) -> str:
         raise RowLeftOut("no label (-1)")
     if _is_integer(text) and 0 <= int(text) < len(names):
         return names[int(text)]
-    raise RowError(f"label {text!r} is not among data.label_names ({quoted(names)})")
+    hint = "; the names are those of 0, 1, 2, …" if text == str(len(names)) else ""
+    raise RowError(f"label {text!r} is not among data.label_names ({quoted(names)}){hint}")
 
 
 def label_names(value: Any, names: Sequence[str] | None = None, *, delimiter: str | None = None) -> tuple[str, ...]:

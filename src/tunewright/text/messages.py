@@ -97,6 +97,9 @@ def conversation(turns: Any, tools: Any = None, *, system: str | None = None) ->
     turns = _parsed(turns, "messages")
     if not isinstance(turns, Sequence) or isinstance(turns, str) or not turns:
         raise RowError(f"the messages are {_kind(turns)}, expected a list of turns")
+    if all(isinstance(turn, Mapping) and {"input", "output"} <= set(turn) and "role" not in turn for turn in turns):
+        sides = ((USER, "input"), (ASSISTANT, "output"))
+        turns = [{"role": role, "content": turn[key]} for turn in turns for role, key in sides]
     messages = [message(turn, number) for number, turn in enumerate(turns, start=1)]
     of_turns = (turn["tools"] for turn in turns if turn.get("tools"))
     return Conversation(_with_system(messages, system), _tools(tools or next(of_turns, None)))

@@ -18,7 +18,7 @@ PAIRS, SCORED, UNPAIRED = "pairs", "scored", "unpaired"
 _SIDES = (
     ("chosen", "rejected"), ("chosen_response", "rejected_response"), ("response_chosen", "response_rejected"),
     ("answer_chosen", "answer_rejected"), ("preferred", "dispreferred"), ("better", "worse"), ("accepted", "rejected"),
-    ("output", "rejected"), ("response", "rejected"), ("answer", "rejected"), ("completion", "rejected"),
+    ("output", "rejected"), ("response", "rejected"), ("response", "rejected_response"), ("answer", "rejected"), ("completion", "rejected"),
 )  # fmt: skip
 """Names of the better and the worse side; the answer of a supervised row may stand for the better one."""
 _PROMPTS = (
