@@ -134,29 +134,33 @@ def run_trl(variant: str, data: str, steps: int) -> dict[str, Any]:
 
     from datasets import Dataset
     from transformers import AutoTokenizer
+    from transformers.trainer_pt_utils import LengthGroupedSampler
     from trl import DPOConfig, DPOTrainer
 
     class Tokenized(DPOTrainer):
-        """Rows are tokenized already."""
+        """Rows are tokenized already. DPOTrainer drops a column of lengths, so those of the pairs are handed over here."""
 
         def _prepare_dataset(self, dataset: Any, *_: Any, **__: Any) -> Any:
             return dataset
+
+        def _get_train_sampler(self, *args: Any) -> Any:
+            if variant != "trl-grouped":
+                return super()._get_train_sampler(*args)
+            return LengthGroupedSampler(BATCH, lengths=[sum(map(len, pair.values())) for pair in pairs])
 
     clock, times, _ = clock_and_losses()
     with tempfile.TemporaryDirectory() as folder:
         model = start_model(folder)
         start, pairs = copy.deepcopy(model), tokenized(data, folder, steps)
-        rows = [{**pair, "length": sum(map(len, pair.values()))} for pair in pairs]
-        grouped = {"train_sampling_strategy": "group_by_length", "length_column_name": "length"}
         arguments = DPOConfig(
             output_dir=f"{folder}/trl", per_device_train_batch_size=BATCH, max_steps=steps, learning_rate=RATE, beta=BETA,
             save_strategy="no", report_to=[], logging_steps=1, disable_tqdm=True, use_cpu=True, weight_decay=0.01,
             warmup_steps=max(1, round(0.1 * steps)), bf16=variant != "trl-fp32", gradient_checkpointing=False, max_length=LENGTH,
-            precompute_ref_log_probs=True, **(grouped if variant == "trl-grouped" else {}),
+            precompute_ref_log_probs=True,
         )  # fmt: skip
         tokenizer = AutoTokenizer.from_pretrained(TOKENIZER)
         Tokenized(
-            model=model, args=arguments, train_dataset=Dataset.from_list(rows), processing_class=tokenizer, callbacks=[clock]
+            model=model, args=arguments, train_dataset=Dataset.from_list(pairs), processing_class=tokenizer, callbacks=[clock]
         ).train()  # fmt: skip
     return {
         "pairs_per_second": BATCH * (steps - WARM_UP) / (times[steps - 1] - times[WARM_UP - 1]),
