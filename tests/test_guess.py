@@ -41,6 +41,7 @@ def splits(guess):
         (["train.csv", "dev.csv", "test.csv"], "train.csv", {"train": "train.csv", "validation": "dev.csv", "test": "test.csv"}),
         (["train.csv", "dev.csv", "test.csv"], "dev.csv", {"train": "dev.csv"}),
         (["Training.csv", "valid.csv", "val.csv"], "", {"train": "Training.csv", "validation": "valid.csv"}),
+        (["train.csv", "test.py", "dev.sh"], "train.csv", {"train": "train.csv"}),
         (["train.csv", "test.aaa", "test.csv", "train_notes.csv"], "", {"train": "train.csv", "test": "test.csv"}),
         (["reviews.csv", "test.csv"], "reviews.csv", {"train": "reviews.csv"}),
         (["reviews.csv"], "", {"train": "reviews.csv"}),

@@ -18,12 +18,14 @@ from tunewright.config import DEFAULT_MODEL, RunConfig, load_config, parse_confi
 from tunewright.errors import UserError, quoted
 from tunewright.prepare import TEST, VALIDATION, Inputs, open_inputs
 from tunewright.reading.detect import peek
+from tunewright.reading.locate import suffixes
 
 _ROLES = {
     "train": ("train", "training"),
     "validation": ("validation", "valid", "val", "dev", "devel", "eval"),
     "test": ("test", "testing"),
 }
+_PACKED = (".gz", ".zst")
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,8 @@ def _siblings(train: Path) -> dict[str, str]:
     if not _in_role(train, "train"):
         return {}
     words, kind = _words(train)
-    files = sorted(p for p in train.parent.iterdir() if p.is_file())
+    readable = {kind, *suffixes(), *(f"{suffix}{packed}" for suffix in suffixes() for packed in _PACKED)}
+    files = sorted(p for p in train.parent.iterdir() if p.is_file() and _words(p)[1] in readable)
     found = {}
     for split in ("validation", "test"):
         ranked = []
@@ -145,7 +148,7 @@ def _siblings(train: Path) -> dict[str, str]:
 def _words(path: Path) -> tuple[list[str], str]:
     """faq_train.jsonl.gz -> (["faq", "train"], ".jsonl.gz")."""
     name = path.name.lower()
-    packed = next((suffix for suffix in (".gz", ".zst") if name.endswith(suffix)), "")
+    packed = next((suffix for suffix in _PACKED if name.endswith(suffix)), "")
     stem, dot, kind = name.removesuffix(packed).rpartition(".")
     return re.split(r"[._\-]", stem if dot else kind), f"{dot}{kind}{packed}" if dot else packed
 
