@@ -376,3 +376,30 @@ def test_judgements_however_they_are_written(label):
 def test_a_system_text_beside_judged_messages_is_read():
     (found,) = read({"messages": [USER_HI, BOT_A], "label": True, "system": "Be."})
     assert [one.content for one in found.chosen.messages] == ["Be.", "Hi", "a"]
+
+
+def test_an_encoder_reads_prompt_and_answer_as_a_pair_of_texts(tiny_bert, tmp_path):
+    from transformers import AutoTokenizer
+
+    from tunewright.config import parse_config
+    from tunewright.prepare import prepare
+
+    from .conftest import messages, write_jsonl
+
+    texts = [row["text"][:40].strip() for row in messages(30)]
+    rows = [
+        {"prompt": p, "chosen": a, "rejected": b} for p, a, b in zip(texts[:10], texts[10:20], texts[20:], strict=True)
+    ]
+    write_jsonl(tmp_path / "data.jsonl", rows)
+    data = {"train": str(tmp_path / "data.jsonl"), "test_ratio": 0, "validation_ratio": 0}
+    values = {"task": "reward", "model": str(tiny_bert), "data": data, "output": str(tmp_path / "run")}
+    split, tokenizer = prepare(parse_config(values)).store["train"], AutoTokenizer.from_pretrained(tiny_bert)
+    found = [
+        tuple(ids.tolist())
+        for position, learned in enumerate(split.lists("learned", range(len(split))))
+        for ids, _ in sides_of(split.input_ids(position), int(split.array("second")[position]), learned)
+    ]
+    expected = [
+        tuple(tokenizer(row["prompt"], row[side])["input_ids"]) for row in rows for side in ("chosen", "rejected")
+    ]
+    assert sorted(found) == sorted(expected)

@@ -56,7 +56,7 @@ class ChatOptions(TaskOptions):
 
     template: str = Field(
         "auto",
-        description="How conversations become text: alpaca, chatml, gemma, llama3, mistral, plain, question-answer, qwen3, or Jinja. "
+        description="How conversations become text: alpaca, chatml, encoder, gemma, llama3, mistral, plain, question-answer, qwen3, or Jinja. "
         "auto: the tokenizer's own, else alpaca for instructions, else plain.",
     )
     template_kwargs: dict[str, Any] = Field(

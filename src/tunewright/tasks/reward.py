@@ -5,18 +5,19 @@
       -> {"reward": (sum over pairs of -log σ(reward of chosen - reward of rejected), weight of the pairs)}
       -> Reward(score=1.93)      of ("Hi", "Hello!")
 
-The head reads the last token of a text; rewards mean something beside each other only, on the same prompt.
+A decoder's head reads the last token of a text, an encoder's the first; rewards mean something beside each other only, on the same prompt.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tunewright.errors import UserError
+from tunewright.models.kinds import kind_of
 from tunewright.models.source import ModelFolder
 from tunewright.reading import Source
 from tunewright.records import Batch, Encoded, Example, Row
@@ -66,7 +67,6 @@ class Task(ComparedTask):
     """See `tasks.base.Task`."""
 
     name = "reward"
-    first_model = "HuggingFaceTB/SmolLM2-135M-Instruct"
     loss_terms = (TERM,)
     headlines = ("pair_accuracy", "margin", "loss")
     reads_pairs_too = True
@@ -80,6 +80,12 @@ class Task(ComparedTask):
                 mend="Give chosen and rejected answers, or train with task: preference.",
             )  # fmt: skip
         return task, task._reason()
+
+    def settled(self, counts: Mapping[str, int], model: ModelFolder, *, where: str) -> Task:
+        """An encoder judges too: turns stand between separators, and its head reads the first token."""
+        encoder = kind_of(model) == "encoder" and self.chat.template == "auto"
+        chat = replace(self.chat, template="encoder") if encoder else self.chat
+        return replace(self, chat=chat.settled(counts, model, where=where, writes=False))
 
     def prepared_for(self, split: SplitStore, config: Any) -> Task:
         if config.train.class_weights != "none":

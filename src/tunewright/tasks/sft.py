@@ -64,7 +64,7 @@ class Options(TaskOptions):
     )
     template: str = Field(
         "auto",
-        description="How conversations become text: alpaca, chatml, gemma, llama3, mistral, plain, question-answer, qwen3, or Jinja. "
+        description="How conversations become text: alpaca, chatml, encoder, gemma, llama3, mistral, plain, question-answer, qwen3, or Jinja. "
         "auto: words that the prompts already carry, else the tokenizer's own, else alpaca for instructions, else plain.",
     )
     template_kwargs: dict[str, Any] = Field(
@@ -149,9 +149,9 @@ class Task(BaseTask):
         carried = f"; its prompts carry the words of the template {self.recognized}" if self.recognized else ""
         return f"{columns} by name and content{carried}"
 
-    def settled(self, counts: Mapping[str, int], model: ModelFolder, *, where: str) -> Task:
-        """The template chosen, and shown to say where answers end."""
-        if kind_of(model) == "encoder":
+    def settled(self, counts: Mapping[str, int], model: ModelFolder, *, where: str, writes: bool = True) -> Task:
+        """The template chosen, and shown to say where answers end. writes: the model is to answer, not only to judge answers."""
+        if writes and kind_of(model) == "encoder":
             raise UserError(
                 "an encoder reads both ways and cannot write answers",
                 where=f"model {model.name}",

@@ -173,9 +173,10 @@ class DialogueEncoder:
         return ChatRow(np.concatenate([ids[:head], ids[head + over :]]), moved, over, last)
 
     def _head(self, ids: np.ndarray) -> int:
-        """A BOS token at the beginning is kept whatever is cut."""
-        bos = self.tokenizer.tokenizer.bos_token_id
-        return int(bos is not None and len(ids) > 0 and ids[0] == bos)
+        """A BOS (or CLS) token at the beginning is kept whatever is cut."""
+        tokenizer = self.tokenizer.tokenizer
+        firsts = {tokenizer.bos_token_id, tokenizer.cls_token_id} - {None}
+        return int(len(ids) > 0 and int(ids[0]) in firsts)
 
 
 _NO_REASONING = re.compile(r"<think>\s*</think>\s*\Z")
