@@ -185,9 +185,8 @@ def _is_list(values: Sequence[Any]) -> bool:
 
 def _as_list(value: Any) -> Any:
     """A text that spells a list, as that list."""
-    return (
-        (spelled_list(value) or value) if isinstance(value, str) and value != "[]" else [] if value == "[]" else value
-    )
+    found = spelled_list(value) if isinstance(value, str) else None
+    return value if found is None else found
 
 
 def spelled_list(text: str) -> list[Any] | None:

@@ -69,11 +69,11 @@ def label_name(value: Any, names: Sequence[str] | None = None) -> str:
 
 def label_names(value: Any, names: Sequence[str] | None = None, *, delimiter: str | None = None) -> tuple[str, ...]:
     """The names of a multi-label cell: a list, or a text split at `delimiter`. An empty list is a row without labels."""
-    if isinstance(value, str):
-        value = spelled_list(value) or value
+    found = spelled_list(value) if isinstance(value, str) else None
+    value = value if found is None else found
     if isinstance(value, str):
         value = [part.strip() for part in value.split(delimiter)] if delimiter else [value]
-        value = [part for part in value if part and part != "[]"]
+        value = [part for part in value if part]
     if not isinstance(value, (list, tuple)):
         raise RowError("no list of labels" if value is None else f"the labels are {value!r}, expected a list")
     if _is_multi_hot(value):
