@@ -69,6 +69,10 @@ def test_formats_are_told_by_their_columns():
             (Message("user", "Say", input="it"), HELLO),
         ),
         (
+            {"prompt": "Hi", "response_a": "What.", "score_a": 1, "response_b": "Hello!", "score_b": 3},
+            (HI, HELLO),
+        ),
+        (
             {
                 "prompt": "Hi",
                 "chosen": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello!"}],
@@ -86,7 +90,7 @@ def test_of_compared_answers_the_better_one_is_learned(fields, expected):
     assert [one.learned for one in read(fields).messages] == [False, True]
     found = find_dialogues(list(fields), [Row("f", 1, fields)])
     assert found is not None
-    again = Dialogues.from_dict(found.as_dict())
+    again = Dialogues.from_dict(json.loads(json.dumps(found.as_dict())))
     assert again == found
     assert said(again.asked(Row("f", 1, fields)).messages) == said(expected[:1])
 

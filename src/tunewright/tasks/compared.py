@@ -319,11 +319,8 @@ def next_tokens(ids: np.ndarray, inside: np.ndarray) -> np.ndarray:
 
 
 def parts_of(state: Mapping[str, Any]) -> dict[str, Any]:
-    columns: dict[str, Any] = {
-        key: tuple(value) if isinstance(value, list) else value for key, value in state["preferences"].items()
-    }
     return {
-        "preferences": Preferences(**columns),
+        "preferences": Preferences.from_dict(state["preferences"]),
         "chat": sft.Task.from_state(state["chat"]),
         "weight": state["weight"],
     }

@@ -60,7 +60,7 @@ class Dialogues:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Dialogues:
         compared = values.get("compared")
-        return cls(**{**values, "compared": Preferences(**compared) if compared else None})
+        return cls(**{**values, "compared": Preferences.from_dict(compared) if compared else None})
 
     @property
     def is_instruction(self) -> bool:

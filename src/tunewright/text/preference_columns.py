@@ -61,6 +61,11 @@ class Preferences:
     history: str | None = None
     tools: str | None = None
 
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Preferences:
+        """From what JSON made of it: names of several columns are tuples."""
+        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+
     @property
     def needed(self) -> list[str]:
         """Columns that every row must have."""
