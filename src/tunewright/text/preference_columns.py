@@ -64,7 +64,8 @@ class Preferences:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Preferences:
         """From what JSON made of it: names of several columns are tuples."""
-        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+        columns: Any = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+        return cls(**columns)
 
     @property
     def needed(self) -> list[str]:
