@@ -17,7 +17,7 @@ from tunewright.text.templates import Template, named, names, source_of
 
 from .conftest import shared
 
-TOKENS = {"bos_token": "<s>", "eos_token": "</s>"}
+TOKENS = {"bos_token": "<s>", "eos_token": "</s>", "cls_token": "<s>", "sep_token": "</s>"}
 MULTI = Conversation((
     Message("system", "Be."), Message("user", "Hi"), Message("assistant", "Hello!"), Message("user", "Bye"),
     Message("assistant", "Ciao"),
