@@ -126,7 +126,7 @@ def spelled_turns(text: str) -> list[Any] | None:
         return None
     try:
         found = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         if _PYTHON_TURNS.match(text):
             raise RowError("a list of turns as Python prints it, expected JSON (json.dumps)") from None
         return None
