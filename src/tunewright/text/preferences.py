@@ -12,7 +12,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tunewright.errors import RowError, quoted
@@ -305,8 +305,4 @@ def _history(pairs: Any) -> list[Message]:
     return [Message(role, str(text)) for one in pairs for role, text in zip((USER, ASSISTANT), one, strict=True)]
 
 
-def as_dict(columns: Preferences) -> dict[str, Any]:
-    return {key: value for key, value in asdict(columns).items() if value}
-
-
-__all__ = ["Compared", "Preferences", "as_dict", "asked", "compared"]
+__all__ = ["Compared", "Preferences", "asked", "compared"]

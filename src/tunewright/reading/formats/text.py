@@ -26,18 +26,18 @@ def make_source(path: Path, name: str, format: str, options: ReadOptions) -> Sou
     looks = text_format(file.first_lines(200)[0])
     notes = [f"it looks like {looks}: data.format={looks} would read it so"] if looks in ("jsonl", "tsv") else []
     documents = options.documents
-    if documents == "auto":
-        documents = "file" if any(text.isspace() for _, text, _ in file.first_lines(200)[0]) else "line"
-        notes.append(_HOW_READ[documents])
-    if documents == "paragraphs":
+    if documents in _WITH_BLANK_LINES:
         blank = any(text.isspace() for _, text, _ in file.first_lines(200)[0])
-        documents = "paragraph" if blank else "line"
-        notes.append("blank lines stand in it: a paragraph is a document" if blank else _HOW_READ["line"])
+        documents = _WITH_BLANK_LINES[documents] if blank else "line"
+        notes.append(_HOW_READ[documents])
     read = {"line": _rows, "paragraph": _paragraphs, "file": _pieces}[documents]
     return Source(name, format, lambda source: read(file, source), ("text",), notes=notes, paths=(path,))
 
 
+_WITH_BLANK_LINES = {"auto": "file", "paragraphs": "paragraph"}
+"""What a row is where the file has blank lines; without them a line."""
 _HOW_READ = {
+    "paragraph": "blank lines stand in it: a paragraph is a document",
     "file": "blank lines stand in it: read as one running text (data.documents says otherwise: line, paragraph)",
     "line": "no blank lines stand in it: every line is a document (data.documents says otherwise: paragraph, file)",
 }
