@@ -27,7 +27,7 @@ readme: $(INSTALLED)
 $(INSTALLED): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt "torch==$$(sed -n 's/^torch==//p' constraints.txt)"
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[demo,track,onnx,dev]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[demo,track,onnx,quant,dev]"
 	touch $(INSTALLED)
 
 clean:

@@ -270,7 +270,7 @@ CHANGED = {
     "train.micro_batch_tokens": 77, "train.device": "cpu",
     "evaluate.baselines": False, "evaluate.worst_rows": 3, "train.epochs": 5.0, "train.max_steps": 9,
     "train.early_stopping": 2, "task.name": "classification", "model.name": "other", "model.tokenizer": "other", "model.add_tokens": ["word"],
-    "model.revision": "r", "train.seed": 3, "train.batch_size": 3, "train.learning_rate": 1e-3,
+    "model.revision": "r", "model.quantize": "4bit", "train.seed": 3, "train.batch_size": 3, "train.learning_rate": 1e-3,
     "train.head_learning_rate": 1e-3, "train.schedule": "cosine",
     "train.warmup": 0.5, "train.optimizer": "sgd", "train.weight_decay": 0.5, "train.beta1": 0.5, "train.beta2": 0.5,
     "train.epsilon": 1e-6, "train.max_grad_norm": 5.0,

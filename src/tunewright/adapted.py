@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tunewright import golden
-from tunewright.adapters.base import base_dtype, fit_virtual_tokens
+from tunewright.adapters.base import attach, base_dtype, fit_virtual_tokens, head_modules
 from tunewright.adapters.config import NONE, adapter_of
 from tunewright.atomic import file_sha256, whole_folder, write_json
 from tunewright.errors import UserError
@@ -27,9 +27,10 @@ BASE, ADAPTER = "base", "adapter"
 
 
 def save_trained(run: Path, parts: Any, *, say: Callable[[str], None]) -> None:
-    """Write what a finished run leaves. `parts.model` is used up: an adapter is merged into its base."""
-    network, precision = parts.model, parts.settings.precision
+    """Write what a finished run leaves. The network is used up: an adapter is merged into its base."""
+    precision = parts.settings.precision
     adapter = adapter_of(parts.config.adapter)
+    network = parts.model if parts.config.model.bits is None else _on_whole_base(parts, adapter)
     if precision != "fp64":
         network.float()  # weights that stayed in half precision: widened, they are the same numbers
     finish = _golden(parts, network, say)
@@ -59,14 +60,34 @@ def _save_base(path: Path, parts: Any) -> str:
     """The base as training began, built again as it was then: a pure function of checkpoint and seed. Gives its content's hash."""
     from tunewright.models.load import quiet_transformers
 
-    seed, precision = parts.config.train.seed, parts.settings.precision
-    source, _ = start_of(parts.config, parts.prepared.model)
-    model, _ = parts.task.build_model(source, seed=seed, dtype=base_dtype(precision))
+    model, _ = _base_again(parts)
     with quiet_transformers(), whole_folder(path) as folder:
         model.save_pretrained(folder)
         parts.encoder.tokenizer.save_pretrained(folder)
         write_manifest(folder)
     return weights_sha256(path)
+
+
+def _base_again(parts: Any) -> tuple[Any, list[str]]:
+    """(the base as training began, names of its fresh parameters). What was quantized holds the rounded numbers whole."""
+    config = parts.config
+    source, _ = start_of(config, parts.prepared.model)
+    model, fresh = parts.task.build_model(source, seed=config.train.seed, dtype=base_dtype(parts.settings.precision))
+    if config.model.bits is not None:
+        from tunewright.models.quantized import rounded
+
+        rounded(model, head_modules(model, fresh), config.model.bits, parts.settings.device)
+    return model, fresh
+
+
+def _on_whole_base(parts: Any, adapter: Any) -> Any:
+    """What was trained on a quantized base, on the same numbers held whole: it can be merged, and used without bitsandbytes."""
+    from peft import get_peft_model_state_dict, set_peft_model_state_dict
+
+    model, fresh = _base_again(parts)
+    network, _ = attach(adapter, model, fresh, seed=parts.config.train.seed)
+    set_peft_model_state_dict(network, get_peft_model_state_dict(parts.model, save_embedding_layers=False))
+    return network.to(parts.settings.device).eval()
 
 
 def weights_sha256(folder: Path) -> str:
@@ -160,7 +181,7 @@ def with_adapter(network: Any, run: Path, *, plain: bool = False) -> Any:
 
     plain: as PEFT alone does it.
     """
-    from peft import PeftModel
+    from tunewright.models.load import quiet_transformers
 
     wanted, found = base_of(run)["sha256"], weights_sha256(run / BASE)
     if found != wanted:
@@ -171,7 +192,10 @@ def with_adapter(network: Any, run: Path, *, plain: bool = False) -> Any:
             expected=wanted[:12],
             mend="Restore the folder, or train again.",
         )
-    adapted = PeftModel.from_pretrained(network, run / ADAPTER, torch_device="cpu")
+    with quiet_transformers():
+        from peft import PeftModel
+
+        adapted = PeftModel.from_pretrained(network, run / ADAPTER, torch_device="cpu")
     if not plain:
         fit_virtual_tokens(adapted)
     return adapted

@@ -119,6 +119,7 @@ def assemble(config: RunConfig, *, say: Say = lambda _: None) -> Parts:
     adapter = adapter_of(config.adapter)
     whole = torch.float64 if precision == "fp64" else torch.float32
     source, kept = start_of(config, prepared.model)
+    adapters.refuse_quantized(config)
     if adapter is not None:
         adapters.refuse(adapter, adapters.situation_of(config, source, task=prepared.manifest["task"]))
     stays = adapter is not None or (train.freeze == "body" and source.preset is None)
@@ -131,6 +132,10 @@ def assemble(config: RunConfig, *, say: Say = lambda _: None) -> Parts:
         if stays:
             adapters.learn_in_full_precision(model)
     else:
+        if config.model.bits is not None:
+            from tunewright.models.quantized import quantize
+
+            quantize(model, adapters.head_modules(model, fresh), config.model.bits, processes.device)
         model, heads = _adapted(adapter, model, fresh, train.seed, kept, say)
     if train.gradient_checkpointing:
         enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable

@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import yaml
 from pydantic import Field, SerializeAsAny, ValidationError, field_validator
@@ -53,6 +53,9 @@ FOREIGN_KEYS = {
     "warmup_steps": "train.warmup",
     "optim": "train.optimizer",
     "gradient_clipping": "train.max_grad_norm",
+    "load_in_4bit": "model.quantize",
+    "load_in_8bit": "model.quantize",
+    "quantization_bit": "model.quantize",
     "bf16": "train.precision",
     "fp16": "train.precision",
     "save_strategy": "train.save_every",
@@ -109,6 +112,16 @@ class ModelConfig(Section):
         default_factory=list,
         description="Words added to the vocabulary; their embeddings start as the mean of the pieces they replace.",
     )
+    quantize: Literal["none", "8bit", "4bit"] = Field(
+        "none",
+        description="Store the base's linear layers in 8 or 4 bit (NF4) while an adapter learns: less memory, slower. Needs bitsandbytes. "
+        "The saved model holds the rounded numbers whole, and needs none.",
+    )
+
+    @property
+    def bits(self) -> int | None:
+        """Bits a weight of the base is stored in; None where it stays as it is."""
+        return None if self.quantize == "none" else int(self.quantize.removesuffix("bit"))
 
     def locate(self) -> ModelFolder:
         """The model's local files, downloaded where it is a Hub id. UserError when there are none."""

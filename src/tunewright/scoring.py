@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from tunewright import report
+from tunewright.adapters.base import head_modules
 from tunewright.config import ModelConfig, RunConfig, load_config
 from tunewright.errors import UserError
 from tunewright.evaluation import Evaluation, evaluate_split
@@ -91,9 +92,14 @@ def _scored(model: Model, rows: SplitStore, config: RunConfig | None) -> dict[st
 def _referenced(model: Model, rows: SplitStore) -> Any:
     """The task, knowing what the model that training started from says of these rows. UserError where it is gone."""
     task, settings = model.task, model.settings
-    source = ModelConfig(**task.origin["model"]).locate()
+    began = ModelConfig(**task.origin["model"])
     whole = torch.float64 if settings.precision == "fp64" else torch.float32
-    network, _ = task.build_model(source, seed=task.origin["seed"], dtype=whole)
+    network, fresh = task.build_model(began.locate(), seed=task.origin["seed"], dtype="auto" if began.bits else whole)
+    if began.bits is not None:
+        from tunewright.models.quantized import rounded
+
+        rounded(network, head_modules(network, fresh), began.bits, settings.device)
+    network = network.to(whole)
     network.config.pad_token_id = model.encoder.pad_token_id
     if settings.device.type == "cpu":
         make_rows_independent(network)

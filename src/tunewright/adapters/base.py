@@ -12,6 +12,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from tunewright.adapters.config import AdapterOptions, adapter_of
@@ -129,6 +130,33 @@ def refuse(adapter: Any, situation: Situation) -> None:
     adapter.refuse(situation)
 
 
+def refuse_quantized(config: Any) -> None:
+    """UserError where a config's `model.quantize` cannot work, as far as it is told without torch."""
+    wanted = f"model.quantize {config.model.quantize}"
+    if config.model.quantize == "none":
+        return
+    if adapter_of(config.adapter) is None:
+        raise UserError(
+            "rounded weights cannot learn",
+            where=wanted,
+            found="adapter=none",
+            mend="Set adapter=lora beside it, or leave model.quantize at none.",
+        )
+    if config.train.precision == "fp64":
+        raise UserError(
+            "fp64 has no use for rounded weights",
+            where=wanted,
+            found="train.precision=fp64",
+            mend="Leave train.precision at auto, or model.quantize at none.",
+        )
+    if find_spec("bitsandbytes") is None:
+        raise UserError(
+            "bitsandbytes is not installed",
+            where=wanted,
+            mend='Install it (pip install "tunewright[quant]"), or leave model.quantize at none.',
+        )
+
+
 def task_kind(model: Any) -> str:
     """PEFT's name for what a model's head does."""
     name = type(model).__name__
@@ -168,13 +196,17 @@ def attach(adapter: Any, model: Any, fresh: Sequence[str], *, seed: int) -> tupl
     UserError when PEFT cannot put the adapter on this model.
     """
     import torch
-    from peft import get_peft_model
+
+    from tunewright.models.load import quiet_transformers
 
     heads = head_modules(model, fresh)
-    config = adapter.peft_config(model, heads=heads, kind=task_kind(model))
-    torch.manual_seed(seed)
     try:
-        adapted = get_peft_model(model, config)
+        with quiet_transformers():
+            from peft import get_peft_model
+
+            config = adapter.peft_config(model, heads=heads, kind=task_kind(model))
+            torch.manual_seed(seed)
+            adapted = get_peft_model(model, config)
     except (ValueError, KeyError, AttributeError, NotImplementedError, TypeError) as error:
         raise UserError(
             f"cannot be put on this model ({str(error).strip().splitlines()[0][:200]})",
@@ -228,12 +260,14 @@ def base_dtype(precision: str) -> Any:
 
 def summary(adapter: Any, adapted: nn.Module, heads: Sequence[str]) -> str:
     """`lora: 331,776 of 22,742,784 weights learn (1.46 %), and a head of 29,645; 257 MB less gradient …`"""
+    from tunewright.models.linear import dtype_name, num_weights
+
     named = dict(adapted.named_parameters())
     head = sum(named[name].numel() for name in heads)
     learned = sum(p.numel() for p in named.values() if p.requires_grad) - head
-    body = sum(p.numel() for name, p in named.items() if not p.requires_grad and ".original_module." not in name)
+    body = sum(num_weights(p) for name, p in named.items() if not p.requires_grad and ".original_module." not in name)
     saved = (body * _BYTES_TO_LEARN) / 2**20
-    dtypes = {str(p.dtype).removeprefix("torch.") for p in named.values() if not p.requires_grad}
+    dtypes = {dtype_name(p) for p in named.values() if not p.requires_grad}
     return (
         f"{adapter.options.name}: {learned:,} of {body + learned + head:,} weights learn ({learned / max(1, body + learned):.2%})"
         + (f", and a head of {head:,}" if head else "")

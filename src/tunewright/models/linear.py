@@ -43,3 +43,16 @@ def shortest_names(model: Any, targets: Iterable[str]) -> list[str]:
     last = sorted({name.rpartition(".")[2] for name in targets})
     meant = {name for name, module in model.named_modules() if name.rpartition(".")[2] in last}
     return last if meant == targets else sorted(targets)
+
+
+def num_weights(parameter: Any) -> int:
+    """Numbers that a parameter stands for: weights of 4 bit are stored two to a byte."""
+    packed = getattr(parameter, "quant_state", None)
+    return parameter.numel() if packed is None else packed.shape.numel()
+
+
+def dtype_name(parameter: Any) -> str:
+    """`float32`, or how a rounded weight is stored: `8-bit`, `4-bit`."""
+    if getattr(parameter, "quant_state", None) is not None:
+        return "4-bit"
+    return "8-bit" if type(parameter).__name__ == "Int8Params" else str(parameter.dtype).removeprefix("torch.")

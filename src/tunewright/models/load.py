@@ -11,6 +11,7 @@ import contextlib
 import io
 import logging
 import time
+import warnings
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
@@ -41,6 +42,7 @@ def load_pretrained(
     UserError when the folder's weights cannot be loaded into a model of this task.
     """
     attention.register()
+    _refuse_quantized(source)
     torch.manual_seed(seed)
     if source.preset is not None:
         model = _from_scratch(auto_class, source, config).to(dtype)
@@ -61,6 +63,18 @@ def load_pretrained(
     fresh = sorted({*info["missing_keys"], *(_name_of(key) for key in info.get("mismatched_keys", ()))})
     _own_memory(model)
     return model, [name for name in fresh if name in dict(model.named_parameters())]
+
+
+def _refuse_quantized(source: ModelFolder) -> None:
+    """UserError for a checkpoint whose weights were rounded before: what they became cannot be proved, nor merged."""
+    found = source.json_file("config.json").get("quantization_config")
+    if found:
+        raise UserError(
+            "this checkpoint is quantized already",
+            where=f"model {source.name}",
+            found=str(found.get("quant_method", "quantization_config")) if isinstance(found, dict) else str(found)[:80],
+            mend="Take the model it was made from; model.quantize=4bit beside adapter=lora rounds it here.",
+        )
 
 
 def _from_scratch(auto_class: Any, source: ModelFolder, config: dict[str, Any]) -> nn.Module:
@@ -194,14 +208,18 @@ def choose_device(name: str) -> torch.device:
 
 @contextlib.contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Without transformers' progress bar and load report: we say ourselves which parameters start fresh."""
+    """Without transformers' progress bar, load report and warnings among libraries: we say ourselves which parameters start fresh."""
     from transformers.utils import logging as transformers_logging
 
     level = transformers_logging.get_verbosity()
+    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(
+        logging.ERROR
+    )  # it misses kernels that are not used here
     transformers_logging.set_verbosity(logging.ERROR)
     transformers_logging.disable_progress_bar()
     try:
-        with contextlib.redirect_stdout(io.StringIO()):
+        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
             yield
     finally:
         transformers_logging.set_verbosity(level)

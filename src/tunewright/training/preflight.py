@@ -14,6 +14,7 @@ import psutil
 import torch
 
 from tunewright.errors import UserError
+from tunewright.models.linear import num_weights
 from tunewright.tokens.store import SplitStore
 from tunewright.training.engine import accumulate_gradient
 
@@ -81,7 +82,7 @@ def preflight(run: Any, *, first_step: int = 0) -> Preflight:
         columns=run.task.describe(),
         columns_found_by=manifest["columns_found_by"],
         max_length=run.encoder.max_length,
-        num_parameters=sum(p.numel() for p in parameters),
+        num_parameters=sum(num_weights(p) for p in parameters),
         num_trainable=trainable,
         fresh=run.fresh,
         num_steps=run.plan.num_steps,
