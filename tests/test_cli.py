@@ -104,6 +104,7 @@ def test_help_imports_nothing_heavy():
         (["check", "data.jsonl", "data.group_by=nope"], "Set data.group_by"),
         (["train", "data.jsonl", "data.weight=nope"], "Set data.weight"),
         (["train", "data.jsonl", "task=nope"], "no task 'nope'"),
+        (["train", "data.jsonl", "task=dpo"], "Did you mean task=preference task.loss=dpo?"),
         (["train", "data.jsonl", "model=."], "no config.json"),
         (["train", "config.yaml", "output=other", "data.max_length=3"], "leaves no room for text"),
         (["train", "config.yaml", "output=other", "data.max_length=65"], "longer than the model can take"),

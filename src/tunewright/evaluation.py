@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from tunewright.models.memory import give_back_fragments
 from tunewright.models.rows import rows_in_flight
 from tunewright.tokens.batch import rows_of
 from tunewright.tokens.store import SplitStore
@@ -99,6 +100,7 @@ def model_outputs(
                 sums = {term: (float(total), float(weight)) for term, (total, weight) in terms.items()}
                 parts.append((positions, plain.row_outputs(outputs, batch), sums))
                 done += len(positions)
+                give_back_fragments()
                 if progress:
                     progress(done)
     model.train(was_training)

@@ -30,7 +30,8 @@ def names(kind: str) -> list[str]:
 def check_name(kind: str, name: str) -> None:
     """UserError that lists the known plugins when there is none of that name. Imports none."""
     if "." not in name and name not in names(kind):
-        near = did_you_mean(name, names(kind))
+        also_called = getattr(importlib.import_module(f"tunewright.{kind}"), "ALSO_CALLED", {})
+        near = also_called.get(name.lower()) or did_you_mean(name, names(kind))
         raise UserError(
             f"no {kind.rstrip('s')} {name!r}", found=quoted(names(kind)), mend=f"Did you mean {near}?" if near else None
         )

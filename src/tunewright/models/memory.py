@@ -3,6 +3,9 @@
 glibc gives large blocks back to the system when they are freed; the next one is then mapped, faulted in page by page and zeroed
 again, which is dear on a virtual machine. Here the allocator is asked to
 keep what is freed in one heap, and the kernel to back that heap with 2 MB pages. No value changes.
+
+    keep_freed_memory()            once, before a model is built
+    give_back_fragments()          after every step: blocks of ever other sizes leave holes that nothing fits into
 """
 
 from __future__ import annotations
@@ -10,11 +13,15 @@ from __future__ import annotations
 import ctypes
 import platform
 from functools import lru_cache
+from typing import Any, ClassVar
+
+import psutil
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8  # malloc.h
 _MADV_HUGEPAGE = 14  # mman.h
 _LARGE_PAGE = 2 * 2**20
 _LARGEST_RESERVE = 8 * 2**30
+_TOLERATED_HOLES = 2**30
 
 
 @lru_cache(maxsize=1)
@@ -29,10 +36,41 @@ def keep_freed_memory() -> bool:
     return all(accepted)
 
 
+class _Usage(ctypes.Structure):
+    """What glibc's mallinfo2 tells, in bytes: used, free in holes and at the end of the heap, free at its end."""
+
+    _fields_: ClassVar[Any] = [
+        (name, ctypes.c_size_t)
+        for name in ("arena", "holes", "small", "mapped_blocks", "mapped", "x", "small_free", "used", "free", "at_end")
+    ]
+
+
+def give_back_fragments() -> bool:
+    """Give the pages of the heap's holes back to the system, where the process holds a gigabyte more than it uses, and twice as much.
+
+    True where it did. Without `keep_freed_memory` there is nothing to do.
+    """
+    held = psutil.Process().memory_info().rss
+    usage = _usage() if held > _TOLERATED_HOLES else None
+    if usage is None or held - usage.used <= max(_TOLERATED_HOLES, usage.used):
+        return False
+    trim = ctypes.CDLL(None).malloc_trim
+    trim.argtypes = [ctypes.c_size_t]
+    return bool(trim(usage.at_end))  # what was reserved at the heap's end stays, with its large pages
+
+
+def _usage() -> _Usage | None:
+    if not keep_freed_memory.cache_info().currsize or not keep_freed_memory():
+        return None
+    told = getattr(ctypes.CDLL(None), "mallinfo2", None)  # glibc 2.33
+    if told is None:
+        return None
+    told.restype = _Usage
+    return told()
+
+
 def _use_large_pages(libc: ctypes.CDLL) -> None:
     """Stretch the heap, untouched, mark it for large pages, and give it back to the allocator: address space, not memory."""
-    import psutil
-
     size = min(_LARGEST_RESERVE, psutil.virtual_memory().available // 2)
     libc.malloc.restype = ctypes.c_void_p
     libc.malloc.argtypes = [ctypes.c_size_t]

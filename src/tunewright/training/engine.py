@@ -22,6 +22,7 @@ import torch
 from torch import nn
 
 from tunewright.errors import UserError
+from tunewright.models.memory import give_back_fragments
 from tunewright.models.rows import rows_in_flight
 from tunewright.records import Batch
 from tunewright.tasks.base import Weights
@@ -115,6 +116,7 @@ def training_steps(
         rate = learning_rate(step) if learning_rate else optimizer.param_groups[0]["lr"]
         optimizer.step()
         optimizer.zero_grad(set_to_none=settings.device.type != "cpu")  # on a CPU new memory costs more than zeros
+        give_back_fragments()
         yield Step(
             number=step + 1,
             epoch=plan.samples_before(step + 1) / plan.num_rows,

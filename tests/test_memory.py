@@ -1,0 +1,34 @@
+"""The heap keeps what is freed, and gives its holes back once they hold more than is used."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+
+import pytest
+
+HOLES = """
+import psutil, torch
+from tunewright.models import memory
+
+assert not memory.give_back_fragments()  # the allocator is as it was
+assert memory.keep_freed_memory()
+memory._TOLERATED_HOLES = 2**26
+held = lambda: psutil.Process().memory_info().rss / 2**20
+blocks = [torch.ones(2**20 + 4096 * n) for n in range(200)]  # 4 MB and a little more each time
+kept = blocks[::8]
+assert not memory.give_back_fragments()  # all of it is used
+del blocks
+full = held()
+assert memory.give_back_fragments()
+assert full - held() > 500, (full, held())
+assert all(bool((block == 1).all()) for block in kept)
+assert not memory.give_back_fragments()
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is asked")
+def test_holes_are_given_back():
+    done = subprocess.run([sys.executable, "-c", HOLES], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
