@@ -162,7 +162,6 @@ PREFIX_ON = "prefix tuning does not work with"
         ({"adapter": "prefix", "task": "clm", "model": "gpt2"}, f"{PREFIX_ON} packed documents.*task=sft"),
         ({"adapter": "prefix", "data": {"max_length": 60}}, "20 virtual tokens leave no place for rows of 60; found 64 positions.*=44"),
         ({"adapter": "prompt", "model": "gpt2"}, "cannot work on a decoder's classifier.*adapter=prefix"),
-        ({"adapter": "prompt", "data": {"padding_side": "left"}}, "needs its tokens beside the row's own.*padding_side=right"),
         ({"adapter": "lora", "train": {"freeze": "body"}}, "an adapter leaves the whole base as it is already; found body"),
     ],
 )  # fmt: skip

@@ -10,6 +10,7 @@ from torch.nn import functional
 
 import tunewright.losses.chunked as chunked
 from tunewright.losses.chunked import has_plain_output, hidden_instead_of_logits, linear_cross_entropy
+from tunewright.losses.language import labelled_loss
 
 
 def inputs(dtype: torch.dtype, *, tokens: int = 11, width: int = 6, vocabulary: int = 17) -> list[torch.Tensor]:
@@ -88,7 +89,43 @@ def test_a_model_without_its_head_gives_the_loss_and_gradient_of_the_whole(tied)
     assert has_plain_output(model)
 
 
+def causal(name: str, **values) -> torch.nn.Module:
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    shape = {
+        "vocab_size": 40,
+        "hidden_size": 16,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 32,
+    }
+    return AutoModelForCausalLM.from_config(AutoConfig.for_model(name, **shape, **values))
+
+
 def test_capped_logits_are_no_plain_product():
-    model = small_llama()
-    model.config.final_logit_softcapping = 30.0
+    capped = {"num_key_value_heads": 2, "head_dim": 8, "final_logit_softcapping": 30.0}
+    assert not has_plain_output(causal("gemma2", **capped))
+    assert has_plain_output(causal("gemma2", **capped | {"final_logit_softcapping": None}))
+    assert not has_plain_output(causal("recurrent_gemma", lru_width=16, attention_window_size=8, logits_soft_cap=30.0))
+
+
+def test_scaled_logits_are_the_product_of_scaled_states():
+    model = causal("cohere", num_key_value_heads=2, logit_scale=0.25)
+    ids, labels = torch.tensor([[3, 9, 4]]), torch.tensor([[9, 4, 7]])
+    plain = functional.cross_entropy(model(ids).logits[0], labels[0], reduction="sum")
+    assert float(labelled_loss(model, {"input_ids": ids}, labels).total) == pytest.approx(float(plain), rel=1e-5)
+
+
+def test_a_model_that_reads_its_output_layer_goes_the_plain_way():
+    from transformers import MobileBertConfig, MobileBertForMaskedLM
+
+    config = MobileBertConfig(
+        vocab_size=40, hidden_size=32, embedding_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32,
+        intra_bottleneck_size=16,
+    )  # fmt: skip
+    model = MobileBertForMaskedLM(config).eval()
     assert not has_plain_output(model)
+    ids, labels = torch.tensor([[3, 9, 4]]), torch.tensor([[-100, 4, 7]])
+    found = labelled_loss(model, {"input_ids": ids}, labels)
+    plain = functional.cross_entropy(model(ids).logits[0, 1:], labels[0, 1:], reduction="sum")
+    assert float(found.total) == pytest.approx(float(plain), rel=1e-5)

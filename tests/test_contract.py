@@ -156,6 +156,17 @@ def test_a_steps_gradient_does_not_depend_on_its_cut(run_values, tmp_path, kind,
         assert max(float((without[name] - whole[name]).abs().max() / norm) for name in whole) > 1e-3
 
 
+@pytest.mark.parametrize("kind", TASKS)
+def test_the_side_that_is_padded_changes_nothing(run_values, tmp_path, kind):
+    values = values_for(kind, run_values, tmp_path)
+    whole = gradient(set_up(values, precision="fp64"), budget=10**6)
+    left = set_up({**values, "data": {**values["data"], "padding_side": "left"}}, precision="fp64")
+    assert left.encoder.tokenizer.padding_side == "left"  # as it will be saved
+    cut = gradient(left, budget=60)
+    norm = torch.sqrt(sum((g**2).sum() for g in whole.values()))
+    assert max(float((cut[name] - whole[name]).abs().max() / norm) for name in whole) < 1e-9
+
+
 def test_class_weights_and_row_weights_divide_by_the_whole_steps_weight(run_values, tmp_path):
     values = {**run_values, "train": {**run_values["train"], "class_weights": "balanced"}}
     run = set_up(values, precision="fp64")

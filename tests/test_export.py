@@ -116,10 +116,21 @@ def test_wrong_words_are_refused(run, tmp_path):
     with pytest.raises(UserError, match=r"no export 'onx'; expected hub-folder, merged, onnx\. Did you mean onnx\?"):
         export_run(run, "onx")
     (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("mine")
     with pytest.raises(UserError, match="the folder holds something else"):
         export_run(run, "merged", output=tmp_path / "mine")
     with pytest.raises(UserError, match="onnx cannot be bf16; expected fp32"):
         export_run(run, "onnx", output=tmp_path / "onnx", dtype="bf16")
+
+
+@pytest.mark.parametrize("name", ["model", "base", "adapter", "checkpoints"])
+@pytest.mark.parametrize("to", ["merged", "onnx", "hub-folder"])
+def test_no_export_takes_the_place_of_a_runs_own_folders(run, name, to):
+    folder = next((run / name).glob("step-*")) if name == "checkpoints" else run / name
+    before = sorted((path.name, path.stat().st_size) for path in folder.iterdir())
+    with pytest.raises(UserError, match="the folder holds something else"):
+        export_run(run, to, output=folder)
+    assert sorted((path.name, path.stat().st_size) for path in folder.iterdir()) == before
 
 
 def test_what_cannot_be_merged_is_not_exported(values, tmp_path):

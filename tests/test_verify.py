@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
 import pytest
 
-from tunewright.errors import UserError
+from tunewright.export import export_run
 from tunewright.run import train
-from tunewright.verify import verify
+from tunewright.verify import is_target, verify
 
 from .test_contract import values_for
 
@@ -138,8 +139,58 @@ def test_a_flipped_byte_is_caught(copy, name, place, monkeypatch):
     assert outcome(copy)[1] is not None
 
 
-def test_a_folder_without_golden_examples_is_refused(copy):
+def test_a_folder_without_golden_examples_is_told_by_its_files(copy):
     for name in ("golden.json", "manifest.json"):
         (copy / "model" / name).unlink()
-    with pytest.raises(UserError, match="no golden examples here"):
-        list(verify(copy))
+    assert "manifest.json is gone" in outcome(copy)[1].found
+
+
+def gone(run):
+    shutil.rmtree(run / "adapter")
+
+
+def no_folder(run):
+    gone(run)
+    (run / "adapter").write_text("")
+
+
+def empty_manifest(run):
+    (run / "model" / "manifest.json").write_text('{"schema": 1, "files": {}}')
+
+
+def another_file(run):
+    (run / "model" / "chat_template.jinja").write_text("{{ messages }}")
+
+
+def no_facts(run):
+    (run / "model" / "tunewright.json").unlink()
+
+
+def no_model(run):
+    shutil.rmtree(run / "model")
+
+
+def a_pipe(run):
+    (run / "model" / "config.json").unlink()
+    os.mkfifo(run / "model" / "config.json")
+
+
+@pytest.mark.parametrize("damage", [gone, no_folder, empty_manifest, another_file, no_facts, no_model, a_pipe])
+def test_what_is_missing_or_came_later_is_caught(copy, damage):
+    damage(copy)
+    assert is_target(copy) and outcome(copy)[1] is not None
+
+
+def test_a_folder_for_the_hub_is_checked_by_its_files(copy, tmp_path):
+    folder = export_run(copy, "hub-folder", output=tmp_path / "hub")
+    checks, broken = outcome(folder)
+    assert broken is None and [(check.way, check.num_rows) for check in checks] == [("files", 0)]
+    assert outcome_with_golden(folder, copy) is None
+    content = bytearray((folder / "model.safetensors").read_bytes())
+    content[-5] ^= 1
+    (folder / "model.safetensors").write_bytes(content)
+    assert outcome(folder)[1].stage == "weights"
+
+
+def outcome_with_golden(folder: Path, run: Path):
+    return next((check.broken for check in verify(folder, golden_from=run) if check.broken), None)

@@ -21,15 +21,22 @@ from tunewright.adapted import go_on_with, start_of
 from tunewright.adapters import base as adapters
 from tunewright.adapters.config import adapter_of
 from tunewright.config import RunConfig
+from tunewright.errors import UserError
 from tunewright.models.embedding import install_row_embeddings
 from tunewright.models.first_position import compute_first_position_only
 from tunewright.models.heads import head_parameters
-from tunewright.models.load import choose_device, has_stock_dropout, make_rows_independent, resolve_precision
+from tunewright.models.load import (
+    choose_device,
+    draws_randomly,
+    has_stock_dropout,
+    make_rows_independent,
+    resolve_precision,
+)
 from tunewright.models.memory import keep_freed_memory
 from tunewright.prepare import TRAIN, Prepared, prepare
 from tunewright.tokens.plan import Plan
 from tunewright.tokens.store import SplitStore
-from tunewright.tokens.tokenizer import TextEncoder, load_encoder
+from tunewright.tokens.tokenizer import TextEncoder, for_computing, load_encoder
 from tunewright.training.engine import Settings
 from tunewright.training.optimizer import Schedule, build_optimizer, freeze, learning_rates, parameter_groups
 from tunewright.training.reference import with_reference
@@ -113,7 +120,7 @@ def assemble(config: RunConfig, *, say: Say = lambda _: None) -> Parts:
     keep_freed_memory()
     with processes.main_first():
         prepared = prepare(config, say=say)
-    rows, encoder = prepared.store[TRAIN], encoder_of(config, prepared)
+    rows, encoder = prepared.store[TRAIN], for_computing(encoder_of(config, prepared), prepared.model)
     task = prepared.task().prepared_for(rows, config)
     precision = resolve_precision(train.precision, processes.device)
     adapter = adapter_of(config.adapter)
@@ -138,8 +145,7 @@ def assemble(config: RunConfig, *, say: Say = lambda _: None) -> Parts:
             quantize(model, adapters.head_modules(model, fresh), config.model.bits, processes.device)
         model, heads = _adapted(adapter, model, fresh, train.seed, kept, say)
     if train.gradient_checkpointing:
-        enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
-        enable({"use_reentrant": False})
+        _recompute_activations(model)
     if processes.device.type == "cpu":
         _make_cpu_model_exact(model, stock_dropout=train.dropout == "stock", alone=processes.num_ranks == 1, say=say)
     model.to(processes.device)
@@ -174,6 +180,20 @@ def assemble(config: RunConfig, *, say: Say = lambda _: None) -> Parts:
         ),
     )
     return _with_reference(parts, say) if task.needs_reference else parts
+
+
+def _recompute_activations(model: Any) -> None:
+    """UserError for a model that cannot."""
+    enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+    try:
+        enable({"use_reentrant": False})
+    except (ValueError, NotImplementedError):
+        raise UserError(
+            "this model cannot compute activations again",
+            where="train.gradient_checkpointing",
+            found=str(model.config.model_type),
+            mend="Leave it at false; train.micro_batch_tokens lowers memory too.",
+        ) from None
 
 
 def _with_reference(parts: Parts, say: Say) -> Parts:
@@ -211,10 +231,10 @@ def _make_cpu_model_exact(model: Any, *, stock_dropout: bool, alone: bool, say: 
     if stock_dropout:
         return
     reason = make_rows_independent(model)
-    if reason:
+    if reason and draws_randomly(model):
         say(
             f"Stock dropout is used ({reason}): masks then depend on how a step is cut into micro-batches, "
             "and training is slower."
         )
-    else:
+    elif reason is None:
         compute_first_position_only(getattr(model, "get_base_model", lambda: model)())

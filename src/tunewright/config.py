@@ -234,6 +234,9 @@ def load_config(
     values: dict[str, Any] = dict(base or {})
     if path is not None:
         values = _read_yaml(Path(path))
+        folder = Path(path).parent
+        if (folder / "ledger.json").is_file():  # a run's own: it may have been moved since
+            values["output"] = str(folder if folder.name else folder.absolute())
     for word in overrides:
         _override(values, word)
     return parse_config(values, where=str(path) if path is not None else "config")

@@ -33,6 +33,8 @@ from tunewright.evaluation import evaluate_split
 from tunewright.events import Interrupted, Reporter, RunResult
 from tunewright.fit import Point, verdict
 from tunewright.guess import config_for_data
+from tunewright.origin import check as check_origin
+from tunewright.origin import origin_of
 from tunewright.prepare import TEST, TRAIN, VALIDATION, prepare
 from tunewright.resume import check_folder, is_finished
 from tunewright.tasks.base import larger_is_better
@@ -127,6 +129,7 @@ class Run:
         if not self.is_main:
             self.reporter = Reporter()
         self.metric = self._best_metric()
+        self.origin = origin_of(parts)
         self.progress = self._resume()
         if self.is_main:
             self._write_beginnings()
@@ -240,7 +243,7 @@ class Run:
     def _save(self) -> None:
         if not self.is_main:
             return
-        state = {**self.progress.as_dict(), "environment": describe()}
+        state = {**self.progress.as_dict(), "origin": self.origin, "environment": describe()}
         checkpoints.save(self.checkpoints, self.parts.model, self.parts.optimizer, state)
         checkpoints.prune(self.checkpoints, keep=self.config.train.keep, best_step=self.progress.best_step)
 
@@ -251,7 +254,16 @@ class Run:
             if any(self.checkpoints.glob("step-*")):
                 self.reporter.note("No checkpoint is whole: training starts from the beginning.")
             return Progress()
-        checkpoints.load_model(found, self.parts.model)
+        check_origin(found.state.get("origin", {}), self.origin, folder=self.folder)
+        try:
+            checkpoints.load_model(found, self.parts.model)
+        except checkpoints.CheckpointDamaged as damage:
+            raise UserError(
+                f"this run cannot go on: {damage}",
+                where=str(found.folder),
+                found=f"model {self.config.model.name}",
+                mend="Put back the model that it began with, or set output to a new folder.",
+            ) from None
         checkpoints.load_optimizer(found, self.parts.model, self.parts.optimizer)
         progress = Progress(**{name: found.state[name] for name in vars(Progress())})
         num_steps = self.parts.plan.num_steps
@@ -265,6 +277,7 @@ class Run:
     def _write_beginnings(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         remove_leftovers(self.folder)
+        (self.folder / "scores.json").unlink(missing_ok=True)  # of a shorter run: this one is not finished
         resolved = yaml.safe_dump(self._resolved(), sort_keys=False, allow_unicode=True)
         write_whole(self.folder / "config.yaml", resolved)
         write_json(self.folder / "ledger.json", self.parts.prepared.manifest["ledger"])

@@ -22,6 +22,8 @@ from tunewright.plugins import find
 SCHEMA = 1
 FILE = "tunewright.json"
 MANIFEST = "manifest.json"
+_SUFFIXES = {".json", ".safetensors", ".jinja", ".txt", ".model", ".bin", ".onnx", ".data"}
+"""Of files that libraries read from a model folder."""
 
 
 @dataclass(frozen=True)
@@ -47,9 +49,9 @@ class SavedModel:
         return find("tasks", self.facts["task"]).Task.from_state(self.facts["task_state"])
 
     def encoder(self) -> Any:
-        from tunewright.tokens.tokenizer import load_encoder
+        from tunewright.tokens.tokenizer import for_computing, load_encoder
 
-        return load_encoder(self.source, **self.facts["encode"])
+        return for_computing(load_encoder(self.source, **self.facts["encode"]), self.source)
 
 
 def save_model(
@@ -83,7 +85,7 @@ def save_model(
             "encode": {
                 "max_length": encoder.max_length,
                 "truncation_side": encoder.truncation_side,
-                "padding_side": encoder.padding_side,
+                "padding_side": encoder.tokenizer.padding_side,
             },
             "trained_precision": precision,
             **(extra or {}),
@@ -102,15 +104,32 @@ def write_manifest(folder: Path) -> None:
     )
 
 
-def changed_files(folder: Path) -> list[str]:
-    """Files that are not what the manifest says, or gone; the manifest itself where it is broken."""
+def listed_files(folder: Path) -> dict[str, str]:
+    """Name -> sha256, as the manifest of a folder says; empty where there is none, or it is broken."""
     try:
-        files = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
-        return [
-            name for name, sha in files.items() if not (folder / name).is_file() or file_sha256(folder / name) != sha
-        ]
+        files = (
+            json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
+            if (folder / MANIFEST).is_file()
+            else {}
+        )
+        return {str(name): str(sha) for name, sha in files.items()}
     except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        return {}
+
+
+def changed_files(folder: Path) -> list[str]:
+    """Files that are not what the manifest says, or gone, or came later; the manifest itself where it is broken or tells nothing."""
+    files = listed_files(folder)
+    if not files:
         return [MANIFEST]
+    changed = [
+        name for name, sha in files.items() if not (folder / name).is_file() or file_sha256(folder / name) != sha
+    ]
+    others = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.suffix in _SUFFIXES} - {
+        MANIFEST,
+        *files,
+    }
+    return changed + sorted(others)
 
 
 def open_saved(name: str | Path) -> SavedModel:

@@ -19,9 +19,10 @@ import numpy as np
 
 from tunewright import golden
 from tunewright.adapted import ADAPTER, BASE, with_adapter
-from tunewright.saved import FILE, MANIFEST, changed_files, open_saved
+from tunewright.export import ONNX_FACTS
+from tunewright.saved import FILE, MANIFEST, changed_files, listed_files, open_saved
 
-EXPORTS = "exports"
+EXPORTS, SCORES = "exports", "scores.json"
 _PIPELINES = {
     "ForSequenceClassification": "text-classification",
     "ForTokenClassification": "token-classification",
@@ -73,13 +74,23 @@ def verify(target: str | Path, *, golden_from: str | Path | None = None) -> Iter
     golden_from: a run whose golden examples are taken, for an export that does not carry them.
     """
     path = Path(target).expanduser()
-    if (path / "onnx.json").is_file():
+    if _is_onnx(path):
         yield from _stopping(_onnx_checks(path, golden_from))
         return
-    folder = path / "model" if (path / "model" / FILE).is_file() else path
+    folder = path / "model" if (path / "model").exists() or (path / SCORES).is_file() else path
     yield from _stopping(_folder_checks(folder, golden_from))
     if folder != path:
         yield from _stopping(_export_checks(path))
+
+
+def is_target(path: Path) -> bool:
+    """Is there something to verify: a finished run, a model or an export, however damaged?"""
+    finished = (path / SCORES).is_file() or any((path / name / FILE).is_file() for name in (".", "model"))
+    return finished or _is_onnx(path) or FILE in listed_files(path)
+
+
+def _is_onnx(path: Path) -> bool:
+    return (path / ONNX_FACTS).is_file() or ONNX_FACTS in listed_files(path)
 
 
 def _stopping(checks: Iterator[Check]) -> Iterator[Check]:
@@ -91,7 +102,7 @@ def _stopping(checks: Iterator[Check]) -> Iterator[Check]:
 
 def _export_checks(run: Path) -> Iterator[Check]:
     for export in sorted(path for path in (run / EXPORTS).glob("*") if path.is_dir() and not path.name.startswith(".")):
-        checks = _onnx_checks(export, run) if (export / "onnx.json").is_file() else _folder_checks(export, run)
+        checks = _onnx_checks(export, run) if _is_onnx(export) else _folder_checks(export, run)
         for check in checks:
             yield Check(**{**vars(check), "way": f"{EXPORTS}/{export.name}: {check.way}"})
             if check.broken:
@@ -101,25 +112,53 @@ def _export_checks(run: Path) -> Iterator[Check]:
 def _folder_checks(folder: Path, golden_from: str | Path | None) -> Iterator[Check]:
     """The ways to a model folder; files that changed without any consequence for the examples are told last."""
     changed = changed_files(folder)
-    described = [name for name in changed if name in (FILE, MANIFEST, golden.FILE)]
-    if described and ((folder / MANIFEST).is_file() or (folder / golden.FILE).is_file()):
-        yield Check("files", 0, 0.0, 0.0, Broken("files", f"{folder / described[0]} has changed since it was written"))
+    if broken := _damaged(folder, changed):
+        yield Check("files", 0, 0.0, 0.0, broken)
         return
     saved = open_saved(folder)
-    examples = _golden(folder, golden_from)
-    tolerance = golden.TOLERANCE if saved.facts.get("export", {}).get("dtype", "fp32") == "fp32" else _HALF_TOLERANCE
+    run = folder.parent
+    of_run = folder.name == "model" and (run / "config.yaml").is_file()
     ways = [("reload", _reloaded), ("transformers", _with_transformers), ("pipeline", _with_pipeline)]
     if saved.unmerged:
         ways = ways[:1]
-    run = folder.parent
-    if saved.facts.get("adapter") and (run / ADAPTER).is_dir():
+    if saved.facts.get("adapter") and (of_run or saved.unmerged):
         changed += [f"../{part}/{name}" for part in (BASE, ADAPTER) for name in changed_files(run / part)]
         ways.append(("adapter on its base", _with_peft))
-    for way, compute in ways:
-        yield _checked(way, compute, folder, examples, tolerance, changed)
-    shown = changed[0] if changed else ""
-    broken = Broken(_stage_of(shown), f"{shown} has changed since it was written") if changed else None
-    yield Check("files", 0, 0.0, 0.0, broken)
+        if gone := [name for name in changed if not (folder / name).is_file()]:
+            yield Check("files", 0, 0.0, 0.0, _told(folder, gone[0]))
+            return
+    if (folder / golden.FILE).is_file() or golden_from is not None:
+        examples = _golden(folder, golden_from)
+        exact = saved.facts.get("export", {}).get("dtype", "fp32") == "fp32"
+        tolerance = golden.TOLERANCE if exact else _HALF_TOLERANCE
+        for way, compute in ways:
+            yield _checked(way, compute, folder, examples, tolerance, changed)
+    yield _files_check(folder, changed)
+
+
+def _damaged(folder: Path, changed: Sequence[str]) -> Broken | None:
+    """What makes it idle to compute anything: files that are gone, or those that say what is expected have changed."""
+    gone = [name for name in changed if not (folder / name).is_file()]
+    described = [name for name in changed if name in (FILE, MANIFEST, ONNX_FACTS, golden.FILE)]
+    return _told(folder, (gone or described)[0]) if gone or described else None
+
+
+def _files_check(folder: Path, changed: Sequence[str]) -> Check:
+    return Check("files", 0, 0.0, 0.0, _told(folder, changed[0]) if changed else None)
+
+
+def _told(folder: Path, name: str) -> Broken:
+    if not (folder / name).is_file():
+        what = "is no file" if (folder / name).exists() else "is gone"
+    else:
+        parent = (folder / name).parent
+        own = (folder / name).relative_to(parent).name
+        what = (
+            "has changed since it was written"
+            if own in {*listed_files(parent), MANIFEST}
+            else "was not written with the others"
+        )
+    return Broken(_stage_of(name), f"{folder / name} {what}")
 
 
 def _golden(folder: Path, golden_from: str | Path | None) -> dict[str, Any]:
@@ -293,6 +332,9 @@ def _onnx_checks(folder: Path, golden_from: str | Path | None) -> Iterator[Check
     from tunewright.export.onnx import TOLERANCE, session_outputs
 
     changed = changed_files(folder)
+    if broken := _damaged(folder, changed):
+        yield Check("files", 0, 0.0, 0.0, broken)
+        return
     examples = _golden(folder, golden_from)
 
     def compute(folder: Path, examples: dict[str, Any], tolerance: float) -> tuple[int, float, str]:
@@ -304,8 +346,7 @@ def _onnx_checks(folder: Path, golden_from: str | Path | None) -> Iterator[Check
         return measure.result()
 
     yield _checked("onnxruntime", compute, folder, examples, TOLERANCE, changed)
-    broken = Broken(_stage_of(changed[0]), f"{changed[0]} has changed since it was written") if changed else None
-    yield Check("files", 0, 0.0, 0.0, broken)
+    yield _files_check(folder, changed)
 
 
 class _Measure:

@@ -37,7 +37,6 @@ class Situation:
     max_length: int
     gradient_checkpointing: bool
     packed: bool
-    padding_side: str
     freeze: str | int
 
     @property
@@ -107,7 +106,6 @@ def situation_of(config: Any, model: ModelFolder, *, task: str | None = None) ->
         max_length=resolve_max_length(model, longest_row(config, model)),
         gradient_checkpointing=config.train.gradient_checkpointing,
         packed=name == "clm" or getattr(options, "packing", "none") not in ("none", False),
-        padding_side=config.data.padding_side,
         freeze=config.train.freeze,
     )
 

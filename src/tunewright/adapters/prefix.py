@@ -76,7 +76,16 @@ class Adapter(BaseAdapter):
         """
         if self.options.projection is None:
             weight = model.prompt_encoder["default"].embedding.weight
-            weight.data.copy_(keys_and_values(model.base_model, self.options.num_tokens, seed=seed))
+            found = keys_and_values(model.base_model, self.options.num_tokens, seed=seed)
+            if found.shape != weight.shape:
+                raise UserError(
+                    "prefix tuning cannot tell how many heads this model keeps keys and values of",
+                    where="adapter prefix",
+                    found=f"{weight.shape[1]} numbers a token",
+                    expected=str(found.shape[1]),
+                    mend="Set adapter=lora.",
+                )
+            weight.data.copy_(found)
 
 
 def keys_and_values(model: Any, num_tokens: int, *, seed: int) -> Any:

@@ -40,13 +40,6 @@ class Adapter(BaseAdapter):
                 where=f"model {situation.model.name}",
                 mend="Set adapter=prefix or adapter=lora.",
             )
-        if situation.padding_side == "left":
-            raise UserError(
-                "prompt tuning needs its tokens beside the row's own",
-                where="data.padding_side",
-                found="left",
-                mend="Set data.padding_side=right.",
-            )
         refuse_virtual_tokens(self, situation, "prompt tuning")
 
     def peft_config(self, model: Any, *, heads: Sequence[str], kind: str) -> Any:

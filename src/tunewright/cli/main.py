@@ -52,6 +52,7 @@ def main() -> None:
 
 def run() -> int:
     """Run the verb that `sys.argv` names; gives the exit code."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # what matters of its warnings is said by us
     _print_what_the_terminal_lacks_as_escapes()
     try:
         app()  # typer explains wrong words itself and leaves with SystemExit

@@ -31,19 +31,22 @@ def run(
         print(
             json_text({"schema": 1, "run": target, "ok": broken is None, "checks": [one.as_dict() for one in checks]})
         )
-    elif broken is None:
+    elif broken is None and any(check.num_rows for check in checks):
         print("What was trained is what is used.")
+    elif broken is None:
+        print("No golden examples here: the files are those that were written. --golden RUN proves what they answer.")
     if broken is not None:
         raise typer.Exit(1)
 
 
 def _check_target(target: str) -> None:
-    """UserError for a folder that holds nothing to verify; imports no torch."""
+    """UserError for a folder that holds nothing to verify."""
     from pathlib import Path
 
-    from tunewright.saved import FILE, open_saved
+    from tunewright.saved import open_saved
+    from tunewright.verify import is_target
 
-    if not any((Path(target) / name).is_file() for name in ("onnx.json", FILE, f"model/{FILE}")):
+    if not is_target(Path(target).expanduser()):
         open_saved(target)  # says what is there instead
 
 

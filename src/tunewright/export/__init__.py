@@ -12,6 +12,7 @@ from tunewright.errors import UserError, did_you_mean
 from tunewright.plugins import find, names
 from tunewright.saved import open_saved, write_manifest
 
+ONNX_FACTS = "onnx.json"
 DTYPES = ("fp32", "bf16", "fp16")
 
 
@@ -38,7 +39,7 @@ def export_run(run: str | Path, to: str, *, output: str | Path | None = None, dt
             mend="Use RUN/adapter on RUN/base with peft, or train with adapter=lora.",
         )
     folder = Path(output) if output else saved.folder.parent / "exports" / to
-    if folder.exists() and not (folder / "manifest.json").is_file():
+    if folder.exists() and not _is_export(folder):
         raise UserError("the folder holds something else", where=str(folder), mend="Choose another one with -o.")
     if reason := refused(folder):
         raise UserError(
@@ -51,3 +52,14 @@ def export_run(run: str | Path, to: str, *, output: str | Path | None = None, dt
         module.write(saved, inside, dtype=dtype)
         write_manifest(inside)
     return folder
+
+
+def _is_export(folder: Path) -> bool:
+    """Whether a folder holds what an export wrote, and nothing is lost when another takes its place."""
+    if (folder / ONNX_FACTS).is_file():
+        return True
+    try:
+        saved = open_saved(folder)
+        return saved.folder == folder and "export" in saved.facts
+    except UserError:
+        return folder.is_dir() and not any(folder.iterdir())

@@ -16,11 +16,11 @@ import numpy as np
 
 from tunewright.atomic import write_json
 from tunewright.errors import UserError
+from tunewright.export import ONNX_FACTS
 from tunewright.export.merged import load_plain
 from tunewright.saved import FILE, MANIFEST, SavedModel
 
 DTYPES = ("fp32",)
-FACTS = "onnx.json"
 MODEL = "model.onnx"
 TOLERANCE = 1e-4
 _NEEDS = ("onnx", "onnxscript", "onnxruntime")
@@ -56,7 +56,7 @@ def write(saved: SavedModel, folder: Path, *, dtype: str) -> None:
     }
     task = saved.task()
     labels = list(getattr(task, "tags", None) or task.known_names)
-    write_json(folder / FACTS, {"schema": 1, "task": task.name, "labels": labels, **names})
+    write_json(folder / ONNX_FACTS, {"schema": 1, "task": task.name, "labels": labels, **names})
     for file in saved.folder.iterdir():
         if file.is_file() and file.suffix != ".safetensors" and file.name not in (MANIFEST, FILE):
             shutil.copyfile(file, folder / file.name)
@@ -104,7 +104,7 @@ def _need(packages: tuple[str, ...]) -> None:
 
 
 def _quiet() -> Any:
-    """Without the exporter's own progress lines on stdout, where `--json` prints one object."""
+    """Without the exporter's own progress lines and remarks: `--json` prints one object, and what matters is proved afterwards."""
     import contextlib
     import io
     import logging
@@ -112,12 +112,12 @@ def _quiet() -> Any:
 
     stack = contextlib.ExitStack()
     stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
+    stack.enter_context(contextlib.redirect_stderr(io.StringIO()))
     stack.enter_context(warnings.catch_warnings())
     warnings.simplefilter("ignore")
-    logger = logging.getLogger("torch.onnx")
-    stack.callback(logger.setLevel, logger.level)
-    logger.setLevel(logging.ERROR)
+    stack.callback(logging.disable, logging.root.manager.disable)
+    logging.disable(logging.WARNING)
     return stack
 
 
-__all__ = ["DTYPES", "FACTS", "TOLERANCE", "session_outputs", "write"]
+__all__ = ["DTYPES", "TOLERANCE", "session_outputs", "write"]

@@ -14,10 +14,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from weakref import WeakKeyDictionary
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
+
+from tunewright.models.rows import Rows, rows_in_flight
 
 PIECE_ELEMENTS, LEAST_TOKENS = 1 << 22, 256
 """Logits held at a time: 16 MB in fp32, or 256 tokens where that is more (131 MB of a 128,256 vocabulary)."""
@@ -111,23 +115,87 @@ def hidden_instead_of_logits(model: Any) -> Iterator[tuple[torch.Tensor, torch.T
 
     What a head does before (dense, GELU and norm of masked models) and adapters stay in the pass.
     """
-    inner = getattr(model, "module", model)
-    output = inner.get_output_embeddings()
+    output = _inner(model).get_output_embeddings()
+    with _in_place_of(output, nn.Identity(), model):
+        yield output.weight, getattr(output, "bias", None)
+
+
+@contextmanager
+def _in_place_of(layer: nn.Module, other: nn.Module, model: Any) -> Iterator[None]:
     places = [
-        (parent, name) for parent in inner.modules() for name, child in parent.named_children() if child is output
+        (parent, name)
+        for parent in _inner(model).modules()
+        for name, child in parent.named_children()
+        if child is layer
     ]
     for parent, name in places:
-        setattr(parent, name, nn.Identity())
+        setattr(parent, name, other)
     try:
-        yield output.weight, getattr(output, "bias", None)
+        yield
     finally:
         for parent, name in places:
-            setattr(parent, name, output)
+            setattr(parent, name, layer)
+
+
+def _inner(model: Any) -> Any:
+    return getattr(model, "module", model)
 
 
 def has_plain_output(model: Any) -> bool:
-    """Is a logit the product with an output row and nothing else? Not where logits are capped or scaled afterwards."""
-    inner = getattr(model, "module", model)
-    config, output = inner.config.get_text_config(), inner.get_output_embeddings()
-    changed = ("final_logit_softcapping", "logit_scale", "logits_scaling", "output_multiplier_scale")
-    return type(output) is nn.Linear and not any(getattr(config, name, None) for name in changed)
+    """Is a logit the product with an output row and nothing else? Not where logits are capped, or the layer is read otherwise.
+
+    Tried once a model: names of config values cannot tell what a model does.
+    """
+    inner = _inner(model)
+    if inner not in _PLAIN:
+        was_training = inner.training
+        inner.eval()
+        try:
+            _PLAIN[inner] = _is_plain(inner)
+        except Exception:  # a model that misses its layer fails in ways of its own
+            _PLAIN[inner] = False
+        inner.train(was_training)
+    return _PLAIN[inner]
+
+
+_PLAIN: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
+_LARGE = 1_000.0
+
+
+@torch.no_grad()
+def _is_plain(model: Any) -> bool:
+    """Large numbers in place of logits come out as they are, or all times one factor; and the product of the states is the logits."""
+    output = model.get_output_embeddings()
+    if type(output) is not nn.Linear:
+        return False
+    logits = _tried(model)
+    large = torch.linspace(-_LARGE, _LARGE, logits.numel(), device=logits.device).view_as(logits)
+    with _in_place_of(output, _Gives(large.to(logits.dtype)), model):
+        found = _tried(model).double()
+    factor = found.flatten()[-1] / _LARGE
+    if factor == 0 or not torch.allclose(
+        found, factor * large.to(logits.dtype).double(), rtol=1e-3, atol=1e-3 * _LARGE
+    ):
+        return False
+    with _in_place_of(output, nn.Identity(), model):
+        states = _tried(model)
+    product = functional.linear(states.to(output.weight.dtype), output.weight, output.bias).double()
+    return torch.allclose(product, logits.double(), rtol=0.02, atol=0.02 * float(logits.double().abs().max()))
+
+
+class _Gives(nn.Module):
+    def __init__(self, what: torch.Tensor) -> None:
+        super().__init__()
+        self.what = what
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        return self.what
+
+
+def _tried(model: Any) -> torch.Tensor:
+    """What the model gives for a row of two tokens."""
+    rows = Rows(seed=0, epoch=0, row_ids=np.zeros(1, np.int64), lengths=np.array([2]), width=2)
+    ids = torch.tensor([[1, 2]], device=next(model.parameters()).device)
+    with rows_in_flight(rows):
+        found = model(input_ids=ids, attention_mask=torch.ones_like(ids))
+    return found.logits if hasattr(found, "logits") else found.prediction_logits

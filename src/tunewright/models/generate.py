@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from tunewright.errors import UserError
+from tunewright.models.packing import takes_positions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +64,53 @@ def next_token(logits_V: torch.Tensor, sampling: Sampling, rng: np.random.Genera
     return int(np.searchsorted(cumulative, rng.random() * cumulative[-1], side="right").clip(0, len(cumulative) - 1))
 
 
+_OF_KEYS_AND_VALUES = ("DynamicLayer", "DynamicSlidingWindowLayer")
+
+
+class Continued:
+    """A model's logits of the next token, step by step: by its cache of keys and values, or, where it keeps another, all anew.
+
+    step = Continued(model)
+    step.logits(prompts_BL, mask_BL)      (rows, vocabulary)
+    step.logits(new_B1, mask_BM)          M = L + 1: only the new tokens are given
+    """
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self._cache: Any = None
+        self.anew = False
+        self._ids: torch.Tensor | None = None
+        parameters = inspect.signature(model.forward).parameters
+        self._last_only = {"logits_to_keep": 1} if "logits_to_keep" in parameters else {}
+        self._positioned = takes_positions(model)
+
+    @property
+    def rows_can_leave(self) -> bool:
+        """Whether rows can be taken out of the cache: of one with keys and values alone, on every layer."""
+        layers = getattr(self._cache, "layers", ())
+        return self.anew or (bool(layers) and all(type(layer).__name__ in _OF_KEYS_AND_VALUES for layer in layers))
+
+    def logits(self, ids_BN: torch.Tensor, mask_BM: torch.Tensor) -> torch.Tensor:
+        """ids: what is new in each row. mask: over all of its tokens so far, 0 on padding at the left. fp32 `(rows, vocabulary)`."""
+        self._ids = ids_BN if self._ids is None else torch.cat([self._ids, ids_BN], 1)
+        given = self._ids if self.anew else ids_BN
+        positions = {"position_ids": (mask_BM.cumsum(1) - 1).clamp(0)[:, -given.shape[1] :]} if self._positioned else {}
+        cached: dict[str, Any] = {} if self.anew else {"use_cache": True}
+        if self._cache is not None:
+            cached["past_key_values"] = self._cache
+        output = self._model(input_ids=given, attention_mask=mask_BM, **cached, **self._last_only, **positions)
+        self._cache = None if self.anew else getattr(output, "past_key_values", None)
+        self.anew = self._cache is None
+        return output.logits[:, -1].float()
+
+    def keep(self, rows: torch.Tensor) -> None:
+        """Go on with these rows alone."""
+        assert self._ids is not None
+        self._ids = self._ids[rows]
+        if self._cache is not None:
+            self._cache.batch_select_indices(rows)
+
+
 @torch.inference_mode()
 def generate(
     model: Any,
@@ -75,17 +123,16 @@ def generate(
     """New tokens as they come; an end token is the last one given. longest: positions the model has, the prompt included."""
     rng = np.random.default_rng(sampling.seed)
     device = next(model.parameters()).device
-    ids, cache = torch.tensor([list(prompt)], device=device), None
+    ids, step = torch.tensor([list(prompt)], device=device), Continued(model)
+    mask = torch.ones_like(ids)
     room = sampling.max_new_tokens if longest is None else min(sampling.max_new_tokens, longest - len(prompt))
-    last_only = {"logits_to_keep": 1} if "logits_to_keep" in inspect.signature(model.forward).parameters else {}
     for _ in range(room):
-        output = model(input_ids=ids, past_key_values=cache, use_cache=True, **last_only)
-        cache = output.past_key_values
-        token = next_token(output.logits[0, -1].float(), sampling, rng)
+        token = next_token(step.logits(ids, mask)[0], sampling, rng)
         yield token
         if token in end_ids:
             return
         ids = torch.tensor([[token]], device=device)
+        mask = torch.cat([mask, mask.new_ones(1, 1)], 1)
 
 
 def write(

@@ -16,8 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from tunewright.models.generate import Sampling, next_token
-from tunewright.models.packing import takes_positions
+from tunewright.models.generate import Continued, Sampling, next_token
 
 TOKEN_BUDGET = 8_192
 _LEAVE_SHARE = 0.25
@@ -73,13 +72,13 @@ def _written(model: Any, rows: list[_Row], sampling: Sampling, end_ids: frozense
     yield from (row for row in rows if row.room <= 0)
     going = [number for number, row in enumerate(rows) if row.room > 0]
     rows, ids, mask = [rows[number] for number in going], ids[going], mask[going]
-    cache, positioned = None, takes_positions(model)
+    step = Continued(model)
     while rows:
-        positions = {"position_ids": (mask.cumsum(1) - 1).clamp(0)[:, -ids.shape[1] :]} if positioned else {}
-        output = model(
-            input_ids=ids, attention_mask=mask, past_key_values=cache, use_cache=True, logits_to_keep=1, **positions
-        )
-        cache, logits_BV = output.past_key_values, output.logits[:, -1].float()
+        logits_BV = step.logits(ids, mask)
+        if step.anew and not mask.all():  # a state that runs over padding: each row by itself
+            for row in rows:
+                yield from _written(model, [row], sampling, end_ids, pad_id)
+            return
         tokens, ended = [], []
         for row, logits_V in zip(rows, logits_BV, strict=True):
             over = bool(row.tokens) and (row.tokens[-1] in end_ids or len(row.tokens) == row.room)
@@ -90,12 +89,12 @@ def _written(model: Any, rows: list[_Row], sampling: Sampling, end_ids: frozense
                 ended[-1] = tokens[-1] in end_ids or len(row.tokens) == row.room
         ids = torch.tensor(tokens, device=device)[:, None]
         mask = torch.cat([mask, mask.new_ones(len(rows), 1)], 1)
-        if sum(ended) >= _LEAVE_SHARE * len(rows):
+        if all(ended) or (sum(ended) >= _LEAVE_SHARE * len(rows) and step.rows_can_leave):
             yield from (row for row, over in zip(rows, ended, strict=True) if over)
             left = torch.tensor(
                 [number for number, over in enumerate(ended) if not over], dtype=torch.int64, device=device
             )
             rows = [rows[int(number)] for number in left]
             if rows:
-                cache.batch_select_indices(left)
+                step.keep(left)
                 ids, mask = ids[left], mask[left]

@@ -99,29 +99,43 @@ def _own_memory(model: nn.Module) -> None:
 def make_rows_independent(model: Any) -> str | None:
     """Give a CPU model row-keyed dropout and row attention, after proving by a trial run that nothing else is random.
 
-    Returns None when that holds, else why the model keeps its stock dropout (it is then put back as it was).
+    Returns None when that holds; "" when the model keeps its own attention, in which nothing is random; else why it keeps its
+    stock dropout (it is then put back as it was).
     """
     stock_attention = model.config._attn_implementation
     num_sites = install_row_dropout(model)
     was_training = model.training
-    try:
-        model.set_attn_implementation(attention.NAME)
-        reached, random = _trial(model.train())
-        if random:
-            raise _Unreached(f"it calls {', '.join(sorted(random))} by itself")
-        if not reached:
-            raise _Unreached("its attention does not go through transformers' AttentionInterface")
-        reason = None
-    except (_Unreached, RowsNotFirst, attention.UnsupportedAttention, ValueError, NotImplementedError) as error:
-        reason = str(error)
-        remove_row_dropout(model)
-        model.set_attn_implementation("eager" if num_sites else stock_attention)
+    reason = None
+    with quiet_transformers():
+        try:
+            model.set_attn_implementation(attention.NAME)
+            reached, random = _trial(model.train())
+            if random:
+                raise _Unreached(f"it calls {', '.join(sorted(random))} by itself")
+            if not reached:
+                raise _Unreached("its attention does not go through transformers' AttentionInterface")
+        except _CANNOT as error:
+            model.set_attn_implementation("eager" if num_sites else stock_attention)
+            reason = "" if _only_rows_are_random(model) else str(error)
+        if reason:
+            remove_row_dropout(model)
     model.train(was_training)
     return reason
 
 
+def _only_rows_are_random(model: Any) -> bool:
+    """With the model's own attention and row-keyed dropout: does nothing draw from torch's generator?"""
+    try:
+        return not _trial(model)[1]
+    except _CANNOT:
+        return False
+
+
 class _Unreached(Exception):
     """A source of randomness, or the attention, that our modules did not replace."""
+
+
+_CANNOT = (_Unreached, RowsNotFirst, attention.UnsupportedAttention, ValueError, RuntimeError, NotImplementedError)
 
 
 def _trial(model: Any) -> tuple[bool, set[str]]:
@@ -149,6 +163,17 @@ class _RandomOperations(TorchDispatchMode):
         if any(word in name for word in _RANDOM_WORDS):
             self.names.add(name)
         return func(*args, **(kwargs or {}))
+
+
+def draws_randomly(model: Any) -> bool:
+    """Does a pass in training draw from torch's generator? True also where no trial can tell."""
+    was_training = model.training
+    try:
+        return bool(_trial(model.train())[1])
+    except _CANNOT:
+        return True
+    finally:
+        model.train(was_training)
 
 
 def has_stock_dropout(model: nn.Module) -> bool:

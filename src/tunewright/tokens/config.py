@@ -18,7 +18,9 @@ class EncodeConfig(Section):
         "longest", description="Pad each micro-batch to its longest row, or to max_length."
     )
     padding_side: Literal["auto", "right", "left"] = Field(
-        "auto", description="Side that is padded. auto: the tokenizer's own."
+        "auto",
+        description="Side that is padded in batches given out and by the saved tokenizer. auto: the tokenizer's own. What is learned does "
+        "not depend on it.",
     )
     truncation_side: Literal["right", "left"] = Field(
         "right", description="Side that is cut when a row is longer than max_length."

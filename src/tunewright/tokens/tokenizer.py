@@ -28,6 +28,7 @@ from tunewright.tokens.layout import Layout, assembled, probe
 from tunewright.tokens.text_only import TextOnly
 
 LONGEST_AUTO_LENGTH = 512
+_READS_AT_THE_END = {"xlnet"}  # models whose head looks at the last position, padding or not
 _UNLIMITED = 1_000_000  # tokenizers say "no limit" with 1e30
 
 
@@ -160,6 +161,16 @@ class TextEncoder:
             odd_to_first=not self.tokenizer.is_fast,
             type_ids=self.gives_type_ids(pair=second is not None),
         )
+
+
+def for_computing(encoder: TextEncoder, source: ModelFolder) -> TextEncoder:
+    """The encoder as batches are made for the model: padded on the side where padding has no say.
+
+    Heads look at a row's first position, and learned positions count from it: padded on the left, a row would be read otherwise
+    beside a longer one. The side that the user or the tokenizer wants is for the saved tokenizer, and for those who take our batches.
+    """
+    at_end = source.json_file("config.json").get("model_type") in _READS_AT_THE_END
+    return replace(encoder, padding_side="left" if at_end else "right")
 
 
 def load_encoder(

@@ -1,0 +1,47 @@
+"""What a run is made from, as hashes: kept with every checkpoint, so that no run goes on with other rows or another base.
+
+origin_of(parts)      {"rows": "5f3a…", "base": None}
+check(saved, now, folder=run)        UserError where a file or the model was exchanged while the run stood still
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tunewright.errors import UserError
+from tunewright.training.reference import weights_hash
+
+_SAID = {
+    "rows": ("the rows are not those that this run began with", "the data files (or the tokenizer) have changed"),
+    "base": ("the model is not the one that this run began with", "its weights have changed"),
+}
+
+
+def origin_of(parts: Any) -> dict[str, str | None]:
+    """rows: what the token store holds of every split, and its labels. base: weights that no checkpoint holds, None where each holds all.
+
+    To be asked before a checkpoint is taken up.
+    """
+    manifest = parts.prepared.store.manifest
+    rows = json.dumps([manifest["splits"], manifest["task_state"]], sort_keys=True)
+    stays = parts.task.needs_reference or not all(p.requires_grad for p in parts.model.parameters())
+    return {
+        "rows": hashlib.sha256(rows.encode()).hexdigest(),
+        "base": weights_hash(parts.model) if stays else None,
+    }
+
+
+def check(saved: Mapping[str, str | None], now: Mapping[str, str | None], *, folder: Path) -> None:
+    """UserError at the first part that is another one now."""
+    for part, (problem, found) in _SAID.items():
+        if part in saved and saved[part] != now[part]:
+            raise UserError(
+                problem,
+                where=f"output {folder}",
+                found=found,
+                mend="Put back what was there, or set output to a new folder.",
+            )
