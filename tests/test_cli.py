@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -182,6 +183,68 @@ def test_a_finished_run_is_not_trained_again_and_more_epochs_go_on(trained):
     assert "train.max_steps: 12 -> 16" in longer.stderr
     back = json.loads(tunewright("train", "run/config.yaml", "--json", cwd=folder).stdout)
     assert back["steps"] == 16
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:1000])
+
+
+def a_list(path: Path) -> None:
+    path.write_text("[]")
+
+
+def a_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+@pytest.mark.parametrize(
+    ("file", "damage", "words"),
+    [
+        ("model/model.safetensors", cut, ["predict", "run", "hello"]),
+        ("model/config.json", a_list, ["predict", "run", "hello"]),
+        ("model/config.json", a_folder, ["evaluate", "run"]),
+        ("model/tunewright.json", a_list, ["predict", "run", "hello"]),
+        ("scores.json", a_list, ["train", "run/config.yaml"]),
+        ("scores.json", cut, ["export", "run", "--to", "hub-folder"]),
+        ("scores.json", a_folder, ["train", "run/config.yaml", "train.max_steps=20"]),
+        ("ledger.json", cut, ["export", "run", "--to", "hub-folder"]),
+        ("config.yaml", lambda path: path.write_bytes(b"\xff\x00{"), ["export", "run", "--to", "hub-folder"]),
+        (
+            "metrics.jsonl",
+            lambda path: path.write_bytes(b"\xff\x00"),
+            ["train", "run/config.yaml", "train.max_steps=20"],
+        ),
+    ],
+)
+def test_a_damaged_file_of_a_run_is_named(trained, tmp_path, file, damage, words):
+    folder = tmp_path / "copy"
+    shutil.copytree(trained[0], folder)
+    damage(folder / "run" / file)
+    done = tunewright(*words, cwd=folder)
+    assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
+    assert Path(file).name.split(".")[0] in done.stderr or "run/model" in done.stderr
+
+
+def test_one_damaged_run_hides_no_other(trained, tmp_path):
+    shutil.copytree(trained[0], tmp_path / "runs")
+    shutil.copytree(trained[0] / "run", tmp_path / "runs" / "second")
+    a_list(tmp_path / "runs" / "second" / "scores.json")
+    done = tunewright("runs", cwd=tmp_path)
+    assert done.returncode == 0 and "scores.json is damaged" in done.stdout and "finished" in done.stdout
+
+
+@pytest.mark.parametrize("words", ["predict run hello >&-", "predict run - <&-", "runs 2>&-"])
+def test_closed_streams_end_no_command(trained, words):
+    command = f"{sys.executable} -m tunewright.cli.main {words}"
+    done = subprocess.run(command, shell=True, cwd=trained[0], capture_output=True, text=True)
+    assert done.returncode in (0, 2) and "Traceback" not in done.stderr, done.stderr
+
+
+def test_a_reader_that_leaves_is_no_finding(trained):
+    command = f"{sys.executable} -m tunewright.cli.main config | head -n 1; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], cwd=trained[0], capture_output=True, text=True)
+    assert done.stdout.split()[-1] in ("0", "141") and "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

@@ -26,7 +26,7 @@ ROOMS = [
     ["prepare"],
     ["training"],
     ["fit", "baseline"],
-    ["evaluation", "explain", "findings", "guess", "resume"],
+    ["evaluation", "explain", "findings", "guess", "origin", "resume"],
     ["saved", "ready", "golden", "adapted"],
     ["report"],
     ["predict"],

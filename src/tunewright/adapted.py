@@ -168,7 +168,7 @@ def base_of(run: Path) -> dict[str, Any]:
     path = run / ADAPTER / "tunewright.json"
     try:
         return json.loads(path.read_text(encoding="utf-8"))["base"]
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         raise UserError(
             "the adapter does not say which base it belongs to",
             where=str(path),
@@ -195,7 +195,16 @@ def with_adapter(network: Any, run: Path, *, plain: bool = False) -> Any:
     with quiet_transformers():
         from peft import PeftModel
 
-        adapted = PeftModel.from_pretrained(network, run / ADAPTER, torch_device="cpu")
+        try:
+            if not (run / ADAPTER / "adapter_model.safetensors").is_file():
+                raise OSError("adapter_model.safetensors is gone")  # PEFT would ask the Hub for it
+            adapted = PeftModel.from_pretrained(network, run / ADAPTER, torch_device="cpu")
+        except Exception as error:  # damaged files make the library raise anything
+            raise UserError(
+                f"the adapter cannot be loaded ({(str(error).strip() or type(error).__name__).splitlines()[0][:200]})",
+                where=str(run / ADAPTER),
+                mend="Restore the folder, or train again.",
+            ) from None
     if not plain:
         fit_virtual_tokens(adapted)
     return adapted

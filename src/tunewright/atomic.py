@@ -12,12 +12,15 @@ import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tunewright.errors import UserError
+
 TEMPORARY = ".tmp-"
+_RESTORE = "Restore the file, or train again in a new folder."
 
 
 def refused(path: Path) -> str | None:
@@ -33,6 +36,8 @@ def refused(path: Path) -> str | None:
 def write_whole(path: Path, content: str | bytes) -> None:
     """Write a file atomically and durably."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_dir():
+        raise UserError("a folder stands where a file is written", where=str(path), mend="Move it away.")
     temporary = path.with_name(f"{TEMPORARY}{path.name}-{uuid.uuid4().hex[:8]}")
     with open(temporary, "wb") as file:
         file.write(content.encode() if isinstance(content, str) else content)
@@ -44,6 +49,17 @@ def write_whole(path: Path, content: str | bytes) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     write_whole(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path, *, having: Sequence[str] = ()) -> dict[str, Any]:
+    """A JSON object that we wrote, with the keys it must have. UserError where the file is none any more."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot be read ({error})", where=str(path), mend=_RESTORE) from None
+    if not isinstance(found, dict) or not found.keys() >= set(having):
+        raise UserError("this is not what was written", where=str(path), mend=_RESTORE)
+    return found
 
 
 @contextmanager
@@ -63,7 +79,10 @@ def whole_folder(path: Path) -> Iterator[Path]:
             old = path.with_name(f"{TEMPORARY}old-{path.name}-{uuid.uuid4().hex[:8]}")
             os.rename(path, old)
             os.rename(temporary, path)
-            shutil.rmtree(old)
+            if old.is_dir():
+                shutil.rmtree(old)
+            else:
+                old.unlink()
         else:
             os.rename(temporary, path)
         sync_folder(path.parent)

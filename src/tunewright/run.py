@@ -10,7 +10,6 @@ Starting the same config again resumes where it stopped.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,7 +24,7 @@ import yaml
 from tunewright import report
 from tunewright.adapted import save_trained
 from tunewright.assembly import assemble, encoder_of
-from tunewright.atomic import remove_leftovers, write_json, write_whole
+from tunewright.atomic import read_json, remove_leftovers, write_json, write_whole
 from tunewright.config import RunConfig, load_config, parse_config
 from tunewright.environment import describe, differences
 from tunewright.errors import UserError, did_you_mean
@@ -349,7 +348,7 @@ class Run:
             self.progress.best_step = None
 
     def _finished_before(self) -> RunResult:
-        facts = json.loads((self.folder / "scores.json").read_text(encoding="utf-8"))
+        facts = read_json(self.folder / "scores.json", having=("splits", "verdict", "history", "num_steps"))
         result = RunResult(self.folder, facts["splits"], facts["verdict"], facts["history"], facts["num_steps"], True)
         self.reporter.finished(result)
         return result

@@ -143,11 +143,11 @@ def open_saved(name: str | Path) -> SavedModel:
                 raise UserError(
                     f"not valid JSON ({error})", where=str(folder / FILE), mend="Train again, or restore the file."
                 ) from None
-            if facts.get("schema") != SCHEMA:
+            if not isinstance(facts, dict) or facts.get("schema") != SCHEMA:
                 raise UserError(
                     "written by another version of tunewright",
                     where=str(folder / FILE),
-                    found=f"schema {facts.get('schema')}",
+                    found=f"schema {facts.get('schema') if isinstance(facts, dict) else None}",
                     expected=str(SCHEMA),
                 )
             return SavedModel(folder, facts)

@@ -41,7 +41,19 @@ for verb in (demo, init, train, check, explain, prepare, evaluate, predict, chat
 app.add_typer(tokenizer.app, name=tokenizer.NAME)
 
 _BUG = 101
-_ENVIRONMENT = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.ENAMETOOLONG}
+_CUT = 141  # 128 and SIGPIPE, as other programs end when nobody reads on
+_NO_SPACE = os.strerror(errno.ENOSPC)
+_ENVIRONMENT = {
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.ENOTDIR,
+    errno.ENAMETOOLONG,
+    errno.EISDIR,
+    errno.EEXIST,
+}
 """What the system refuses and a user can mend: permissions, a full disk, a path through a file."""
 
 
@@ -53,10 +65,13 @@ def main() -> None:
 def run() -> int:
     """Run the verb that `sys.argv` names; gives the exit code."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # what matters of its warnings is said by us
+    _open_streams()
     _print_what_the_terminal_lacks_as_escapes()
     try:
         app()  # typer explains wrong words itself and leaves with SystemExit
     except SystemExit as done:
+        if type(sys.stdout).__name__ == "PacifyFlushWrapper":  # typer met a closed pipe
+            return _CUT
         return done.code if isinstance(done.code, int) else 0 if done.code is None else 2
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -66,15 +81,25 @@ def run() -> int:
         return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return _CUT
     except OSError as error:
         if error.errno not in _ENVIRONMENT:
             return _unexpected(error)
         print(f"error: {error.filename or 'the disk'}: {(error.strerror or '').lower()}.", file=sys.stderr)
         return 2
     except Exception as error:
+        if _NO_SPACE in str(error):  # safetensors raises an error of its own
+            print(f"error: the disk: {_NO_SPACE.lower()}.", file=sys.stderr)
+            return 2
         return _unexpected(error)
     return 0
+
+
+def _open_streams() -> None:
+    """What was closed before we began (`>&-`) is opened to nowhere."""
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, io.TextIOWrapper(io.BytesIO()))
 
 
 def _print_what_the_terminal_lacks_as_escapes() -> None:

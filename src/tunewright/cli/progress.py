@@ -5,6 +5,7 @@ its verb says; plain lines and no colour off a terminal or under NO_COLOR.
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import sys
 import time
@@ -155,7 +156,7 @@ class ConsoleReporter(Reporter):
         said = [result.verdict["reason"].rstrip(".") + ".", result.verdict.get("kept", ""), result.verdict["advice"]]
         print(f"\n{bold(result.verdict['kind'], sys.stdout)}: {' '.join(filter(None, said))}")
         print(f"\nmodel    {result.folder / 'model'}")
-        print(f"try it   tunewright predict {result.folder} {_inputs_of(result.folder)}")
+        print(f"try it   tunewright predict {shlex.quote(_as_argument(result.folder))} {_inputs_of(result.folder)}")
 
     def close_line(self) -> None:
         """End the live line, before anything else is printed."""
@@ -168,6 +169,11 @@ def _inputs_of(run: Path) -> str:
     """What to write behind `tunewright predict RUN`: a text, or a pair where the model reads pairs."""
     pair = (open_saved(run).facts["task_state"].get("columns") or {}).get("pair")
     return '--pair "first text" "second text"' if pair else '"your text"'
+
+
+def _as_argument(path: Path) -> str:
+    """A path as a word of a command line: none that looks like an option."""
+    return f"./{path}" if str(path).startswith("-") else str(path)
 
 
 def clock(seconds: float) -> str:

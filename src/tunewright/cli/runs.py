@@ -54,6 +54,7 @@ def _shown(score: float | None) -> str:
 
 
 def _facts(path: Path) -> dict[str, Any]:
+    from tunewright.atomic import read_json
     from tunewright.config import load_config
     from tunewright.errors import UserError
 
@@ -69,7 +70,10 @@ def _facts(path: Path) -> dict[str, Any]:
         "config": config.as_dict(),
     }
     if (path / "scores.json").is_file():
-        saved = json.loads((path / "scores.json").read_text(encoding="utf-8"))
+        try:
+            saved = read_json(path / "scores.json", having=("splits",))
+        except UserError:
+            return facts | {"state": "scores.json is damaged"}
         split = "test" if "test" in saved["splits"] else next(iter(saved["splits"]), None)
         facts |= {
             "state": f"finished, {split}" if split else "finished",

@@ -5,14 +5,14 @@ The card holds numbers and names of files, no row of the data; the golden exampl
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from tunewright import __version__, golden
-from tunewright.atomic import write_whole
+from tunewright.atomic import read_json, write_whole
+from tunewright.config import load_config
 from tunewright.export import merged
 from tunewright.saved import SavedModel
 
@@ -34,8 +34,8 @@ def write(saved: SavedModel, folder: Path, *, dtype: str) -> None:
 def card(saved: SavedModel) -> str:
     """README.md: front matter for the Hub, then one section each on use, data, scores, training and limits."""
     run = saved.folder.parent
-    config = yaml.safe_load(_text(run / "config.yaml")) or {}
-    scores, ledger = (json.loads(_text(run / name) or "{}") for name in ("scores.json", "ledger.json"))
+    config = load_config(run / "config.yaml").as_dict() if (run / "config.yaml").is_file() else {}
+    scores, ledger = (read_json(run / name) if (run / name).exists() else {} for name in ("scores.json", "ledger.json"))
     task = saved.facts["task"]
     front: dict[str, Any] = {
         "library_name": "transformers",
@@ -56,10 +56,6 @@ def card(saved: SavedModel) -> str:
         _limits(saved, scores, ledger),
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
-
-
-def _text(path: Path) -> str:
-    return path.read_text(encoding="utf-8") if path.is_file() else ""
 
 
 def _base_name(base: str) -> str:

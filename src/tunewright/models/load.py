@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -52,17 +53,42 @@ def load_pretrained(
             model, info = auto_class.from_pretrained(
                 source.folder, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True, **config
             )
-    except (OSError, ValueError, KeyError, RuntimeError, AttributeError) as error:
-        reason = str(error).strip().splitlines()[0][:300]
-        raise UserError(
-            f"cannot be loaded for this task ({reason})",
-            where=f"model {source.name}",
-            mend="Choose a model with safetensors weights that transformers knows for this task.",
-        ) from None
+    except (
+        SafetensorError,
+        OSError,
+        ValueError,
+        KeyError,
+        RuntimeError,
+        AttributeError,
+        TypeError,
+        ImportError,
+    ) as error:
+        raise _cannot_be_loaded(auto_class, source, error) from None
     extend_embeddings(model, source)
     fresh = sorted({*info["missing_keys"], *(_name_of(key) for key in info.get("mismatched_keys", ()))})
     _own_memory(model)
     return model, [name for name in fresh if name in dict(model.named_parameters())]
+
+
+def _cannot_be_loaded(auto_class: Any, source: ModelFolder, error: Exception) -> UserError:
+    reason, where = (str(error).strip() or type(error).__name__).splitlines()[0][:300], f"model {source.name}"
+    if isinstance(error, SafetensorError):
+        return UserError(
+            f"its weights cannot be read ({reason})", where=where, mend="Restore the file, or get the model again."
+        )
+    if "Unrecognized configuration class" in reason:
+        kind = source.json_file("config.json").get("model_type")
+        wanted = auto_class.__name__.removeprefix("AutoModelFor")
+        return UserError(
+            f"transformers has no {wanted} for {kind}",
+            where=where,
+            mend="Choose a model of another kind, or another task.",
+        )
+    return UserError(
+        f"cannot be loaded for this task ({reason})",
+        where=where,
+        mend="Choose a model with safetensors weights that transformers knows for this task.",
+    )
 
 
 def _refuse_quantized(source: ModelFolder) -> None:
@@ -221,8 +247,8 @@ def choose_device(name: str) -> torch.device:
         return torch.device("cpu")
     try:
         device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
+        torch.empty(1, device=device).item()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise UserError(
             f"no device {name!r} here ({str(error).splitlines()[0][:120]})",
             where="train.device",

@@ -57,13 +57,18 @@ class ModelFolder:
             return dict(self.preset)
         path = (self.tokenizer_folder if file_name in _TOKENIZER_FILES else self.folder) / file_name
         try:
-            return json.loads(path.read_text(encoding="utf-8"))
+            found = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return {}
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        except (OSError, ValueError) as error:
             raise UserError(
                 f"not valid JSON ({error})", where=str(path), mend="Restore that file of the model."
             ) from None
+        if not isinstance(found, dict):
+            raise UserError(
+                "not an object", where=str(path), found=type(found).__name__, mend="Restore that file of the model."
+            )
+        return found
 
     def tokenizer_hash(self) -> str:
         """sha256 over everything that decides how text becomes ids (the model's own limit included)."""

@@ -125,7 +125,7 @@ def _not_there(name: str, path: Path) -> UserError:
     close = did_you_mean(path.name, siblings)
     if close:
         return UserError("no such file", where=name, mend=f"Did you mean {Path(name).parent / close}?")
-    if _HUB_ID.fullmatch(name) and siblings is not None and not path.parent.exists():
+    if _HUB_ID.fullmatch(name) and siblings is not None and not path.parent.exists() and not path.suffix:
         return UserError("no such file", where=name, mend=f"Did you mean hub:{name}?")
     if not path.parent.exists():
         return UserError("no such file", where=name, found=f"no folder {str(path.parent)!r} either")

@@ -16,7 +16,7 @@ class TrainConfig(Section):
     seed: int = Field(
         0, ge=0, lt=2**32, description="Seed of everything random in training: fresh heads, order of rows, dropout."
     )
-    epochs: PositiveFloat = Field(3, description="Passes over the training rows.")
+    epochs: PositiveFloat = Field(3, le=1_000_000, description="Passes over the training rows.")
     max_steps: PositiveInt | None = Field(None, description="Stop after this many optimizer steps, if that is sooner.")
     batch_size: PositiveInt = Field(
         16,

@@ -33,7 +33,13 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 
 def _lines(path: Path) -> list[str]:
-    return path.read_text(encoding="utf-8").split("\n")[:-1] if path.exists() else []
+    """UserError where the file is no text any more."""
+    try:
+        return path.read_text(encoding="utf-8").split("\n")[:-1] if path.exists() else []
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"cannot be read ({error})", where=str(path), mend="Move it away; the run goes on without it."
+        ) from None
 
 
 def _step_of(line: str) -> int:
