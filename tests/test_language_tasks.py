@@ -421,3 +421,25 @@ def test_stories_are_told_better_after_training(tmp_path):
 def test_mlm_settings_are_in_its_state():
     task = Task(TextColumns(("text",)), whole_word=True, mask_probability=0.2, next_sentence=True, seed=4)
     assert Task.from_state(json.loads(json.dumps(task.state()))) == task
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "said"),
+    [
+        ("xlnet", {"d_model": 16, "n_layer": 2, "n_head": 2, "d_inner": 32}, "reads both ways"),
+        ("bart", {"d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 2, "decoder_attention_heads": 2,
+                  "encoder_ffn_dim": 32, "decoder_ffn_dim": 32}, "its decoder alone would learn"),
+    ],
+)  # fmt: skip
+def test_models_that_look_ahead_cannot_learn_to_foretell(tmp_path, tiny_gpt, kind, values, said):
+    from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
+
+    from tunewright.models.load import load_pretrained
+    from tunewright.models.source import ModelFolder
+
+    torch.manual_seed(0)
+    AutoModel.from_config(AutoConfig.for_model(kind, vocab_size=64, **values)).save_pretrained(tmp_path)
+    with pytest.raises(UserError, match=said):
+        load_pretrained(AutoModelForCausalLM, ModelFolder("it", tmp_path), seed=0, dtype=torch.float32)
+    model, fresh = load_pretrained(AutoModelForCausalLM, ModelFolder("gpt", tiny_gpt), seed=0, dtype=torch.float32)
+    assert not fresh and not model.training

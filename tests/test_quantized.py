@@ -107,7 +107,7 @@ def quantized(values: dict, quantize: str, adapter: object = "lora", **train: ob
 def test_a_steps_gradient_does_not_depend_on_its_cut(run_values, quantize):
     notes: list[str] = []
     run = assemble(parse_config(quantized(run_values, quantize)), say=notes.append)
-    assert f"the base stays in {quantize.replace('bit', '-bit')} and float32" in notes[0]
+    assert f"the base stays in {quantize.replace('bit', '-bit')} (" in notes[0] and " and float32 (" in notes[0]
     whole = gradient(run, budget=10**6, precision="fp32")
     norm = torch.sqrt(sum((g**2).sum() for g in whole.values()))
     for budget in (1, 60):

@@ -10,6 +10,7 @@ A head that starts fresh, or belongs to the task, learns whole beside the adapte
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -265,11 +266,14 @@ def summary(adapter: Any, adapted: nn.Module, heads: Sequence[str]) -> str:
     learned = sum(p.numel() for p in named.values() if p.requires_grad) - head
     body = sum(num_weights(p) for name, p in named.items() if not p.requires_grad and ".original_module." not in name)
     saved = (body * _BYTES_TO_LEARN) / 2**20
-    dtypes = {dtype_name(p) for p in named.values() if not p.requires_grad}
+    stays = Counter[str]()
+    for parameter in named.values():
+        stays[dtype_name(parameter)] += 0 if parameter.requires_grad else num_weights(parameter)
+    shares = [f"{name} ({count / stays.total():.0%})" for name, count in sorted(stays.items()) if count]
     return (
         f"{adapter.options.name}: {learned:,} of {body + learned + head:,} weights learn ({learned / max(1, body + learned):.2%})"
         + (f", and a head of {head:,}" if head else "")
-        + f"; the base stays in {' and '.join(sorted(dtypes))}. Saves {saved:,.0f} MB of gradients and optimizer state."
+        + f"; the base stays in {' and '.join(shares)}. Saves {saved:,.0f} MB of gradients and optimizer state."
     )
 
 

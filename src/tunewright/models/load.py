@@ -64,6 +64,8 @@ def load_pretrained(
         ImportError,
     ) as error:
         raise _cannot_be_loaded(auto_class, source, error) from None
+    if auto_class.__name__ == "AutoModelForCausalLM":
+        _refuse_looking_ahead(model, source)
     extend_embeddings(model, source)
     fresh = sorted({*info["missing_keys"], *(_name_of(key) for key in info.get("mismatched_keys", ()))})
     _own_memory(model)
@@ -100,6 +102,31 @@ def _refuse_quantized(source: ModelFolder) -> None:
             where=f"model {source.name}",
             found=str(found.get("quant_method", "quantization_config")) if isinstance(found, dict) else str(found)[:80],
             mend="Take the model it was made from; model.quantize=4bit beside adapter=lora rounds it here.",
+        )
+
+
+@torch.no_grad()
+def _refuse_looking_ahead(model: Any, source: ModelFolder) -> None:
+    """UserError for a model whose earlier logits change with a later token: in training it would see what it is to foretell."""
+    if source.json_file("config.json").get("is_encoder_decoder"):
+        raise UserError(
+            "an encoder-decoder: its decoder alone would learn",
+            where=f"model {source.name}",
+            found=str(model.config.model_type),
+            mend="Take a decoder, such as Llama or GPT-2.",
+        )
+    ids = torch.tensor([[1, 2, 3, 4], [1, 2, 3, 5]]) % model.config.get_text_config().vocab_size
+    was_training = model.training
+    with rows_in_flight(Rows(seed=0, epoch=0, row_ids=np.array([0, 1]), lengths=np.array([4, 4]), width=4)):
+        one, other = model.eval()(input_ids=ids, use_cache=False).logits[:, :3].float()
+    model.train(was_training)
+    tolerance = 1e-2 if model.dtype in (torch.bfloat16, torch.float16) else 1e-5
+    if (one - other).abs().max() > tolerance * one.abs().max():
+        raise UserError(
+            "this model reads both ways: it would see what it is to foretell",
+            where=f"model {source.name}",
+            found=str(model.config.model_type),
+            mend="Take a decoder, such as Llama or GPT-2, or task=mlm.",
         )
 
 
