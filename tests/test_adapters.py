@@ -64,20 +64,26 @@ def saved_weights(folder):
     return load_file(folder / "model.safetensors")
 
 
-@pytest.mark.parametrize("kind", ["classification", "ner"])
-@pytest.mark.parametrize("adapter", ADAPTERS)
-def test_a_run_resumes_bit_identically_and_is_used_as_it_was_trained(run_values, tmp_path, kind, adapter):
-    values = values_for(kind, adapted(run_values, adapter), tmp_path)
+def resumed_as_straight(values: dict, folder):
+    """A run, after one that was stopped and resumed was found to be the same bit for bit, and to score as it was trained."""
     values["data"]["max_length"] = 40
-    straight = train({**values, "output": str(tmp_path / "straight")})
+    straight = train({**values, "output": str(folder / "straight")})
     with pytest.raises(Interrupted):
-        train({**values, "output": str(tmp_path / "stopped")}, reporter=StopAfter(9))
-    resumed = train({**values, "output": str(tmp_path / "stopped")})
+        train({**values, "output": str(folder / "stopped")}, reporter=StopAfter(9))
+    resumed = train({**values, "output": str(folder / "stopped")})
     assert straight.history == resumed.history
     for name in ("adapter/adapter_model.safetensors", "model/golden.json"):
         assert (straight.folder / name).read_bytes() == (resumed.folder / name).read_bytes()
     metrics = tw.evaluate(straight, precision="fp32")["metrics"]
     assert metrics["loss"] == pytest.approx(straight.scores["test"]["metrics"]["loss"], abs=1e-5)
+    return straight
+
+
+@pytest.mark.parametrize("kind", ["classification", "ner"])
+@pytest.mark.parametrize("adapter", ADAPTERS)
+def test_a_run_resumes_bit_identically_and_is_used_as_it_was_trained(run_values, tmp_path, kind, adapter):
+    values = values_for(kind, adapted(run_values, adapter), tmp_path)
+    straight = resumed_as_straight(values, tmp_path)
     step = next((straight.folder / "checkpoints").glob("step-*"))
     frozen = sum(p.stat().st_size for p in (straight.folder / "base").glob("*.safetensors"))
     assert (step / "model.safetensors").stat().st_size < frozen

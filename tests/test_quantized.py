@@ -16,13 +16,13 @@ import tunewright as tw
 from tunewright.assembly import assemble
 from tunewright.config import parse_config
 from tunewright.errors import UserError
-from tunewright.events import Interrupted
 from tunewright.models.linear import num_weights
 from tunewright.ready import refuse_early
 from tunewright.run import train
 from tunewright.verify import verify
 
-from .test_contract import StopAfter, gradient, values_for, with_lora
+from .test_adapters import resumed_as_straight
+from .test_contract import gradient, values_for, with_lora
 
 pytest.importorskip("bitsandbytes")
 CPU = torch.device("cpu")
@@ -119,16 +119,7 @@ def test_a_steps_gradient_does_not_depend_on_its_cut(run_values, quantize):
 @pytest.mark.parametrize("adapter", ["lora", "ia3", "prefix", {"name": "lora", "dora": True}])
 def test_a_run_resumes_bit_identically_and_is_served_as_it_was_trained(run_values, tmp_path, kind, adapter):
     values = values_for(kind, quantized(run_values, "4bit", adapter), tmp_path)
-    values["data"]["max_length"] = 40
-    straight = train({**values, "output": str(tmp_path / "straight")})
-    with pytest.raises(Interrupted):
-        train({**values, "output": str(tmp_path / "stopped")}, reporter=StopAfter(9))
-    resumed = train({**values, "output": str(tmp_path / "stopped")})
-    assert straight.history == resumed.history
-    for name in ("adapter/adapter_model.safetensors", "model/golden.json"):
-        assert (straight.folder / name).read_bytes() == (resumed.folder / name).read_bytes()
-    metrics = tw.evaluate(straight, precision="fp32")["metrics"]
-    assert metrics["loss"] == pytest.approx(straight.scores["test"]["metrics"]["loss"], abs=1e-5)
+    straight = resumed_as_straight(values, tmp_path)
     assert not [check for check in verify(straight.folder) if check.broken]
 
 
