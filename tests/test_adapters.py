@@ -318,3 +318,16 @@ def test_a_frozen_body_stays_in_half_precision(run_values, tiny_bert, tmp_path):
     run, _ = assembled(values)
     assert {p.requires_grad: p.dtype for p in run.model.parameters()} == {True: torch.float32, False: torch.bfloat16}
     assert not [check for check in verify(train(values).folder) if check.broken]
+
+
+def test_a_model_that_cannot_compute_activations_again_is_told(run_values, tmp_path, tiny_bert):
+    from transformers import AlbertConfig, AlbertModel, AutoTokenizer
+
+    shape = {"hidden_size": 32, "embedding_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+    tokenizer = AutoTokenizer.from_pretrained(tiny_bert)
+    AlbertModel(AlbertConfig(vocab_size=len(tokenizer), intermediate_size=64, **shape)).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    values = {**run_values, "model": str(tmp_path)}
+    values["train"] = {**values["train"], "gradient_checkpointing": True}
+    with pytest.raises(UserError, match="cannot compute activations again; found albert"):
+        assembled(values)

@@ -42,3 +42,20 @@ def test_positions_are_a_limit(model):
 
 def test_no_prompts(model):
     assert generate_rows(model, [], Sampling(), end_ids=frozenset(), pad_id=0) == []
+
+
+@pytest.mark.parametrize("kind", ["mamba", "rwkv"])
+def test_a_model_that_keeps_no_keys_and_values_writes_as_one_computed_anew(kind):
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    torch.manual_seed(0)
+    shape = {"vocab_size": 40, "hidden_size": 16, "num_hidden_layers": 2, "attention_hidden_size": 16, "state_size": 4}
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **shape)).eval()
+    prompts = [[7, 30, 12, 5], [9, 8]]
+    found = generate_rows(model, prompts, Sampling(temperature=0, max_new_tokens=5), end_ids=frozenset(), pad_id=0)
+    for prompt, answer in zip(prompts, found, strict=True):
+        ids = list(prompt)
+        for _ in range(5):
+            with torch.inference_mode():
+                ids.append(int(model(input_ids=torch.tensor([ids])).logits[0, -1].argmax()))
+        assert answer == ids[len(prompt) :]
