@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tunewright.atomic import refused, remove_leftovers, whole_folder
+from tunewright.atomic import refused, whole_folder
 from tunewright.errors import UserError, did_you_mean
 from tunewright.plugins import find, names
 from tunewright.saved import open_saved, write_manifest
@@ -48,7 +48,6 @@ def export_run(run: str | Path, to: str, *, output: str | Path | None = None, dt
     module = find("export", to.replace("-", "_"))
     if dtype not in module.DTYPES:
         raise UserError(f"{to} cannot be {dtype}", where="--dtype", expected=", ".join(module.DTYPES))
-    remove_leftovers(folder.parent)
     with whole_folder(folder) as inside:
         module.write(saved, inside, dtype=dtype)
         write_manifest(inside)
