@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tunewright import golden
-from tunewright.adapters.base import attach, base_dtype, fit_virtual_tokens, head_modules
+from tunewright.adapters.base import attach, base_dtype, fit_virtual_tokens, round_base
 from tunewright.adapters.config import NONE, adapter_of
 from tunewright.atomic import file_sha256, whole_folder, write_json
 from tunewright.errors import UserError
@@ -73,10 +73,7 @@ def _base_again(parts: Any) -> tuple[Any, list[str]]:
     config = parts.config
     source, _ = start_of(config, parts.prepared.model)
     model, fresh = parts.task.build_model(source, seed=config.train.seed, dtype=base_dtype(parts.settings.precision))
-    if config.model.bits is not None:
-        from tunewright.models.quantized import rounded
-
-        rounded(model, head_modules(model, fresh), config.model.bits, parts.settings.device)
+    round_base(model, fresh, config.model.bits, parts.settings.device, whole=True)
     return model, fresh
 
 

@@ -139,10 +139,7 @@ def assemble(config: RunConfig, *, say: Say = lambda _: None) -> Parts:
         if stays:
             adapters.learn_in_full_precision(model)
     else:
-        if config.model.bits is not None:
-            from tunewright.models.quantized import quantize
-
-            quantize(model, adapters.head_modules(model, fresh), config.model.bits, processes.device)
+        adapters.round_base(model, fresh, config.model.bits, processes.device, whole=False)
         model, heads = _adapted(adapter, model, fresh, train.seed, kept, say)
     if train.gradient_checkpointing:
         _recompute_activations(model)

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from tunewright import report
-from tunewright.adapters.base import head_modules
+from tunewright.adapters.base import round_base
 from tunewright.config import ModelConfig, RunConfig, load_config
 from tunewright.errors import UserError
 from tunewright.evaluation import Evaluation, evaluate_split
@@ -95,10 +95,7 @@ def _referenced(model: Model, rows: SplitStore) -> Any:
     began = ModelConfig(**task.origin["model"])
     whole = torch.float64 if settings.precision == "fp64" else torch.float32
     network, fresh = task.build_model(began.locate(), seed=task.origin["seed"], dtype="auto" if began.bits else whole)
-    if began.bits is not None:
-        from tunewright.models.quantized import rounded
-
-        rounded(network, head_modules(network, fresh), began.bits, settings.device)
+    round_base(network, fresh, began.bits, settings.device, whole=True)
     network = network.to(whole)
     network.config.pad_token_id = model.encoder.pad_token_id
     if settings.device.type == "cpu":

@@ -152,10 +152,9 @@ def _told(folder: Path, name: str) -> Broken:
         what = "is no file" if (folder / name).exists() else "is gone"
     else:
         parent = (folder / name).parent
-        own = (folder / name).relative_to(parent).name
         what = (
             "has changed since it was written"
-            if own in {*listed_files(parent), MANIFEST}
+            if Path(name).name in {*listed_files(parent), MANIFEST}
             else "was not written with the others"
         )
     return Broken(_stage_of(name), f"{folder / name} {what}")

@@ -156,6 +156,15 @@ def refuse_quantized(config: Any) -> None:
         )
 
 
+def round_base(model: Any, fresh: Sequence[str], bits: int | None, device: Any, *, whole: bool) -> None:
+    """Store the base's linear layers in `bits`; whole: hold the numbers that these stand for in plain layers. bits None: as it is."""
+    if bits is None:
+        return
+    from tunewright.models.quantized import quantize, rounded
+
+    (rounded if whole else quantize)(model, head_modules(model, fresh), bits, device)
+
+
 def task_kind(model: Any) -> str:
     """PEFT's name for what a model's head does."""
     name = type(model).__name__
