@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 
 import pytest
@@ -240,3 +241,44 @@ def test_real_files_become_entities(name):
         assert found.text == " ".join(words)
         assert not found.changes
         json.dumps(found.spans)
+
+
+PRINTED = [
+    ({"tokens": "['Ulm', 'kennt', '', 'Ann']", "ner_tags": "['B-LOC', 'O', 'O', 'B-PER']"}, "Ulm kennt  Ann"),
+    ({"tokens": "['Ulm' 'kennt' ''\n 'Ann']", "ner_tags": '["B-LOC", "O", "O", "B-PER"]'}, "Ulm kennt  Ann"),
+    ({"text": "Ulm kennt  Ann", "entities": '[{"start": 0, "end": 3, "label": "LOC", "by": null}, {"start": 11, "end": 14, "tag": "PER"}]'}, "Ulm kennt  Ann"),
+    ({"text": "Ulm kennt  Ann", "entities": "[(0, 3, 'LOC'), (11, 14, 'PER')]"}, "Ulm kennt  Ann"),
+    ({"text": "Ulm kennt  Ann", "labels": "B-LOC O B-PER"}, "Ulm kennt Ann"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("fields", "text"), PRINTED)
+def test_lists_that_a_table_holds_as_text(tmp_path, fields, text):
+    path = tmp_path / "a.csv"
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, fields)
+        writer.writeheader()
+        writer.writerow(fields)
+    source = open_source(str(path))
+    rows, columns = peek(source)
+    roles = entity_roles(columns, rows)
+    aligned = entity_source(source, text=roles.text[0], label=roles.label)
+    found = [EntityReader(roles.text[0], roles.label).read(row) for row in aligned.rows()]
+    assert [one.text for one in found] == [text]
+    assert [text[span.start : span.end] for span in found[0].spans] == ["Ulm", "Ann"]
+    assert any("lists written as text" in note for note in aligned.notes)
+
+
+@pytest.mark.parametrize("fields", [{"text": "fine", "label": "O"}, {"text": "a b c", "label": "B-X O"}])
+def test_a_label_that_looks_like_tags_beside_other_words_is_no_tag_of_words(fields):
+    assert entity_roles(tuple(fields), [Row("a.csv", 2, fields)]) is None
+
+
+def test_a_text_with_another_number_of_words_than_tags_is_a_reject_later_on(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("text,labels\nUlm kennt Ann,B-LOC O B-PER\nUlm kennt,B-LOC O B-PER\n")
+    aligned = entity_source(open_source(str(path)), text="text", label="labels")
+    good, bad = aligned.rows()
+    assert EntityReader("text", "labels").read(good).text == "Ulm kennt Ann"
+    with pytest.raises(RowError, match="2 words but 3 tags"):
+        EntityReader("text", "labels").read(bad)

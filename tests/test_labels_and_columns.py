@@ -197,6 +197,8 @@ def test_columns_survive_their_saved_form():
 
 def test_lists_that_a_text_spells():
     assert label_names("['joy', 'anger']") == ("joy", "anger") == label_names('["joy", "anger"]')
+    assert label_names("['joy' 'anger']") == ("joy", "anger") == label_names("['joy'\n 'anger']")
+    assert label_names("[3 0]") == ("3", "0")
     assert label_names("[]") == ()
     assert label_names("[joy]") == ("[joy]",)
 

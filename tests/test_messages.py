@@ -224,9 +224,18 @@ def test_an_answer_that_is_called_bad_is_not_learned():
         find_dialogues(list(fields), [Row("f", 1, fields)]).learned(Row("f", 1, fields))
 
 
-def test_lists_as_python_prints_them_are_refused():
-    with pytest.raises(RowError, match="as Python prints it"):
-        read({"prompt": "[{'role': 'user', 'content': 'Hi'}]", "completion": "Hello!"})
+TURNS = [{"role": "user", "content": "It's\n1 } {"}, {"role": "assistant", "content": 'He said "No".'}]
+
+
+@pytest.mark.parametrize("turns", [json.dumps(TURNS), str(TURNS), str(TURNS).replace("}, {", "}\n {")])
+def test_turns_that_a_table_holds_as_text(turns):
+    assert conversation(turns) == conversation(TURNS)
+    assert read({"messages": turns}).messages == conversation(TURNS).messages
+
+
+def test_turns_as_python_prints_them_that_were_cut_are_refused():
+    with pytest.raises(RowError, match="as Python prints them, but broken"):
+        read({"prompt": "[{'role': 'user', 'content': 'Hi", "completion": "Hello!"})
     assert read({"prompt": "Hi", "completion": '[{"role": "admin"}]'}).messages[1].content == '[{"role": "admin"}]'
 
 

@@ -166,3 +166,30 @@ def test_one_list_in_pieces_of_one_byte_keeps_offsets(tmp_path, monkeypatch):
     content = '[{"a": "é"}, {"a": "'.encode() + b"\xff" + b'"}]'
     _, rows = array(tmp_path, content)
     assert f"offset {content.index(255)} " in rows[1].reason
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        '[["Ulm [x]", {"entities": [[0, 3, "LOC"]]}], ["Ja", {"entities": []}]]',
+        '{"classes": ["LOC"], "annotations": [\n["Ulm [x]", {"entities": [[0, 3, "LOC"]]}],["Ja", {"entities": []}]]}',
+    ],
+)
+def test_texts_with_what_is_known_of_them(tmp_path, content):
+    _, rows = array(tmp_path, content)
+    assert [row.fields for row in rows] == [
+        {"text": "Ulm [x]", "entities": [[0, 3, "LOC"]]},
+        {"text": "Ja", "entities": []},
+    ]
+
+
+@pytest.mark.parametrize("pair", ['["a", 1]', '["a", {"text": "b"}]', '["a", {}, 1]', "[1, {}]"])
+def test_other_lists_are_no_rows(tmp_path, pair):
+    _, rows = array(tmp_path, f"[{pair}, {pair}]")
+    assert [row.reason for row in rows] == ["a list, expected an object: {…}"] * 2
+
+
+def test_such_pairs_one_a_line(tmp_path):
+    _, rows = read(tmp_path, '["Ulm", {"entities": [[0, 3, "LOC"]]}]\n["\\ud800", {}]\n')
+    assert rows[0].fields == {"text": "Ulm", "entities": [[0, 3, "LOC"]]}
+    assert "surrogate" in rows[1].reason

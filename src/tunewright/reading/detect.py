@@ -8,7 +8,6 @@ Names decide first, content where names do not; a pair is never guessed. What st
 
 from __future__ import annotations
 
-import ast
 import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import Any
 from tunewright.errors import UserError, did_you_mean, quoted
 from tunewright.reading.names import LABEL_TIERS, NEVER, PAIRS, TEXT_TIERS, plain, tier
 from tunewright.reading.source import Source
+from tunewright.reading.spelled import spelled_list
 from tunewright.records import Row
 
 _LONGEST_LABEL = 64
@@ -187,17 +187,6 @@ def _as_list(value: Any) -> Any:
     """A text that spells a list, as that list."""
     found = spelled_list(value) if isinstance(value, str) else None
     return value if found is None else found
-
-
-def spelled_list(text: str) -> list[Any] | None:
-    """The list that a text spells, as JSON or as Python prints it: `['joy', 'anger']`. None where it is another text."""
-    if not (text.startswith("[") and text.endswith("]")):
-        return None
-    try:
-        found = ast.literal_eval(text)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        return None
-    return found if isinstance(found, list) else None
 
 
 def _is_text(values: Sequence[Any]) -> bool:

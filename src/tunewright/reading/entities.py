@@ -1,6 +1,7 @@
 """Columns and a few rows -> which of them hold words and tags, or a text and its entities; None where no row has such.
 
-    ('tokens', 'ner_tags')         Roles(text=('tokens',), label='ner_tags', …)
+    ('tokens', 'ner_tags')         Roles(text=('tokens',), label='ner_tags', …)    lists, or texts that spell them
+    ('text', 'labels')             Roles(text=('text',), label='labels', …)      'Ulm liegt hier', 'B-LOC O O'
     ('text', 'entities')           Roles(text=('text',), label='entities', …)    [{"start": 0, "end": 3, "label": "LOC"}]
     ('id', 'data', 'annotations')  Roles(text=('data',), label='annotations', …)  a Label Studio export
 
@@ -9,12 +10,14 @@ doccano's JSONL (`label: [[0, 3, "LOC"]]`) and Prodigy's (`spans`, `answer`) are
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from tunewright.errors import UserError, quoted
 from tunewright.reading.detect import Roles
 from tunewright.reading.names import TEXT_TIERS, plain, tier
+from tunewright.reading.spelled import all_spell_lists, spelled_list
+from tunewright.reading.tagged import looks_like_tag
 from tunewright.records import Row
 
 WORD_NAMES = ("tokens", "words", "token", "word", "sentence", "text")
@@ -32,6 +35,7 @@ def entity_roles(
     """The roles of the columns, those named standing. None where the rows carry neither tags of words nor entities."""
     if len(text) > 1:
         return None
+    rows = _with_lists(columns, rows)
     values = {column: [row.fields[column] for row in rows if row.fields.get(column) is not None] for column in columns}
     is_studio = text in ((), ("data",)) and _all(_is_object, values.get("data", ()))
     for key in LABEL_STUDIO:
@@ -50,7 +54,64 @@ def entity_roles(
                 found_label = _of_equal_length(found_text, found_label, columns, rows, fixed=label is not None)
             reason = f"{kind} {found_text!r} and {'tags' if kind == 'words' else 'entities'} {found_label!r}"
             return Roles((found_text,), None, found_label, False, f"{reason} by their values")
-    return None
+    return _in_one_text(text, label, columns, values)
+
+
+def list_readers(rows: Sequence[Row], text: str, label: str | None) -> dict[str, Callable[[str], list[Any] | None]]:
+    """Column -> what makes a list of its texts: of those that spell lists, and of words and tags with blanks between."""
+    values = {column: [row.fields.get(column) for row in rows] for column in (text, label) if column is not None}
+    if label is not None and _are_tag_texts(values[label]) and all(map(_is_text, values[text])):
+        return {text: str.split, label: str.split}
+    readers: dict[str, Callable[[str], list[Any] | None]] = {
+        column: spelled_list for column, found in values.items() if all_spell_lists(found)
+    }
+    if text in readers and not all(_is_words(spelled_list(value)) for value in values[text] if value):
+        del readers[text]
+    return readers
+
+
+def _with_lists(columns: Sequence[str], rows: Sequence[Row]) -> Sequence[Row]:
+    """The rows with lists for the texts that spell them, in columns of nothing else."""
+    spelled = [column for column in columns if all_spell_lists([row.fields.get(column) for row in rows])]
+    if not spelled:
+        return rows
+    return [
+        Row(
+            row.source,
+            row.line,
+            {**row.fields, **{c: spelled_list(row.fields[c]) for c in spelled if row.fields.get(c)}},
+        )
+        for row in rows
+    ]
+
+
+def _are_tag_texts(values: Sequence[Any]) -> bool:
+    """Whether each is a text of tags and nothing else, `O O B-LOC`, and one of them at least has a type."""
+    given = [value for value in values if value is not None and value != ""]
+    return (
+        bool(given)
+        and all(isinstance(value, str) and all(map(looks_like_tag, value.split())) for value in given)
+        and any("-" in value for value in given)
+    )
+
+
+def _in_one_text(
+    text: tuple[str, ...], label: str | None, columns: Sequence[str], values: dict[str, list[Any]]
+) -> Roles | None:
+    """Words and tags that stand in one text each, as many of the one as of the other in most rows."""
+    labels = [column for column in ([label] if label else columns) if _are_tag_texts(values.get(column, ()))]
+    found_label = next((column for name in TAG_NAMES for column in labels if plain(column) == name), None)
+    found_label = found_label or next(iter(labels), None)
+    free = [column for column in text or columns if column != found_label]
+    found_text = _pick(free, values, ("text", *WORD_NAMES), _is_text)
+    if found_label is None or found_text is None:
+        return None
+    words, tags = ([value.split() for value in values[column]] for column in (found_text, found_label))
+    if not _agree(words, tags, "words"):
+        return None
+    return Roles(
+        (found_text,), None, found_label, False, f"words {found_text!r} and their tags {found_label!r}, split at blanks"
+    )
 
 
 def input_column(columns: Sequence[str], rows: Sequence[Row]) -> str | None:

@@ -46,19 +46,25 @@ class StrictJson:
             raise RowError(unparsable(error)) from None
         escaped = "\\u" in text
         if escaped or self.faults or type(value) is not dict:
-            self.check(value, escaped)
+            return self.checked(value, escaped)
         return value
 
-    def check(self, value: Any, escaped: bool) -> None:
-        """Raises RowError unless `value`, just parsed, is usable. `escaped`: whether its strings must be looked at."""
+    def checked(self, value: Any, escaped: bool) -> dict[str, Any]:
+        """`value`, just parsed, as the fields of a row; RowError for an unusable one.
+
+        escaped: whether its strings must be looked at. A text and what is known of it, spaCy's `["Ulm", {"entities":
+        [[0, 3, "LOC"]]}]`, are the fields `text` and those.
+        """
         if self.faults:
             fault = self.faults[0]
             self.faults.clear()
             raise RowError(fault)
-        if type(value) is not dict:
+        fields = {"text": value[0], **value[1]} if is_text_and_fields(value) else value
+        if type(fields) is not dict:
             raise RowError(f"{kind_of(value)}, expected an object: {{…}}")
-        if escaped and (fault_found := text_fault(value)):
+        if escaped and (fault_found := text_fault(fields)):
             raise RowError(fault_found)
+        return fields
 
     def _object(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         fields = dict(pairs)
@@ -76,6 +82,17 @@ class StrictJson:
         if math.isinf(number):
             self.faults.append(f"the number {text[:40]} is too large for a float")
         return number
+
+
+def is_text_and_fields(value: Any) -> bool:
+    """`["Ulm liegt hier", {"entities": …}]`, where the object has no text of its own."""
+    return (
+        type(value) is list
+        and len(value) == 2
+        and isinstance(value[0], str)
+        and isinstance(value[1], dict)
+        and "text" not in value[1]
+    )
 
 
 def kind_of(value: Any) -> str:

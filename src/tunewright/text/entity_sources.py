@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from tunewright.errors import RowError
 from tunewright.reading import Source
 from tunewright.reading.detect import peek
-from tunewright.reading.entities import entity_roles, input_column, is_span
+from tunewright.reading.entities import entity_roles, input_column, is_span, list_readers
 from tunewright.reading.source import MAX_RAW
 from tunewright.records import Reject, Row
 from tunewright.text.tags import detect_scheme, spans_of_tags, tags_of_spans
@@ -36,16 +36,21 @@ def entity_source(
     own = {theirs: source.class_names[theirs] for theirs in source.class_names if renamed.get(theirs, theirs) == label}
     names = names if overwrite or not own else next(iter(own.values()))
     notes = [f"column {theirs!r} as {ours!r}" for theirs, ours in renamed.items()]
+    under_ours = [Row(row.source, row.line, _under(row, renamed)) for row in rows]
+    readers = list_readers(under_ours, text, label)
+    notes += [f"column {column!r} holds lists written as text" for column in readers]
     scheme = None
     if label is not None:
-        tags = (_tags(_under(row, renamed).get(label), names) for row in source.rows() if isinstance(row, Row))
+        tags = (
+            _tags(_fields(row, renamed, readers).get(label), names) for row in source.rows() if isinstance(row, Row)
+        )
         sequences = [one for one in itertools.islice(tags, NUM_ROWS) if one]
         if sequences:
             scheme, why = detect_scheme(sequences)
             notes.append(f"tags are {scheme}: {why}")
     return replace(
         source,
-        read=lambda self: _read(source.read(self), renamed, label, scheme, names),
+        read=lambda self: _read(source.read(self), renamed, readers, label, scheme, names),
         columns=tuple(renamed.get(name, name) for name in columns),
         notes=[*source.notes, *notes],
     )
@@ -66,6 +71,18 @@ def _under(row: Row, renamed: Mapping[str, str]) -> dict[str, Any]:
     return {renamed.get(name, name): value for name, value in row.fields.items()}
 
 
+def _fields(
+    row: Row, renamed: Mapping[str, str], readers: Mapping[str, Callable[[str], list[Any] | None]]
+) -> dict[str, Any]:
+    """The fields under our names, lists as lists; a text that spells none stays, to be refused where it is used."""
+    fields = _under(row, renamed)
+    for column, read in readers.items():
+        value = fields.get(column)
+        found = read(value) if isinstance(value, str) else None
+        fields[column] = value if found is None else found
+    return fields
+
+
 def _tags(value: Any, names: Sequence[str] | None) -> list[str] | None:
     """Tags as texts; None for what is no list of tags (entities, or nothing)."""
     if not isinstance(value, list) or any(map(is_span, value)):
@@ -78,6 +95,7 @@ def _tags(value: Any, names: Sequence[str] | None) -> list[str] | None:
 def _read(
     rows: Iterator[Row | Reject],
     renamed: Mapping[str, str],
+    readers: Mapping[str, Callable[[str], list[Any] | None]],
     label: str | None,
     scheme: str | None,
     names: Sequence[str] | None,
@@ -86,7 +104,7 @@ def _read(
         if not isinstance(row, Row):
             yield row
             continue
-        fields = _under(row, renamed) if renamed else dict(row.fields)
+        fields = _fields(row, renamed, readers)
         tags = _tags(fields.get(label), names) if label and scheme else None
         if tags is not None and scheme is not None and label is not None:
             try:

@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import Any
 
 from tunewright.errors import RowError, RowLeftOut, UserError, quoted
-from tunewright.reading.detect import spelled_list
+from tunewright.reading.spelled import spelled_list
 
 MAX_LABELS = 5_000
 _WHOLE = re.compile(r"[0-9]+\.0")

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from tunewright.errors import RowError, quoted
+from tunewright.reading.spelled import spelled_value
 
 SYSTEM, DEVELOPER, USER, ASSISTANT, TOOL = "system", "developer", "user", "assistant", "tool"
 _ROLES = {
@@ -118,17 +119,17 @@ def _with_system(messages: Sequence[Message], system: str | None) -> tuple[Messa
 
 
 def spelled_turns(text: str) -> list[Any] | None:
-    """The turns of a text that is their JSON (tables have no lists); None where it is a text as any other.
+    """The turns that a text spells (tables have no lists); None where it is a text as any other.
 
-    RowError for lists as Python prints them: `to_csv` writes such, and they are no JSON.
+    RowError for a list that Python has printed and that cannot be read back: it was cut, or holds other objects.
     """
     if not _LIST_OR_OBJECT.match(text):
         return None
     try:
-        found = json.loads(text)
-    except (ValueError, RecursionError):
+        found = spelled_value(text)
+    except ValueError:
         if _PYTHON_TURNS.match(text):
-            raise RowError("a list of turns as Python prints it, expected JSON (json.dumps)") from None
+            raise RowError(f"turns as Python prints them, but broken ({text[:60]!r})") from None
         return None
     turns = [found] if isinstance(found, dict) else found
     return turns if turns and all(map(_is_turn, turns)) else None
@@ -254,11 +255,11 @@ def _check_order(messages: Sequence[Message]) -> None:
 
 
 def _parsed(value: Any, what: str) -> Any:
-    """JSON texts stand for what they hold: tables have no lists."""
+    """Texts stand for what they spell: tables have no lists."""
     if not isinstance(value, str):
         return value
     try:
-        return json.loads(value)
+        return spelled_value(value)
     except ValueError:
         raise RowError(f"{what}: a text that is no JSON ({value[:60]!r})") from None
 

@@ -2,6 +2,7 @@
 
     [{"text": "Fine."}, {"text": "Poor."}]                      Row('a.json', 1, {'text': 'Fine.'}), Row('a.json', 2, …
     {"version": 1, "data": [{"text": "Fine."}]}                 the one list of objects inside is read, and noted
+    [["Ulm", {"entities": [[0, 3, "LOC"]]}]]                     spaCy's pairs: Row('a.json', 1, {'text': 'Ulm', 'entities': …
 
 `Row.line` is the line on which an element begins; where the first two share one, it is the number of the element, and noted.
 A `.json` file that holds one object per line is handed to the JSONL reader, and noted.
@@ -24,6 +25,9 @@ from tunewright.reading.source import MAX_RAW, Source
 from tunewright.records import Reject, Row
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_TEXT_AND_OBJECT = re.compile(r'\[\s*"(?:[^"\\]|\\.)*+"\s*,\s*\{')
+_FIRST_ELEMENT = 2**20
+"""Characters within which the text of a first element must end."""
 FORMATS = {"json": (".json",)}
 _MEND = (
     'Write a list of objects, [{"text": …, "label": …}, …], or one object per line as .jsonl '
@@ -123,12 +127,15 @@ def _next_list(window: Window, name: str) -> str | None:
 
 
 def _is_list_of_objects(window: Window) -> bool:
-    """At a `[`: whether an object follows, `at` moved behind it; else `at` stays."""
+    """At a `[`: whether an object follows, or a text and an object; `at` is then moved behind it, else it stays."""
     while True:
-        rest = window.text[window.at + 1 :].lstrip(" \t\r\n")
-        if rest or not window.fill():
+        rest = window.text[window.at + 1 : window.at + 1 + _FIRST_ELEMENT].lstrip(" \t\r\n")
+        undecided = not rest or (
+            rest[0] == "[" and not _TEXT_AND_OBJECT.match(rest) and len(rest) < _FIRST_ELEMENT // 2
+        )
+        if not undecided or not window.fill():
             break
-    if rest[:1] != "{":
+    if rest[:1] != "{" and not _TEXT_AND_OBJECT.match(rest):
         return False
     window.at += 1
     return True
@@ -199,11 +206,11 @@ def _element(window: Window, file: TextFile, line: int, json_values: StrictJson)
     if window.damaged and (bad := _SURROGATE.search(text, start, end)):
         return _reject(window, name, line, end, _undecodable(window, bad.start(), file.options.encoding))
     try:
-        json_values.check(value, text.find("\\u", start, end) >= 0)
+        fields = json_values.checked(value, text.find("\\u", start, end) >= 0)
     except RowError as error:
         return _reject(window, name, line, end, error.reason)
     window.at = end
-    return Row(name, line, value)
+    return Row(name, line, fields)
 
 
 def _reject(window: Window, name: str, line: int, end: int, reason: str) -> Reject:

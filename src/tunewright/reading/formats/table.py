@@ -4,7 +4,7 @@
     "Fine, ""really"".",positive
 
 The delimiter, quoting and header are found from the first 1,000 lines and noted; `data.delimiter` and `data.header`
-decide.
+decide. A row for each word (`words.py`) becomes a row for each sentence.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from tunewright.reading.fields import Record, is_cut, records, unquoted
 from tunewright.reading.files import TextFile, shown
 from tunewright.reading.options import ReadOptions
 from tunewright.reading.source import MAX_RAW, Source
+from tunewright.reading.words import with_sentences
 from tunewright.records import Reject, Row
 
 FORMATS = {"csv": (".csv",), "tsv": (".tsv", ".tab")}
@@ -49,7 +50,7 @@ def make_source(path: Path, name: str, format: str, options: ReadOptions) -> Sou
         source.num_blank_lines = num_comments
         return _rows(file, source, shape, num_comments)
 
-    return Source(name, format, rows, columns, notes=notes, paths=(path,))
+    return with_sentences(Source(name, format, rows, columns, notes=notes, paths=(path,)))
 
 
 def _short(columns: tuple[str, ...]) -> str:
