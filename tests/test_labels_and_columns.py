@@ -16,9 +16,18 @@ from tunewright.text.labels import (
     joined_labels,
     label_name,
     label_names,
+    noughts_and_ones,
 )
 
 # Labels
+
+
+def test_a_column_for_each_label():
+    assert noughts_and_ones({"a": 1, "b": "0", "c": 1.0, "d": "TRUE"}) == ("a", "c", "d")
+    with pytest.raises(RowLeftOut, match="-1"):
+        noughts_and_ones({"a": -1, "b": "-1"})
+    with pytest.raises(RowError, match="column 'b' holds 2, expected 0 or 1"):
+        noughts_and_ones({"a": 1, "b": 2})
 
 
 @pytest.mark.parametrize(

@@ -309,6 +309,40 @@ def test_several_labels_in_one_cell(run):
     assert [row[2] for row in rows_of(prepared)["train"]] == [["x", "y"], ["y"], [], ["x"], ["x", "y"]]
 
 
+def test_a_column_for_each_label(run):
+    content = b"text,hot,cold,rare\nrow a,1,0,0\nrow b,0,1,0.0\nrow c,False,0,0\nrow d,-1,-1,-1\nrow e,1,true,0\n"
+    prepared = run(content, "a.csv", label=["hot", "cold", "rare"], validation_ratio=0, test_ratio=0)
+    assert prepared.task().multi_label and prepared.task().labels.names == ("hot", "cold", "rare")
+    assert [row[2] for row in rows_of(prepared)["train"]] == [["hot"], ["cold"], [], ["hot", "cold"]]
+    assert source(prepared)["filtered"] == 1
+    reopened = type(prepared.task()).from_state(json.loads(json.dumps(prepared.task().state())))
+    assert reopened.columns == prepared.task().columns
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"label": ["hot", "hot"]}, "two different columns"),
+        ({"label": ["hot"]}, "two different columns"),
+        ({"label": ["hot", "wet"]}, "no column 'wet'"),
+        ({"label": ["hot", "cold"], "multi_label": False}, "is multi-label"),
+        ({"label": ["hot", "cold"], "label_names": ["a", "b"]}, "label_names"),
+    ],
+)
+def test_columns_that_cannot_each_be_a_label(run, values, message):
+    with pytest.raises(UserError, match=message):
+        run(b"text,hot,cold\nrow a,1,0\nrow b,0,1\n", "a.csv", **values)
+
+
+def test_several_label_columns_are_for_classification(tmp_path, tiny_bert):
+    path = write_jsonl(
+        tmp_path / "a.jsonl", [{"tokens": ["a"], "ner_tags": ["B-X"]}, {"tokens": ["b"], "ner_tags": ["O"]}]
+    )
+    values = {"task": "ner", "model": str(tiny_bert), "data": {"train": str(path), "label": ["ner_tags", "x"]}}
+    with pytest.raises(UserError, match="a column for each label is for classification"):
+        prepare(parse_config(values))
+
+
 def test_pairs_and_joined_texts_are_encoded_as_the_tokenizer_does(run, tiny_bert):
     from transformers import AutoTokenizer
 

@@ -40,12 +40,12 @@ class Guess:
 
 
 def guess_config(
-    data: str, *, task: str | None = None, text: str | None = None, pair: str | None = None, label: str | None = None,
-    model: str | None = None, extra: Mapping[str, Any] | None = None,
+    data: str, *, task: str | None = None, text: str | list[str] | None = None, pair: str | None = None,
+    label: str | list[str] | None = None, model: str | None = None, extra: Mapping[str, Any] | None = None,
 ) -> Guess:  # fmt: skip
     """Find the splits and columns of `data`. UserError where they cannot be told."""
     files = _find_splits(data)
-    named = {"text": text.split(",") if text and "," in text else text, "pair": pair, "label": label}
+    named = {"text": _names(text), "pair": pair, "label": _names(label)}
     values: dict[str, Any] = {
         "task": task or "auto",
         "model": model or DEFAULT_MODEL,
@@ -68,9 +68,15 @@ def guess_config(
     return Guess(values, inputs, reasons, left_out)
 
 
+def _names(named: str | list[str] | None) -> str | list[str] | None:
+    """`a,b` -> ['a', 'b']; one name stays one."""
+    return named.split(",") if isinstance(named, str) and "," in named else named
+
+
 def _has_labels(inputs: Inputs, split: str) -> bool:
     """Whether the column of labels is there at all: competitions keep theirs."""
-    label = inputs.task.columns.label
+    found = inputs.task.columns
+    label = found.label or next(iter(getattr(found, "labels", ())), None)
     columns = {column for source in inputs.sources[split] for column in peek(source, 20)[1]}
     return label is None or not columns or label in columns
 
@@ -87,9 +93,8 @@ def config_for_data(
     of_any_task = [word for word in overrides if not word.startswith("task.") or word.startswith("task.name=")]
     asked = load_config(None, of_any_task, base={"data": {"train": data}})
     wished, task = asked.data, None if asked.task.name == "auto" else asked.task.name
-    text = ",".join(wished.text) if isinstance(wished.text, list) else wished.text
     laid = wished.model_dump(mode="json", include=_READING, exclude_defaults=True)
-    guess = guess_config(data, task=task, text=text, pair=wished.pair, label=wished.label, extra=laid)
+    guess = guess_config(data, task=task, text=wished.text, pair=wished.pair, label=wished.label, extra=laid)
     for line in guess.left_out:
         note(line)
     base = parse_config(guess.values).model_dump(mode="json", exclude_defaults=True)

@@ -17,7 +17,7 @@ def run(
     task: Annotated[str | None, typer.Option(help="What to learn; told by the columns when not given.")] = None,
     text: Annotated[str | None, typer.Option(help="Text column (several: a,b).")] = None,
     pair: Annotated[str | None, typer.Option(help="Column of the second text.")] = None,
-    label: Annotated[str | None, typer.Option(help="Label column.")] = None,
+    label: Annotated[str | None, typer.Option(help="Label column (one for each label: a,b).")] = None,
     model: Annotated[str | None, typer.Option(help="Model to start from.")] = None,
     output: Annotated[str, typer.Option("-o", "--output", help="Config file to write.")] = "config.yaml",
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,

@@ -62,6 +62,11 @@ def open_inputs(config: RunConfig) -> Inputs:
             mend="Mend the file; data.format and data.encoding say how it is read.",
         )
     name = config.task.name if config.task.name != "auto" else _task_of(config, columns, rows)
+    if isinstance(config.data.label, list) and name != DEFAULT_TASK:
+        raise UserError(
+            f"several label columns, and the task is {name}", where="data.label", found=quoted(config.data.label),
+            expected="one column; a column for each label is for classification", mend="Name one column.",
+        )  # fmt: skip
     module = find("tasks", name)
     if name != config.task.name and _documents(config, name) != _documents(config, config.task.name):
         sources = _open_sources(config, task=name)
@@ -71,7 +76,9 @@ def open_inputs(config: RunConfig) -> Inputs:
 
 
 def _task_of(config: RunConfig, columns: Sequence[str], rows: Sequence[Row]) -> str:
-    """The task whose columns these are; classification where none claims them."""
+    """The task whose columns these are; classification where none claims them, or where each label has a column."""
+    if isinstance(config.data.label, list):
+        return DEFAULT_TASK
     claims = {name: find("tasks", name).Task.matches(config, columns, rows) for name in names("tasks")}
     best = max(claims, key=lambda name: claims[name])
     return best if claims[best] else DEFAULT_TASK

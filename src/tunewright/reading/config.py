@@ -41,7 +41,10 @@ class ReadConfig(Section):
         description="Text column; several are joined by a blank line. Detected by name and content when not given.",
     )
     pair: str | None = Field(None, description="Column of the second text, for tasks on pairs.")
-    label: str | None = Field(None, description="Label column. Detected when not given.")
+    label: str | list[str] | None = Field(
+        None,
+        description="Label column; several columns of 0 and 1 are a label each (multi-label). Detected when not given.",
+    )
     label_names: list[str] | None = Field(None, description="Names of integer labels 0, 1, 2, …")
     multi_label: bool | None = Field(
         None, description="May a row have several labels (or none)? Detected when the label is a list."

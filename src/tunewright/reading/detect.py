@@ -134,11 +134,12 @@ def _label(
 
 def _ask_about_one_hot(label: str, candidates: Sequence[str], values: dict[str, list[Any]], where: str | None) -> None:
     """UserError where two columns or more beside the label hold noughts and ones as it does: a column for each label."""
-    ones = [column for column in candidates if {str(value) for value in _given(values[column])} == {"0", "1"}]
+    found = {column: {str(value) for value in _given(values[column])} for column in candidates}
+    ones = [column for column in candidates if found[column] and found[column] <= {"0", "1"}]
     if label in ones and len(ones) > 2:
         raise UserError(
             "several columns could each be a label", where=where, found=quoted(ones),
-            mend="Name one with data.label=…, or write one column with the list of a row's labels.",
+            mend=f"Name one with data.label=…, or all of them: data.label=[{','.join(ones)}].",
         )  # fmt: skip
 
 

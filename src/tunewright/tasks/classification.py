@@ -35,6 +35,7 @@ from tunewright.text.labels import (
     joined_labels,
     label_name,
     label_names,
+    noughts_and_ones,
 )
 from tunewright.tokens.encoded import EncodedRows
 from tunewright.tokens.store import SplitStore, TokenStore
@@ -73,7 +74,15 @@ class Task(BaseTask):
         data = config.data
         named = [data.text] if isinstance(data.text, str) else list(data.text or ())
         check_columns(data, columns, where=source.name, keys=("text", "pair", "label", "group_by", "weight"))
-        roles = detect_roles(columns, rows, text=tuple(named), pair=data.pair, label=data.label)
+        each = tuple(data.label) if isinstance(data.label, list) else ()
+        if len(each) == 1 or len(set(each)) < len(each) or (each and data.label_names):
+            raise UserError(
+                "a column for each label", where="data.label", found=quoted(each),
+                expected="two different columns or more, and their names as those of the labels",
+                mend="Name one column alone, data.label=…, or leave out data.label_names.",
+            )  # fmt: skip
+        label = each[0] if each else data.label
+        roles = detect_roles(columns, rows, text=tuple(named), pair=data.pair, label=label)
         if roles.label is None:
             raise UserError(
                 "no label column found",
@@ -81,15 +90,18 @@ class Task(BaseTask):
                 found=quoted(columns),
                 mend="Set data.label to the column with the labels.",
             )
-        names = data.label_names or source.class_names.get(roles.label)
-        multi_label = roles.multi_label or bool(data.label_delimiter) if data.multi_label is None else data.multi_label
+        names = each or data.label_names or source.class_names.get(roles.label)
+        multi_label = roles.multi_label or bool(each or data.label_delimiter)
+        multi_label = multi_label if data.multi_label is None else data.multi_label
+        if each and not multi_label:
+            raise UserError("a column for each label is multi-label", where="data.multi_label", mend="Leave it out.")
         task = cls(
-            TextColumns(roles.text, roles.pair, roles.label, data.weight, data.label_delimiter),
+            TextColumns(roles.text, roles.pair, None if each else roles.label, data.weight, data.label_delimiter, each),
             LabelSpace((), multi_label),
             tuple(names) if names else None,
             threshold=config.evaluate.threshold,
         )
-        return task, roles.reason
+        return task, f"{roles.reason}, {quoted(each[1:])} beside it, a label each" if each else roles.reason
 
     def aligned(self, source: Source, *, labelled: bool = True) -> Source:
         label = self.columns.label if labelled else None
@@ -104,12 +116,12 @@ class Task(BaseTask):
         values: dict[str, Any] = {"text": text[0] if len(text) == 1 else list(text)}
         if self.columns.pair:
             values["pair"] = self.columns.pair
-        values["label"] = self.columns.label
+        values["label"] = list(self.columns.labels) or self.columns.label
         return {**values, "multi_label": True} if self.multi_label else values
 
     def describe(self) -> dict[str, str]:
         pair = f" + {self.columns.pair}" if self.columns.pair else ""
-        return {"text": " + ".join(self.columns.text) + pair, "label": str(self.columns.label)}
+        return {"text": " + ".join(self.columns.text) + pair, "label": self.columns.named_label}
 
     @property
     def multi_label(self) -> bool:
@@ -146,11 +158,13 @@ class Task(BaseTask):
         return Example(*self.columns.texts_of(row))
 
     def _target(self, row: Row) -> str | tuple[str, ...]:
-        column = self.columns.label
-        assert column is not None
-        if column not in row.fields:
-            raise RowError(f"no field {column!r}; found {quoted(row.fields)}")
-        value = row.fields[column]
+        columns = self.columns.labels or (self.columns.label,)
+        missing = next((column for column in columns if column not in row.fields), None)
+        if missing is not None:
+            raise RowError(f"no field {missing!r}; found {quoted(row.fields)}")
+        if self.columns.labels:
+            return noughts_and_ones({column: row.fields[column] for column in self.columns.labels})
+        value = row.fields[str(self.columns.label)]
         if self.multi_label:
             return label_names(value, self.label_names, delimiter=self.columns.label_delimiter)
         return label_name(value, self.label_names)
@@ -162,7 +176,7 @@ class Task(BaseTask):
 
     def watch(self, counts: Mapping[str, int], *, where: str) -> None:
         if len(counts) > MAX_LABELS:
-            check_labels(LabelSpace(tuple(counts)), where=f"{where}, column {self.columns.label!r}")
+            check_labels(LabelSpace(tuple(counts)), where=f"{where}, column {self.columns.named_label!r}")
 
     def settled(self, counts: Mapping[str, int], model: ModelFolder, *, where: str) -> Task:
         """Labels in the order the user names, else the order of a classifier that knows the same ones, else sorted."""
@@ -174,7 +188,7 @@ class Task(BaseTask):
             labels = LabelSpace(of_model, self.multi_label)
         else:
             labels = LabelSpace.learn(counts, multi_label=self.multi_label)
-        column = f"{where}, column {self.columns.label!r}"
+        column = f"{where}, column {self.columns.named_label!r}"
         _check_kind(labels.names, where=column)
         check_labels(labels, where=column)
         return replace(self, labels=labels)

@@ -21,20 +21,26 @@ _SHAPELESS = ("Cc", "Cf", "Zs", "Zl", "Zp")
 
 @dataclass(frozen=True)
 class TextColumns:
-    """Columns by role. `text` may be several, joined by a blank line."""
+    """Columns by role. `text` may be several, joined by a blank line; `labels`: columns of noughts and ones, a label each."""
 
     text: tuple[str, ...]
     pair: str | None = None
     label: str | None = None
     weight: str | None = None
     label_delimiter: str | None = None
+    labels: tuple[str, ...] = ()
+
+    @property
+    def named_label(self) -> str:
+        """The label's column, or columns, as the user is told."""
+        return ", ".join(self.labels) or str(self.label)
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TextColumns:
-        return cls(**{**values, "text": tuple(values["text"])})
+        return cls(**{**values, "text": tuple(values["text"]), "labels": tuple(values.get("labels", ()))})
 
     def texts_of(self, row: Row) -> tuple[str, str | None]:
         """(text, pair or None). RowError for a missing column, a value that is no text, or a blank text."""

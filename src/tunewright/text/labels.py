@@ -8,7 +8,7 @@ LabelSpace.learn(["10", "9"])    names ("9", "10"): integers in their order, oth
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -81,6 +81,17 @@ def label_names(value: Any, names: Sequence[str] | None = None, *, delimiter: st
     return tuple(dict.fromkeys(label_name(one, names) for one in value))
 
 
+def noughts_and_ones(values: Mapping[str, Any]) -> tuple[str, ...]:
+    """The labels whose column holds a one. RowLeftOut for a row of -1 (not labelled), RowError for any other value."""
+    ones = {label: _is_one(value) for label, value in values.items()}
+    wrong = next((label for label, one in ones.items() if one is None), None)
+    if wrong is None:
+        return tuple(label for label, one in ones.items() if one)
+    if {str(value) for value in values.values()} <= {"-1", "-1.0"}:
+        raise RowLeftOut("no label (-1)")
+    raise RowError(f"column {wrong!r} holds {values[wrong]!r}, expected 0 or 1")
+
+
 def are_tags_of_words(names: Iterable[str]) -> bool:
     """Do these labels look like tags of words, one or many in a cell: `B-ORG`, `O`, `B-ORG O O`?"""
     parts = [part for name in names for part in _PARTS.findall(name)]
@@ -117,7 +128,7 @@ def _is_multi_hot(value: Sequence[Any]) -> bool:
 
 def _is_one(part: Any) -> bool | None:
     """Of 1, 1.0, true and "1" True, of their opposites False, else None."""
-    return {"1": True, "1.0": True, "True": True, "0": False, "0.0": False, "False": False}.get(str(part))
+    return {"1": True, "1.0": True, "True": True, "0": False, "0.0": False, "False": False}.get(str(part).capitalize())
 
 
 def _named_ones(value: Sequence[Any], names: Sequence[str] | None) -> tuple[str, ...]:
