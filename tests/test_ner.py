@@ -242,6 +242,16 @@ def test_it_learns_and_says_what_it_learned(trained):
     assert scores["intervals"]["span_f1"][0] <= scores["metrics"]["span_f1"] <= scores["intervals"]["span_f1"][1]
 
 
+def test_the_tags_that_followed_each_other_in_training_are_kept(trained):
+    from tunewright.saved import open_saved
+
+    task = open_saved(trained.folder / "model").task()
+    counts = {(task.tags[a], task.tags[b]): count for a, b, count in task.tag_pairs}
+    assert task.transitions == 0.2 and sum(counts.values()) > 100
+    assert all(b[0] != "I" or a[1:] == b[1:] for a, b in counts)
+    assert Task.from_state(json.loads(json.dumps(task.state()))) == task
+
+
 def test_prediction_on_the_original_string(trained):
     model = load(trained, precision="fp32")
     text = "  Ann Berg\tlives in Rio de Janeiro ."

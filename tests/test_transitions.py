@@ -9,13 +9,13 @@ import pytest
 
 from tunewright.errors import RowError
 from tunewright.text.tags import spans_of_tags
-from tunewright.text.transitions import best_sequences, legal_transitions
+from tunewright.text.transitions import best_sequences, count_pairs, legal_transitions, transition_scores
 
 TAGS = ["O", "B-PER", "I-PER", "B-LOC", "I-LOC"]
 
 
 def decoded(rows, tags=TAGS, scheme="IOB2"):
-    paths = best_sequences([np.array(row) for row in rows], legal_transitions(tags, scheme))
+    paths = best_sequences([np.array(row) for row in rows], transition_scores(legal_transitions(tags, scheme)))
     return [[tags[tag] for tag in path] for path in paths]
 
 
@@ -49,3 +49,43 @@ def test_it_finds_what_trying_everything_finds(scheme):
                     continue
                 best, score = [tags[tag] for tag in sequence], product
         assert found == best
+
+
+def test_pairs_are_counted_within_rows():
+    rows = [np.array(row) for row in ([0, 1, 2, 2], [], [3], [0, 1])]
+    assert count_pairs(rows, 5) == ((0, 1, 2), (1, 2, 1), (2, 2, 1))
+    assert count_pairs([], 5) == count_pairs([np.array([4])], 5) == ()
+
+
+def test_what_training_has_seen_counts_by_hand():
+    """30 times O O, 10 times O B-PER, 10 times B-PER O; I-PER never. P(O) = 41/53, P(B-PER) = 11/53."""
+    tags = TAGS[:3]
+    scores = transition_scores(legal_transitions(tags), [(0, 0, 30), (0, 1, 10), (1, 0, 10)], 0.5)
+    assert scores[0, 1] == pytest.approx(0.5 * np.log((10 / (11 / 53) + 10) / (40 + 10)))
+    assert scores[1, 1] == pytest.approx(0.5 * np.log(10 / (10 + 10)))
+    assert scores[2, :3] == pytest.approx([0, 0, 0])  # never seen: nothing is known
+    assert np.isneginf(scores[0, 2]) and np.isneginf(scores[-1, 2])
+    assert scores[-1, :2].tolist() == [0, 0] and scores[:-1, -1].tolist() == [0, 0, 0]
+
+
+def test_two_entities_side_by_side_need_more_where_training_has_none():
+    row = np.array([[0.1, 0.8, 0.1], [0.02, 0.5, 0.48]])
+    legal = legal_transitions(TAGS[:3])
+    pairs = [(0, 0, 900), (0, 1, 90), (1, 2, 60), (1, 0, 30), (2, 2, 20), (2, 0, 60)]
+    assert best_sequences([row], transition_scores(legal))[0].tolist() == [1, 1]
+    assert best_sequences([row], transition_scores(legal, pairs, 0.2))[0].tolist() == [1, 2]
+    assert best_sequences([row], transition_scores(legal, pairs))[0].tolist() == [1, 1]
+
+
+def test_with_such_scores_too_it_finds_what_trying_everything_finds():
+    rng = np.random.default_rng(4)
+    pairs = [(a, b, int(rng.integers(1, 40))) for a in range(5) for b in (0, 1, 3)] + [(1, 2, 30), (3, 4, 7)]
+    steps = transition_scores(legal_transitions(TAGS), pairs, 0.3)
+    for length in rng.integers(1, 6, size=40):
+        row = rng.dirichlet(np.full(5, 0.5), size=length)
+
+        def worth(path, row=row):
+            return np.log(row[range(len(path)), path]).sum() + steps[[-1, *path], [*path, -1]].sum()
+
+        best = max(itertools.product(range(5), repeat=int(length)), key=worth)
+        assert best_sequences([row], steps)[0].tolist() == list(best)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -32,7 +33,7 @@ from tunewright.text.columns import TextColumns
 from tunewright.text.entities import Annotated, EntityReader
 from tunewright.text.entity_sources import entity_source
 from tunewright.text.spans import Span, characters_of
-from tunewright.text.transitions import best_sequences, legal_transitions
+from tunewright.text.transitions import Pair, best_sequences, count_pairs, legal_transitions, transition_scores
 from tunewright.tokens.encoded import EncodedRows
 from tunewright.tokens.store import SplitStore, TokenStore
 from tunewright.tokens.tagged import IGNORED, TAG_COLUMNS, TaggedTexts, remarks, texts_of
@@ -53,11 +54,18 @@ class Options(TaskOptions):
         "first", description="Which pieces of a word are labelled: the first one, or all."
     )
     legal: bool = Field(True, description="Decode to the best legal sequence of tags (Viterbi), not tag by tag.")
+    transitions: float = Field(
+        0.2,
+        ge=0,
+        le=1,
+        description="Legal decoding: how much it counts which tag followed which in training. 0: only what is legal.",
+    )
 
 
 @dataclass(frozen=True)
 class Task(BaseTask):
-    """See `tasks.base.Task`. label_names: what integer tags are called; types: of entities, sorted."""
+    """See `tasks.base.Task`. label_names: what integer tags are called; types: of entities, sorted; tag_pairs: of the
+    training rows' neighbouring tags."""
 
     columns: TextColumns
     types: tuple[str, ...] = ()
@@ -71,6 +79,8 @@ class Task(BaseTask):
     stride: int | str = "auto"
     label_pieces: str = "first"
     legal: bool = True
+    transitions: float = 0.0
+    tag_pairs: tuple[Pair, ...] = ()
 
     name = "ner"
     called = "entity type"
@@ -108,6 +118,7 @@ class Task(BaseTask):
             **{key: getattr(data, key) for key in ("overlaps", "annotator", "align", "long_texts", "window", "stride")},
             label_pieces=options.label_pieces,
             legal=options.legal,
+            transitions=options.transitions,
         )
         return task, roles.reason
 
@@ -150,11 +161,13 @@ class Task(BaseTask):
             "stride",
             "label_pieces",
             "legal",
+            "transitions",
         )
         return {
             "columns": self.columns.as_dict(),
             "types": list(self.types),
             "label_names": list(self.label_names) if self.label_names else None,
+            "tag_pairs": [list(pair) for pair in self.tag_pairs],
             **{name: getattr(self, name) for name in fields},
         }
 
@@ -165,6 +178,7 @@ class Task(BaseTask):
             "columns": TextColumns.from_dict(state["columns"]),
             "types": tuple(state["types"]),
             "label_names": tuple(state["label_names"]) if state["label_names"] else None,
+            "tag_pairs": tuple((a, b, count) for a, b, count in state.get("tag_pairs", ())),
         })  # fmt: skip
 
     def to_example(self, row: Row) -> Example:
@@ -244,9 +258,13 @@ class Task(BaseTask):
         )
 
     def prepared_for(self, split: SplitStore, config: Any) -> Task:
+        """This task with the pairs of tags that follow each other in the training rows."""
         if config.train.class_weights != "none":
             raise UserError("only classification weighs labels", where="train.class_weights", mend="Leave it at none.")
-        return self
+        every = np.arange(len(split))
+        columns = (split.lists(name, every) for name in ("labels", "units"))
+        tags = (labels[units] for labels, units in zip(*columns, strict=True))
+        return replace(self, tag_pairs=count_pairs((row[row != IGNORED] for row in tags), len(self.tags)))
 
     def loss(self, model: Any, batch: Batch, *, weights: torch.Tensor | None = None) -> tuple[LossTerms, torch.Tensor]:
         """Sum over labelled tokens, each with the weight of its row."""
@@ -284,10 +302,15 @@ class Task(BaseTask):
         entities = self._entities(scores_UK, self._best([scores_UK])[0], starts_U, ends_U)
         return TaggedText(example.text, tuple(entities), sum(row.num_cut for row in rows))
 
+    @cached_property
+    def _steps(self) -> np.ndarray:
+        """What each step from tag to tag is worth in legal decoding."""
+        return transition_scores(legal_transitions(self.tags, SCHEME), self.tag_pairs, self.transitions)
+
     def _best(self, scores: Sequence[np.ndarray]) -> list[np.ndarray]:
         """The tag of each unit, a row of scores `(units, tags)` each."""
         if self.legal:
-            return best_sequences(scores, legal_transitions(self.tags, SCHEME))
+            return best_sequences(scores, self._steps)
         return [row.argmax(axis=-1) for row in scores]
 
     def _entities(

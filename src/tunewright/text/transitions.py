@@ -2,12 +2,13 @@
 
     O 0.4  B-PER 0.1  I-PER 0.5  alone would be I-PER, which nothing may begin with: the best legal sequence is O
 
-Viterbi 1967 over log probabilities, many rows at once. Array suffixes: N rows, U units, K labels.
+Viterbi 1967 over log probabilities, many rows at once. What training has seen of neighbouring labels may count besides.
+Array suffixes: N rows, U units, K labels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -15,6 +16,11 @@ from tunewright.text.tags import may_follow, split_tag
 
 _NEVER = -np.inf
 _SMALLEST = 1e-300
+_PRIOR = 10.0
+"""As many unseen pairs as this, spread as the labels are, stand beside those counted after each label."""
+
+Pair = tuple[int, int, int]
+"""(a label, the one after it, how often)"""
 
 
 def legal_transitions(labels: Sequence[str], scheme: str = "IOB2") -> np.ndarray:
@@ -25,26 +31,59 @@ def legal_transitions(labels: Sequence[str], scheme: str = "IOB2") -> np.ndarray
     )
 
 
-def best_sequences(probabilities: Sequence[np.ndarray], legal: np.ndarray) -> list[np.ndarray]:
-    """The most probable legal labels of each row, int64 `(units,)`. probabilities: float `(units, labels)` each.
+def count_pairs(rows: Iterable[np.ndarray], num_labels: int) -> tuple[Pair, ...]:
+    """How often each label stands before each other, in rows of label numbers `(units,)`; pairs of none are left out."""
+    rows = [row for row in rows if len(row)]
+    if not rows:
+        return ()
+    labels = np.concatenate(rows).astype(np.int64)
+    inner = np.ones(len(labels), dtype=bool)
+    inner[np.cumsum([len(row) for row in rows]) - 1] = False
+    first = np.flatnonzero(inner)
+    codes, counts = np.unique(labels[first] * num_labels + labels[first + 1], return_counts=True)
+    return tuple((*divmod(int(code), num_labels), int(count)) for code, count in zip(codes, counts, strict=True))
 
-    Of equals the first label wins. Rows of like length are decoded together.
+
+def transition_scores(legal: np.ndarray, pairs: Sequence[Pair] = (), weight: float = 0.0) -> np.ndarray:
+    """What a step from the row's label to the column's adds to a sequence, in nats, float64 as `legal`: -inf where illegal,
+    else weight · log P(b|a)/P(b), and 0 at both ends.
+
+    The division leaves to the model what it says of a label alone, as in scaled likelihoods (Bourlard and Morgan 1994); the
+    model has read the neighbours too, hence a weight below 1. P(b|a) is smoothed towards P(b): a label that training has
+    hardly seen changes nothing.
+    """
+    scores = np.where(legal, 0.0, _NEVER)
+    if not pairs or not weight:
+        return scores
+    num_labels = len(legal) - 1
+    counts_KK = np.zeros((num_labels, num_labels))
+    for a, b, count in pairs:
+        counts_KK[a, b] = count
+    share_K = (counts_KK.sum(axis=0) + 1) / (counts_KK.sum() + num_labels)
+    lift_KK = (counts_KK / share_K + _PRIOR) / (counts_KK.sum(axis=1, keepdims=True) + _PRIOR)
+    scores[:-1, :-1] += weight * np.log(lift_KK)
+    return scores
+
+
+def best_sequences(probabilities: Sequence[np.ndarray], transitions: np.ndarray) -> list[np.ndarray]:
+    """The best labels of each row, int64 `(units,)`: the largest sum of log probabilities and transitions.
+
+    probabilities: float `(units, labels)` each. transitions: `transition_scores`. Of equals the first label wins. Rows of like length are decoded together.
     """
     order = sorted(range(len(probabilities)), key=lambda row: -len(probabilities[row]))
     found: list[np.ndarray] = [np.zeros(0, dtype=np.int64)] * len(probabilities)
     for start in range(0, len(order), 64):
         rows = [row for row in order[start : start + 64] if len(probabilities[row])]
-        for row, path in zip(rows, _together([probabilities[row] for row in rows], legal), strict=True):
+        for row, path in zip(rows, _together([probabilities[row] for row in rows], transitions), strict=True):
             found[row] = path
     return found
 
 
-def _together(rows: Sequence[np.ndarray], legal: np.ndarray) -> list[np.ndarray]:
+def _together(rows: Sequence[np.ndarray], cost_KK: np.ndarray) -> list[np.ndarray]:
     """Rows in order of falling length: step u runs over those that still have a unit u."""
     if not rows:
         return []
-    num_labels = legal.shape[0] - 1
-    cost_KK = np.where(legal, 0.0, _NEVER)
+    num_labels = cost_KK.shape[0] - 1
     lengths_N = np.array([len(row) for row in rows])
     logs_NUK = np.full((len(rows), int(lengths_N[0]), num_labels), 0.0)
     for number, row in enumerate(rows):
