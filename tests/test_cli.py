@@ -401,6 +401,16 @@ def test_explain_shows_the_weight_and_labels_that_are_none(trained, tmp_path):
     assert "weight     1 (column 'w')" in shown
 
 
+def test_init_takes_words_about_reading(tmp_path):
+    (tmp_path / "a.csv").write_bytes("text;label\nGröße;a\nNähe;b\n".encode("cp1252"))
+    failed = tunewright("init", "a.csv", cwd=tmp_path)
+    assert failed.returncode == 2 and "Set data.encoding" in failed.stderr
+    done = tunewright("init", "a.csv", "data.encoding=cp1252", cwd=tmp_path)
+    assert done.returncode == 0 and "encoding: cp1252" in (tmp_path / "config.yaml").read_text()
+    other = tunewright("init", "a.csv", "train.epochs=2", "-o", "b.yaml", cwd=tmp_path)
+    assert other.returncode == 2 and "tunewright train a.csv train.epochs=2" in other.stderr
+
+
 def test_init_writes_a_config_that_trains(trained, tmp_path):
     folder, _ = trained
     write_jsonl(tmp_path / "train.jsonl", messages(60))

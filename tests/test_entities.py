@@ -266,7 +266,7 @@ def test_lists_that_a_table_holds_as_text(tmp_path, fields, text):
     found = [EntityReader(roles.text[0], roles.label).read(row) for row in aligned.rows()]
     assert [one.text for one in found] == [text]
     assert [text[span.start : span.end] for span in found[0].spans] == ["Ulm", "Ann"]
-    assert any("lists written as text" in note for note in aligned.notes)
+    assert any("lists written as text" in note or "split at blanks" in note for note in aligned.notes)
 
 
 @pytest.mark.parametrize("fields", [{"text": "fine", "label": "O"}, {"text": "a b c", "label": "B-X O"}])
@@ -282,3 +282,22 @@ def test_a_text_with_another_number_of_words_than_tags_is_a_reject_later_on(tmp_
     assert EntityReader("text", "labels").read(good).text == "Ulm kennt Ann"
     with pytest.raises(RowError, match="2 words but 3 tags"):
         EntityReader("text", "labels").read(bad)
+
+
+def test_an_empty_cell_among_lists_is_no_entity(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text('id,text,label\n1,Ulm kennt,"[{""start"": 0, ""end"": 3, ""labels"": [""LOC""]}]"\n2,Ja,\n')
+    rows, columns = peek(open_source(str(path)))
+    assert entity_roles(columns, rows).label == "label"
+    aligned = entity_source(open_source(str(path)), text="text", label="label")
+    assert [EntityReader("text", "label").read(row).spans for row in aligned.rows()] == [(Span(0, 3, "LOC"),), ()]
+
+
+def test_a_list_of_tags_beside_a_text_of_words(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("Sentence #,Sentence,Tag\n1,Ulm kennt Ann,\"['B-LOC', 'O', 'B-PER']\"\n")
+    rows, columns = peek(open_source(str(path)))
+    roles = entity_roles(columns, rows)
+    assert (roles.text, roles.label) == (("Sentence",), "Tag")
+    aligned = entity_source(open_source(str(path)), text="Sentence", label="Tag")
+    assert [row.fields["Sentence"] for row in aligned.rows()] == [["Ulm", "kennt", "Ann"]]

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tunewright.config import load_config, parse_config
-from tunewright.errors import UserError
+from tunewright.errors import RowLeftOut, UserError
 from tunewright.findings import find_problems
 from tunewright.guess import Guess, config_for_data, config_text, guess_config
 from tunewright.prepare import Inputs
@@ -229,3 +229,72 @@ def test_answers_of_true_and_false_are_labels(tmp_path):
     ]
     write_jsonl(tmp_path / "boolq.jsonl", rows)
     assert guess_config(str(tmp_path / "boolq.jsonl")).values["task"] == "classification"
+
+
+COMMON = {  # the name of a public shape: (one of its rows, the task, data.text, data.label)
+    "rendered": ({"text": "<|im_start|>user\nHi {i}<|im_end|>\n<|im_start|>assistant\nHello<|im_end|>"}, "sft", "text", None),
+    "guanaco": ({"text": "### Human: Hi {i}\n### Assistant: Hello"}, "sft", "text", None),
+    "samsum": ({"id": "{i}", "dialogue": "Ann: {i} cakes!\r\nBo: Nice", "summary": "Ann has {i} cakes."}, "sft", "dialogue", "summary"),
+    "firefly": ({"kind": "QA", "input": "Why is {i} odd?", "target": "Since {i} is not even."}, "sft", "input", "target"),
+    "squad": (
+        {"context": "Ulm has {i} towers.", "question": "How many in {i}?", "answers": {"text": ["{i}", "{i} towers"], "answer_start": [8, 8]}},
+        "sft", "question", "answers",
+    ),
+    "thumbs": ({"prompt": "Hi {i}", "response": "Hello {i}", "rating": "up"}, "preference", "prompt", "rating"),
+    "movies": ({"title": "The {i}", "plot": "A long story of {i} people in the woods.", "genre": "a"}, "classification", "plot", "genre"),
+    "targets": ({"input": "Why is {i} odd?", "target": "a"}, "classification", "input", "target"),
+}  # fmt: skip
+
+
+def filled(value, number):
+    if isinstance(value, dict):
+        return {key: filled(one, number) for key, one in value.items()}
+    if isinstance(value, list):
+        return [filled(one, number) for one in value]
+    if not isinstance(value, str):
+        return value
+    flipped = {"up": "down", "a": "b"}
+    return flipped[value] if number % 2 and value in flipped else value.replace("{i}", str(number))
+
+
+@pytest.mark.parametrize("shape", COMMON)
+def test_common_shapes_are_known(tmp_path, shape):
+    row, task, text, label = COMMON[shape]
+    path = write_jsonl(tmp_path / "a.jsonl", [filled(row, number) for number in range(40)])
+    values = guess_config(str(path)).values
+    assert (values["task"], values["data"].get("text"), values["data"].get("label")) == (task, text, label)
+    assert values["data"].get("rendered", False) == (shape == "rendered")
+
+
+def test_the_first_answer_and_the_passage_of_a_question_are_read(tmp_path):
+    rows = [filled(COMMON["squad"][0], number) for number in range(20)]
+    inputs = guess_config(str(write_jsonl(tmp_path / "a.jsonl", rows))).inputs
+    shown = inputs.task.shown_target(inputs.task.to_example(next(inputs.rows())))
+    assert shown == ["user: How many in 0?\n\nUlm has 0 towers.", "assistant: 0"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([{"title": "T", "paragraphs": [{"context": "c", "qas": []}]}] * 3, "as SQuAD nests them"),
+        (
+            [{"data": {"text": f"nice {i}"}, "annotations": [{"result": [{"type": "choices", "value": {"choices": ["A"]}}]}]} for i in range(4)],
+            "Label Studio export of choices.*CSV or JSON-MIN",
+        ),
+    ],
+)  # fmt: skip
+def test_shapes_that_are_not_read_say_how_to_write_them(tmp_path, rows, message):
+    with pytest.raises(UserError, match=message):
+        guess_config(str(write_jsonl(tmp_path / "a.jsonl", rows)))
+
+
+def test_several_labels_in_a_cell_are_hinted_at(tmp_path):
+    rows = [{"text": f"row {i}", "tags": ["joy", "anger", "joy|anger"][i % 3]} for i in range(30)]
+    assert "data.label_delimiter='|'" in guess_config(str(write_jsonl(tmp_path / "a.jsonl", rows))).reasons[0]
+
+
+def test_rows_without_a_gold_label_are_left_out(tmp_path):
+    rows = [{"gold_label": "-a"[i % 2], "sentence1": f"a man {i}", "sentence2": "a woman"} for i in range(4)]
+    inputs = guess_config(str(write_jsonl(tmp_path / "a.jsonl", rows))).inputs
+    with pytest.raises(RowLeftOut, match="no gold label"):
+        inputs.task.to_example(next(inputs.rows()))

@@ -133,9 +133,9 @@ def test_a_pipe_is_found_too(tmp_path, name):
 @pytest.mark.parametrize(
     ("comments", "note"),
     [
-        ("# exported on Monday\n", "line 1 begins with #: read as a comment"),
-        ("# exported, on Monday\n", "line 1 begins with #: read as a comment"),
-        ("# one\n# two, three, four\r\n", "lines 1 to 2 begin with #: read as a comment"),
+        ("# exported on Monday\n", "line 1 is read as a comment: '# exported on Monday'"),
+        ("# exported, on Monday\n", "line 1 is read as a comment: '# exported, on Monday'"),
+        ("# one\n# two, three, four\r\n", "lines 1 to 2 are read as a comment: '# one'"),
     ],
 )
 def test_comments_above_the_header_are_noted_and_counted(tmp_path, comments, note):
@@ -291,3 +291,16 @@ def test_every_physical_line_is_in_one_record_and_good_records_are_those_of_csv(
     found = list(records(iter(lines), ",", limit))
     assert [line for held, _, _ in found for line in held] == lines
     assert all((cells is None) != (fault is None) for _, cells, fault in found)
+
+
+def test_excels_first_line_says_the_delimiter_and_is_no_row(tmp_path):
+    source, rows = table(tmp_path, "sep=;\r\ntext;label\r\na;x\r\n")
+    assert (source.columns, [row.line for row in rows]) == (("text", "label"), [3])
+    assert "line 1 is read as a comment: 'sep=;'" in source.notes
+
+
+def test_a_table_in_another_encoding_is_known_before_its_columns(tmp_path):
+    content = ("Kommentar;Bewertung\n" + "Größe passt;gut\n" * 9).encode("cp1252")
+    with pytest.raises(UserError, match=r"a.csv:2: most rows cannot be decoded: .*data.encoding=cp1252"):
+        table(tmp_path, content)
+    assert len(table(tmp_path, content, encoding="cp1252")[1]) == 9

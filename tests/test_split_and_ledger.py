@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tunewright.config import parse_config
 from tunewright.errors import UserError
 from tunewright.prepare import prepare
-from tunewright.reading.ledger import FILTERED, KEPT, NOT_SELECTED, REJECTED, Ledger, RejectFile, bad_rows_error
+from tunewright.reading.ledger import FILTERED, KEPT, NOT_SELECTED, REJECTED, Ledger, RejectFile, bad_rows_error, told
 from tunewright.reading.split import assign, subset
 from tunewright.records import Reject
 
@@ -242,3 +242,9 @@ def test_ratios_that_leave_nothing(tiny_bert, tmp_path):
     }
     with pytest.raises(UserError, match=r"nothing is left to train on; found 1; expected less than 1"):
         prepare(parse_config(values))
+
+
+def test_reasons_that_differ_in_what_they_quote_are_told_as_one():
+    reasons = {"turn 1 is 'Hi'": 2, "empty answer": 3, "turn 12 is 'Oh'": 2, "blank text": 1}
+    assert told(reasons) == "4 rows: turn 1 is 'Hi'; 3 rows: empty answer; 1 row: other reasons"
+    assert told({}) == ""

@@ -1,9 +1,9 @@
-"""tunewright init DATA [--task --text --pair --label --model -o]"""
+"""tunewright init DATA [data.key=value …] [--task --text --pair --label --model -o]"""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -14,6 +14,10 @@ def run(
     data: Annotated[
         str, typer.Argument(help="A data file, a folder with train/validation/test files, or hub:owner/name.")
     ],
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[data.KEY=VALUE…]", help="How the data is read: data.encoding=cp1252."),
+    ] = None,
     task: Annotated[str | None, typer.Option(help="What to learn; told by the columns when not given.")] = None,
     text: Annotated[str | None, typer.Option(help="Text column (several: a,b).")] = None,
     pair: Annotated[str | None, typer.Option(help="Column of the second text.")] = None,
@@ -36,8 +40,21 @@ def run(
         from tunewright.plugins import check_name
 
         check_name("tasks", task)
-    guess = guess_config(data, task=task, text=text, pair=pair, label=label, model=model)
+    asked = _asked(data, words or [])
+    guess = guess_config(data, task=task, text=text, pair=pair, label=label, model=model, extra=asked)
     content = config_text(guess)
     write_whole(path, content)
     print(content, end="")
     print(f"\nWritten to {path}. Next: tunewright train {path}")
+
+
+def _asked(data: str, words: list[str]) -> dict[str, Any]:
+    """The `data.key=value` words, checked. UserError for words of other sections: they belong to `train`."""
+    from tunewright.config import load_config
+    from tunewright.errors import UserError
+
+    other = next((word for word in words if not word.startswith("data.")), None)
+    if other is not None:
+        raise UserError("init takes words of the data section", found=other, mend=f"tunewright train {data} {other}")
+    asked = load_config(None, words, base={"data": {"train": data}}).data
+    return asked.model_dump(mode="json", include=asked.model_fields_set - {"train"})

@@ -16,6 +16,7 @@ def run(words: Words, as_json: Annotated[bool, typer.Option("--json", help="Prin
     """Read, split and encode into the token store, without training (train does it too)."""
     from tunewright.cli.progress import say
     from tunewright.prepare import prepare
+    from tunewright.reading.ledger import told
     from tunewright.ready import refuse_early
 
     config = config_from(words)
@@ -39,4 +40,7 @@ def run(words: Words, as_json: Annotated[bool, typer.Option("--json", help="Prin
         print(
             f"{name:<12}{split['rows']:>10,} rows{split['tokens']:>14,} tokens{split['cut_rows']:>8,} rows cut ({split['cut_tokens']:,} tokens)"
         )
+    if reasons := manifest["ledger"]["reasons"]:
+        read = sum(source["read"] for source in manifest["ledger"]["sources"])
+        print(f"left out    {sum(reasons.values()):>10,} rows of {read:,}: {told(reasons)}")
     print(f"{'reused' if prepared.reused else 'written'}: {prepared.store.folder}")

@@ -19,6 +19,7 @@ from tunewright.errors import counted
 from tunewright.events import Reporter, RunResult
 from tunewright.findings import label_findings, split_findings
 from tunewright.fit import Point, curve_plot
+from tunewright.reading.ledger import told
 from tunewright.records import TaggedText
 from tunewright.saved import open_saved
 
@@ -197,6 +198,8 @@ def preflight_text(facts: Preflight) -> str:
     rows = "  ".join(f"{name} {split.rows:,}" for name, split in facts.splits.items())
     train = facts.splits["train"]
     lines = [f"rows      {rows}  (of {read:,} read{out})"]
+    if ledger["reasons"]:
+        lines.append(f"left out  {told(ledger['reasons'])}")
     lines.append(f"columns   {', '.join(f'{role} {column}' for role, column in facts.columns.items())}")
     labels = sorted(facts.labels.items(), key=lambda item: -item[1])
     if labels:

@@ -150,7 +150,7 @@ def _text(
     named = _best(TEXT_TIERS, texts)
     if len(named) > 1:
         raise _ambiguous("more than one column could be the text", named, where)
-    if named:
+    if named and not (tier(TEXT_TIERS[-1:], named[0]) == 0 and _is_outdone(named[0], texts, values)):
         return named[0], f"text {named[0]!r} by its name"
     by_length = sorted(texts, key=lambda column: -_mean_length(values[column]))
     if not by_length:
@@ -160,6 +160,11 @@ def _text(
     if len(by_length) > 1 and _mean_length(values[by_length[0]]) < _CLEARLY * _mean_length(values[by_length[1]]):
         raise _ambiguous("more than one column could be the text", by_length, where)
     return by_length[0], f"text {by_length[0]!r} by its values"
+
+
+def _is_outdone(title: str, texts: Sequence[str], values: dict[str, list[Any]]) -> bool:
+    """Whether a column without a name of ours holds texts much longer than the titles."""
+    return any(_mean_length(values[text]) > _CLEARLY * _mean_length(values[title]) for text in texts)
 
 
 def _best(tiers: Sequence[frozenset[str]], columns: Sequence[str]) -> list[str]:

@@ -40,6 +40,7 @@ def entity_roles(
     is_studio = text in ((), ("data",)) and _all(_is_object, values.get("data", ()))
     for key in LABEL_STUDIO:
         if is_studio and label in (None, key) and _all(_is_task, values.get(key, ())):
+            _refuse_choices(values[key], rows[0].source)
             return Roles(("data",), None, key, False, "a Label Studio export")
     for names, is_text, is_label, kind in (
         (TAG_NAMES, _is_words, _is_tags, "words"),
@@ -60,13 +61,16 @@ def entity_roles(
 def list_readers(rows: Sequence[Row], text: str, label: str | None) -> dict[str, Callable[[str], list[Any] | None]]:
     """Column -> what makes a list of its texts: of those that spell lists, and of words and tags with blanks between."""
     values = {column: [row.fields.get(column) for row in rows] for column in (text, label) if column is not None}
-    if label is not None and _are_tag_texts(values[label]) and all(map(_is_text, values[text])):
-        return {text: str.split, label: str.split}
-    readers: dict[str, Callable[[str], list[Any] | None]] = {
-        column: spelled_list for column, found in values.items() if all_spell_lists(found)
-    }
-    if text in readers and not all(_is_words(spelled_list(value)) for value in values[text] if value):
-        del readers[text]
+    spelled = [column for column, found in values.items() if all_spell_lists(found)]
+    readers: dict[str, Callable[[str], list[Any] | None]] = {}
+    if label is not None and _are_tags_in_rows(list(map(_cell, values[label]))) and all(map(_is_text, values[text])):
+        readers = {label: _list_in_cell if label in spelled else str.split}
+        if text not in spelled:
+            readers[text] = str.split
+    elif label in spelled:
+        readers = {label: _list_in_cell}
+    if text in spelled and all(_is_words(spelled_list(value)) for value in values[text] if value):
+        readers[text] = spelled_list
     return readers
 
 
@@ -75,43 +79,50 @@ def _with_lists(columns: Sequence[str], rows: Sequence[Row]) -> Sequence[Row]:
     spelled = [column for column in columns if all_spell_lists([row.fields.get(column) for row in rows])]
     if not spelled:
         return rows
-    return [
-        Row(
-            row.source,
-            row.line,
-            {**row.fields, **{c: spelled_list(row.fields[c]) for c in spelled if row.fields.get(c)}},
-        )
-        for row in rows
-    ]
+    return [Row(row.source, row.line, {**row.fields, **{c: _cell(row.fields.get(c)) for c in spelled}}) for row in rows]
 
 
-def _are_tag_texts(values: Sequence[Any]) -> bool:
-    """Whether each is a text of tags and nothing else, `O O B-LOC`, and one of them at least has a type."""
-    given = [value for value in values if value is not None and value != ""]
-    return (
-        bool(given)
-        and all(isinstance(value, str) and all(map(looks_like_tag, value.split())) for value in given)
-        and any("-" in value for value in given)
-    )
+def _cell(value: Any) -> Any:
+    """The list that a cell spells, else the cell."""
+    found = _list_in_cell(value) if isinstance(value, str) else None
+    return value if found is None else found
+
+
+def _list_in_cell(text: str) -> list[Any] | None:
+    """An empty cell among lists is an empty one: no entities."""
+    return spelled_list(text) if text else []
+
+
+def _are_tags_in_rows(values: Sequence[Any]) -> bool:
+    """Whether each holds tags and nothing else, as a list or as a text (`O O B-LOC`), and one of them at least has a type."""
+    rows = [value.split() if isinstance(value, str) else value for value in values if value]
+    are_tags = all(isinstance(row, list) and all(_looks_like_tag(tag) for tag in row) for row in rows)
+    return are_tags and any("-" in tag for row in rows for tag in row)
+
+
+def _looks_like_tag(value: Any) -> bool:
+    return isinstance(value, str) and looks_like_tag(value)
 
 
 def _in_one_text(
     text: tuple[str, ...], label: str | None, columns: Sequence[str], values: dict[str, list[Any]]
 ) -> Roles | None:
-    """Words and tags that stand in one text each, as many of the one as of the other in most rows."""
-    labels = [column for column in ([label] if label else columns) if _are_tag_texts(values.get(column, ()))]
+    """Words that stand in one text, and their tags in a text or a list: as many of the one as of the other in most rows."""
+    labels = [column for column in ([label] if label else columns) if _are_tags_in_rows(values.get(column, ()))]
     found_label = next((column for name in TAG_NAMES for column in labels if plain(column) == name), None)
     found_label = found_label or next(iter(labels), None)
     free = [column for column in text or columns if column != found_label]
     found_text = _pick(free, values, ("text", *WORD_NAMES), _is_text)
     if found_label is None or found_text is None:
         return None
-    words, tags = ([value.split() for value in values[column]] for column in (found_text, found_label))
+    words, tags = (
+        [value.split() if isinstance(value, str) else value for value in values[column]]
+        for column in (found_text, found_label)
+    )
     if not _agree(words, tags, "words"):
         return None
-    return Roles(
-        (found_text,), None, found_label, False, f"words {found_text!r} and their tags {found_label!r}, split at blanks"
-    )
+    reason = f"words {found_text!r}, split at blanks, and their tags {found_label!r}"
+    return Roles((found_text,), None, found_label, False, reason)
 
 
 def input_column(columns: Sequence[str], rows: Sequence[Row]) -> str | None:
@@ -194,6 +205,17 @@ def is_span(value: Any) -> bool:
         return False
     keys = {plain(str(key)) for key in value}
     return any(name in keys for name in START_NAMES) and any(name in keys for name in END_NAMES)
+
+
+def _refuse_choices(values: Sequence[Any], where: str) -> None:
+    """UserError where texts were sorted into classes, and nothing in them was marked."""
+    results = [one for value in values for annotation in value for one in annotation.get("result") or ()]
+    kinds = {one.get("type") for one in results if isinstance(one, dict)}
+    if "choices" in kinds and not kinds & {"labels", "hypertextlabels"}:
+        raise UserError(
+            "a Label Studio export of choices", where=where, expected="its JSON holds entities here; classes are read from tables",
+            mend="Export it as CSV or JSON-MIN: a column of texts and one of choices.",
+        )  # fmt: skip
 
 
 def _is_task(value: Any) -> bool:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from tunewright.records import Reject
 KEPT, REJECTED, FILTERED, NOT_SELECTED = "kept", "rejected", "filtered", "not_selected"
 FATES = (KEPT, REJECTED, FILTERED, NOT_SELECTED)
 _SHOWN = 5
+_QUOTED = re.compile(r"""'[^']*'|"[^"]*"|[0-9]+""")
 
 
 @dataclass
@@ -38,7 +40,7 @@ class Ledger:
 
     def told(self) -> str:
         """The most frequent reasons of rejected rows, for a message."""
-        return "; ".join(f"{count:,} rows: {reason}" for reason, count in self.reasons.most_common(2))
+        return told(self.reasons)
 
     def as_dict(self) -> dict[str, Any]:
         """JSON form. Raises AssertionError when the counts do not add up: that would be our bug."""
@@ -54,6 +56,18 @@ class Ledger:
             }
             sources.append({"source": source, "read": self.read[source], **totals, "splits": by_split})
         return {"schema": 1, "sources": sources, "reasons": dict(self.reasons.most_common()), **self.facts}
+
+
+def told(reasons: Mapping[str, int], num_shown: int = 2) -> str:
+    """`13 rows: empty answer; 2 rows: …; 9 rows: other reasons`. Reasons that differ in what they quote are one."""
+    kinds: dict[str, list[Any]] = {}
+    for reason, count in reasons.items():
+        kind = kinds.setdefault(_QUOTED.sub("…", reason), [reason, 0])
+        kind[1] += count
+    found = sorted(kinds.values(), key=lambda kind: -kind[1])
+    rest = sum(count for _, count in found[num_shown:])
+    shown = [*found[:num_shown], *([("other reasons", rest)] if rest else [])]
+    return "; ".join(f"{count:,} {'row' if count == 1 else 'rows'}: {reason}" for reason, count in shown)
 
 
 @dataclass

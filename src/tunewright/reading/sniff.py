@@ -23,6 +23,8 @@ _DELIMITERS = {"csv": ",;\t|", "tsv": "\t,;|"}
 _IDENTIFIER = re.compile(r"[^\W\d][\w\-.]*")
 _NAME = re.compile(r"[^\W\d][\w\-./#()? ]*")
 _NUMBER = re.compile(r"[+-]?(\d[\d,_]*)?\.?\d+([eE][+-]?\d+)?%?")
+_BYTE = re.compile(r"byte 0x|character \d+ of the line is not")
+_EXCEL = re.compile(r"\ufeff?sep=[,;|\t]\r?\n", re.IGNORECASE)
 _LATE = 100
 """A quote that opens this near to the end of a cut sample may close behind it."""
 
@@ -44,6 +46,7 @@ def sniff(lines: Sequence[Line], whole: bool, format: str, name: str, options: R
     delimiter = options.delimiter or best_delimiter(lines, _DELIMITERS[format])
     quoting = delimiter != "\t" or _quotes_close(lines, whole)
     sample = split(lines, delimiter, quoting, options.max_row_bytes)
+    _require_encoding(sample, name)
     if options.header is not False:
         _require_first_row(sample, name)
     rows = [cells for _, cells, _ in sample if cells]
@@ -53,7 +56,12 @@ def sniff(lines: Sequence[Line], whole: bool, format: str, name: str, options: R
 
 
 def num_comments(lines: Sequence[Line], format: str, options: ReadOptions) -> int:
-    """How many lines at the top are comments: `# …` above a table that has another width, or a header of its own."""
+    """How many lines at the top are comments: `# …` above a table that has another width, or a header of its own.
+
+    Also Excel's `sep=;`, which says the delimiter.
+    """
+    if lines and _EXCEL.fullmatch(lines[0][1]):
+        return 1
     count = next((number for number, line in enumerate(lines) if not line[1].startswith("#")), len(lines))
     below = lines[count:]
     if not count or not below:
@@ -67,6 +75,15 @@ def num_comments(lines: Sequence[Line], format: str, options: ReadOptions) -> in
         if len(names) == width and (KNOWN.intersection(names) or not header_below):
             return 0
     return count if width > 1 else 0
+
+
+def _require_encoding(sample: Sequence[Record], name: str) -> None:
+    """Raises UserError where most rows cannot be decoded: what is left would say little about the table."""
+    bad = [(lines[0][0], fault) for lines, _, fault in sample if fault and _BYTE.match(fault)]
+    if len(bad) > len(sample) / 2:
+        raise UserError(
+            f"most rows cannot be decoded: {bad[0][1]}", where=f"{name}:{bad[0][0]}", mend="Set data.encoding to what the file is in."
+        )  # fmt: skip
 
 
 def _require_first_row(sample: Sequence[Record], name: str) -> None:

@@ -38,6 +38,11 @@ def is_lone_text(columns: Sequence[str], rows: Sequence[Row]) -> bool:
             "lines that begin with __label__, as fastText writes them", where=rows[0].source,
             mend="Write a table: label<tab>text on each line, with the suffix .tsv.",
         )  # fmt: skip
+    if rows and "paragraphs" in columns and isinstance(rows[0].fields.get("paragraphs"), list):
+        raise UserError(
+            "articles with paragraphs of questions, as SQuAD nests them", where=rows[0].source,
+            mend="Write one object for each question: context, question, answer.",
+        )  # fmt: skip
     try:
         roles = detect_roles(columns, rows)
     except UserError:

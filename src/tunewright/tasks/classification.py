@@ -23,6 +23,7 @@ from tunewright.models.source import ModelFolder
 from tunewright.reading import Source
 from tunewright.reading.align import aligned
 from tunewright.reading.detect import check_columns, detect_roles
+from tunewright.reading.names import plain
 from tunewright.records import Batch, Encoded, Example, Prediction, Row
 from tunewright.tasks.base import BaseTask, TaskOptions, Weights
 from tunewright.text.columns import TextColumns
@@ -101,7 +102,11 @@ class Task(BaseTask):
             tuple(names) if names else None,
             threshold=config.evaluate.threshold,
         )
-        return task, f"{roles.reason}, {quoted(each[1:])} beside it, a label each" if each else roles.reason
+        if each:
+            return task, f"{roles.reason}, {quoted(each[1:])} beside it, a label each"
+        found = {str(row.fields.get(roles.label)) for row in rows}
+        hint = None if multi_label else _several_in_one(sorted(found))
+        return task, f"{roles.reason}. {hint}" if hint else roles.reason
 
     def aligned(self, source: Source, *, labelled: bool = True) -> Source:
         label = self.columns.label if labelled else None
@@ -165,6 +170,8 @@ class Task(BaseTask):
         if self.columns.labels:
             return noughts_and_ones({column: row.fields[column] for column in self.columns.labels})
         value = row.fields[str(self.columns.label)]
+        if value == "-" and plain(str(self.columns.label)) == "gold_label":
+            raise RowLeftOut("no gold label ('-')")  # of SNLI, where annotators disagreed
         if self.multi_label:
             return label_names(value, self.label_names, delimiter=self.columns.label_delimiter)
         return label_name(value, self.label_names)
@@ -194,12 +201,8 @@ class Task(BaseTask):
         return replace(self, labels=labels)
 
     def remarks(self, store: TokenStore) -> list[str]:
-        joined = None if self.multi_label else joined_labels(self.labels.names)
-        if joined is None:
-            return []
-        return [
-            f"label {joined[1]!r} is other labels joined: where a row may have several, set data.label_delimiter={joined[0]!r}."
-        ]
+        hint = None if self.multi_label else _several_in_one(self.labels.names)
+        return [hint] if hint else []
 
     def encode(self, examples: Sequence[Example], encoder: TextEncoder) -> EncodedRows:
         pairs = [example.pair or "" for example in examples] if self.columns.pair else None
@@ -380,6 +383,17 @@ class Task(BaseTask):
         if self.multi_label:
             return [name for name, given in zip(self.labels.names, gold, strict=True) if given]
         return self.labels.names[int(gold)]
+
+
+def _several_in_one(labels: Sequence[str]) -> str | None:
+    """What to do where labels are other labels joined; None where they are not."""
+    joined = joined_labels(labels)
+    if joined is None:
+        return None
+    delimiter, label = joined
+    return (
+        f"Label {label!r} is other labels joined: where a row may have several, set data.label_delimiter={delimiter!r}."
+    )
 
 
 def _check_kind(names: Sequence[str], *, where: str) -> None:

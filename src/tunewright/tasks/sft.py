@@ -27,15 +27,18 @@ from tunewright.models.kinds import kind_of
 from tunewright.models.source import ModelFolder
 from tunewright.reading import Source
 from tunewright.reading.detect import check_columns
+from tunewright.reading.names import LABEL_TIERS, tier
+from tunewright.reading.unlabelled import is_lone_text
 from tunewright.records import Answer, Batch, Encoded, Example, Row
 from tunewright.tasks.base import BaseTask, ExplainedRow, TaskOptions, Weights, explained_row
 from tunewright.text.columns import TextColumns
 from tunewright.text.dialogues import ALPACA, MESSAGES, PAIR, PREFERRED, TEXT, Dialogues, find_dialogues
 from tunewright.text.hiding import Control
-from tunewright.text.messages import ASSISTANT, Conversation, single_turn
+from tunewright.text.messages import ASSISTANT, Conversation, single_turn, told
 from tunewright.text.reasoning import answer_pieces, split_reasoning
 from tunewright.text.supervision import Supervisor
 from tunewright.text.templates import Template, named, names, source_of, special_tokens
+from tunewright.text.transcripts import control_marks, headings
 from tunewright.tokens.chat import begins_with_bos, control_tokens
 from tunewright.tokens.dialogues import ANSWERS, EVERYTHING, ChatRow, DialogueEncoder, unwrapped
 from tunewright.tokens.encoded import EncodedRows
@@ -112,6 +115,9 @@ class Task(BaseTask):
         if config.data.pair or config.data.label is not None:  # columns of any names: then the task is named too
             return 0
         found = find_dialogues(columns, rows, text=None, label=None)
+        if found is not None and found.format == TEXT:
+            texts = [row.fields.get(found.prompt) for row in rows]
+            return 2 * (bool(control_marks(texts) or headings(texts)) and is_lone_text(columns, rows))
         if found is None or found.format not in (MESSAGES, PAIR, ALPACA):
             return 0
         labelled = {"label", "labels"} & {name.lower() for name in columns}
@@ -137,17 +143,21 @@ class Task(BaseTask):
                 mend="Name the column: data.text.",
             )  # fmt: skip
         plain = dialogues.format == TEXT
+        marked = control_marks([row.fields.get(dialogues.prompt) for row in rows]) if plain else None
+        rendered = marked is not None if data.rendered is None else data.rendered
         recognized = None if plain or options.template != "auto" else _recognized(dialogues, rows)
         task = cls(
             dialogues, None if plain else options.template, dict(options.template_kwargs),
-            EVERYTHING if plain else options.supervise, data.rendered, options.too_long, options.compare, data.weight, recognized,
+            EVERYTHING if plain else options.supervise, rendered, options.too_long, options.compare, data.weight, recognized,
         )  # fmt: skip
-        return task, task._reason()
+        told = f"; it carries the control tokens of {marked}: data.rendered=true" if rendered and marked else ""
+        return task, task._reason() + told
 
     def _reason(self) -> str:
         columns = ", ".join(f"{role} {column!r}" for role, column in self.dialogues.columns.items())
         carried = f"; its prompts carry the words of the template {self.recognized}" if self.recognized else ""
-        return f"{columns} by name and content{carried}"
+        whole = "; plain text, of which every token is learned" if self.dialogues.format == TEXT else ""
+        return f"{columns} by name and content{carried}{whole}"
 
     def settled(self, counts: Mapping[str, int], model: ModelFolder, *, where: str, writes: bool = True) -> Task:
         """The template chosen, and shown to say where answers end. writes: the model is to answer, not only to judge answers."""
@@ -206,7 +216,7 @@ class Task(BaseTask):
             if self.dialogues.format in (ALPACA, PREFERRED)
             else {key: name for key, name in named_columns.items() if name}
         )
-        return {**values, "on_bad_rows": "skip"}
+        return {**values, **({"rendered": True} if self.rendered else {}), "on_bad_rows": "skip"}
 
     def describe(self) -> dict[str, str]:
         return {**self.dialogues.columns, "supervise": self.supervise}
@@ -218,14 +228,14 @@ class Task(BaseTask):
         return self._example(self.dialogues.asked(row))
 
     def _example(self, found: Conversation, weight: float = 1.0) -> Example:
-        text = "\n".join(one.content for one in found.messages)
+        text = "\n".join(told(one) for one in found.messages)
         return Example(text, target=found, weight=weight, group=found.prompt or None)
 
     def identity(self, example: Example) -> str:
         return json.dumps(asdict(example.target), sort_keys=True, default=str)
 
     def shown_target(self, example: Example) -> Any:
-        return [f"{one.role}: {one.content}" for one in example.target.messages] if example.target else None
+        return [f"{one.role}: {told(one)}" for one in example.target.messages] if example.target else None
 
     def remarks(self, store: TokenStore) -> list[str]:
         trimmed = sum(int((store[split].array("num_trimmed") > 0).sum()) for split in store.splits)
@@ -466,8 +476,10 @@ def _inside(learned: Sequence[int] | np.ndarray, length: int) -> np.ndarray:
 
 
 def _are_answers(found: Dialogues, rows: Sequence[Row]) -> bool:
-    """Texts or turns: answers of true and false, or numbers, are labels."""
+    """Texts or turns: answers of true and false, or numbers, are labels, and so is a `target` of few values."""
     said = [row.fields.get(str(found.answer)) for row in rows]
+    if tier(LABEL_TIERS, str(found.answer)) is not None and len({str(one) for one in said}) <= len(said) / 2:
+        return False
     return any(isinstance(one, (str, list, dict)) for one in said)
 
 

@@ -34,7 +34,8 @@ class EntityConfig(Section):
 
 
 class ChatConfig(Section):
-    rendered: bool = Field(
-        False,
-        description="Texts are rendered conversations: control tokens in them are meant, and nothing is written around them.",
+    rendered: bool | None = Field(
+        None,
+        description="Texts are rendered conversations: control tokens in them are meant, and nothing is written around them. "
+        "Detected by the control tokens of known chat templates when not given.",
     )

@@ -36,7 +36,8 @@ PAIRS = (
     ("prompt", "completion"), ("prompt", "response"), ("prompt", "answer"), ("question", "answer"),
     ("question", "response"), ("query", "response"), ("query", "answer"), ("input", "output"),
     ("instruction", "response"), ("instruction", "completion"), ("instruction", "answer"), ("problem", "solution"),
-    ("inputs", "targets"),
+    ("inputs", "targets"), ("input", "target"), ("dialogue", "summary"), ("article", "highlights"), ("article", "summary"),
+    ("document", "summary"), ("question", "answers"),
 )  # fmt: skip
 
 
@@ -104,7 +105,7 @@ class Dialogues:
         answer = fields.get(self.answer) if self.answer else None
         if self.answer and answered and self.answer not in fields:
             raise RowError(f"no field {self.answer!r}; found {quoted(fields)}")
-        asked, answer = _as_turns(fields[self.prompt]), _as_turns(answer)
+        asked, answer = _as_turns(fields[self.prompt]), _as_turns(_first_found(answer))
         if isinstance(answer, list) and isinstance(asked, str):
             asked = [{"role": USER, "content": asked}]
         if isinstance(asked, list):
@@ -114,7 +115,7 @@ class Dialogues:
             raise RowError(f"no prompt in {self.prompt!r}")
         if self.format == TEXT:
             return Conversation((Message(ASSISTANT, prompt),)) if answered else Conversation((Message(USER, prompt),))
-        text = (_text(fields, self.answer) or "") if answered else None
+        text = (_text({**fields, self.answer: answer}, self.answer) or "") if answered and self.answer else None
         found = single_turn(prompt, text, system=system, input=_text(fields, self.input))
         return _with_history(found, fields.get(self.history) if self.history else None)
 
@@ -168,6 +169,13 @@ def _text(fields: Mapping[str, Any], column: str | None) -> str | None:
 def _as_turns(value: Any) -> Any:
     """Turns that a text spells as JSON; anything else as it is."""
     return (spelled_turns(value) or value) if isinstance(value, str) else value
+
+
+def _first_found(answer: Any) -> Any:
+    """SQuAD's answers, `{"text": ["in Ulm", "Ulm"], "answer_start": [4, 7]}`: the first; nothing where there is none."""
+    if isinstance(answer, Mapping) and isinstance(answer.get("text"), list):
+        return next(iter(answer["text"]), None)
+    return answer
 
 
 def _turns(answer: Any) -> list[Any]:

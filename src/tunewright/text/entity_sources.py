@@ -38,7 +38,10 @@ def entity_source(
     notes = [f"column {theirs!r} as {ours!r}" for theirs, ours in renamed.items()]
     under_ours = [Row(row.source, row.line, _under(row, renamed)) for row in rows]
     readers = list_readers(under_ours, text, label)
-    notes += [f"column {column!r} holds lists written as text" for column in readers]
+    notes += [
+        f"column {column!r} {'is split at blanks' if read is str.split else 'holds lists written as text'}"
+        for column, read in readers.items()
+    ]
     scheme = None
     if label is not None:
         tags = (

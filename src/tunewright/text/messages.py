@@ -26,6 +26,8 @@ _ROLES = {
 }  # fmt: skip
 _CALLS = {"function_call", "tool_call"}
 """Roles whose content is the assistant's call of a tool, as JSON."""
+INPUT_JOINER = "\n\n"
+"""Between an instruction and its input, where a template knows no inputs."""
 _LIST_OR_OBJECT = re.compile(r"\s*(?:\[\s*)?\{")
 _PYTHON_TURNS = re.compile(r"\s*\[?\s*\{\s*'(?:role|from|content|value)'")
 _REASONING = ("reasoning_content", "reasoning", "thinking")
@@ -82,6 +84,11 @@ class Conversation:
         """The same without its last answer: what a model is asked."""
         last = self.messages[-1].role == ASSISTANT
         return replace(self, messages=self.messages[:-1]) if last else self
+
+
+def told(message: Message) -> str:
+    """What a turn says, an instruction with its input."""
+    return INPUT_JOINER.join(part for part in (message.content, message.input) if part)
 
 
 def single_turn(

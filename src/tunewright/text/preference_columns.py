@@ -36,7 +36,7 @@ _ANSWERS = ("answers", "responses", "completions", "candidates", "outputs", "gen
 _COMPLETIONS = ("completion", "response", "answer", "output")
 _SCORES = ("scores", "ratings", "rewards", "ranks", "ranking")
 _SCORE_KEYS = ("score", "rating", "overall_score", "reward", "rank")
-_LABELS = ("label", "labels", "kto_tag", "desirable", "is_good", "thumbs_up")
+_LABELS = ("label", "labels", "kto_tag", "desirable", "is_good", "thumbs_up", "rating", "feedback", "vote")
 _NUMBERED = re.compile(r"(answer|response|completion|output)_?([0-9]+|[a-z])")
 _NUMBERED_SCORES = ("score", "rating", "reward", "rank")
 GOOD = {"true", "1", "1.0", "yes", "good", "chosen", "desirable", "positive", "thumbs_up", "up", "+1"}
@@ -174,7 +174,8 @@ def beside(names: Mapping[str, str]) -> dict[str, Any]:
 
 def input_beside(names: Mapping[str, str], taken: set[str | None]) -> str | None:
     """The column of what a prompt is about, where there is one beside it: alpaca's `input`, Dolly's `context`."""
-    return next((names[name] for name in ("input", "context") if name in names and names[name] not in taken), None)
+    of = ("input", "context", "passage")
+    return next((names[name] for name in of if name in names and names[name] not in taken), None)
 
 
 def _scored(names: Mapping[str, str], rows: Sequence[Row], roles: Any) -> Preferences | None:

@@ -17,13 +17,11 @@ from importlib.resources import files
 from typing import Any
 
 from tunewright.errors import RowError, UserError, did_you_mean, quoted
-from tunewright.text.messages import DEVELOPER, SYSTEM, Conversation, Message, ToolCall
+from tunewright.text.messages import DEVELOPER, SYSTEM, Conversation, Message, ToolCall, told
 
 GENERATION_BEGINS, GENERATION_ENDS = "\U0010fff0", "\U0010fff1"
 _FOLDER = files("tunewright") / "text" / "chat_templates"
 _JINJA = ("{{", "{%")
-INPUT_JOINER = "\n\n"
-"""Between an instruction and its input, where a template knows no inputs."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +63,7 @@ class Template:
             if self.knows_inputs:
                 values["input"] = message.input
             else:
-                values["content"] += INPUT_JOINER + message.input
+                values["content"] = told(message)
         if message.reasoning is not None:
             values["reasoning_content"] = message.reasoning
         if message.tool_calls:

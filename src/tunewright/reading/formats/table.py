@@ -34,8 +34,8 @@ def make_source(path: Path, name: str, format: str, options: ReadOptions) -> Sou
     shape = sniff.sniff(lines[num_comments:], whole, format, name, options)
     notes: list[str] = []
     if num_comments:
-        lines_said = "line 1 begins" if num_comments == 1 else f"lines 1 to {num_comments} begin"
-        notes.append(f"{lines_said} with #: read as a comment")
+        lines_said = "line 1 is" if num_comments == 1 else f"lines 1 to {num_comments} are"
+        notes.append(f"{lines_said} read as a comment: {lines[0][1].strip()[:40]!r}")
     if shape.delimiter != {"csv": ",", "tsv": "\t"}[format] and options.delimiter is None:
         notes.append(f"delimiter {shape.delimiter!r}")
     if not shape.quoting:

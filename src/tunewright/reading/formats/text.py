@@ -24,7 +24,7 @@ def make_source(path: Path, name: str, format: str, options: ReadOptions) -> Sou
     file = TextFile(path, name, options)
     file.require_content()
     looks = text_format(file.first_lines(200)[0])
-    notes = [f"it looks like {looks}: data.format={looks} would read it so"] if looks in ("jsonl", "tsv") else []
+    notes = [f"it looks like {looks}: data.format={looks} would read it so"] if looks in ("jsonl", "tsv", "csv") else []
     documents = options.documents
     if documents in _WITH_BLANK_LINES:
         blank = any(text.isspace() for _, text, _ in file.first_lines(200)[0])
