@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 import tunewright as tw
-from tunewright.cli.chat import talk
+from tunewright.cli.chat import _turns, talk
 from tunewright.cli.main import app
 from tunewright.config import parse_config
 from tunewright.errors import UserError
@@ -323,3 +324,28 @@ def learned_values(run) -> dict:
     import yaml
 
     return yaml.safe_load((run.folder / "config.yaml").read_text(encoding="utf-8"))
+
+
+def test_turns_that_no_longer_fit_are_left_out_and_told(learned, capsys):
+    model = tw.load(learned)
+    room = model.encoder.max_length
+    exchange = (Message("user", "Hi"), Message("assistant", "yes"))
+    system, last = Message("system", "Be short."), Message("user", FACTS[3]["question"])
+    whole = Conversation((system, *exchange, last))
+    assert model.fitting(whole) == (whole, 0, 0)
+    kept, num_left_out, num_cut = model.fitting(Conversation((system, *exchange * room, last)))
+    assert kept.messages[0] == system and kept.messages[-1] == last and kept.messages[1].role == "user"
+    assert num_left_out == 2 * room + 2 - len(kept.messages) > 0 == num_cut
+    long = " ".join(["word"] * 3000)
+    assert model.fitting(Conversation((*exchange, Message("user", long))))[1:] == (2, model.predict([long])[0].num_cut)
+    "".join(talk(model, iter(["Hi", long])))
+    said = capsys.readouterr().err
+    assert "the first 2 turns no longer fit" in said and "tokens are cut" in said
+
+
+def test_chat_reads_bytes_and_tells_what_is_no_text(learned, monkeypatch, capsys):
+    lines = b"a\xff b\n/help\n  \nH\xc3\xa4?\n /quit\nno\n"
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(lines)))
+    assert list(_turns()) == ["Hä?"]
+    said = capsys.readouterr().err
+    assert "not UTF-8" in said and "/new begins again" in said

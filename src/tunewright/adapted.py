@@ -41,10 +41,21 @@ def save_trained(run: Path, parts: Any, *, say: Callable[[str], None]) -> None:
     identity = {"name": parts.config.model.name, "revision": parts.config.model.revision, "sha256": base_sha256}
     _save_adapter(run / ADAPTER, network, run / BASE, identity)
     facts = {"name": adapter.options.name, "merged": adapter.merges, "base": identity}
-    plain = network.merge_and_unload(safe_merge=True) if adapter.merges else None
+    plain = _merged(network) if adapter.merges else None
     save_model(
         run / "model", plain, parts.task, parts.encoder, precision=precision, finish=finish, extra={"adapter": facts}
     )
+
+
+def _merged(network: Any) -> Any:
+    """The plain model. Heads that were learned whole are put back by ourselves: PEFT takes a head for one layer with a weight."""
+    from peft.utils import ModulesToSaveWrapper
+
+    heads = [(name, module) for name, module in network.named_modules() if isinstance(module, ModulesToSaveWrapper)]
+    for name, wrapper in heads:
+        parent, _, own = name.rpartition(".")
+        setattr(network.get_submodule(parent), own, wrapper.modules_to_save[wrapper.active_adapters[0]])
+    return network.merge_and_unload(safe_merge=True)
 
 
 def _golden(parts: Any, network: Any, say: Callable[[str], None]) -> Callable[[Path], None] | None:

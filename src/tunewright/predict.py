@@ -76,6 +76,11 @@ class Model:
         with autocast(self.settings):
             yield from model.task.written(self.network, example, self.encoder, self.sampling)
 
+    def fitting(self, conversation: Any) -> tuple[Any, int, int]:
+        """(a `Conversation` without its oldest turns where they leave no room for an answer, how many turns those are, how many
+        tokens of the rest are cut nevertheless). The system's turn stays."""
+        return self.writing(self.sampling).task.fitting(conversation, self.encoder, self.sampling)
+
     def answer(self, conversation: Any) -> Iterator[str]:
         """What the model says next in a `text.messages.Conversation`, piece by piece. UserError for one that does not write."""
         model = self.writing(self.sampling)

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 NAME = "chat"
-_HELP = "/new begins again, /quit ends (so does the end of the input)."
+_HELP = "/new begins again, /quit ends (so does the end of the input); Ctrl-C ends an answer."
 
 
 def run(
@@ -56,21 +56,33 @@ def run(
 
 
 def talk(model: Any, turns: Iterator[str], *, system: str | None = None) -> Iterator[str]:
-    """The answers to a user's turns, piece by piece, a line break behind each. Earlier turns are remembered."""
+    """The answers to a user's turns, piece by piece, a line break behind each. Earlier turns are remembered while they fit.
+
+    An interrupt while an answer is written ends that answer; what was written of it is remembered.
+    """
+    from tunewright.errors import counted
     from tunewright.text.messages import ASSISTANT, SYSTEM, USER, Conversation, Message
 
     first = (Message(SYSTEM, system),) if system else ()
     said = first
     for turn in turns:
-        if turn == "/new":
+        if turn.strip() == "/new":
             said = first
             continue
-        said = (*said, Message(USER, turn))
+        asked, num_left_out, num_cut = model.fitting(Conversation((*said, Message(USER, turn))))
+        if num_left_out:
+            _note(f"the first {counted(num_left_out, 'turn')} no longer fit beside the answer: left out")
+        if num_cut:
+            _note(f"too long: its first {counted(num_cut, 'token')} are cut")
         answer = ""
-        for piece in model.answer(Conversation(said)):
-            answer += piece
-            yield piece
-        said = (*said, Message(ASSISTANT, answer))
+        try:
+            for piece in model.answer(asked):
+                answer += piece
+                yield piece
+        except KeyboardInterrupt:
+            if not sys.stdin.isatty():
+                raise
+        said = (*asked.messages, Message(ASSISTANT, answer))
         yield "\n"
 
 
@@ -79,8 +91,19 @@ def _turns() -> Iterator[str]:
     while True:
         if sys.stdin.isatty():
             print("> ", end="", file=sys.stderr, flush=True)
-        line = sys.stdin.readline()
+        raw = sys.stdin.buffer.readline()
+        try:
+            line = raw.decode("utf-8")
+        except UnicodeDecodeError:
+            _note("the text is not UTF-8: it is not asked")
+            continue
         if not line or line.strip() == "/quit":
             return
-        if line.strip():
+        if line.strip() == "/help":
+            _note(_HELP)
+        elif line.strip():
             yield line.rstrip("\r\n")
+
+
+def _note(text: str) -> None:
+    print(text, file=sys.stderr)

@@ -10,10 +10,8 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-import time
 import warnings
 from collections.abc import Iterator
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -31,7 +29,6 @@ from tunewright.models.rows import Rows, rows_in_flight
 from tunewright.models.source import ModelFolder
 from tunewright.tokens.tokenizer import load_tokenizer
 
-_WORTHWHILE_GAIN = 1.3
 _RANDOM_WORDS = ("dropout", "bernoulli", "rand", "uniform", "normal_", "multinomial")
 
 
@@ -241,7 +238,7 @@ def fast_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type == "cpu":
-        return _measured_bf16_gain() > _WORTHWHILE_GAIN
+        return _has_amx()
     return False
 
 
@@ -250,20 +247,16 @@ def resolve_precision(wanted: str, device: torch.device) -> str:
     return ("bf16" if fast_bf16(device) else "fp32") if wanted == "auto" else wanted
 
 
-@lru_cache(maxsize=1)
-def _measured_bf16_gain() -> float:
-    """How many times faster bf16 products are than fp32 ones here. Measured: CPUs that have bf16 instructions but no AMX
-    were slower with them (0.6 on an Intel Xeon with avx512_bf16, where one with AMX gives 4)."""
-    single, half = torch.ones(512, 512), torch.ones(512, 512, dtype=torch.bfloat16)
-    times = {id(x): min(_seconds_of_product(x) for _ in range(5)) for x in (single, half)}
-    return times[id(single)] / times[id(half)]
+def _has_amx() -> bool:
+    """Does this processor have tiles for bf16 matrices? It is asked and not timed: the same machine must choose alike every time.
 
-
-def _seconds_of_product(x: torch.Tensor) -> float:
-    began = time.perf_counter()
-    for _ in range(4):
-        x @ x
-    return time.perf_counter() - began
+    Processors with bf16 instructions but no tiles were slower in bf16 (0.6 times fp32 on an Intel Xeon with avx512_bf16, where
+    one with AMX gives 4).
+    """
+    capabilities = getattr(torch.cpu, "get_capabilities", None)
+    if capabilities is not None:
+        return bool(capabilities().get("amx_bf16"))
+    return bool(getattr(torch.cpu, "_is_amx_tile_supported", bool)())  # torch before 2.11
 
 
 def choose_device(name: str) -> torch.device:

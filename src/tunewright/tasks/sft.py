@@ -34,7 +34,7 @@ from tunewright.tasks.base import BaseTask, ExplainedRow, TaskOptions, Weights, 
 from tunewright.text.columns import TextColumns
 from tunewright.text.dialogues import ALPACA, MESSAGES, PAIR, PREFERRED, TEXT, Dialogues, find_dialogues
 from tunewright.text.hiding import Control
-from tunewright.text.messages import ASSISTANT, Conversation, single_turn, told
+from tunewright.text.messages import ASSISTANT, USER, Conversation, single_turn, told
 from tunewright.text.reasoning import answer_pieces, split_reasoning
 from tunewright.text.supervision import Supervisor
 from tunewright.text.templates import Template, named, names, source_of, special_tokens
@@ -393,6 +393,19 @@ class Task(BaseTask):
         return answer_pieces(
             write(model, prompt, encoder.tokenizer, sampling, end_ids=ends, longest=encoder.max_length)
         )
+
+    def fitting(
+        self, conversation: Conversation, encoder: TextEncoder, sampling: Sampling
+    ) -> tuple[Conversation, int, int]:
+        """(the conversation from the first question on with which it fits, turns left out, tokens of it still cut)."""
+        messages = conversation.messages
+        begins = [number for number, one in enumerate(messages) if one.role == USER]
+        for begin in begins:
+            kept = replace(conversation, messages=messages[: begins[0]] + messages[begin:])
+            num_cut = self._prompts([Example("", target=kept)], encoder, sampling)[0].num_cut
+            if not num_cut or begin == begins[-1]:
+                break
+        return kept, begin - begins[0], num_cut
 
     def _prompts(self, examples: Sequence[Example], encoder: TextEncoder, sampling: Sampling) -> list[ChatRow]:
         """Half of the positions at least are left to write in."""
