@@ -7,6 +7,9 @@ import pytest
 import torch
 
 import tunewright as tw
+from tunewright.adapted import _merged as merged_model
+from tunewright.adapters.base import attach
+from tunewright.adapters.config import adapter_of
 from tunewright.assembly import assemble
 from tunewright.config import parse_config
 from tunewright.errors import UserError
@@ -331,3 +334,30 @@ def test_a_model_that_cannot_compute_activations_again_is_told(run_values, tmp_p
     values["train"] = {**values["train"], "gradient_checkpointing": True}
     with pytest.raises(UserError, match="cannot compute activations again; found albert"):
         assembled(values)
+
+
+@pytest.mark.parametrize("adapter", ["ia3", "lora"])
+def test_a_head_of_several_layers_is_put_back_into_the_merged_model(adapter):
+    from transformers import ElectraConfig, ElectraForSequenceClassification
+
+    torch.manual_seed(0)
+    config = ElectraConfig(
+        vocab_size=50, embedding_size=16, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64, num_labels=3
+    )  # fmt: skip
+    plain = ElectraForSequenceClassification(config)
+    heads = [name for name, _ in plain.named_parameters() if name.startswith("classifier")]
+    network, _ = attach(
+        adapter_of(parse_config({"data": {"train": "x"}, "adapter": adapter}).adapter), plain, heads, seed=0
+    )
+    with torch.no_grad():
+        for parameter in network.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.1 * torch.randn_like(parameter))
+    ids = torch.randint(50, (2, 7))
+    before = network.eval()(input_ids=ids).logits
+    merged = merged_model(network)
+    assert type(merged) is ElectraForSequenceClassification
+    assert set(dict(merged.named_parameters())) == set(
+        dict(ElectraForSequenceClassification(config).named_parameters())
+    )
+    torch.testing.assert_close(merged.eval()(input_ids=ids).logits, before, atol=1e-5, rtol=1e-5)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 import torch
@@ -37,6 +39,14 @@ def run(values):
 
 def broken(folder, **options):
     return next((check.broken for check in verify(folder, **options) if check.broken), None)
+
+
+def test_a_damaged_model_is_not_exported(run, tmp_path):
+    run = shutil.copytree(run, tmp_path / "run")
+    for damage in (lambda file: os.truncate(file, 1000), Path.unlink):
+        damage(run / "model" / "model.safetensors")
+        with pytest.raises(UserError, match="gone or not as it was written"):
+            export_run(run, "merged")
 
 
 def test_kinds_are_found_by_their_files():

@@ -162,6 +162,12 @@ def open_saved(name: str | Path) -> SavedModel:
             expected=f"a folder with model/{FILE}",
             mend="`tunewright runs` lists the runs here.",
         )
+    if path.is_file():
+        raise UserError(
+            "a file, not the folder of a run",
+            where=str(path),
+            mend="Name the run first, then the file: RUN --file FILE.",
+        )
     near = did_you_mean(path.name, [p.name for p in path.parent.iterdir()]) if path.parent.is_dir() else None
     raise UserError(
         "no such run",

@@ -286,12 +286,14 @@ def summary(adapter: Any, adapted: nn.Module, heads: Sequence[str]) -> str:
     )
 
 
-def unmatched(targets: Sequence[str], found: Sequence[str], *, where: str = "adapter.targets") -> UserError:
+def unmatched(
+    targets: Sequence[str], found: Sequence[str], *, where: str = "adapter.targets", or_all: bool
+) -> UserError:
     return UserError(
         f"no linear layer is called {quoted(targets)}",
         where=where,
         found=quoted(sorted({name.rpartition(".")[2] for name in found})),
-        mend=f"Choose among these {counted(len(found), 'layer')}, or all-linear.",
+        mend=f"Choose among these {counted(len(found), 'layer')}{', or all-linear' if or_all else ''}.",
     )
 
 

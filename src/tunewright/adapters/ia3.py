@@ -47,7 +47,7 @@ class Adapter(BaseAdapter):
                 name for name in named_layers(layers, wanted) if wanted is not usual or _ATTENTION not in name
             ]
             if not stretched[key]:
-                raise unmatched(wanted, list(layers), where=f"adapter.{key}")
+                raise unmatched(wanted, list(layers), where=f"adapter.{key}", or_all=False)
         return IA3Config(
             task_type=kind,
             target_modules=stretched["targets"] + stretched["feed_forward"],

@@ -47,7 +47,7 @@ class Adapter(BaseAdapter):
         wanted = [options.targets] if isinstance(options.targets, str) else options.targets
         targets = list(layers) if wanted == [ALL] else named_layers(layers, wanted)
         if not targets:
-            raise unmatched(wanted, list(layers))
+            raise unmatched(wanted, list(layers), or_all=True)
         return LoraConfig(
             task_type=kind,
             r=options.rank,

@@ -122,10 +122,11 @@ def refuse_virtual_tokens(adapter: Any, situation: Situation, what: str) -> None
             mend="Set adapter=lora, or task=sft, where every row is one text.",
         )
     positions, length = situation.num_positions, situation.max_length
+    room = 0 if positions is None else positions - adapter.num_virtual_tokens
     if positions is not None and length + adapter.num_virtual_tokens > positions:
         raise UserError(
             f"{adapter.num_virtual_tokens} virtual tokens leave no place for rows of {length}",
             where="data.max_length",
             found=f"{positions} positions ({situation.model.name})",
-            mend=f"Set data.max_length={positions - adapter.num_virtual_tokens} or less.",
+            mend=f"Set data.max_length={room} or less." if room > 0 else "Lower adapter.num_tokens.",
         )

@@ -60,7 +60,10 @@ def _facts(path: Path) -> dict[str, Any]:
 
     if not (path / "config.yaml").is_file():
         raise UserError("not a run of tunewright", where=str(path), mend="`tunewright runs` lists the runs here.")
-    config = load_config(path / "config.yaml")
+    try:
+        config = load_config(path / "config.yaml")
+    except UserError:
+        return {"run": str(path), "model": "-", "state": "config.yaml is damaged", "scores": {}, "config": {}}
     steps = sorted(step.name for step in (path / "checkpoints").glob("step-*"))
     facts = {
         "run": str(path),
@@ -76,7 +79,8 @@ def _facts(path: Path) -> dict[str, Any]:
             return facts | {"state": "scores.json is damaged"}
         split = "test" if "test" in saved["splits"] else next(iter(saved["splits"]), None)
         facts |= {
-            "state": f"finished, {split}" if split else "finished",
+            "state": (f"finished, {split}" if split else "finished")
+            + ("" if (path / "model").is_dir() else ", no model/"),
             "scores": saved["splits"][split]["metrics"] if split else {},
         }
     return facts

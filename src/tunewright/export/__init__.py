@@ -10,7 +10,7 @@ from pathlib import Path
 from tunewright.atomic import refused, whole_folder
 from tunewright.errors import UserError, did_you_mean
 from tunewright.plugins import find, names
-from tunewright.saved import open_saved, write_manifest
+from tunewright.saved import changed_files, open_saved, write_manifest
 
 ONNX_FACTS = "onnx.json"
 DTYPES = ("fp32", "bf16", "fp16")
@@ -38,6 +38,11 @@ def export_run(run: str | Path, to: str, *, output: str | Path | None = None, dt
             found=f"adapter={saved.unmerged}",
             mend="Use RUN/adapter on RUN/base with peft, or train with adapter=lora.",
         )
+    if changed := changed_files(saved.folder):
+        raise UserError(
+            "a file of the model is gone or not as it was written", where=str(saved.folder / changed[0]),
+            mend="Restore it, or train again; `tunewright verify` says more.",
+        )  # fmt: skip
     folder = Path(output) if output else saved.folder.parent / "exports" / to
     if folder.exists() and not _is_export(folder):
         raise UserError("the folder holds something else", where=str(folder), mend="Choose another one with -o.")

@@ -19,9 +19,12 @@ _TORCH = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
 def write(saved: SavedModel, folder: Path, *, dtype: str) -> None:
     """Into an empty folder; the golden examples go along."""
+    from tunewright.models.load import quiet_transformers
+
     network = load_plain(saved.folder, dtype=_TORCH[dtype])
     set_stop_ids(network, saved)
-    network.save_pretrained(folder)
+    with quiet_transformers():
+        network.save_pretrained(folder)
     weights = {path.name for path in folder.iterdir()}
     for file in saved.folder.iterdir():
         if file.is_file() and file.name not in weights | {MANIFEST, FILE} and not file.name.startswith("model"):

@@ -83,6 +83,12 @@ def _cannot_be_loaded(auto_class: Any, source: ModelFolder, error: Exception) ->
             where=where,
             mend="Choose a model of another kind, or another task.",
         )
+    if "no file named" in reason.lower():
+        return UserError(
+            f"its weights are not there ({reason})",
+            where=where,
+            mend="Restore the file, or get (or train) the model again.",
+        )
     return UserError(
         f"cannot be loaded for this task ({reason})",
         where=where,

@@ -45,7 +45,7 @@ def check_vocabulary(tokenizer: Any, source: ModelFolder) -> None:
             where=f"model {source.name}",
             found=f"{max(vocabulary.values()) + 1:,} tokens ({quoted([piece for _, piece in beyond], limit=4)})",
             expected=f"at most {rows:,}",
-            mend="Use the model's own tokenizer (leave model.tokenizer out); model.add_tokens adds words and rows for them.",
+            mend="Set model.tokenizer to one that fits, or to the model's own by leaving it out; if it is the model's own, the folder mixes two models.",
         )
 
 

@@ -32,8 +32,16 @@ class Plan:
 
     @property
     def num_steps(self) -> int:
-        steps = max(1, round(self.epochs * self.steps_per_epoch))
-        return min(steps, self.max_steps) if self.max_steps else steps
+        return min(self._all_steps, self.max_steps) if self.max_steps else self._all_steps
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether `max_steps` ends training before the epochs do."""
+        return self.num_steps < self._all_steps
+
+    @property
+    def _all_steps(self) -> int:
+        return max(1, round(self.epochs * self.steps_per_epoch))
 
     def rows_of_step(self, step: int) -> tuple[int, np.ndarray]:
         """(epoch, row positions int64) of optimizer step `step`, counted from 0 over the whole run."""
