@@ -120,7 +120,7 @@ def test_without_data_it_says_so(values):
     ("values", "text"),
     [
         ({"train": {"learning_rate": "fast"}}, "train.learning_rate: "),
-        ({"train": {"learning_rate": -1}}, "train.learning_rate: input should be greater than 0, found -1"),
+        ({"train": {"learning_rate": -1}}, "train.learning_rate: input should be greater than 0 or input should be 'auto', found -1"),
         ({"train": {"save_every": "often"}}, "train.save_every: expected `epoch`, a number of steps (500), a time (90s, 10m, 1h) or `never`, found 'often'"),
         ({"train": {"save_every": True}}, "train.save_every: expected `epoch`"),
         ({"train": {"save_every": 0}}, "train.save_every: expected `epoch`"),
@@ -386,3 +386,21 @@ def test_any_word_is_a_config_or_a_user_error(key, value):
 def test_any_values_are_a_config_or_a_user_error(values):
     with contextlib.suppress(UserError):
         parse_config(values if isinstance(values, dict) else {"data": values})
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (
+            {"data": {"limit": {"train": 20, "foo": 3}}},
+            "data.limit: foo: input should be 'train', 'validation' or 'test'",
+        ),
+        (
+            {"train": {"class_weights": {"ham": -2}}},
+            "train.class_weights: ham: input should be greater than 0, found -2",
+        ),
+        ({"train": {"freeze": -1}}, "'none' or 'body' or input should be greater than or equal to 0, found -1"),
+    ],
+)
+def test_of_several_kinds_of_value_the_fault_of_the_one_that_was_meant_is_told(values, message):
+    assert message in said({**values, "data": {"train": "a.csv", **values.get("data", {})}})

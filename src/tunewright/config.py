@@ -359,23 +359,30 @@ def _nearest(key: str, prefix: str, known: Mapping[str, Any]) -> str:
 
 
 def _explained(errors: Sequence[Any]) -> list[str]:
-    """One line per key: a union reports each of its branches, the first says enough."""
+    """One line per key. A union reports each of its branches: those that came deepest into the value are told."""
     known = all_keys()
-    lines: dict[str, str] = {}
+    of_key: dict[str, list[tuple[int, str]]] = {}
     for error in errors:
         if error["type"] in ("extra_forbidden", "invalid_key"):  # told before, with the key that was meant
             continue
-        path = str(error["loc"][0])
-        for part in error["loc"][1:]:
-            if path in known:
-                break
-            path += f".{part}"
+        path, *rest = map(str, error["loc"])
+        while rest and path not in known:
+            path += f".{rest.pop(0)}"
         message = error["msg"].removeprefix("Value error, ")
-        line = None
+        message = f"{message[0].lower()}{message[1:]}, found {error.get('input')!r}"
         if error["type"] == "missing":
-            line = "no data given. Set data.train to a file" if path.startswith("data") else f"{path} is missing"
-        lines.setdefault(path, line or f"{path}: {message[0].lower()}{message[1:]}, found {error.get('input')!r}")
-    return list(lines.values())
+            message = "no data given. Set data.train to a file" if path.startswith("data") else "is missing"
+        inside = rest[1] if len(rest) > 1 else ""
+        of_key.setdefault(path, []).append((len(rest) > 1, f"{inside}: {message}" if inside else message))
+    return [_of_branches(path, found) for path, found in of_key.items()]
+
+
+def _of_branches(path: str, found: Sequence[tuple[int, str]]) -> str:
+    deepest = max(depth for depth, _ in found)
+    messages = list(dict.fromkeys(message for depth, message in found if depth == deepest))
+    heads = [message.rpartition(", found ")[0] for message in messages[:-1]]
+    told = " or ".join([*heads, messages[-1]])
+    return told if told.startswith("no data given") else f"{path}{'' if told == 'is missing' else ':'} {told}"
 
 
 def _listed(problems: Sequence[str]) -> str:
