@@ -180,3 +180,11 @@ def test_a_broken_description_is_a_user_error(tmp_path):
     (tmp_path / "state.json").write_text('{"_data_files": [{"filename": "gone.arrow"}]}')
     with pytest.raises(UserError, match=r"cannot be read"):
         open_source(str(tmp_path))
+
+
+def test_fields_of_structs_that_are_null_are_absent(tmp_path):
+    calls = [[{"name": "f", "arguments": {"city": "Ulm"}}], [{"name": "g", "arguments": {"day": 3}}], None]
+    pyarrow.parquet.write_table(pyarrow.table({"calls": calls, "text": ["a", None, "b"]}), tmp_path / "a.parquet")
+    rows = list(open_source(str(tmp_path / "a.parquet")).rows())
+    assert [row.fields["calls"] for row in rows] == calls
+    assert rows[1].fields["text"] is None

@@ -141,7 +141,10 @@ def _decoded(value: bytes | None) -> str | UnicodeDecodeError | None:
 
 
 def _plain(value: Any) -> Any:
-    """Times and decimals as their text, bytes that are UTF-8 as text, and so on inside lists and structs."""
+    """Times and decimals as their text, bytes that are UTF-8 as text, and so on inside lists and structs.
+
+    A struct has every field of its type in every row: one that is null is taken for absent, as JSON would have it.
+    """
     if isinstance(value, _AS_TEXT):
         return str(value)
     if isinstance(value, bytes):
@@ -150,7 +153,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list):
         return [_plain(part) for part in value]
     if isinstance(value, dict):
-        return {key: _plain(part) for key, part in value.items()}
+        return {key: _plain(part) for key, part in value.items() if part is not None}
     return value
 
 
