@@ -18,6 +18,7 @@ from tunewright.config import DEFAULT_MODEL, RunConfig, load_config, parse_confi
 from tunewright.errors import UserError, quoted
 from tunewright.prepare import TEST, VALIDATION, Inputs, open_inputs
 from tunewright.reading.detect import peek
+from tunewright.reading.formats.class_folder import is_class_folder
 from tunewright.reading.locate import suffixes
 
 _ROLES = {
@@ -111,6 +112,10 @@ def _find_splits(data: str) -> dict[str, Any]:
         return {"train": data}
     if any((path / name).exists() for name in ("dataset_dict.json", "state.json", "dataset_info.json")):
         return {"train": data}
+    if is_class_folder(path):
+        return {"train": data}
+    if found := _class_folders(path):
+        return found
     files = sorted(p for p in path.iterdir() if p.is_file() and not p.name.startswith("."))
     trains = [p for p in files if _in_role(p, "train")]
     plain = [p for p in trains if len(_words(p)[0]) == 1]
@@ -129,6 +134,13 @@ def _find_splits(data: str) -> dict[str, Any]:
         found=quoted(p.name for p in files) or "no file",
         mend="Name it: tunewright init FOLDER/FILE.",
     )
+
+
+def _class_folders(path: Path) -> dict[str, Any]:
+    """Splits that are folders, with a folder for each class in them: `aclImdb/train/pos`; nothing without a training one."""
+    folders = sorted(folder for folder in path.iterdir() if folder.is_dir() and is_class_folder(folder))
+    found = {split: str(one) for split in reversed(_ROLES) for one in folders if _in_role(one, split)}
+    return found if "train" in found else {}
 
 
 def _siblings(train: Path) -> dict[str, str]:

@@ -17,6 +17,7 @@ from types import ModuleType
 from tunewright.errors import UserError, did_you_mean, quoted
 from tunewright.reading import formats
 from tunewright.reading.files import TextFile, opened, unreadable
+from tunewright.reading.formats.class_folder import is_class_folder
 from tunewright.reading.options import ReadOptions
 from tunewright.reading.sniff import text_format
 from tunewright.reading.tagged import NUM_LINES, tag_layout
@@ -58,7 +59,7 @@ def locate(name: str, options: ReadOptions) -> tuple[Path, str]:
     except OSError as error:
         raise unreadable(name, error) from error
     if path.is_dir():
-        return path, "dataset"
+        return path, "classes" if is_class_folder(path) else "dataset"
     if not path.is_file():
         raise UserError("not a regular file", where=name, mend="It is read more than once: save it to a file first.")
     if mode.st_size and not os.access(path, os.R_OK):
