@@ -512,3 +512,15 @@ def test_a_store_made_with_skip_is_no_way_around_stop(run_values, tmp_path):
     with pytest.raises(UserError, match="1 of 81 rows cannot be used"):
         prepare(parse_config(run_values))
     assert prepare(parse_config(skipping)).reused
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("a.jsonl", {"header": True}), ("a.jsonl", {"delimiter": ";"}), ("a.csv", {"documents": "line"}),
+        ("a.jsonl", {"revision": "main"}),
+    ],
+)  # fmt: skip
+def test_a_key_that_no_source_heeds_is_refused(run, name, values):
+    with pytest.raises(UserError, match="nothing reads data"):
+        run(JSONL if name == "a.jsonl" else CSV, name, **values)

@@ -131,6 +131,10 @@ def locate_tokenizer(name: str) -> Path:
 
 
 def _pretrained(name: str, revision: str | None, *, weights: bool = True) -> ModelFolder:
+    if revision is not None and (name.startswith("package:") or Path(name).expanduser().exists()):
+        raise UserError(
+            "a revision is one of a Hub id's", where="model.revision", found=f"{revision!r} beside {name}", mend="Leave it out."
+        )  # fmt: skip
     if name.startswith("package:"):
         return ModelFolder(name, _package_folder(name.removeprefix("package:")))
     path = Path(name).expanduser()

@@ -51,6 +51,7 @@ class Inputs:
 def open_inputs(config: RunConfig) -> Inputs:
     """Open every source and settle task and columns. UserError for what the user can mend."""
     sources = _open_sources(config)
+    _refuse_idle_keys(config, {source.format for of_split in sources.values() for source in of_split})
     first = sources[TRAIN][0]
     rows, columns = peek(first)
     if not rows:
@@ -73,6 +74,23 @@ def open_inputs(config: RunConfig) -> Inputs:
         first = sources[TRAIN][0]
     task, reason = module.Task.start(config, first, columns, rows)
     return Inputs({split: [task.aligned(one) for one in of_split] for split, of_split in sources.items()}, task, reason)
+
+
+_READ_BY = {
+    "header": ("csv", "tsv"), "delimiter": ("csv", "tsv"), "documents": ("text",), "config": ("hub",), "revision": ("hub",),
+}  # fmt: skip
+"""Key of the data section -> the formats whose readers heed it."""
+
+
+def _refuse_idle_keys(config: RunConfig, formats: set[str]) -> None:
+    """UserError for a key about reading that none of the sources heeds: it was meant for something."""
+    for key, heeded_by in _READ_BY.items():
+        default = type(config.data).model_fields[key].default
+        if getattr(config.data, key) != default and not formats.intersection(heeded_by):
+            raise UserError(
+                f"nothing reads data.{key} here", where=f"data.{key}", found=f"{quoted(sorted(formats))} files",
+                expected=" or ".join(heeded_by), mend="Leave it out, or set data.format.",
+            )  # fmt: skip
 
 
 def _task_of(config: RunConfig, columns: Sequence[str], rows: Sequence[Row]) -> str:

@@ -50,7 +50,7 @@ class ReadConfig(Section):
         None, description="May a row have several labels (or none)? Detected when the label is a list."
     )
     label_delimiter: str | None = Field(
-        None, description="Splits a label text into several labels (multi-label CSV files)."
+        None, min_length=1, description="Splits a label text into several labels (multi-label CSV files)."
     )
     weight: str | None = Field(
         None, description="Column with the weight of each row in the loss (1 everywhere when not given)."
