@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tunewright.errors import RowError, UserError
+from tunewright.errors import RowError, RowLeftOut, UserError
 from tunewright.metrics.preference import area_under_curve, kl_estimate, length_warning, pair_scores, rank_correlation
 from tunewright.records import Row
 from tunewright.text.messages import ASSISTANT
-from tunewright.text.preference_columns import find_preferences
+from tunewright.text.preference_columns import find_preferences, winner_of
 from tunewright.text.preferences import asked, compared
 from tunewright.tokens.preferences import mismatched, sides_of
 
@@ -68,6 +68,36 @@ def test_every_format_is_one_record(name):
 def test_the_best_answer_stands_against_each_that_scores_less():
     fields = {"prompt": "Hi", "responses": ["a", "b", "c", "d"], "ratings": [2, 4, 4, 1]}
     assert told(fields) == [("Hi", "b", "a"), ("Hi", "b", "d")]
+
+
+@pytest.mark.parametrize(
+    ("fields", "better"),
+    [
+        ({"prompt": "Hi", "response_a": "a", "response_b": "b", "winner": "model_b"}, "b"),
+        ({"prompt": "Hi", "response_a": "a", "response_b": "b", "preference": "A"}, "a"),
+        ({"prompt": "Hi", "response_0": "a", "response_1": "b", "better_response_id": 1, "safer_response_id": 0}, "b"),
+        ({"question": "Hi", "answer1": "a", "answer2": "b", "choice": "1.0"}, "a"),
+        ({"prompt": "Hi", "output_1": "a", "output_2": "b", "better": "output_2"}, "b"),
+        ({"history": "Hi", "human_ref_A": "a", "human_ref_B": "b", "labels": 1}, "a"),
+    ],
+)
+def test_a_column_says_which_of_two_answers_won(fields, better):
+    assert told(fields) == [("Hi", better, "ab".replace(better, ""))]
+
+
+def test_ties_are_left_out_and_other_words_are_no_judgement():
+    fields = {"prompt": "Hi", "response_a": "a", "response_b": "b", "winner": "tie (bothbad)"}
+    with pytest.raises(RowLeftOut, match="a tie"):
+        read(fields)
+    assert find_preferences(list(fields), [Row("x", 1, {**fields, "winner": "left"})]) is None
+    assert (
+        find_preferences(
+            ["answer_a", "answer_b", "label"], [Row("x", 1, {"answer_a": "a", "answer_b": "b", "label": "a"})]
+        )
+        is None
+    )
+    with pytest.raises(RowError, match="the judgement is 'left', expected one of"):
+        winner_of(("response_a", "response_b"), "left")
 
 
 def test_only_turns_behind_the_common_beginning_are_learned():

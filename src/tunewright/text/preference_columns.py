@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tunewright.errors import RowError
+from tunewright.errors import RowError, RowLeftOut, quoted
 from tunewright.records import Row
 
 PAIRS, SCORED, UNPAIRED = "pairs", "scored", "unpaired"
@@ -37,7 +37,11 @@ _COMPLETIONS = ("completion", "response", "answer", "output")
 _SCORES = ("scores", "ratings", "rewards", "ranks", "ranking")
 _SCORE_KEYS = ("score", "rating", "overall_score", "reward", "rank")
 _LABELS = ("label", "labels", "kto_tag", "desirable", "is_good", "thumbs_up", "rating", "feedback", "vote")
-_NUMBERED = re.compile(r"(answer|response|completion|output)_?([0-9]+|[a-z])")
+_NUMBERED = re.compile(r"(answer|response|completion|output|human_ref)_?([0-9]+|[a-z])")
+_WINNERS = (
+    "winner", "preferred", "preference", "better", "choice", "chosen_id", "better_response_id", "best", "labels", "label",
+)  # fmt: skip
+_TIES = {"tie", "tie (bothbad)", "both", "none", "equal", "same", "neutral"}
 _NUMBERED_SCORES = ("score", "rating", "reward", "rank")
 GOOD = {"true", "1", "1.0", "yes", "good", "chosen", "desirable", "positive", "thumbs_up", "up", "+1"}
 BAD = {"false", "0", "0.0", "no", "bad", "rejected", "undesirable", "negative", "thumbs_down", "down", "-1"}
@@ -54,6 +58,7 @@ class Preferences:
     rejected: str | None = None
     answers: str | tuple[str, ...] | None = None
     scores: str | tuple[str, ...] | None = None
+    winner: str | None = None
     completion: str | None = None
     label: str | None = None
     input: str | None = None
@@ -73,7 +78,7 @@ class Preferences:
         several = [
             name for one in (self.answers, self.scores) for name in ((one,) if isinstance(one, str) else one or ())
         ]
-        alone = [self.chosen, self.rejected, self.completion, self.label]
+        alone = [self.chosen, self.rejected, self.completion, self.label, self.winner]
         return [name for name in (*alone, *several) if name] + ([self.prompt] if self.prompt else [])
 
     @property
@@ -92,6 +97,7 @@ class Preferences:
             "rejected",
             "answers",
             "scores",
+            "winner",
             "completion",
             "label",
             "system",
@@ -104,6 +110,11 @@ class Preferences:
 
     def answers_of(self, fields: Mapping[str, Any]) -> tuple[list[Any], list[Any]]:
         """All answers of a row and their scores; ranks are turned round, so that more is better."""
+        if isinstance(self.answers, tuple) and self.winner is not None:
+            won = winner_of(self.answers, fields[self.winner])
+            if won is None:
+                raise RowLeftOut("a tie")
+            return [fields[column] for column in self.answers], [float(column == won) for column in self.answers]
         if isinstance(self.answers, tuple):
             assert isinstance(self.scores, tuple)
             present = [n for n, column in enumerate(self.answers) if fields[column] is not None]
@@ -157,7 +168,10 @@ def find_preferences(
 
     def roles(taken: set[str], **found: Any) -> Preferences:
         prompt = text or next((names[name] for name in _PROMPTS if name in names and names[name] not in taken), None)
-        return Preferences(**found, prompt=prompt, input=input_beside(names, {prompt, *taken}), **extra)
+        more = extra
+        if prompt is None and extra["history"]:  # of the Stanford Human Preferences: what was asked
+            prompt, more = extra["history"], {**extra, "history": None}
+        return Preferences(**found, prompt=prompt, input=input_beside(names, {prompt, *taken}), **more)
 
     for better, worse in _SIDES:
         if better in names and worse in names:
@@ -197,7 +211,39 @@ def _scored(names: Mapping[str, str], rows: Sequence[Row], roles: Any) -> Prefer
         if len(pairs) > 1:
             of_answers, of_scores = zip(*pairs, strict=True)
             return roles({*of_answers, *of_scores}, format=SCORED, answers=of_answers, scores=of_scores)
+    two = tuple(names[name] for _, name in sorted(numbered.items()))
+    for name in (name for name in _WINNERS if len(two) == 2 and name in names):
+        said = [row.fields[names[name]] for row in rows if row.fields.get(names[name]) is not None]
+        found = roles({*two, names[name]}, format=SCORED, answers=two, winner=names[name])
+        if found.prompt and said and all(_is_told(two, value) for value in said):
+            return found
     return None
+
+
+def winner_of(answers: Sequence[str], said: Any) -> str | None:
+    """Which of two columns a judgement names, by its name or what it ends in (`a`, `model_b`, `2`); None for a tie.
+
+    `human_ref_A`, `human_ref_B` with 1 and 0 are those of the Stanford Human Preferences: 1 is for the first. RowError for
+    another word.
+    """
+    word = str(said).strip().lower()
+    ends = [re.split(r"_|(?<=[a-z])(?=[0-9]+$)", column.lower())[-1] for column in answers]
+    if ends == ["a", "b"] and answers[0].lower().startswith("human_ref") and word in ("0", "1"):
+        return answers[1 - int(word)]
+    for column, end in zip(answers, ends, strict=True):
+        if word == column.lower() or re.fullmatch(rf"(?:[a-z]+[_ ]?)?{re.escape(end)}(?:\.0)?", word):
+            return column
+    if word in _TIES:
+        return None
+    raise RowError(f"the judgement is {said!r:.60}, expected one of {quoted(answers)}, {quoted(ends)} or a tie")
+
+
+def _is_told(answers: Sequence[str], value: Any) -> bool:
+    try:
+        winner_of(answers, value)
+    except RowError:
+        return False
+    return True
 
 
 def _has_scores(answers: Any) -> bool:
