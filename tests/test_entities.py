@@ -301,3 +301,28 @@ def test_a_list_of_tags_beside_a_text_of_words(tmp_path):
     assert (roles.text, roles.label) == (("Sentence",), "Tag")
     aligned = entity_source(open_source(str(path)), text="Sentence", label="Tag")
     assert [row.fields["Sentence"] for row in aligned.rows()] == [["Ulm", "kennt", "Ann"]]
+
+
+def test_a_row_for_each_word_without_numbers_is_refused():
+    rows = [
+        Row("a.csv", n, {"word": word, "tag": tag}) for n, (word, tag) in enumerate([("Ann", "B-PER"), ("sleeps", "O")])
+    ]
+    with pytest.raises(UserError, match=r"no column that numbers the sentences.*sentence_id"):
+        entity_roles(("word", "tag"), rows)
+    renamed = [Row("a.csv", row.line, {"text": row.fields["word"], "label": row.fields["tag"]}) for row in rows]
+    assert entity_roles(("text", "label"), renamed) is None
+
+
+def test_words_in_a_list_and_tags_in_a_text(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("tokens,ner_tags,text\n\"['Ulm', 'kennt', 'Ann']\",B-LOC O B-PER,Ulm kennt Ann\n,O,Ja\n")
+    rows, columns = peek(open_source(str(path)))
+    assert entity_roles(columns, rows).text == ("tokens",)
+    first = next(entity_source(open_source(str(path)), text="tokens", label="ner_tags").rows())
+    assert (first.fields["tokens"], first.fields["ner_tags"]) == (["Ulm", "kennt", "Ann"], ["B-LOC", "O", "B-PER"])
+
+
+def test_real_lists_are_not_said_to_be_split(tmp_path):
+    path = write_jsonl(tmp_path / "a.jsonl", [{"text": "Ulm kennt Ann", "labels": ["B-LOC", "O", "B-PER"]}])
+    notes = entity_source(open_source(str(path)), text="text", label="labels").notes
+    assert "column 'text' is split at blanks" in notes and not any("'labels'" in note for note in notes)

@@ -220,6 +220,13 @@ def test_text_to_tokens_to_labels_to_spans(encoder, words, data):
     assert len(set(spans) - set(found)) == changed
 
 
+def test_a_text_without_any_token_has_no_entities(encoder):
+    text = "\U000f0000"
+    example = Example(text, target=Annotated(text, (Span(0, 1, "LOC"),)))
+    [row] = list(task().encode([example], encoder))
+    assert task().decode(Example(text), [row], [certain(row, task())]).entities == ()
+
+
 def config_of(folder, tiny_bert, rows, **more):
     path = write_jsonl(folder / "train.jsonl", rows)
     return {

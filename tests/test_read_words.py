@@ -55,3 +55,39 @@ def test_other_tables_stay(tmp_path, content):
     assert rows[0].fields == dict(
         zip(content.split("\n")[0].split(","), content.split("\n")[1].split(","), strict=True)
     )
+
+
+def sentences(tmp_path, content, column="token"):
+    source, rows = read(tmp_path, content, "a.csv")
+    return source, [row.fields[column] if isinstance(row, Row) else row.reason for row in rows]
+
+
+def test_documents_number_their_sentences_anew_and_stay_one_value(tmp_path):
+    content = "doc,sentence_id,token,tag\nd1,1,Ann,B-PER\nd1,1,sleeps,O\nd2,1,Ulm,B-LOC\nd2,1,is,O\n"
+    source, found = sentences(tmp_path, content)
+    assert found == [["Ann", "sleeps"], ["Ulm", "is"]]
+    assert [row.fields["doc"] for row in source.rows()] == ["d1", "d2"]
+
+
+def test_columns_that_say_the_same_of_all_words_are_one_value(tmp_path):
+    source, found = sentences(tmp_path, "sid,sent_id,lang,token,tag\n9,1,en,Ann,B-PER\n9,1,en,is,O\n8,2,de,Oh,O\n")
+    assert found == [["Ann", "is"], ["Oh"]]
+    assert [(row.fields["lang"], row.fields["sid"]) for row in source.rows()] == [("en", "9"), ("de", "8")]
+
+
+def test_numbers_that_come_back_are_rejects(tmp_path):
+    _, found = sentences(tmp_path, "sentence_id,token,tag\n1,Ann,B-PER\n1,is,O\n2,Ulm,B-LOC\n1,here,O\n")
+    assert found[:2] == [["Ann", "is"], ["Ulm"]] and "sentence '1' has ended further up" in found[2]
+
+
+def test_a_column_without_numbers_is_no_endless_sentence(tmp_path):
+    _, found = sentences(tmp_path, "sentence_id,token,tag\n,Ann,B-PER\n,is,O\n")
+    assert found == ["its sentence has no number"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["sentence_id,token\n1,Ann\n1,is\n", "sentence_id,token,tag\n1,Ann,O\n1,is,O\n", "sentence,word,tag\n1,Ann,B_PER\n1,is,O\n"],
+)  # fmt: skip
+def test_words_without_types_or_tags_are_sentences_too(tmp_path, content):
+    assert sentences(tmp_path, content, content.split(",")[1].split("\n")[0])[1] == [["Ann", "is"]]

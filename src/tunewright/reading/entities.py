@@ -11,13 +11,14 @@ doccano's JSONL (`label: [[0, 3, "LOC"]]`) and Prodigy's (`spans`, `answer`) are
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from tunewright.errors import UserError, quoted
 from tunewright.reading.detect import Roles
 from tunewright.reading.names import TEXT_TIERS, plain, tier
 from tunewright.reading.spelled import all_spell_lists, spelled_list
-from tunewright.reading.tagged import looks_like_tag
+from tunewright.reading.tagged import has_type, looks_like_tag
 from tunewright.records import Row
 
 WORD_NAMES = ("tokens", "words", "token", "word", "sentence", "text")
@@ -55,22 +56,33 @@ def entity_roles(
                 found_label = _of_equal_length(found_text, found_label, columns, rows, fixed=label is not None)
             reason = f"{kind} {found_text!r} and {'tags' if kind == 'words' else 'entities'} {found_label!r}"
             return Roles((found_text,), None, found_label, False, f"{reason} by their values")
-    return _in_one_text(text, label, columns, values)
+    return _in_one_text(text, label, columns, rows)
 
 
-def list_readers(rows: Sequence[Row], text: str, label: str | None) -> dict[str, Callable[[str], list[Any] | None]]:
-    """Column -> what makes a list of its texts: of those that spell lists, and of words and tags with blanks between."""
+@dataclass(frozen=True)
+class ListReader:
+    """How a column of texts becomes one of lists. note: what is said of it."""
+
+    column: str
+    read: Callable[[str], list[Any] | None]
+    note: str
+
+
+def list_readers(rows: Sequence[Row], text: str, label: str | None) -> list[ListReader]:
+    """For columns of texts that spell lists, and for words and tags in one text, which stand between blanks."""
     values = {column: [row.fields.get(column) for row in rows] for column in (text, label) if column is not None}
     spelled = [column for column, found in values.items() if all_spell_lists(found)]
-    readers: dict[str, Callable[[str], list[Any] | None]] = {}
-    if label is not None and _are_tags_in_rows(list(map(_cell, values[label]))) and all(map(_is_text, values[text])):
-        readers = {label: _list_in_cell if label in spelled else str.split}
-        if text not in spelled:
-            readers[text] = str.split
-    elif label in spelled:
-        readers = {label: _list_in_cell}
-    if text in spelled and all(_is_words(spelled_list(value)) for value in values[text] if value):
-        readers[text] = spelled_list
+    readers = []
+    is_tags = label is not None and _are_tags_in_rows(list(map(_cell, values[label])))
+    for column, found in values.items():
+        given = [value for value in found if value]
+        if not given or not all(map(_is_text, given)):
+            continue
+        if column in spelled:
+            if column == label or all(_is_words(spelled_list(value)) for value in given):
+                readers.append(ListReader(column, _list_in_cell, f"column {column!r} holds lists written as text"))
+        elif is_tags:
+            readers.append(ListReader(column, str.split, f"column {column!r} is split at blanks"))
     return readers
 
 
@@ -97,32 +109,45 @@ def _are_tags_in_rows(values: Sequence[Any]) -> bool:
     """Whether each holds tags and nothing else, as a list or as a text (`O O B-LOC`), and one of them at least has a type."""
     rows = [value.split() if isinstance(value, str) else value for value in values if value]
     are_tags = all(isinstance(row, list) and all(_looks_like_tag(tag) for tag in row) for row in rows)
-    return are_tags and any("-" in tag for row in rows for tag in row)
+    return are_tags and any(has_type(tag) for row in rows for tag in row)
 
 
 def _looks_like_tag(value: Any) -> bool:
     return isinstance(value, str) and looks_like_tag(value)
 
 
-def _in_one_text(
-    text: tuple[str, ...], label: str | None, columns: Sequence[str], values: dict[str, list[Any]]
-) -> Roles | None:
-    """Words that stand in one text, and their tags in a text or a list: as many of the one as of the other in most rows."""
-    labels = [column for column in ([label] if label else columns) if _are_tags_in_rows(values.get(column, ()))]
+def _in_one_text(text: tuple[str, ...], label: str | None, columns: Sequence[str], rows: Sequence[Row]) -> Roles | None:
+    """Words and their tags, one of them or both in one text: as many of the one as of the other in most rows."""
+
+    def of(column: str) -> list[Any]:
+        return [row.fields[column] for row in rows if row.fields.get(column)]
+
+    labels = [column for column in ([label] if label else columns) if _are_tags_in_rows(of(column))]
     found_label = next((column for name in TAG_NAMES for column in labels if plain(column) == name), None)
     found_label = found_label or next(iter(labels), None)
-    free = [column for column in text or columns if column != found_label]
-    found_text = _pick(free, values, ("text", *WORD_NAMES), _is_text)
+    free = {column: of(column) for column in text or columns if column != found_label}
+    found_text = _pick(list(free), free, WORD_NAMES, _is_words) or _pick(
+        list(free), free, ("text", *WORD_NAMES), _is_text
+    )
     if found_label is None or found_text is None:
         return None
-    words, tags = (
-        [value.split() if isinstance(value, str) else value for value in values[column]]
-        for column in (found_text, found_label)
-    )
+    both = [row.fields for row in rows if row.fields.get(found_text) and row.fields.get(found_label)]
+    words, tags = (list(map(_split, (fields[column] for fields in both))) for column in (found_text, found_label))
     if not _agree(words, tags, "words"):
         return None
-    reason = f"words {found_text!r}, split at blanks, and their tags {found_label!r}"
+    if sum(len(row) > 1 for row in words) < len(words) / 10:
+        if plain(found_text) in ("word", "token", "words", "tokens"):
+            raise UserError(
+                "a row for each word, and no column that numbers the sentences", where=rows[0].source, found=quoted(columns),
+                mend="Add a column sentence_id, or write CoNLL (.conll): a word and its tag a line, blank lines between sentences.",
+            )  # fmt: skip
+        return None
+    reason = f"words {found_text!r} and their tags {found_label!r}, split at blanks"
     return Roles((found_text,), None, found_label, False, reason)
+
+
+def _split(value: Any) -> Any:
+    return value.split() if isinstance(value, str) else value
 
 
 def input_column(columns: Sequence[str], rows: Sequence[Row]) -> str | None:

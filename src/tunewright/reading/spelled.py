@@ -1,37 +1,48 @@
-"""Texts that spell lists, as tables hold them: in JSON, as Python prints them, or as NumPy does.
+"""Texts that spell lists and objects, as tables hold them: in JSON, as Python prints them, or as NumPy does.
 
-spelled_list("['joy', 'anger']"), spelled_list('["joy", "anger"]'), spelled_list("['joy' 'anger']")    ['joy', 'anger'] thrice
+    spelled_list("['joy', 'anger']"), spelled_list('["joy", "anger"]'), spelled_list("['joy' 'anger']")    ['joy', 'anger'] thrice
+
+NumPy puts nothing between the items of a list, for which Python would join neighbouring texts; so the text is read here, and a
+list with commas in some places only is none.
 """
 
 from __future__ import annotations
 
-import ast
 import json
 import re
-import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-_ITEM = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|-?[0-9]+"""
-_NUMPY = re.compile(rf"\[\s*(?:{_ITEM})(?:\s+(?:{_ITEM}))+\s*\]")
-"""Items with nothing but space between them; Python would read the texts among them as one."""
-_NUMPY_OBJECTS = re.compile(r"\}[ ]*\n\s*\{")
-"""Between NumPy's objects; a text as Python prints it never runs over a line's end."""
+_TOKEN = re.compile(
+    r"""\s*(?:
+        (?P<text>'(?:[^'\\\n]|\\.)*'|"(?:[^"\\\n]|\\.)*")
+      | (?P<number>-?(?:0|[1-9][0-9]*)(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?)(?=[\s,:\[\](){}]|$)
+      | (?P<word>True|False|None)\b
+      | (?P<mark>[\[\](){},:])
+    )""",
+    re.VERBOSE,
+)
+_WORDS = {"True": True, "False": False, "None": None}
+_CLOSES = {"[": "]", "(": ")", "{": "}"}
+_NOTHING = ("end", None)
 
 
 def spelled_value(text: str) -> Any:
-    """What a text spells, JSON or Python. ValueError for another text."""
-    if _NUMPY.fullmatch(text):
-        return [ast.literal_eval(item) for item in re.findall(_ITEM, text)]
+    """What a text spells: lists, dicts, texts, numbers, true, false and null. ValueError for another text."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
         pass
+    if not text.lstrip().startswith(tuple(_CLOSES)):
+        raise ValueError("no list and no object")
+    tokens = _Tokens(text)
     try:
-        with warnings.catch_warnings(action="ignore"):  # of Python's parser, about a text that is no Python
-            return ast.literal_eval(_NUMPY_OBJECTS.sub("}, {", text.strip()))
-    except (SyntaxError, MemoryError, RecursionError, TypeError) as error:
-        raise ValueError(str(error)) from None
+        value = tokens.value()
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    if not tokens.at_end:
+        raise ValueError("more text behind it")
+    return value
 
 
 def spelled_list(text: str) -> list[Any] | None:
@@ -49,3 +60,86 @@ def all_spell_lists(values: Sequence[Any]) -> bool:
     """Whether these are texts, each of which spells a list (what is missing or blank aside)."""
     given = [value for value in values if value is not None and value != ""]
     return bool(given) and all(isinstance(value, str) and spelled_list(value) is not None for value in given)
+
+
+class _Tokens:
+    """The tokens of a text, one ahead. ValueError where the text has another."""
+
+    def __init__(self, text: str) -> None:
+        self._found = _tokens(text)
+        self._next = next(self._found, _NOTHING)
+
+    @property
+    def at_end(self) -> bool:
+        return self._next is _NOTHING
+
+    def value(self) -> Any:
+        kind, value = self._take()
+        if kind == "value":
+            return value
+        if value in ("[", "("):
+            return self._items(_CLOSES[value])
+        if value == "{":
+            return self._fields()
+        raise ValueError(f"{value!r} where a value was expected")
+
+    def _items(self, close: str) -> list[Any]:
+        """With a comma behind every item (but the last), or behind none."""
+        items: list[Any] = []
+        commas = 0
+        while self._next != ("mark", close):
+            items.append(self.value())
+            if self._next == ("mark", ","):
+                self._take()
+                commas += 1
+        self._take()
+        if commas and commas < len(items) - 1:
+            raise ValueError("commas between some items only")
+        return items
+
+    def _fields(self) -> dict[Any, Any]:
+        fields: dict[Any, Any] = {}
+        while self._next != ("mark", "}"):
+            kind, key = self._take()
+            if kind != "value" or self._take() != ("mark", ":"):
+                raise ValueError("an object without a key")
+            fields[key] = self.value()
+            if self._next == ("mark", ","):
+                self._take()
+            elif self._next != ("mark", "}"):
+                raise ValueError("no comma between fields")
+        self._take()
+        return fields
+
+    def _take(self) -> tuple[str, Any]:
+        taken = self._next
+        if taken is _NOTHING:
+            raise ValueError("it ends too soon")
+        self._next = next(self._found, _NOTHING)
+        return taken
+
+
+def _tokens(text: str) -> Iterator[tuple[str, Any]]:
+    """("mark", one of []{}(),:) or ("value", a text, number, True, False or None)."""
+    at, end = 0, len(text.rstrip())
+    while at < end:
+        match = _TOKEN.match(text, at)
+        if match is None:
+            raise ValueError(f"not readable at character {at + 1}")
+        at = match.end()
+        if match["text"] is not None:
+            yield "value", _unescaped(match["text"][1:-1])
+        elif match["number"] is not None:
+            number = match["number"]
+            yield "value", int(number) if re.fullmatch(r"-?[0-9]+", number) else float(number)
+        elif match["word"] is not None:
+            yield "value", _WORDS[match["word"]]
+        else:
+            yield "mark", match["mark"]
+
+
+def _unescaped(body: str) -> str:
+    """What stands between the quotes of a Python text. ValueError for a broken escape."""
+    if "\\" not in body:
+        return body
+    return body.encode("latin-1", "backslashreplace").decode("unicode-escape")

@@ -64,6 +64,11 @@ def looks_like_tag(cell: str) -> bool:
     return _PREFIXED.fullmatch(cell) is not None
 
 
+def has_type(tag: str) -> bool:
+    """Of what looks like a tag: whether it names a type, `B-LOC`, `S_PER`."""
+    return tag != "O" and _LONG.fullmatch(tag) is not None
+
+
 def tag_layout(lines: Sequence[Line], *, whole: bool, sure: bool = False) -> TagLayout | None:
     """The columns, or None where it is no such file. sure: the format was said, so weaker signs are enough."""
     texts = [text for _, text, fault in lines if fault is None]

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from tunewright.errors import RowError
 from tunewright.reading import Source
 from tunewright.reading.detect import peek
-from tunewright.reading.entities import entity_roles, input_column, is_span, list_readers
+from tunewright.reading.entities import ListReader, entity_roles, input_column, is_span, list_readers
 from tunewright.reading.source import MAX_RAW
 from tunewright.records import Reject, Row
 from tunewright.text.tags import detect_scheme, spans_of_tags, tags_of_spans
@@ -38,10 +38,7 @@ def entity_source(
     notes = [f"column {theirs!r} as {ours!r}" for theirs, ours in renamed.items()]
     under_ours = [Row(row.source, row.line, _under(row, renamed)) for row in rows]
     readers = list_readers(under_ours, text, label)
-    notes += [
-        f"column {column!r} {'is split at blanks' if read is str.split else 'holds lists written as text'}"
-        for column, read in readers.items()
-    ]
+    notes += [reader.note for reader in readers]
     scheme = None
     if label is not None:
         tags = (
@@ -74,15 +71,14 @@ def _under(row: Row, renamed: Mapping[str, str]) -> dict[str, Any]:
     return {renamed.get(name, name): value for name, value in row.fields.items()}
 
 
-def _fields(
-    row: Row, renamed: Mapping[str, str], readers: Mapping[str, Callable[[str], list[Any] | None]]
-) -> dict[str, Any]:
+def _fields(row: Row, renamed: Mapping[str, str], readers: Sequence[ListReader]) -> dict[str, Any]:
     """The fields under our names, lists as lists; a text that spells none stays, to be refused where it is used."""
     fields = _under(row, renamed)
-    for column, read in readers.items():
-        value = fields.get(column)
-        found = read(value) if isinstance(value, str) else None
-        fields[column] = value if found is None else found
+    for reader in readers:
+        value = fields.get(reader.column)
+        found = reader.read(value) if isinstance(value, str) else None
+        if found is not None:
+            fields[reader.column] = found
     return fields
 
 
@@ -98,7 +94,7 @@ def _tags(value: Any, names: Sequence[str] | None) -> list[str] | None:
 def _read(
     rows: Iterator[Row | Reject],
     renamed: Mapping[str, str],
-    readers: Mapping[str, Callable[[str], list[Any] | None]],
+    readers: Sequence[ListReader],
     label: str | None,
     scheme: str | None,
     names: Sequence[str] | None,

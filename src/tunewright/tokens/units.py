@@ -49,7 +49,7 @@ def units_of(text: str, aligned: Aligned, *, every_piece: bool) -> Units:
     if not every_piece:
         begins_T[1:] = (words_T[1:] != words_T[:-1]) | (words_T[1:] < 0)
     first = np.flatnonzero(begins_T)
-    last = np.append(first[1:], len(body)) - 1
+    last = np.append(first[1:], len(body))[: len(first)] - 1  # a text may have no token at all
     starts, ends = aligned.offsets_T2[body[first], 0].copy(), aligned.offsets_T2[body[last], 1].copy()
     for unit, (start, end) in enumerate(zip(starts.tolist(), ends.tolist(), strict=True)):
         if start < end and (text[start].isspace() or text[end - 1].isspace()):
