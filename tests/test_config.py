@@ -399,6 +399,11 @@ def test_any_values_are_a_config_or_a_user_error(values):
             {"train": {"class_weights": {"ham": -2}}},
             "train.class_weights: ham: input should be greater than 0, found -2",
         ),
+        ({"train": {"class_weights": {"a": "x", "b": -1}}}, "b: input should be greater than 0, found -1"),
+        (
+            {"train": {"class_weights": {"a": "x", "b": -1}}},
+            "a: input should be a valid number, unable to parse string as a number, found 'x'",
+        ),
         ({"train": {"freeze": -1}}, "'none' or 'body' or input should be greater than or equal to 0, found -1"),
     ],
 )

@@ -25,7 +25,7 @@ def curve(*losses: tuple[float, float], scores: list[float] | None = None) -> li
 def test_the_advice_names_what_limits_the_run():
     short, falling = curve((1.5, 1.2)), curve((1.5, 1.2), (1.0, 0.8), (0.7, 0.6))
     assert verdict(short, baseline_loss=2.0).advice == "Set train.epochs to 3 or more to see a trend."
-    steps = {"baseline_loss": 2.0, "length": "train.max_steps"}
+    steps = {"baseline_loss": 2.0, "limited_by": "train.max_steps"}
     assert verdict(short, **steps).advice == "Raise train.max_steps, or lower evaluate.every, to see a trend."
     assert verdict(falling, **steps).advice.startswith("Raise train.max_steps; ")
     assert "data.validation_ratio" in verdict([], baseline_loss=None, validated=False).advice

@@ -16,6 +16,7 @@ from tunewright.errors import RowLeftOut, UserError
 from tunewright.findings import find_problems
 from tunewright.guess import Guess, config_for_data, config_text, guess_config
 from tunewright.prepare import Inputs
+from tunewright.text.transcripts import control_marks, headings
 
 from .conftest import SAMPLES, messages, shared, write_jsonl
 
@@ -85,7 +86,7 @@ def test_what_is_said_stands(tmp_path):
     assert guess.values == {
         "task": "classification", "model": "m", "data": {"train": str(path), "text": "a", "pair": "b", "label": "d", "limit": 4},
     }  # fmt: skip
-    assert guess_config(str(path), text="a,b", label="c").values["data"]["text"] == ["a", "b"]
+    assert guess_config(str(path), text=["a", "b"], label="c").values["data"]["text"] == ["a", "b"]
     with pytest.raises(UserError, match=r"no column 'e'; found 'a', 'b', 'c', 'd'"):
         guess_config(str(path), text="e")
 
@@ -298,3 +299,32 @@ def test_rows_without_a_gold_label_are_left_out(tmp_path):
     inputs = guess_config(str(write_jsonl(tmp_path / "a.jsonl", rows))).inputs
     with pytest.raises(RowLeftOut, match="no gold label"):
         inputs.task.to_example(next(inputs.rows()))
+
+
+@pytest.mark.parametrize(
+    ("row", "task"),
+    [
+        ({"input": "Why is {i} odd?", "target": "0.{i}"}, "classification"),
+        ({"title": "The {i}", "link": "https://example.org/a/long/path/{i}", "category": "a"}, "classification"),
+        ({"text": "User: hi {i}\nAgent: hello\n"}, "mlm"),
+        ({"text": "He wrote [INST] and <|im_start|> in note {i}."}, "mlm"),
+    ],
+)
+def test_shapes_that_only_look_like_others(tmp_path, row, task):
+    path = write_jsonl(tmp_path / "a.jsonl", [filled(row, number) for number in range(40)])
+    guess = guess_config(str(path))
+    assert guess.values["task"] == task
+    assert guess.values["data"]["text"] != "link"
+
+
+def test_several_answers_are_no_answer(tmp_path):
+    row = {"question": "Why {i}?", "answers": ["a {i}", "b"], "correct": "a"}
+    path = write_jsonl(tmp_path / "a.jsonl", [filled(row, number) for number in range(40)])
+    assert guess_config(str(path)).values["task"] != "sft"
+
+
+def test_only_the_beginning_of_long_texts_is_looked_at():
+    assert headings(["User: hi\n" * 50_000, "\n" * 10**6]) is None
+    assert control_marks(["[INST]" * 200_000]) is None
+    assert headings(["\nUser: hi\n  Assistant: ho"]) == "User: … Assistant:"
+    assert headings(["Assistant: ho\nUser: hi"]) is None

@@ -338,7 +338,7 @@ def test_turns_that_no_longer_fit_are_left_out_and_told(learned, capsys):
     assert num_left_out == 2 * room + 2 - len(kept.messages) > 0 == num_cut
     long = " ".join(["word"] * 3000)
     assert model.fitting(Conversation((*exchange, Message("user", long))))[1:] == (2, model.predict([long])[0].num_cut)
-    "".join(talk(model, iter(["Hi", long])))
+    "".join(talk(model, iter([FACTS[3]["question"], long])))
     said = capsys.readouterr().err
     assert "the first 2 turns no longer fit" in said and "tokens are cut" in said
 
@@ -349,3 +349,22 @@ def test_chat_reads_bytes_and_tells_what_is_no_text(learned, monkeypatch, capsys
     assert list(_turns()) == ["Hä?"]
     said = capsys.readouterr().err
     assert "not UTF-8" in said and "/new begins again" in said
+
+
+def test_an_interrupt_ends_an_answer_and_not_the_talk(learned, monkeypatch):
+    model = tw.load(learned)
+    sent: list[Conversation] = []
+
+    def stopped(found):
+        sent.append(found)
+        if found.messages[-1].content != "b":
+            yield "ye"
+        raise KeyboardInterrupt
+
+    model.answer = stopped  # type: ignore[method-assign]
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    assert "".join(talk(model, iter(["a", "b", "c"]))) == "ye\n\nye\n"
+    assert sent[-1].messages == (Message("user", "a"), Message("assistant", "ye"), Message("user", "c"))
+    monkeypatch.setattr("sys.stdin.isatty", lambda: False, raising=False)
+    with pytest.raises(KeyboardInterrupt):
+        list(talk(model, iter(["a"])))

@@ -246,5 +246,5 @@ def test_ratios_that_leave_nothing(tiny_bert, tmp_path):
 
 def test_reasons_that_differ_in_what_they_quote_are_told_as_one():
     reasons = {"turn 1 is 'Hi'": 2, "empty answer": 3, "turn 12 is 'Oh'": 2, "blank text": 1}
-    assert told(reasons) == "4 rows: turn 1 is 'Hi'; 3 rows: empty answer; 1 row: other reasons"
+    assert told(reasons) == "4 rows such as: turn 1 is 'Hi'; 3 rows: empty answer; 1 row: other reasons"
     assert told({}) == ""

@@ -52,9 +52,15 @@ def test_it_finds_what_trying_everything_finds(scheme):
 
 
 def test_pairs_are_counted_within_rows():
-    rows = [np.array(row) for row in ([0, 1, 2, 2], [], [3], [0, 1])]
-    assert count_pairs(rows, 5) == ((0, 1, 2), (1, 2, 1), (2, 2, 1))
-    assert count_pairs([], 5) == count_pairs([np.array([4])], 5) == ()
+    rows = [np.array(row) for row in ([0, 1, 2, 2], [], [3], [0, 1], [0, -100, 2, 1])]
+    counts = count_pairs(rows, 5)
+    assert {(a, b): counts[a, b] for a, b in np.argwhere(counts).tolist()} == {
+        (0, 1): 2,
+        (1, 2): 1,
+        (2, 2): 1,
+        (2, 1): 1,
+    }
+    assert count_pairs([], 5).sum() == count_pairs([np.array([4])], 5).sum() == 0
 
 
 def test_what_training_has_seen_counts_by_hand():

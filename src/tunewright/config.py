@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import yaml
 from pydantic import Field, SerializeAsAny, ValidationError, field_validator
@@ -359,9 +359,9 @@ def _nearest(key: str, prefix: str, known: Mapping[str, Any]) -> str:
 
 
 def _explained(errors: Sequence[Any]) -> list[str]:
-    """One line per key. A union reports each of its branches: those that came deepest into the value are told."""
+    """One line per fault. A union reports each of its branches: of those that came equally far into the value all are told."""
     known = all_keys()
-    of_key: dict[str, list[tuple[int, str]]] = {}
+    of_key: dict[str, list[_Fault]] = {}
     for error in errors:
         if error["type"] in ("extra_forbidden", "invalid_key"):  # told before, with the key that was meant
             continue
@@ -369,20 +369,30 @@ def _explained(errors: Sequence[Any]) -> list[str]:
         while rest and path not in known:
             path += f".{rest.pop(0)}"
         message = error["msg"].removeprefix("Value error, ")
-        message = f"{message[0].lower()}{message[1:]}, found {error.get('input')!r}"
+        message = f"{message[0].lower()}{message[1:]}"
         if error["type"] == "missing":
-            message = "no data given. Set data.train to a file" if path.startswith("data") else "is missing"
-        inside = rest[1] if len(rest) > 1 else ""
-        of_key.setdefault(path, []).append((len(rest) > 1, f"{inside}: {message}" if inside else message))
-    return [_of_branches(path, found) for path, found in of_key.items()]
+            message = "is missing"
+        of_key.setdefault(path, []).append(_Fault(rest[1] if len(rest) > 1 else "", message, error.get("input")))
+    return [line for path, faults in of_key.items() for line in _of_branches(path, faults)]
 
 
-def _of_branches(path: str, found: Sequence[tuple[int, str]]) -> str:
-    deepest = max(depth for depth, _ in found)
-    messages = list(dict.fromkeys(message for depth, message in found if depth == deepest))
-    heads = [message.rpartition(", found ")[0] for message in messages[:-1]]
-    told = " or ".join([*heads, messages[-1]])
-    return told if told.startswith("no data given") else f"{path}{'' if told == 'is missing' else ':'} {told}"
+class _Fault(NamedTuple):
+    """inside: the key within the value of a config key, where a branch got that far."""
+
+    inside: str
+    message: str
+    found: Any
+
+
+def _of_branches(path: str, faults: Sequence[_Fault]) -> Iterator[str]:
+    if any(fault.message == "is missing" for fault in faults):
+        yield "no data given. Set data.train to a file" if path.startswith("data") else f"{path} is missing"
+        return
+    deepest = [fault for fault in faults if fault.inside] or list(faults)
+    for inside in dict.fromkeys(fault.inside for fault in deepest):
+        told = [fault for fault in deepest if fault.inside == inside]
+        messages = " or ".join(dict.fromkeys(fault.message for fault in told))
+        yield f"{path}: {f'{inside}: ' if inside else ''}{messages}, found {told[0].found!r}"
 
 
 def _listed(problems: Sequence[str]) -> str:

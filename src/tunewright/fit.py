@@ -61,7 +61,7 @@ class Verdict:
 
 
 def verdict(
-    history: Sequence[Point], *, baseline_loss: float | None, length: str = "train.epochs", validated: bool = True
+    history: Sequence[Point], *, baseline_loss: float | None, limited_by: str = "train.epochs", validated: bool = True
 ) -> Verdict:
     """What the curves say. The first rule that holds decides, in this order:
 
@@ -73,14 +73,14 @@ def verdict(
     history: in the order of training; points at sample 0 are left out (nothing was trained yet).
     baseline_loss: validation loss of the best constant answer
     (`baseline.fit_and_score(…)["majority"]["log_loss"]`), None where there is none.
-    length: the key that ends training. validated: whether there are rows to validate on.
+    limited_by: the key that ends training. validated: whether there are rows to validate on.
     """
     if not validated:
         return Verdict(
             "too short to tell", "no validation rows, so no curve.", "Set data.validation_ratio, or data.validation."
         )
     points = [point for point in history if point.samples > 0]
-    found = _judged(points, baseline_loss, length)
+    found = _judged(points, baseline_loss, limited_by)
     return replace(found, reason=f"{found.reason}.", kept=_kept(points))
 
 
@@ -91,7 +91,7 @@ def _kept(points: Sequence[Point]) -> str:
     return f"The model kept is that of {_at(best)} (validation loss {best.validation_loss:.3f}), not the last."
 
 
-def _judged(points: Sequence[Point], baseline_loss: float | None, length: str) -> Verdict:
+def _judged(points: Sequence[Point], baseline_loss: float | None, limited_by: str) -> Verdict:
     broken = next((p for p in points if not math.isfinite(p.train_loss) or not math.isfinite(p.validation_loss)), None)
     if broken:
         return Verdict(
@@ -105,10 +105,10 @@ def _judged(points: Sequence[Point], baseline_loss: float | None, length: str) -
             "too short to tell",
             f"{len(points)} evaluation{'' if len(points) == 1 else 's'}, a trend needs {MIN_POINTS}",
             f"Set train.epochs to {MIN_POINTS} or more to see a trend."
-            if length == "train.epochs"
-            else f"Raise {length}, or lower evaluate.every, to see a trend.",
+            if limited_by == "train.epochs"
+            else f"Raise {limited_by}, or lower evaluate.every, to see a trend.",
         )
-    return _rise(points) or _fall(points, length) or _level(points, baseline_loss)
+    return _rise(points) or _fall(points, limited_by) or _level(points, baseline_loss)
 
 
 def _rise(points: Sequence[Point]) -> Verdict | None:
@@ -132,7 +132,7 @@ def _rise(points: Sequence[Point]) -> Verdict | None:
     return Verdict("overfitting", reason, f"{fewer}, keep train.early_stopping on, or add data.")
 
 
-def _fall(points: Sequence[Point], length: str) -> Verdict | None:
+def _fall(points: Sequence[Point], limited_by: str) -> Verdict | None:
     """Validation loss falls clearly over the last third of training."""
     last = points[-1]
     before = [point for point in points if point.samples <= last.samples * (1 - RECENT)]
@@ -142,7 +142,7 @@ def _fall(points: Sequence[Point], length: str) -> Verdict | None:
     return Verdict(
         "still improving",
         f"validation loss still fell {_change(since, last)}",
-        f"Raise {length}{f' (now {last.epoch:g})' if length == 'train.epochs' else ''}; train.early_stopping ends the run when it no longer helps.",
+        f"Raise {limited_by}{f' (now {last.epoch:g})' if limited_by == 'train.epochs' else ''}; train.early_stopping ends the run when it no longer helps.",
     )
 
 

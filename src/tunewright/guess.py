@@ -46,7 +46,7 @@ def guess_config(
 ) -> Guess:  # fmt: skip
     """Find the splits and columns of `data`. UserError where they cannot be told."""
     files = _find_splits(data)
-    named = {"text": _names(text), "pair": pair, "label": _names(label)}
+    named = {"text": text, "pair": pair, "label": label}
     values: dict[str, Any] = {
         "task": task or "auto",
         "model": model or DEFAULT_MODEL,
@@ -67,11 +67,6 @@ def guess_config(
         *(f"{source.name}: {note}" for _, source in inputs.of() for note in source.notes),
     ]
     return Guess(values, inputs, reasons, left_out)
-
-
-def _names(named: str | list[str] | None) -> str | list[str] | None:
-    """`a,b` -> ['a', 'b']; one name stays one."""
-    return named.split(",") if isinstance(named, str) and "," in named else named
 
 
 def _has_labels(inputs: Inputs, split: str) -> bool:

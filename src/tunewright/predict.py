@@ -78,7 +78,7 @@ class Model:
 
     def fitting(self, conversation: Any) -> tuple[Any, int, int]:
         """(a `Conversation` without its oldest turns where they leave no room for an answer, how many turns those are, how many
-        tokens of the rest are cut nevertheless). The system's turn stays."""
+        tokens at the beginning of the rest are cut nevertheless, the system's turn first)."""
         return self.writing(self.sampling).task.fitting(conversation, self.encoder, self.sampling)
 
     def answer(self, conversation: Any) -> Iterator[str]:

@@ -313,9 +313,9 @@ class Run:
         simple = scores.get(VALIDATION, {}).get("baseline", {})
         baseline = simple.get("majority", {}).get("log_loss", simple.get("unigram", {}).get("loss"))
         curve = [Point(**{key: value for key, value in point.items() if key != "step"}) for point in history]
-        length = "train.max_steps" if self.parts.plan.is_cut else "train.epochs"
+        limited_by = "train.max_steps" if self.parts.plan.is_cut else "train.epochs"
         validated = VALIDATION in self.parts.prepared.store.splits
-        judged = asdict(verdict(curve, baseline_loss=baseline, length=length, validated=validated))
+        judged = asdict(verdict(curve, baseline_loss=baseline, limited_by=limited_by, validated=validated))
         result = RunResult(self.folder, scores, judged, history, self.progress.step)
         if self.is_main:
             parts = self.parts

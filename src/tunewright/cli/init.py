@@ -16,7 +16,7 @@ def run(
     ],
     words: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[data.KEY=VALUE…]", help="How the data is read: data.encoding=cp1252."),
+        typer.Argument(metavar="data.KEY=VALUE…", help="How the data is read: data.encoding=cp1252."),
     ] = None,
     task: Annotated[str | None, typer.Option(help="What to learn; told by the columns when not given.")] = None,
     text: Annotated[str | None, typer.Option(help="Text column (several: a,b).")] = None,
@@ -41,11 +41,16 @@ def run(
 
         check_name("tasks", task)
     asked = _asked(data, words or [])
-    guess = guess_config(data, task=task, text=text, pair=pair, label=label, model=model, extra=asked)
+    guess = guess_config(data, task=task, text=_names(text), pair=pair, label=_names(label), model=model, extra=asked)
     content = config_text(guess)
     write_whole(path, content)
     print(content, end="")
     print(f"\nWritten to {path}. Next: tunewright train {path}")
+
+
+def _names(named: str | None) -> str | list[str] | None:
+    """`a,b` -> ['a', 'b']; one name stays one. A name with a comma in it is given as data.text=… or data.label=…"""
+    return [name.strip() for name in named.split(",")] if named and "," in named else named
 
 
 def _asked(data: str, words: list[str]) -> dict[str, Any]:
@@ -56,5 +61,9 @@ def _asked(data: str, words: list[str]) -> dict[str, Any]:
     other = next((word for word in words if not word.startswith("data.")), None)
     if other is not None:
         raise UserError("init takes words of the data section", found=other, mend=f"tunewright train {data} {other}")
+    if any(word.startswith("data.train=") for word in words):
+        raise UserError(
+            "the training data is named already", where="data.train", found=data, mend="Leave data.train out."
+        )
     asked = load_config(None, words, base={"data": {"train": data}}).data
     return asked.model_dump(mode="json", include=asked.model_fields_set - {"train"})

@@ -40,7 +40,10 @@ def run(words: Words, as_json: Annotated[bool, typer.Option("--json", help="Prin
         print(
             f"{name:<12}{split['rows']:>10,} rows{split['tokens']:>14,} tokens{split['cut_rows']:>8,} rows cut ({split['cut_tokens']:,} tokens)"
         )
-    if reasons := manifest["ledger"]["reasons"]:
-        read = sum(source["read"] for source in manifest["ledger"]["sources"])
-        print(f"left out    {sum(reasons.values()):>10,} rows of {read:,}: {told(reasons)}")
+    sources, reasons = manifest["ledger"]["sources"], manifest["ledger"]["reasons"]
+    if reasons:
+        read, lost = (
+            sum(source[fate] for source in sources for fate in fates) for fates in (("read",), ("rejected", "filtered"))
+        )
+        print(f"left out    {lost:>10,} rows of {read:,}: {told(reasons)}")
     print(f"{'reused' if prepared.reused else 'written'}: {prepared.store.folder}")

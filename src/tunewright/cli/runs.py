@@ -62,8 +62,8 @@ def _facts(path: Path) -> dict[str, Any]:
         raise UserError("not a run of tunewright", where=str(path), mend="`tunewright runs` lists the runs here.")
     try:
         config = load_config(path / "config.yaml")
-    except UserError:
-        return {"run": str(path), "model": "-", "state": "config.yaml is damaged", "scores": {}, "config": {}}
+    except UserError as error:
+        return {"run": str(path), "model": "-", "state": str(error).splitlines()[0], "scores": {}, "config": {}}
     steps = sorted(step.name for step in (path / "checkpoints").glob("step-*"))
     facts = {
         "run": str(path),

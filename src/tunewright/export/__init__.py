@@ -40,8 +40,8 @@ def export_run(run: str | Path, to: str, *, output: str | Path | None = None, dt
         )
     if changed := changed_files(saved.folder):
         raise UserError(
-            "a file of the model is gone or not as it was written", where=str(saved.folder / changed[0]),
-            mend="Restore it, or train again; `tunewright verify` says more.",
+            "not what was saved here: a file is gone, has changed or came later", where=str(saved.folder / changed[0]),
+            mend="Restore or remove it, or train again; `tunewright verify` says more.",
         )  # fmt: skip
     folder = Path(output) if output else saved.folder.parent / "exports" / to
     if folder.exists() and not _is_export(folder):

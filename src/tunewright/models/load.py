@@ -262,7 +262,8 @@ def _has_amx() -> bool:
     capabilities = getattr(torch.cpu, "get_capabilities", None)
     if capabilities is not None:
         return bool(capabilities().get("amx_bf16"))
-    return bool(getattr(torch.cpu, "_is_amx_tile_supported", bool)())  # torch before 2.11
+    older = getattr(torch.cpu, "_is_amx_tile_supported", None)  # before torch 2.11
+    return older is not None and bool(older())
 
 
 def choose_device(name: str) -> torch.device:

@@ -164,7 +164,14 @@ def _text(
 
 def _is_outdone(title: str, texts: Sequence[str], values: dict[str, list[Any]]) -> bool:
     """Whether a column without a name of ours holds texts much longer than the titles."""
-    return any(_mean_length(values[text]) > _CLEARLY * _mean_length(values[title]) for text in texts)
+    longer = [text for text in texts if _mean_length(values[text]) > _CLEARLY * _mean_length(values[title])]
+    return any(_is_prose(values[text]) for text in longer)
+
+
+def _is_prose(values: Sequence[Any]) -> bool:
+    """Words with blanks between them, no addresses and no paths."""
+    given = [value for value in values if isinstance(value, str) and value]
+    return sum(value.count(" ") > 2 and "://" not in value.split(" ")[0] for value in given) > len(given) / 2
 
 
 def _best(tiers: Sequence[frozenset[str]], columns: Sequence[str]) -> list[str]:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tunewright.errors import UserError
+from tunewright.errors import UserError, counted
 from tunewright.records import Reject
 
 KEPT, REJECTED, FILTERED, NOT_SELECTED = "kept", "rejected", "filtered", "not_selected"
@@ -59,15 +59,22 @@ class Ledger:
 
 
 def told(reasons: Mapping[str, int], num_shown: int = 2) -> str:
-    """`13 rows: empty answer; 2 rows: …; 9 rows: other reasons`. Reasons that differ in what they quote are one."""
-    kinds: dict[str, list[Any]] = {}
+    """`13 rows: empty answer; 2 rows such as: turn 1 is 'Hi'; 9 rows: other reasons`. Reasons that differ in what they quote
+    are one, told by the first."""
+    kinds: dict[str, list[tuple[str, int]]] = {}
     for reason, count in reasons.items():
-        kind = kinds.setdefault(_QUOTED.sub("…", reason), [reason, 0])
-        kind[1] += count
-    found = sorted(kinds.values(), key=lambda kind: -kind[1])
-    rest = sum(count for _, count in found[num_shown:])
-    shown = [*found[:num_shown], *([("other reasons", rest)] if rest else [])]
-    return "; ".join(f"{count:,} {'row' if count == 1 else 'rows'}: {reason}" for reason, count in shown)
+        kinds.setdefault(_QUOTED.sub("…", reason), []).append((reason, count))
+    found = sorted(kinds.values(), key=_num_rows, reverse=True)
+    shown = [
+        f"{counted(_num_rows(kind), 'row')}{' such as' if len(kind) > 1 else ''}: {kind[0][0]}"
+        for kind in found[:num_shown]
+    ]
+    rest = sum(map(_num_rows, found[num_shown:]))
+    return "; ".join([*shown, *([f"{counted(rest, 'row')}: other reasons"] if rest else [])])
+
+
+def _num_rows(kind: Sequence[tuple[str, int]]) -> int:
+    return sum(count for _, count in kind)
 
 
 @dataclass

@@ -58,7 +58,7 @@ def sniff(lines: Sequence[Line], whole: bool, format: str, name: str, options: R
 def num_comments(lines: Sequence[Line], format: str, options: ReadOptions) -> int:
     """How many lines at the top are comments: `# …` above a table that has another width, or a header of its own.
 
-    Also Excel's `sep=;`, which says the delimiter.
+    Also Excel's `sep=;`: the delimiter it says is that of the lines below.
     """
     if lines and _EXCEL.fullmatch(lines[0][1]):
         return 1

@@ -76,6 +76,10 @@ class Task(BaseTask):
         named = [data.text] if isinstance(data.text, str) else list(data.text or ())
         check_columns(data, columns, where=source.name, keys=("text", "pair", "label", "group_by", "weight"))
         each = tuple(data.label) if isinstance(data.label, list) else ()
+        if taken := set(each).intersection({*named, data.pair, data.weight, data.group_by}):
+            raise UserError(
+                "a column cannot be a label and something else", where="data.label", found=quoted(sorted(taken))
+            )
         if len(each) == 1 or len(set(each)) < len(each) or (each and data.label_names):
             raise UserError(
                 "a column for each label", where="data.label", found=quoted(each),
@@ -83,7 +87,8 @@ class Task(BaseTask):
                 mend="Name one column alone, data.label=…, or leave out data.label_names.",
             )  # fmt: skip
         label = each[0] if each else data.label
-        roles = detect_roles(columns, rows, text=tuple(named), pair=data.pair, label=label)
+        others = [column for column in columns if column not in each[1:]]
+        roles = detect_roles(others, rows, text=tuple(named), pair=data.pair, label=label)
         if roles.label is None:
             raise UserError(
                 "no label column found",

@@ -46,6 +46,8 @@ if TYPE_CHECKING:
 
 TERM = "cross_entropy"
 SCHEME = "IOB2"
+_ROWS_COUNTED = 20_000
+"""Rows whose neighbouring tags are counted at a time."""
 
 
 class Options(TaskOptions):
@@ -261,10 +263,14 @@ class Task(BaseTask):
         """This task with the pairs of tags that follow each other in the training rows."""
         if config.train.class_weights != "none":
             raise UserError("only classification weighs labels", where="train.class_weights", mend="Leave it at none.")
-        every = np.arange(len(split))
-        columns = (split.lists(name, every) for name in ("labels", "units"))
-        tags = (labels[units] for labels, units in zip(*columns, strict=True))
-        return replace(self, tag_pairs=count_pairs((row[row != IGNORED] for row in tags), len(self.tags)))
+        if not (self.legal and self.transitions):
+            return self
+        counts = np.zeros((len(self.tags), len(self.tags)), dtype=np.int64)
+        for start in range(0, len(split), _ROWS_COUNTED):
+            rows = np.arange(start, min(start + _ROWS_COUNTED, len(split)))
+            columns = (split.lists(name, rows) for name in ("labels", "units"))
+            counts += count_pairs((labels[units] for labels, units in zip(*columns, strict=True)), len(self.tags))
+        return replace(self, tag_pairs=tuple((int(a), int(b), int(counts[a, b])) for a, b in np.argwhere(counts)))
 
     def loss(self, model: Any, batch: Batch, *, weights: torch.Tensor | None = None) -> tuple[LossTerms, torch.Tensor]:
         """Sum over labelled tokens, each with the weight of its row."""

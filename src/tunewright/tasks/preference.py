@@ -301,6 +301,9 @@ class Task(ComparedTask):
     def complete_all(self, model: Any, examples: Sequence[Example], encoder: TextEncoder, sampling: Any) -> list[Any]:
         return self.chat.complete_all(model, examples, encoder, sampling)
 
+    def fitting(self, conversation: Any, encoder: TextEncoder, sampling: Any) -> tuple[Any, int, int]:
+        return self.chat.fitting(conversation, encoder, sampling)
+
     def written(self, model: Any, example: Example, encoder: TextEncoder, sampling: Any) -> Iterator[str]:
         return self.chat.written(model, example, encoder, sampling)
 

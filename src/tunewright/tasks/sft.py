@@ -34,7 +34,7 @@ from tunewright.tasks.base import BaseTask, ExplainedRow, TaskOptions, Weights, 
 from tunewright.text.columns import TextColumns
 from tunewright.text.dialogues import ALPACA, MESSAGES, PAIR, PREFERRED, TEXT, Dialogues, find_dialogues
 from tunewright.text.hiding import Control
-from tunewright.text.messages import ASSISTANT, USER, Conversation, single_turn, told
+from tunewright.text.messages import ASSISTANT, USER, Conversation, said_in, single_turn
 from tunewright.text.reasoning import answer_pieces, split_reasoning
 from tunewright.text.supervision import Supervisor
 from tunewright.text.templates import Template, named, names, source_of, special_tokens
@@ -150,8 +150,8 @@ class Task(BaseTask):
             dialogues, None if plain else options.template, dict(options.template_kwargs),
             EVERYTHING if plain else options.supervise, rendered, options.too_long, options.compare, data.weight, recognized,
         )  # fmt: skip
-        told = f"; it carries the control tokens of {marked}: data.rendered=true" if rendered and marked else ""
-        return task, task._reason() + told
+        marks = f"; it carries the control tokens of {marked}: data.rendered=true" if rendered and marked else ""
+        return task, task._reason() + marks
 
     def _reason(self) -> str:
         columns = ", ".join(f"{role} {column!r}" for role, column in self.dialogues.columns.items())
@@ -228,14 +228,14 @@ class Task(BaseTask):
         return self._example(self.dialogues.asked(row))
 
     def _example(self, found: Conversation, weight: float = 1.0) -> Example:
-        text = "\n".join(told(one) for one in found.messages)
+        text = "\n".join(said_in(one) for one in found.messages)
         return Example(text, target=found, weight=weight, group=found.prompt or None)
 
     def identity(self, example: Example) -> str:
         return json.dumps(asdict(example.target), sort_keys=True, default=str)
 
     def shown_target(self, example: Example) -> Any:
-        return [f"{one.role}: {told(one)}" for one in example.target.messages] if example.target else None
+        return [f"{one.role}: {said_in(one)}" for one in example.target.messages] if example.target else None
 
     def remarks(self, store: TokenStore) -> list[str]:
         trimmed = sum(int((store[split].array("num_trimmed") > 0).sum()) for split in store.splits)
@@ -400,6 +400,10 @@ class Task(BaseTask):
         """(the conversation from the first question on with which it fits, turns left out, tokens of it still cut)."""
         messages = conversation.messages
         begins = [number for number, one in enumerate(messages) if one.role == USER]
+        if not begins:
+            raise UserError(
+                "nothing is asked", found=quoted(one.role for one in messages), expected="a turn of the user's"
+            )
         for begin in begins:
             kept = replace(conversation, messages=messages[: begins[0]] + messages[begin:])
             num_cut = self._prompts([Example("", target=kept)], encoder, sampling)[0].num_cut
@@ -489,10 +493,12 @@ def _inside(learned: Sequence[int] | np.ndarray, length: int) -> np.ndarray:
 
 
 def _are_answers(found: Dialogues, rows: Sequence[Row]) -> bool:
-    """Texts or turns: answers of true and false, or numbers, are labels, and so is a `target` of few values."""
+    """Texts or turns: answers of true and false, or numbers, are labels, and so is a `target` of few values or of single words."""
     said = [row.fields.get(str(found.answer)) for row in rows]
-    if tier(LABEL_TIERS, str(found.answer)) is not None and len({str(one) for one in said}) <= len(said) / 2:
-        return False
+    if tier(LABEL_TIERS, str(found.answer)) is not None:
+        several_words = sum(isinstance(one, str) and len(one.split()) > 1 for one in said)
+        if len({str(one) for one in said}) <= len(said) / 2 or several_words < len(said) / 2:
+            return False
     return any(isinstance(one, (str, list, dict)) for one in said)
 
 

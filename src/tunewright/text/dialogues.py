@@ -142,10 +142,18 @@ def find_dialogues(
         others = {key: value for key, value in extra.items() if key != "tools"}
         return Dialogues(ALPACA, names["instruction"], names["output"], input=input_beside(names, set()), **others)
     for prompt, answer in PAIRS:
-        if prompt in names and answer in names:
+        if prompt in names and answer in names and (answer != "answers" or _are_squads(rows, names[answer])):
             more = input_beside(names, {names[prompt], names[answer]})
             return Dialogues(PAIR, names[prompt], names[answer], input=more, **extra)
     return Dialogues(TEXT, names["text"]) if "text" in names else None
+
+
+def _are_squads(rows: Sequence[Row], column: str) -> bool:
+    """Plain texts or SQuAD's objects; several answers of another kind are somebody's choices."""
+    given = [row.fields[column] for row in rows if row.fields.get(column)]
+    return bool(given) and all(
+        _is_squads(one) or (isinstance(one, str) and not one.lstrip().startswith(("[", "{"))) for one in given
+    )
 
 
 def _turns_column(names: Mapping[str, str], rows: Sequence[Row]) -> str | None:
@@ -173,9 +181,11 @@ def _as_turns(value: Any) -> Any:
 
 def _first_found(answer: Any) -> Any:
     """SQuAD's answers, `{"text": ["in Ulm", "Ulm"], "answer_start": [4, 7]}`: the first; nothing where there is none."""
-    if isinstance(answer, Mapping) and isinstance(answer.get("text"), list):
-        return next(iter(answer["text"]), None)
-    return answer
+    return next(iter(answer["text"]), None) if _is_squads(answer) else answer
+
+
+def _is_squads(value: Any) -> bool:
+    return isinstance(value, Mapping) and isinstance(value.get("text"), list)
 
 
 def _turns(answer: Any) -> list[Any]:

@@ -86,7 +86,7 @@ class Conversation:
         return replace(self, messages=self.messages[:-1]) if last else self
 
 
-def told(message: Message) -> str:
+def said_in(message: Message) -> str:
     """What a turn says, an instruction with its input."""
     return INPUT_JOINER.join(part for part in (message.content, message.input) if part)
 

@@ -169,7 +169,7 @@ def find_preferences(
     def roles(taken: set[str], **found: Any) -> Preferences:
         prompt = text or next((names[name] for name in _PROMPTS if name in names and names[name] not in taken), None)
         more = extra
-        if prompt is None and extra["history"]:  # of the Stanford Human Preferences: what was asked
+        if prompt in (None, extra["history"]) and extra["history"]:  # of the Stanford Human Preferences: what was asked
             prompt, more = extra["history"], {**extra, "history": None}
         return Preferences(**found, prompt=prompt, input=input_beside(names, {prompt, *taken}), **more)
 

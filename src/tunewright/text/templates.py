@@ -17,7 +17,7 @@ from importlib.resources import files
 from typing import Any
 
 from tunewright.errors import RowError, UserError, did_you_mean, quoted
-from tunewright.text.messages import DEVELOPER, SYSTEM, Conversation, Message, ToolCall, told
+from tunewright.text.messages import DEVELOPER, SYSTEM, Conversation, Message, ToolCall, said_in
 
 GENERATION_BEGINS, GENERATION_ENDS = "\U0010fff0", "\U0010fff1"
 _FOLDER = files("tunewright") / "text" / "chat_templates"
@@ -63,7 +63,7 @@ class Template:
             if self.knows_inputs:
                 values["input"] = message.input
             else:
-                values["content"] = told(message)
+                values["content"] = said_in(message)
         if message.reasoning is not None:
             values["reasoning_content"] = message.reasoning
         if message.tool_calls:

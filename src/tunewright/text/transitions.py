@@ -31,17 +31,18 @@ def legal_transitions(labels: Sequence[str], scheme: str = "IOB2") -> np.ndarray
     )
 
 
-def count_pairs(rows: Iterable[np.ndarray], num_labels: int) -> tuple[Pair, ...]:
-    """How often each label stands before each other, in rows of label numbers `(units,)`; pairs of none are left out."""
-    rows = [row for row in rows if len(row)]
+def count_pairs(rows: Iterable[np.ndarray], num_labels: int) -> np.ndarray:
+    """How often each label stands before each other, int64 `(labels, labels)`, in rows of label numbers `(units,)`.
+
+    A unit below 0 has no label: it makes no pair with its neighbours.
+    """
+    rows = [row for row in rows if len(row) > 1]
     if not rows:
-        return ()
-    labels = np.concatenate(rows).astype(np.int64)
-    inner = np.ones(len(labels), dtype=bool)
-    inner[np.cumsum([len(row) for row in rows]) - 1] = False
-    first = np.flatnonzero(inner)
-    codes, counts = np.unique(labels[first] * num_labels + labels[first + 1], return_counts=True)
-    return tuple((*divmod(int(code), num_labels), int(count)) for code, count in zip(codes, counts, strict=True))
+        return np.zeros((num_labels, num_labels), dtype=np.int64)
+    before, after = (np.concatenate([row[part] for row in rows]).astype(np.int64) for part in (np.s_[:-1], np.s_[1:]))
+    known = (before >= 0) & (after >= 0)
+    counts = np.bincount(before[known] * num_labels + after[known], minlength=num_labels**2)
+    return counts.reshape(num_labels, num_labels)
 
 
 def transition_scores(legal: np.ndarray, pairs: Sequence[Pair] = (), weight: float = 0.0) -> np.ndarray:
