@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tunewright.cli.chat import talk
 from tunewright.errors import RowError, RowLeftOut, UserError
 from tunewright.metrics.preference import area_under_curve, kl_estimate, length_warning, pair_scores, rank_correlation
+from tunewright.models.generate import Sampling
 from tunewright.records import Row
 from tunewright.text.messages import ASSISTANT
 from tunewright.text.preference_columns import find_preferences, winner_of
@@ -314,7 +316,9 @@ def test_a_trained_run_is_scored_on_other_rows(values, tmp_path):
     assert again["metrics"]["loss"] == pytest.approx(run.scores["test"]["metrics"]["loss"], abs=1e-5)
     other = tw.evaluate(run, str(tmp_path / "data.jsonl"), skip_bad_rows=True, precision="fp32")
     assert other["metrics"]["loss"] < np.log(2) and other["rows"] == 60 - other["ledger"]["rejected"]
-    assert tw.load(run).predict(["Convert 45 kilometers to meters."])[0].text is not None
+    model = tw.load(run).writing(Sampling(max_new_tokens=4, temperature=0))
+    assert model.predict(["Convert 45 kilometers to meters."])[0].text is not None
+    assert "".join(talk(model, iter(["Hi", "/new", "Hi"]))).endswith("\n")
 
 
 def test_single_answers_need_kto(values, tmp_path):
