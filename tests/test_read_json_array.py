@@ -193,3 +193,8 @@ def test_such_pairs_one_a_line(tmp_path):
     _, rows = read(tmp_path, '["Ulm", {"entities": [[0, 3, "LOC"]]}]\n["\\ud800", {}]\n')
     assert rows[0].fields == {"text": "Ulm", "entities": [[0, 3, "LOC"]]}
     assert "surrogate" in rows[1].reason
+
+
+def test_a_list_of_other_pairs_is_passed_over(tmp_path):
+    _, rows = array(tmp_path, '{"vocab": [["a", {"n": 1}]], "data": [{"a": 1}]}')
+    assert [row.fields for row in rows] == [{"a": 1}]

@@ -25,9 +25,9 @@ from tunewright.reading.source import MAX_RAW, Source
 from tunewright.records import Reject, Row
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_TEXT_AND_OBJECT = re.compile(r'\[\s*"(?:[^"\\]|\\.)*+"\s*,\s*\{')
+_TEXT_AND_OBJECT = re.compile(r'\[\s*"(?:[^"\\]|\\.)*+"\s*,\s*\{\s*"(?:entities|cats|spans)"')
 _FIRST_ELEMENT = 2**20
-"""Characters within which the text of a first element must end."""
+"""Characters looked at, half of which the text of a first element may take."""
 FORMATS = {"json": (".json",)}
 _MEND = (
     'Write a list of objects, [{"text": …, "label": …}, …], or one object per line as .jsonl '
