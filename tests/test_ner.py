@@ -89,12 +89,14 @@ def test_the_first_piece_of_each_word_is_labelled(encoder):
 
 
 def test_words_that_are_given_are_what_is_decided_on(encoder):
-    """`@ann` is two words to the tokenizer, both learned; one tag is read off it."""
+    """`@ann` is two words to the tokenizer; the first one is learned, and the tag is read off it."""
     text, places = join_words(["@ann", "called"])
     target = Annotated(text, (Span(0, 4, "PER"),), places)
     (row,) = task().encode([Example(text, target=target)], encoder)
     tags = [tag for _, tag in labels_of([row], task(), encoder)[0]]
-    assert tags == ["B-PER", "I-PER", "O"]
+    assert tags == ["B-PER", "O"]
+    (row,) = task(label_pieces="all").encode([Example(text, target=target)], encoder)
+    assert [tag for _, tag in labels_of([row], task(), encoder)[0]][:2] == ["B-PER", "I-PER"]
     assert row.values["unit_starts"].tolist() == [0, 5]
     assert row.values["unit_ends"].tolist() == [4, 11]
 

@@ -53,7 +53,8 @@ _ROWS_COUNTED = 20_000
 class Options(TaskOptions):
     name: str = "ner"
     label_pieces: Literal["first", "all"] = Field(
-        "first", description="Which pieces of a word are labelled: the first one, or all."
+        "first",
+        description="Which pieces of a word are labelled: the first one, or all. In a row of words each is one word, whatever stands in it.",
     )
     legal: bool = Field(True, description="Decode to the best legal sequence of tags (Viterbi), not tag by tag.")
     transitions: float = Field(

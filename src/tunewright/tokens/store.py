@@ -21,7 +21,7 @@ from tunewright.errors import UserError
 from tunewright.records import Encoded
 from tunewright.tokens.encoded import EncodedRows
 
-SCHEMA = 2
+SCHEMA = 3
 ROWS_PER_SHARD = 50_000
 _TOKENS_PER_SHARD = 1 << 24  # 64 MiB of ids: what waits in memory does not grow with the rows
 _ROWS_PER_BATCH = 2_048

@@ -69,6 +69,10 @@ class TaggedTexts:
         deciding = units if text.words_W2 is None else units.of_words(text.words_W2)
         laid = lay_on_units(text.spans or (), units.starts, units.ends, how=self.align)
         labels_T = self._labels(text, units, laid, len(aligned))
+        if (
+            not self.every_piece and text.words_W2 is not None
+        ):  # a word that is given is one word, whatever stands in it
+            labels_T = _at(labels_T, deciding.tokens)
         cut = self.encoder.truncation_side if self.truncate else None
         windows = framed_windows(
             aligned, units, self.encoder.max_length, window=self.window, stride=self.stride, cut=cut
@@ -112,6 +116,13 @@ class TaggedTexts:
             "gold_types": np.array([self._begin[span.label] // 2 for span in spans], dtype=np.int32),
             "changes": np.array([*list(counts.values())[:-1], num_cut_off], dtype=np.int32),
         }
+
+
+def _at(labels_T: np.ndarray, tokens: np.ndarray) -> np.ndarray:
+    """The labels of these tokens, the others ignored."""
+    kept_T = np.full_like(labels_T, IGNORED)
+    kept_T[tokens] = labels_T[tokens]
+    return kept_T
 
 
 _NOTHING = np.zeros(0, dtype=np.int32)
