@@ -30,7 +30,7 @@ def test_offsets_and_words_are_those_of_the_reference(name, request):
         compare(encoder, plain, row["text"])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(value=text)
 def check_offsets(encoder, plain, value):
     compare(encoder, plain, value)

@@ -150,7 +150,7 @@ words = st.sampled_from(
 texts = st.lists(words, max_size=7).map("".join)
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(question=texts, answer=texts.filter(str.strip))
 def test_no_text_makes_a_control_token(minimind, question, answer):
     answer = answer.replace("<think>", "").replace("<tool_call>", "") or "x"

@@ -108,6 +108,7 @@ def test_help_imports_nothing_heavy():
         (["train", "data.jsonl", "task=dpo"], "Did you mean task=preference task.loss=dpo?"),
         (["train", "data.jsonl", "model=."], "no config.json"),
         (["train", "data.jsonl", "model=.", "model.revision=v2"], "a revision is one of a Hub id's"),
+        (["train", "data.jsonl", "model=scratch:bert-mini", "model.revision=v2"], "a revision is one of a Hub id's"),
         (["train", "config.yaml", "output=other", "data.max_length=3"], "leaves no room for text"),
         (["train", "config.yaml", "output=other", "data.max_length=65"], "longer than the model can take"),
         (["train", "config.yaml", "output=other", "train.freeze=99"], "found 2 layers"),

@@ -6,7 +6,7 @@ from typing import get_args
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tunewright.config import FOREIGN_KEYS, RunConfig, all_keys, load_config, parse_config
@@ -368,7 +368,6 @@ def test_all_refused_changes_are_shown(tmp_path):
     assert "log_every" not in str(error.value)
 
 
-@settings(deadline=None)
 @given(st.text(max_size=20), st.text(max_size=20))
 def test_any_word_is_a_config_or_a_user_error(key, value):
     words = [f"{key}={value}", f"data.{key}={value}", f"train.epochs={value}"]
@@ -376,7 +375,6 @@ def test_any_word_is_a_config_or_a_user_error(key, value):
         assert isinstance(load_config(None, words, base=BASE), RunConfig)
 
 
-@settings(deadline=None)
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.text(max_size=5),

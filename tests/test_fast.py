@@ -69,7 +69,7 @@ texts = st.lists(
 )  # fmt: skip
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(texts)
 def check_anything(path, text_only, some):
     assert_same(path, text_only, some)
@@ -133,7 +133,7 @@ def test_rules_are_not_vacuous(request):
 pieces = st.lists(st.binary(min_size=1, max_size=40).map(lambda one: one.replace(b"\0", b"0")), max_size=60)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(batches=st.lists(pieces, max_size=5), limit=st.sampled_from([3, 20, 10_000]), tiny=st.booleans())
 def test_the_memo_equals_asking_every_time(batches, limit, tiny):
     def ids_of(piece):
@@ -330,7 +330,7 @@ def test_no_payload_makes_a_control_token(name, request, tmp_path):
     around = st.sampled_from(["", " ", "a", "\n", "x <", "] ", "é"])
     payloads = st.sampled_from([*tokens, *CONTROL_TEXTS]).flatmap(disguised)
 
-    @settings(max_examples=30, deadline=None)
+    @settings(max_examples=30)
     @given(st.lists(st.tuples(around, payloads, around).map("".join), min_size=4, max_size=8))
     def check(some):
         for flat in (encoder.bare_ids(some), Flat.of(encoder._ids_of(some))):

@@ -137,7 +137,7 @@ def test_divergence_is_named_with_its_epoch(bad: float):
     assert found.kind == "underfitting" and f"training diverged: at epoch 2 training loss is {bad}" in found.reason
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.lists(st.tuples(st.floats(0, 20), st.floats(0, 20)), max_size=12),
     st.none() | st.floats(0.01, 10),
@@ -180,7 +180,7 @@ def test_plot_of_nothing():
     assert curve_plot([]) == curve_plot([Point(1, 1.0, math.nan, math.nan)]) == "no evaluation to plot"
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.lists(st.tuples(st.floats(0, 1e4), st.floats(0, 1e4) | st.just(math.nan)), min_size=1, max_size=90),
     st.integers(40, 120),

@@ -244,6 +244,25 @@ COMMON = {  # the name of a public shape: (one of its rows, the task, data.text,
     "thumbs": ({"prompt": "Hi {i}", "response": "Hello {i}", "rating": "up"}, "preference", "prompt", "rating"),
     "movies": ({"title": "The {i}", "plot": "A long story of {i} people in the woods.", "genre": "a"}, "classification", "plot", "genre"),
     "targets": ({"input": "Why is {i} odd?", "target": "a"}, "classification", "input", "target"),
+    "summaries": ({"text": "A long story of {i} people.", "summary": "There are {i} of them."}, "sft", "text", "summary"),
+    "foods": ({"Summary": "Good number {i}", "Text": "I ate {i} of them at once.", "Score": "a"}, "classification", "Text", "Score"),
+    "translations": ({"source": "He has {i} cats and dogs.", "target": "Er hat {i} Katzen und Hunde."}, "sft", "source", "target"),
+    "chinese": ({"input": "为什么{i}是奇数呢？请告诉我。", "target": "因为{i}不能被二整除，所以它是一个奇数。"}, "sft", "input", "target"),
+    "headings": ({"text": "### Human: Hi {i}### Assistant: Hello"}, "sft", "text", None),
+    "turns": ({"conversations": ["Why {i}?", "Because of {i}."]}, "sft", "conversations", None),
+    "calls": (
+        {"query": "Weather in {i}?", "answers": '[{"name": "weather", "arguments": {"city": "Ulm {i}"}}]', "tools": '[{"name": "weather"}]'},
+        "sft", "query", "answers",
+    ),
+    "definitions": ({"definition": "Say it twice.", "inputs": "Word {i}", "targets": "Word {i} word {i}"}, "sft", None, None),
+    "safety": ({"prompt": "Hi", "response": "Hello {i}", "is_safe": "up"}, "preference", "prompt", "is_safe"),
+    "slots": ({"words": ["Ann", "{i}", "sleeps"], "slots": ["B-PER", "I-PER", "O"]}, "ner", "words", "slots"),
+    "bare": ({"tokens": ["Ann", "{i}", "sleeps"], "tags": ["person", "person", "O"]}, "ner", "tokens", "tags"),
+    "doccano": ({"text": "Ann {i}", "entities": [{"start": 0, "end": 3, "label": "P"}], "relations": [], "Comments": []}, "ner", "text", "entities"),
+    "positions": ({"text": "Ann {i}", "entities": [{"char_start": 0, "char_end": 3, "ner_label": "P"}]}, "ner", "text", "entities"),
+    "topics": ({"text": "Wheat fell by {i} today.", "places": ["usa", "{i}"], "topics": ["a", "wheat"]}, "classification", "text", "topics"),
+    "nli": ({"context": "He has {i} cats.", "hypothesis": "He has cats.", "label": "a"}, "classification", "context", "label"),
+    "empty": ({"text": "It broke after {i} days.", "Tags": None, "Product": "a"}, "classification", "text", "Product"),
 }  # fmt: skip
 
 
@@ -282,6 +301,10 @@ def test_the_first_answer_and_the_passage_of_a_question_are_read(tmp_path):
             [{"data": {"text": f"nice {i}"}, "annotations": [{"result": [{"type": "choices", "value": {"choices": ["A"]}}]}]} for i in range(4)],
             "Label Studio export of choices.*CSV or JSON-MIN",
         ),
+        ([{"question": f"Which {i}?", "choices": ["a", "b"], "answer": i % 2} for i in range(40)], "answers to choose from"),
+        ([{"system": f"You are the bot of {i}.", "chat": f"USER: Who are {i}? ASSISTANT: We."} for i in range(9)], "could be the text"),
+        ([{"title": f"Who are the {i} of them?", "answer": f"Nobody ever knew the {i}."} for i in range(9)], "task=sft"),
+        ([{"task": f"Why are {i} of them odd?", "chosen": f"Say {i} a", "rejected": f"Say {i} b"} for i in range(9)], "known to hold the prompts"),
     ],
 )  # fmt: skip
 def test_shapes_that_are_not_read_say_how_to_write_them(tmp_path, rows, message):
@@ -289,9 +312,78 @@ def test_shapes_that_are_not_read_say_how_to_write_them(tmp_path, rows, message)
         guess_config(str(write_jsonl(tmp_path / "a.jsonl", rows)))
 
 
-def test_several_labels_in_a_cell_are_hinted_at(tmp_path):
+def test_labels_that_are_others_joined_are_several(tmp_path):
     rows = [{"text": f"row {i}", "tags": ["joy", "anger", "joy|anger"][i % 3]} for i in range(30)]
-    assert "data.label_delimiter='|'" in guess_config(str(write_jsonl(tmp_path / "a.jsonl", rows))).reasons[0]
+    guess = guess_config(str(write_jsonl(tmp_path / "a.jsonl", rows)))
+    assert guess.values["data"]["label_delimiter"] == "|" and guess.values["data"]["multi_label"]
+    assert "'joy|anger' and its like are several labels" in guess.reasons[0]
+    guess = guess_config(str(tmp_path / "a.jsonl"), extra={"multi_label": False})
+    assert "label_delimiter" not in guess.values["data"] and not guess.inputs.task.multi_label
+
+
+@pytest.mark.parametrize(
+    ("line", "task"),
+    [
+        ("I feel {i} today;joy", "classification"), ("joy\tI feel {i} today", "classification"), ("{i}\tI feel fine", "mlm"),
+        ("Well, I feel {i} today", "mlm"), ("I feel {i}; truly", "mlm"),
+    ],
+)  # fmt: skip
+def test_tables_in_files_of_texts(tmp_path, line, task):
+    lines = [line.replace("{i}", str(i)).replace("joy", ["joy", "woe"][i % 2]) for i in range(40)]
+    (tmp_path / "train.txt").write_text("\n".join(lines))
+    assert guess_config(str(tmp_path / "train.txt")).values["task"] == task
+    (source,) = guess_config(str(tmp_path / "train.txt"), task="mlm", extra={"format": "text"}).inputs.sources["train"]
+    assert next(source.rows()).fields == {"text": lines[0]}
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("__label__{a} I feel fine", "fastText"), ("(3 (2 It) (2 works))", "parse trees"), ("DESC:manner How did it {i} ?", "subtype"),
+        ("Profit rose by {i} .@{a}", "@ and a label"), ("Hi {i} . __eou__ Hello . __eou__", "__eou__"),
+    ],
+)  # fmt: skip
+def test_labels_within_lines_are_asked_about(tmp_path, line, message):
+    lines = [line.replace("{i}", str(i)).replace("{a}", ["good", "bad"][i % 2]) for i in range(40)]
+    (tmp_path / "train.txt").write_text("\n".join(lines))
+    with pytest.raises(UserError, match=message):
+        guess_config(str(tmp_path / "train.txt"))
+    assert guess_config(str(tmp_path / "train.txt"), task="mlm").values["task"] == "mlm"
+
+
+def test_what_only_later_rows_have_is_read_too(tmp_path):
+    rows = [{"instruction": f"Say {i}", "output": "Yes."} for i in range(250)]
+    rows += [{"instruction": "Say it", "input": "Ulm", "system": "Be short.", "output": "Ulm."}]
+    inputs = guess_config(str(write_jsonl(tmp_path / "a.jsonl", rows))).inputs
+    *_, last = inputs.rows()
+    assert inputs.task.shown_target(inputs.task.to_example(last)) == [
+        "system: Be short.",
+        "user: Say it\n\nUlm",
+        "assistant: Ulm.",
+    ]
+    pairs = [{"prompt": f"Say {i}", "chosen": "Yes.", "rejected": "No."} for i in range(250)]
+    pairs += [{"prompt": "Say it", "system": "Be short.", "chosen": "It.", "rejected": "No."}]
+    inputs = guess_config(str(write_jsonl(tmp_path / "b.jsonl", pairs))).inputs
+    *_, last = inputs.rows()
+    assert inputs.task.to_example(last).target[0].chosen.messages[0].content == "Be short."
+
+
+def test_a_winner_among_turns_has_no_prompt_of_its_own(tmp_path):
+    ties = {
+        "prompt": "Hi",
+        "response_a": "a",
+        "response_b": "b",
+        "winner_model_a": 0,
+        "winner_model_b": 0,
+        "winner_tie": 1,
+    }
+    inputs = guess_config(
+        str(write_jsonl(tmp_path / "a.jsonl", [ties | {"winner_model_a": 1, "winner_tie": 0}, ties]))
+    ).inputs
+    won, tied = inputs.rows()
+    assert inputs.task.to_example(won).target[0].chosen.messages[-1].content == "a"
+    with pytest.raises(RowLeftOut, match="a tie"):
+        inputs.task.to_example(tied)
 
 
 def test_rows_without_a_gold_label_are_left_out(tmp_path):

@@ -66,7 +66,7 @@ def test_macro_leaves_out_labels_that_occur_nowhere():
     assert scores["per_class"]["c"] == {"precision": 0.0, "recall": 0.0, "f1": 0.0, "support": 0}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(rows=st.integers(1, 30), labels=st.integers(2, 6), seed=st.integers(0, 10_000))
 def test_single_label_equals_scikit_learn(rows: int, labels: int, seed: int):
     rng = np.random.default_rng(seed)
@@ -115,7 +115,7 @@ def test_multi_label_by_hand():
     assert scores["confusion"]["matrix"] == [[[2, 0], [0, 1]], [[1, 0], [0, 2]], [[2, 0], [1, 0]]]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     rows=st.integers(1, 30),
     labels=st.integers(2, 6),
@@ -153,7 +153,7 @@ def test_a_confidence_on_the_edge_belongs_to_the_bin_below():
     assert calibration_error(np.array([0.15, 3 / 15]), np.array([True, False])) == pytest.approx(0.325)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(rows=st.integers(1, 60), seed=st.integers(0, 10_000))
 def test_calibration_error_equals_the_formula(rows: int, seed: int):
     rng = np.random.default_rng(seed)
@@ -166,7 +166,7 @@ def test_calibration_error_equals_the_formula(rows: int, seed: int):
     assert calibration_error(confidence, correct) == pytest.approx(expected)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(rows=st.integers(2, 40), seed=st.integers(0, 10_000))
 def test_ranking_scores_equal_scikit_learn_with_ties(rows: int, seed: int):
     rng = np.random.default_rng(seed)

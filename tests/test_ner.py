@@ -197,7 +197,7 @@ def test_spans_come_back_from_real_tokenizers(name):
     assert lost <= 4, f"{lost} spans do not come back"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(
         st.text(st.characters(codec="utf-8", exclude_categories=["Cs", "Zs", "Cc"]), min_size=1, max_size=7),

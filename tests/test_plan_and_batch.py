@@ -117,7 +117,7 @@ def cheapest_by_trying(lengths, budget, fixed):
     return best
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=9), st.integers(1, 150), st.sampled_from([0, 1, 10, 64]))
 def test_no_cut_of_the_sorted_rows_is_cheaper(values, budget, fixed):
     groups = [[values[i] for i in piece] for piece in cut(np.array(values), budget, fixed_cost=fixed)]

@@ -81,6 +81,26 @@ def test_the_best_answer_stands_against_each_that_scores_less():
         ({"question": "Hi", "answer1": "a", "answer2": "b", "choice": "1.0"}, "a"),
         ({"prompt": "Hi", "output_1": "a", "output_2": "b", "better": "output_2"}, "b"),
         ({"history": "Hi", "human_ref_A": "a", "human_ref_B": "b", "labels": 1}, "a"),
+        (
+            {
+                "conversation_a": [USER_HI, BOT_A],
+                "conversation_b": [USER_HI, BOT_B],
+                "model_a": "x",
+                "winner": "model_a",
+            },
+            "a",
+        ),
+        (
+            {
+                "prompt": "Hi",
+                "response_a": "a",
+                "response_b": "b",
+                "winner_model_a": 0,
+                "winner_model_b": 1,
+                "winner_tie": 0,
+            },
+            "b",
+        ),
     ],
 )
 def test_a_column_says_which_of_two_answers_won(fields, better):
@@ -100,6 +120,24 @@ def test_ties_are_left_out_and_other_words_are_no_judgement():
     )
     with pytest.raises(RowError, match="the judgement is 'left', expected one of"):
         winner_of(("response_a", "response_b"), "left")
+    for missing in (None, "", " "):
+        with pytest.raises(RowError, match="the judgement is missing"):
+            winner_of(("response_a", "response_b"), missing)
+
+
+@pytest.mark.parametrize("word", ["vicuna", "llama", "alpaca", "na", "lamb"])
+def test_words_that_only_end_so_name_no_answer(word):
+    with pytest.raises(RowError, match="expected one of"):
+        winner_of(("response_a", "response_b"), word)
+    with pytest.raises(RowError, match="expected one of"):
+        winner_of(("response_1", "response_2"), "gpt2")
+
+
+def test_the_judgement_that_the_config_names_is_taken():
+    fields = {"prompt": "Hi", "response_a": "a", "response_b": "b", "winner": "a", "verdict": "b"}
+    row = Row("x.jsonl", 1, fields)
+    columns = find_preferences(list(fields), [row], label="verdict")
+    assert columns.winner == "verdict" and compared(row, columns)[0].chosen.messages[-1].content == "b"
 
 
 def test_only_turns_behind_the_common_beginning_are_learned():

@@ -519,6 +519,7 @@ def test_a_store_made_with_skip_is_no_way_around_stop(run_values, tmp_path):
     [
         ("a.jsonl", {"header": True}), ("a.jsonl", {"delimiter": ";"}), ("a.csv", {"documents": "line"}),
         ("a.jsonl", {"revision": "main"}),
+        ("a.jsonl", {"train_split": "all"}),
     ],
 )  # fmt: skip
 def test_a_key_that_no_source_heeds_is_refused(run, name, values):

@@ -2,8 +2,10 @@
 
 import pytest
 
+from tunewright.config import parse_config
 from tunewright.errors import UserError
 from tunewright.guess import guess_config
+from tunewright.prepare import prepare
 from tunewright.reading import ReadOptions, open_source
 from tunewright.records import Reject, Row
 
@@ -56,7 +58,41 @@ def test_splits_are_folders_of_such_folders(tmp_path):
     assert guess_config(str(tmp_path / "acl" / "train")).values["data"]["train"].endswith("acl/train")
 
 
-@pytest.mark.parametrize("classes", [{"only": ["a"]}, {"a": ["x"], "b": []}])
+def test_splits_of_plain_texts_are_no_labels(tmp_path):
+    folder(tmp_path / "corpus", train=["a", "b"], dev=["c"], val=["d"], test=["e"])
+    values = guess_config(str(tmp_path / "corpus"), task="mlm").values["data"]
+    assert [values["train"], values["validation"], values["test"]] == [
+        [str(tmp_path / "corpus" / name) for name in names]
+        for names in (["train/0.txt", "train/1.txt"], ["val/0.txt"], ["test/0.txt"])
+    ]
+
+
+def test_folders_beside_a_table_are_no_classes(tmp_path):
+    folder(tmp_path / "r", docs=["a"], scripts=["b"])
+    rows = [f"Text number {n},{'good' if n % 2 else 'bad'}" for n in range(20)]
+    (tmp_path / "r" / "train.csv").write_text("\n".join(["text,label", *rows]))
+    assert guess_config(str(tmp_path / "r")).values["data"]["train"].endswith("train.csv")
+
+
+@pytest.mark.parametrize("suffix", [".conll", ".ann", ".zip", ".py"])
+def test_other_files_are_no_texts(tmp_path, suffix):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / f"1{suffix}").write_text("x")
+    with pytest.raises(UserError, match="a folder, not a file"):
+        open_source(str(tmp_path))
+
+
+def test_a_text_that_moves_has_another_label(tmp_path, tiny_bert):
+    texts = [f"Text number {number}" for number in range(30)]
+    path = folder(tmp_path / "r", pos=texts[:15], neg=texts[15:])
+    config = parse_config({"model": str(tiny_bert), "data": str(path), "output": str(tmp_path / "runs")})
+    assert not prepare(config).reused and prepare(config).reused
+    (path / "neg" / "3.txt").rename(path / "pos" / "99.txt")
+    assert not prepare(config).reused
+
+
+@pytest.mark.parametrize("classes", [{"only": ["a"]}, {"a": ["x"], "b": []}, {"neg": ["a"], "unsup": ["b"]}])
 def test_other_folders_are_refused_as_before(tmp_path, classes):
     with pytest.raises(UserError, match="a folder, not a file"):
         open_source(str(folder(tmp_path / "r", **classes)))

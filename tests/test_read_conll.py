@@ -167,3 +167,18 @@ def test_real_files_hold_what_their_twins_hold(conll, twin):
         for row, line in zip(rows, lines, strict=True):
             assert isinstance(row, Row)
             assert row.fields == json.loads(line)
+
+
+def test_a_line_of_names_is_no_sentence(tmp_path):
+    source, rows = read(tmp_path, "Word\tPOS\tTag\nAnn\tNNP\tB-PER\nsleeps\tVBZ\tO\n\nUlm\tNNP\tB-LOC\n")
+    assert fields(rows) == [(2, ["Ann", "sleeps"], ["B-PER", "O"]), (5, ["Ulm"], ["B-LOC"])]
+    assert source.notes[0] == "the first line names the columns: Word POS Tag"
+
+
+def test_a_language_before_every_word_is_left_out(tmp_path):
+    lines = ["en:Ann\tB-PER", "en:lives\tO", "en:in\tO", "en:U.N.\tB-ORG", "", "en:It\tO", "en:is\tO", "en::\tO"]
+    source, rows = read(tmp_path, "\n".join(lines) + "\n")
+    assert [row.fields["tokens"] for row in rows] == [["Ann", "lives", "in", "U.N."], ["It", "is", ":"]]
+    assert "every word begins with 'en:'" in source.notes[0]
+    _, rows = read(tmp_path, "\n".join(lines).replace("en:lives", "lives") + "\n")
+    assert rows[0].fields["tokens"][0] == "en:Ann"

@@ -48,6 +48,8 @@ def test_within_a_sentence_the_next_one_is_kept(tmp_path):
         "sentence,word,label\nHe sat by the bank.,bank,river\n",
         "sentence,label\nFine.,O\n",
         "sentence_id,word,label\n1,bank,O\n",
+        "sentence_id,word,complexity\n1,bank,0.5\n1,river,0.2\n",
+        "sentence,word,label\n1,shirt,M\n1,coat,E\n",
     ],
 )
 def test_other_tables_stay(tmp_path, content):
@@ -82,7 +84,29 @@ def test_numbers_that_come_back_are_rejects(tmp_path):
 
 def test_a_column_without_numbers_is_no_endless_sentence(tmp_path):
     _, found = sentences(tmp_path, "sentence_id,token,tag\n,Ann,B-PER\n,is,O\n")
-    assert found == ["its sentence has no number"]
+    assert found == ["a word without the number of its sentence"]
+
+
+def test_a_missing_number_where_every_word_has_one_joins_no_sentence(tmp_path):
+    lines = [f"{number // 2},word,{'B-PER' if number % 2 else 'O'}" for number in range(1000)]
+    _, found = sentences(tmp_path, "\n".join(["sentence_id,token,tag", *lines, ",lost,O", "600,fine,O"]))
+    assert found[-2:] == ["a word without the number of its sentence", ["fine"]]
+
+
+def test_documents_and_sentences_are_each_numbered_once_or_always(tmp_path):
+    content = "doc,sentence_id,token,tag\nd1,1,Ann,B-PER\n,1,sleeps,O\n,2,Oh,O\nd2,1,Ulm,B-LOC\n,1,is,O\n"
+    source, found = sentences(tmp_path, content)
+    assert found == [["Ann", "sleeps"], ["Oh"], ["Ulm", "is"]]
+    assert [row.fields["sentence_id"] for row in source.rows()] == ["1", "2", "1"]
+
+
+def test_a_column_that_differs_late_costs_no_sentence(tmp_path):
+    lines = [f"{number // 2},word,O,{'x' if number == 1500 else '_'},{number // 2 % 3}" for number in range(1600)]
+    lines[0] = "0,Ann,B-PER,_,0"
+    source, found = sentences(tmp_path, "\n".join(["sentence_id,token,tag,misc,group", *lines]))
+    assert len(found) == 800 and all(isinstance(words, list) for words in found)
+    rows = list(source.rows())
+    assert rows[750].fields["misc"] == ["x", "_"] and rows[750].fields["group"] == "0"
 
 
 @pytest.mark.parametrize(

@@ -159,7 +159,7 @@ def write_rows(path, rows):
     path.write_text("".join(line + "\n" for line in lines))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     train=rows, test=rows | st.none(), limit=st.none() | st.integers(1, 9), deduplicate=st.booleans(), grouped=st.booleans(),
     stratify=st.booleans(), validation_ratio=st.sampled_from([0, 0.1, 0.4]),

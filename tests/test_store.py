@@ -79,7 +79,7 @@ def test_what_is_written_is_read(tmp_path, number, type_ids):
     assert split.array("labels").tolist() == [i % 5 for i in range(number)]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.lists(st.integers(0, 2**31 - 1), max_size=6), min_size=1, max_size=12), st.integers(1, 5))
 def test_any_ids_survive_any_shards(tmp_path_factory, lists, rows_per_shard):
     folder = tmp_path_factory.mktemp("store") / "s"

@@ -156,7 +156,7 @@ pieces = st.lists(
 ).map("".join)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(pieces, pieces, pieces.filter(str.strip))
 def test_nothing_said_is_lost_or_becomes_control(system, question, answer):
     found = Conversation((Message("system", system), Message("user", question), Message("assistant", answer)))

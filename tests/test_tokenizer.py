@@ -110,7 +110,7 @@ text = st.one_of(
 )  # fmt: skip
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     texts=st.lists(text, min_size=1, max_size=5),
     pairs=st.lists(text, min_size=5, max_size=5) | st.none(),

@@ -20,12 +20,11 @@ from tunewright.prepare import TEST, VALIDATION, Inputs, open_inputs
 from tunewright.reading.detect import peek
 from tunewright.reading.formats.class_folder import is_class_folder
 from tunewright.reading.locate import suffixes
+from tunewright.reading.names import SPLIT_NAMES
+from tunewright.reading.split import TRAIN
+from tunewright.reading.split_column import find_split_column
+from tunewright.records import Row
 
-_ROLES = {
-    "train": ("train", "training"),
-    "validation": ("validation", "valid", "val", "dev", "devel", "eval"),
-    "test": ("test", "testing"),
-}
 _PACKED = (".gz", ".zst")
 
 
@@ -53,6 +52,9 @@ def guess_config(
         "data": {**files, **{key: value for key, value in named.items() if value is not None}, **(extra or {})},
     }
     inputs = open_inputs(parse_config(values, where=data))
+    if len(inputs.sources) == 1 and (column := find_split_column(*_first_rows(inputs))):
+        values["data"]["split_column"] = column
+        inputs = open_inputs(parse_config(values, where=data))
     unlabelled = [split for split in (VALIDATION, TEST) if split in files and not _has_labels(inputs, split)]
     if unlabelled:
         values["data"] = {key: value for key, value in values["data"].items() if key not in unlabelled}
@@ -69,6 +71,11 @@ def guess_config(
     return Guess(values, inputs, reasons, left_out)
 
 
+def _first_rows(inputs: Inputs) -> tuple[Sequence[str], Sequence[Row]]:
+    rows, columns = peek(inputs.sources[TRAIN][0])
+    return columns, rows
+
+
 def _has_labels(inputs: Inputs, split: str) -> bool:
     """Whether the column of labels is there at all: competitions keep theirs."""
     found = inputs.task.columns
@@ -78,7 +85,8 @@ def _has_labels(inputs: Inputs, split: str) -> bool:
 
 
 _READING = {
-    "format", "encoding", "delimiter", "header", "config", "revision", "train_split", "multi_label", "label_delimiter",
+    "format", "encoding", "delimiter", "header", "config", "revision", "train_split", "split_column", "multi_label",
+    "label_delimiter",
 }  # fmt: skip
 
 
@@ -109,14 +117,14 @@ def _find_splits(data: str) -> dict[str, Any]:
         return {"train": data}
     if is_class_folder(path):
         return {"train": data}
-    if found := _class_folders(path):
-        return found
     files = sorted(p for p in path.iterdir() if p.is_file() and not p.name.startswith("."))
     trains = [p for p in files if _in_role(p, "train")]
     plain = [p for p in trains if len(_words(p)[0]) == 1]
     if plain or len(trains) == 1:
         chosen = (plain or trains)[0]
         return {"train": str(chosen), **_siblings(chosen)}
+    if found := _split_folders(path):
+        return found
     if len(files) == 1:
         return {"train": str(files[0])}
     if all(p.suffix in (".parquet", ".arrow") for p in files) and (files or (path / "data").is_dir()):
@@ -131,11 +139,23 @@ def _find_splits(data: str) -> dict[str, Any]:
     )
 
 
-def _class_folders(path: Path) -> dict[str, Any]:
-    """Splits that are folders, with a folder for each class in them: `aclImdb/train/pos`; nothing without a training one."""
-    folders = sorted(folder for folder in path.iterdir() if folder.is_dir() and is_class_folder(folder))
-    found = {split: str(one) for split in reversed(_ROLES) for one in folders if _in_role(one, split)}
+def _split_folders(path: Path) -> dict[str, Any]:
+    """Splits that are folders: of a folder for each class (`aclImdb/train/pos`), or of plain texts; nothing without a training one."""
+    found: dict[str, Any] = {}
+    for split in SPLIT_NAMES:
+        ranked = sorted(
+            (SPLIT_NAMES[split].index(role), one) for one in path.iterdir() if (role := _in_role(one, split))
+        )
+        readable = ((one, _texts_in(one)) for _, one in ranked if one.is_dir())
+        if chosen := next((texts or str(one) for one, texts in readable if texts or is_class_folder(one)), None):
+            found[split] = chosen
     return found if "train" in found else {}
+
+
+def _texts_in(folder: Path) -> list[str]:
+    """The files of a folder that holds .txt files and nothing else."""
+    files = sorted(one for one in folder.iterdir() if not one.name.startswith("."))
+    return [str(one) for one in files] if all(one.is_file() and one.suffix == ".txt" for one in files) else []
 
 
 def _siblings(train: Path) -> dict[str, str]:
@@ -151,7 +171,7 @@ def _siblings(train: Path) -> dict[str, str]:
         for file in files:
             role, (other_words, other_kind) = _in_role(file, split), _words(file)
             if role and _without_role(other_words, split) == _without_role(words, "train"):
-                ranked.append((other_kind != kind, _ROLES[split].index(role), file))
+                ranked.append((other_kind != kind, SPLIT_NAMES[split].index(role), file))
         if ranked:
             found[split] = str(min(ranked)[2])
     return found
@@ -167,19 +187,20 @@ def _words(path: Path) -> tuple[list[str], str]:
 
 def _in_role(path: Path, split: str) -> str | None:
     """The word of the file's name that says it holds this split, if exactly one does."""
-    said = [word for word in _words(path)[0] if word in _ROLES[split]]
+    said = [word for word in _words(path)[0] if word in SPLIT_NAMES[split]]
     return said[0] if len(said) == 1 else None
 
 
 def _without_role(words: list[str], split: str) -> list[str]:
     """The place of that word stays, as an empty one."""
-    return ["" if word in _ROLES[split] else word for word in words]
+    return ["" if word in SPLIT_NAMES[split] else word for word in words]
 
 
 _COMMENTS = {
     "text": "the column to read",
     "pair": "the column of the second text",
     "label": "the column to predict",
+    "split_column": "says which split a row is of",
 }
 
 
@@ -193,7 +214,7 @@ def config_text(guess: Guess) -> str:
             text = yaml.safe_dump({key: value}, default_flow_style=True, default_style='"', width=10_000).strip()[1:-1]
         return f"{' ' * indent}{text:<42} # {comment}"
 
-    has_validation, has_test = "validation" in data, "test" in data
+    of_column = guess.inputs.sources.keys() - data.keys()  # splits that a column of the training file makes
     lines = [
         *(f"# {reason}" for reason in guess.reasons),
         line("task", values["task"], "what is learned", 0),
@@ -201,12 +222,14 @@ def config_text(guess: Guess) -> str:
         "",
         "data:",
         line("train", data.pop("train"), "the rows to learn from"),
-        line("validation", data.pop("validation"), "chooses the best checkpoint")
-        if has_validation
-        else line("validation_ratio", 0.1, "share of train set aside to choose the best checkpoint"),
-        line("test", data.pop("test"), "scored once at the end, chooses nothing")
-        if has_test
-        else line("test_ratio", 0.1, "share of train set aside for the final score"),
+        *(
+            line(split, data.pop(split), purpose) if split in data else line(f"{split}_ratio", 0.1, share)
+            for split, purpose, share in (
+                (VALIDATION, "chooses the best checkpoint", "share of train set aside to choose the best checkpoint"),
+                (TEST, "scored once at the end, chooses nothing", "share of train set aside for the final score"),
+            )
+            if split not in of_column
+        ),
         *(line(key, value, _COMMENTS.get(key, "as detected")) for key, value in data.items() if key != "on_bad_rows"),
         line("max_length", "auto", "longest row in tokens; auto: what the model takes, at most 512"),
         line("on_bad_rows", data.get("on_bad_rows", "stop"), "stop, or skip them (they are listed either way)"),

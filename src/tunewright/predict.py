@@ -63,7 +63,7 @@ class Model:
 
     def writing(self, sampling: Sampling) -> Model:
         """This model, its completions chosen so. UserError for a model that does not write."""
-        if not hasattr(self.task, "complete"):
+        if not self.task.writes:
             raise UserError(
                 f"a {self.task.name} model writes no text", where=str(self.saved.folder), mend="Leave out how to write."
             )
@@ -71,22 +71,23 @@ class Model:
 
     def write(self, prompt: str) -> Iterator[str]:
         """What follows a prompt, piece by piece as it is written. UserError for a model that does not write."""
-        model = self.writing(self.sampling)
-        example = model._example(prompt, 1)
+        writer = self._writer()
         with autocast(self.settings):
-            yield from model.task.written(self.network, example, self.encoder, self.sampling)
+            yield from writer.written(self._example(prompt, 1))
 
     def fitting(self, conversation: Any) -> tuple[Any, int, int]:
         """(a `Conversation` without its oldest turns where they leave no room for an answer, how many turns those are, how many
         tokens at the beginning of the rest are cut nevertheless, the system's turn first)."""
-        return self.writing(self.sampling).task.fitting(conversation, self.encoder, self.sampling)
+        return self._writer().fitting(conversation)
 
     def answer(self, conversation: Any) -> Iterator[str]:
         """What the model says next in a `text.messages.Conversation`, piece by piece. UserError for one that does not write."""
-        model = self.writing(self.sampling)
-        example = Example(conversation.messages[-1].content, target=conversation)
+        writer = self._writer()
         with autocast(self.settings):
-            yield from model.task.written(self.network, example, self.encoder, self.sampling)
+            yield from writer.written(Example(conversation.messages[-1].content, target=conversation))
+
+    def _writer(self) -> Any:
+        return self.writing(self.sampling).task.writer(self.network, self.encoder, self.sampling)
 
     def predict(self, texts: Iterable[Text], *, min_score: float = 0.0) -> list[Any]:
         """One prediction per input, in order: `Prediction`, `TaggedText`, … as the task decodes. min_score: a less probable label
@@ -142,16 +143,11 @@ class Model:
             ) from None
 
     def _predicted(self, examples: Iterable[Example]) -> Iterator[Any]:
-        if hasattr(self.task, "complete_all"):
-            examples = iter(examples)
+        if self.task.writes:
+            writer, examples = self._writer(), iter(examples)
             while asked := list(itertools.islice(examples, _WINDOW)):
                 with autocast(self.settings):
-                    yield from self.task.complete_all(self.network, asked, self.encoder, self.sampling)
-            return
-        if hasattr(self.task, "complete"):
-            for example in examples:
-                with autocast(self.settings):
-                    yield self.task.complete(self.network, example, self.encoder, self.sampling)
+                    yield from writer.complete(asked)
             return
         for window, encoded, scores in self._scored(examples):
             if encoded.rejected:
@@ -203,4 +199,4 @@ def load(run: Any, *, device: str = "auto", precision: str = "auto") -> Model:
         compute_first_position_only(network)
     network.to(on).eval()
     settings = Settings(token_budget=token_budget(on), precision=precision, device=on)
-    return Model(saved, task, encoder, network, settings, Sampling(**getattr(task, "sampling_defaults", {})))
+    return Model(saved, task, encoder, network, settings, Sampling(**task.sampling_defaults))

@@ -82,11 +82,9 @@ def talk(model: Any, turns: Iterator[str], *, system: str | None = None) -> Iter
         except KeyboardInterrupt:
             if not sys.stdin.isatty():
                 raise
-        if not answer:  # a turn without an answer is not remembered
-            yield "\n"
-            continue
-        said = (*asked.messages, Message(ASSISTANT, answer))
         yield "\n"
+        if answer:  # a turn without one is not remembered
+            said = (*asked.messages, Message(ASSISTANT, answer))
 
 
 def _turns() -> Iterator[str]:

@@ -88,7 +88,7 @@ def run(
         bad.tell()
         return
     inputs: Any = [pair] if pair else bad.usable(_lines() if texts == ["-"] else _arguments(texts))
-    if hasattr(model.task, "written") and sys.stdout.isatty() and not as_json:
+    if model.task.writes and sys.stdout.isatty() and not as_json:
         _write_live(model, inputs)
         bad.tell()
         return

@@ -42,8 +42,7 @@ def run(words: Words, as_json: Annotated[bool, typer.Option("--json", help="Prin
         )
     sources, reasons = manifest["ledger"]["sources"], manifest["ledger"]["reasons"]
     if reasons:
-        read, lost = (
-            sum(source[fate] for source in sources for fate in fates) for fates in (("read",), ("rejected", "filtered"))
-        )
+        read = sum(source["read"] for source in sources)
+        lost = sum(source["rejected"] + source["filtered"] for source in sources)
         print(f"left out    {lost:>10,} rows of {read:,}: {told(reasons)}")
     print(f"{'reused' if prepared.reused else 'written'}: {prepared.store.folder}")

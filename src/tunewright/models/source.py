@@ -90,6 +90,10 @@ def locate_model(
     """
     if any(not token.strip() for token in add_tokens):
         raise UserError("a token to add is blank", where="model.add_tokens", found=repr(list(add_tokens)))
+    if revision is not None and (name.startswith((presets.PREFIX, "package:")) or Path(name).expanduser().exists()):
+        raise UserError(
+            "a revision is one of a Hub id's", where="model.revision", found=f"{revision!r} beside {name}", mend="Leave it out."
+        )  # fmt: skip
     values = presets.preset_values(name) if name.startswith(presets.PREFIX) else None
     files = locate_tokenizer(tokenizer) if tokenizer else None
     if values is None:
@@ -131,10 +135,6 @@ def locate_tokenizer(name: str) -> Path:
 
 
 def _pretrained(name: str, revision: str | None, *, weights: bool = True) -> ModelFolder:
-    if revision is not None and (name.startswith("package:") or Path(name).expanduser().exists()):
-        raise UserError(
-            "a revision is one of a Hub id's", where="model.revision", found=f"{revision!r} beside {name}", mend="Leave it out."
-        )  # fmt: skip
     if name.startswith("package:"):
         return ModelFolder(name, _package_folder(name.removeprefix("package:")))
     path = Path(name).expanduser()

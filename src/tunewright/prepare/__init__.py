@@ -116,7 +116,10 @@ def _refuse_rejects(store: TokenStore) -> None:
 
 def _fingerprint(config: RunConfig, inputs: Inputs, model: ModelFolder) -> str:
     """sha256 over all that decides the store's content."""
-    files = [[split, source.name, *(file_sha256(path) for path in source.files())] for split, source in inputs.of()]
+    files = [
+        [split, source.name, *source.names_read, *(file_sha256(path) for path in source.files())]
+        for split, source in inputs.of()
+    ]
     data = config.data.model_dump(mode="json", exclude={"padding", "padding_side", "on_bad_rows"})
     data["max_length"] = longest_row(config, model)
     parts = {

@@ -9,6 +9,7 @@ Reads only the beginning of the files, and imports no torch: a wrong column is s
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,13 +19,17 @@ from tunewright.config import RunConfig, load_config
 from tunewright.errors import UserError, did_you_mean, quoted
 from tunewright.plugins import find, names
 from tunewright.reading import ReadOptions, Source, open_source, splits_of
-from tunewright.reading.detect import peek
+from tunewright.reading.detect import find_column, peek
+from tunewright.reading.locate import readers
+from tunewright.reading.names import SPLIT_NAMES
 from tunewright.reading.split import TRAIN
+from tunewright.reading.split_column import split_by
 from tunewright.records import Reject, Row
 
 VALIDATION, TEST = "validation", "test"
+_SURE = 2
+"""A claim of columns that belong to no other task."""
 SPLITS = (TRAIN, VALIDATION, TEST)
-_SPLIT_NAMES = {TRAIN: (TRAIN, "training"), VALIDATION: (VALIDATION, "valid", "dev", "eval"), TEST: (TEST, "testing")}
 DEFAULT_TASK = "classification"
 
 
@@ -76,20 +81,16 @@ def open_inputs(config: RunConfig) -> Inputs:
     return Inputs({split: [task.aligned(one) for one in of_split] for split, of_split in sources.items()}, task, reason)
 
 
-_READ_BY = {
-    "header": ("csv", "tsv"), "delimiter": ("csv", "tsv"), "documents": ("text",), "config": ("hub",), "revision": ("hub",),
-}  # fmt: skip
-"""Key of the data section -> the formats whose readers heed it."""
-
-
 def _refuse_idle_keys(config: RunConfig, formats: set[str]) -> None:
     """UserError for a key about reading that none of the sources heeds: it was meant for something."""
-    for key, heeded_by in _READ_BY.items():
-        default = type(config.data).model_fields[key].default
-        if getattr(config.data, key) != default and not formats.intersection(heeded_by):
+    heeds = {name: module.HEEDS for name, module in readers().items()}
+    heeded = set[str]().union(*(heeds[format] for format in formats))
+    for key in sorted(set[str]().union(*heeds.values()) - heeded):
+        if getattr(config.data, key) != type(config.data).model_fields[key].default:
+            able = sorted(name for name in heeds if key in heeds[name])
             raise UserError(
-                f"nothing reads data.{key} here", where=f"data.{key}", found=f"{quoted(sorted(formats))} files",
-                expected=" or ".join(heeded_by), mend="Leave it out, or set data.format.",
+                f"nothing reads data.{key} here", where=f"data.{key}", found=quoted(sorted(formats)),
+                expected=f"a source that does: {', '.join(able)}", mend="Leave it out.",
             )  # fmt: skip
 
 
@@ -97,8 +98,16 @@ def _task_of(config: RunConfig, columns: Sequence[str], rows: Sequence[Row]) -> 
     """The task whose columns these are; classification where none claims them, or where each label has a column."""
     if isinstance(config.data.label, list):
         return DEFAULT_TASK
-    claims = {name: find("tasks", name).Task.matches(config, columns, rows) for name in names("tasks")}
+    claims: dict[str, int] = {}
+    fault: UserError | None = None
+    for name in names("tasks"):
+        try:
+            claims[name] = find("tasks", name).Task.matches(config, columns, rows)
+        except UserError as error:
+            claims[name], fault = 0, fault or error
     best = max(claims, key=lambda name: claims[name])
+    if fault is not None and claims[best] < _SURE:  # a task that nearly matched knows what is wrong
+        raise fault
     return best if claims[best] else DEFAULT_TASK
 
 
@@ -154,7 +163,7 @@ def _open_sources(config: RunConfig, *, task: str | None = None) -> dict[str, li
         path = paths[TRAIN][0]
         if not paths[split] and len(inner[path]) > 1 and (named[split] or _own_split(inner[path], split)):
             paths[split] = [path]
-    return {
+    sources = {
         split: [
             open_source(
                 path, read_options(config, split=_choose_split(path, inner[path], split, named[split]), task=task)
@@ -164,6 +173,21 @@ def _open_sources(config: RunConfig, *, task: str | None = None) -> dict[str, li
         for split in SPLITS
         if paths[split]
     }
+    return _split_by_column(sources, data.split_column) if data.split_column else sources
+
+
+def _split_by_column(sources: dict[str, list[Source]], column: str) -> dict[str, list[Source]]:
+    if len(sources) > 1:
+        raise UserError(
+            "a column of splits beside files of their own", where="data.split_column", found=quoted(sources),
+            mend="Name the training file alone, or leave out data.split_column.",
+        )  # fmt: skip
+    found: dict[str, list[Source]] = {}
+    for source in sources[TRAIN]:
+        find_column(column, peek(source, 20)[1], where=source.name, key="data.split_column")
+        for split, one in split_by(source, column).items():
+            found.setdefault(split, []).append(one)
+    return found
 
 
 def _as_list(paths: str | list[str] | None) -> list[str]:
@@ -171,7 +195,10 @@ def _as_list(paths: str | list[str] | None) -> list[str]:
 
 
 def _own_split(splits: Sequence[str], split: str) -> str | None:
-    return next((name for name in _SPLIT_NAMES[split] if name in splits), None)
+    """Called as this split is, or the one that begins so: `train_sft`."""
+    named = next((name for name in SPLIT_NAMES[split] if name in splits), None)
+    begun = [one for one in splits if re.split("[_-]", one)[0] in SPLIT_NAMES[split]]
+    return named or (begun[0] if len(begun) == 1 else None)
 
 
 def _choose_split(path: str, splits: Sequence[str], split: str, named: str | None) -> str | None:

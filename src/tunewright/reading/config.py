@@ -13,7 +13,8 @@ Paths = str | list[str]
 
 class ReadConfig(Section):
     train: Paths = Field(
-        description="Training file(s): .jsonl .json .csv .tsv .parquet .arrow .txt (also .gz, .zst), a `datasets` folder, or hub:owner/name."
+        description="Training file(s): .jsonl .json .csv .tsv .parquet .arrow .txt (also .gz, .zst), a `datasets` folder, "
+        "a folder with one for each class and a .txt file for each text, or hub:owner/name."
     )
     validation: Paths | None = Field(
         None, description="Validation file(s). Without one, `validation_ratio` of the training rows is set aside."
@@ -36,6 +37,10 @@ class ReadConfig(Section):
     )
     validation_split: str | None = Field(None, description="Split to validate on, for sources that hold several.")
     test_split: str | None = Field(None, description="Split to test on, for sources that hold several.")
+    split_column: str | None = Field(
+        None,
+        description="Column of the training file that says which split a row is of: train, validation (dev, …) or test.",
+    )
     text: str | list[str] | None = Field(
         None,
         description="Text column; several are joined by a blank line. Detected by name and content when not given.",

@@ -20,6 +20,7 @@ from tunewright.reading.spelled import spelled_list
 from tunewright.records import Row
 
 _LONGEST_LABEL = 64
+_HARDLY_ANY = 0.1
 _CLEARLY = 2.0
 """The text is a column whose values are this many times as long as those of any other."""
 
@@ -115,6 +116,11 @@ def _label(
     candidates: Sequence[str], values: dict[str, list[Any]], has_text: bool, where: str | None
 ) -> tuple[str | None, str]:
     """The label among the free columns; the only one is a label only where the text is already known."""
+    filled = [column for column in candidates if not _is_empty(values[column])]
+    if len(filled) < len(candidates):
+        found = _label(filled, values, has_text, where)
+        if found[0] is not None:
+            return found
     named = _best(LABEL_TIERS, candidates)
     if len(named) > 1:
         raise _ambiguous("more than one column could be the label", named, where)
@@ -132,6 +138,11 @@ def _label(
     return None, "no label"
 
 
+def _is_empty(values: Sequence[Any]) -> bool:
+    """Whether hardly a row has anything there."""
+    return len(_given(values)) < _HARDLY_ANY * len(values)
+
+
 def _ask_about_one_hot(label: str, candidates: Sequence[str], values: dict[str, list[Any]], where: str | None) -> None:
     """UserError where two columns or more beside the label hold noughts and ones as it does: a column for each label."""
     found = {column: {str(value) for value in _given(values[column])} for column in candidates}
@@ -146,7 +157,7 @@ def _ask_about_one_hot(label: str, candidates: Sequence[str], values: dict[str, 
 def _text(
     free: Sequence[str], values: dict[str, list[Any]], columns: Sequence[str], where: str | None
 ) -> tuple[str, str]:
-    texts = [column for column in free if _is_text(values[column])]
+    texts = [column for column in free if _is_text(values[column]) and not plain(column).endswith("_id")]
     named = _best(TEXT_TIERS, texts)
     if len(named) > 1:
         raise _ambiguous("more than one column could be the text", named, where)
@@ -165,13 +176,18 @@ def _text(
 def _is_outdone(title: str, texts: Sequence[str], values: dict[str, list[Any]]) -> bool:
     """Whether a column without a name of ours holds texts much longer than the titles."""
     longer = [text for text in texts if _mean_length(values[text]) > _CLEARLY * _mean_length(values[title])]
-    return any(_is_prose(values[text]) for text in longer)
+    return any(is_prose(values[text]) for text in longer)
 
 
-def _is_prose(values: Sequence[Any]) -> bool:
-    """Words with blanks between them, no addresses and no paths."""
+def is_prose(values: Sequence[Any]) -> bool:
+    """No addresses and no paths, which have no blanks; neither have Chinese and Japanese texts."""
     given = [value for value in values if isinstance(value, str) and value]
-    return sum(value.count(" ") > 2 and "://" not in value.split(" ")[0] for value in given) > len(given) / 2
+    return sum(not _is_place(value) for value in given) > len(given) / 2
+
+
+def _is_place(text: str) -> bool:
+    first = text.split(maxsplit=1)[0] if text.strip() else ""
+    return "://" in first or (text.count(" ") < 3 and ("/" in first or "\\" in first or first.isascii()))
 
 
 def _best(tiers: Sequence[frozenset[str]], columns: Sequence[str]) -> list[str]:

@@ -26,8 +26,21 @@ TAG_NAMES = ("ner_tags", "ner", "ner_tag", "tags", "labels", "label", "bio_tags"
 SPAN_NAMES = ("entities", "spans", "label", "labels", "ner", "annotations", "entity", "ents")
 NOT_NER = ("pos", "pos_tags", "upos", "xpos", "chunk_tags", "chunks", "id", "ids", "lemmas", "head", "deprel")
 LABEL_STUDIO = ("annotations", "completions")
-START_NAMES = ("start", "start_offset", "begin", "offset", "startoffset")
-END_NAMES = ("end", "end_offset", "stop", "length", "endoffset")
+START_NAMES = (
+    "start", "start_offset", "begin", "offset", "startoffset", "start_char", "char_start", "start_idx", "start_position", "from",
+)  # fmt: skip
+END_NAMES = (
+    "end",
+    "end_offset",
+    "stop",
+    "length",
+    "endoffset",
+    "end_char",
+    "char_end",
+    "end_idx",
+    "end_position",
+    "to",
+)
 
 
 def entity_roles(
@@ -47,7 +60,7 @@ def entity_roles(
         (TAG_NAMES, _is_words, _is_tags, "words"),
         (SPAN_NAMES, _is_text, _is_spans, "text"),
     ):
-        found_label = _pick([label] if label else columns, values, names, is_label)
+        found_label = _pick([label] if label else _marked(columns, values, names, kind), values, names, is_label)
         word_names = WORD_NAMES if kind == "words" else ("text", *WORD_NAMES)
         free = [column for column in columns if column != found_label]
         found_text = _pick(list(text) or free, values, word_names, is_text)
@@ -57,6 +70,27 @@ def entity_roles(
             reason = f"{kind} {found_text!r} and {'tags' if kind == 'words' else 'entities'} {found_label!r}"
             return Roles((found_text,), None, found_label, False, f"{reason} by their values")
     return _in_one_text(text, label, columns, rows)
+
+
+def _marked(columns: Sequence[str], values: dict[str, list[Any]], names: Sequence[str], kind: str) -> list[str]:
+    """The columns that may hold marks: called so, or with tags in them that name types. Lists that are all empty mark nothing.
+
+    Words that are no tags are types without prefixes only beside a column that is called one of words.
+    """
+    filled = [column for column in columns if any(values[column])]
+    if kind == "text":
+        return filled
+    has_words = any(plain(column) in ("tokens", "words", "token", "word") for column in columns)
+    tagged = [column for column in filled if _are_tags_in_rows(values[column])]
+    named = [column for column in filled if plain(column) in names]
+    numbers = [
+        column for column in named if not any(isinstance(tag, str) for row in values[column] for tag in _cells(row))
+    ]
+    return [column for column in named if column in tagged or column in numbers or has_words] or tagged
+
+
+def _cells(row: Any) -> list[Any]:
+    return row if isinstance(row, list) else [row]
 
 
 @dataclass(frozen=True)

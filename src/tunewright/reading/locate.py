@@ -19,7 +19,7 @@ from tunewright.reading import formats
 from tunewright.reading.files import TextFile, opened, unreadable
 from tunewright.reading.formats.class_folder import is_class_folder
 from tunewright.reading.options import ReadOptions
-from tunewright.reading.sniff import text_format
+from tunewright.reading.sniff import table_format, text_format
 from tunewright.reading.tagged import NUM_LINES, tag_layout
 
 _PACKED = (".gz", ".zst")
@@ -72,7 +72,9 @@ def _format_of(path: Path, name: str, options: ReadOptions) -> str:
     suffix = inner.suffix.lower()
     if suffix in suffixes():
         known = suffixes()[suffix]
-        return "conll" if known in ("tsv", "text") and _is_conll(path, name, options) else known
+        if known in ("tsv", "text") and _is_conll(path, name, options):
+            return "conll"
+        return _table_in(path, name, options) or known if known == "text" else known
     if not suffix:
         return _by_content(path, name, options)
     if suffix in _SPREADSHEETS:
@@ -104,6 +106,11 @@ def _by_content(path: Path, name: str, options: ReadOptions) -> str:
     if _is_conll(path, name, options):
         return "conll"
     return text_format(TextFile(path, name, options).first_lines(200)[0])
+
+
+def _table_in(path: Path, name: str, options: ReadOptions) -> str | None:
+    """The format of the table that a file of texts holds: public data sets often end in .txt."""
+    return table_format(TextFile(path, name, options).first_lines(200)[0])
 
 
 def _is_conll(path: Path, name: str, options: ReadOptions) -> bool:

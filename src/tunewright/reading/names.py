@@ -15,11 +15,17 @@ def _words(*lines: str) -> frozenset[str]:
     return frozenset(word for line in lines for word in line.split())
 
 
+SPLIT_NAMES = {
+    "train": ("train", "training"),
+    "validation": ("validation", "valid", "val", "dev", "devel", "eval", "trial"),
+    "test": ("test", "testing"),
+}
+"""What files and folders of a split are called, the most usual word first."""
 TEXT_TIERS: tuple[frozenset[str], ...] = (
     _words("text"),
     _words(
         "review review_text reviewtext review_body sentence content body message comment comment_text tweet tweet_text",
-        "question utterance document query sms email post article abstract passage input texts",
+        "question utterance utt document query sms email post article abstract passage input texts",
     ),
     _words("description summary statement phrase paragraph prompt"),
     _words("title headline subject review_title"),
@@ -38,6 +44,9 @@ PAIRS: tuple[tuple[str, str], ...] = (
     ("sentence_1", "sentence_2"),
     ("sentence_a", "sentence_b"),
     ("premise", "hypothesis"),
+    ("premise", "hypo"),
+    ("context", "hypothesis"),
+    ("#1_string", "#2_string"),
     ("question1", "question2"),
     ("question_1", "question_2"),
     ("text1", "text2"),

@@ -25,6 +25,8 @@ _NAME = re.compile(r"[^\W\d][\w\-./#()? ]*")
 _NUMBER = re.compile(r"[+-]?(\d[\d,_]*)?\.?\d+([eE][+-]?\d+)?%?")
 _BYTE = re.compile(r"byte 0x|character \d+ of the line is not")
 _EXCEL = re.compile(r"\ufeff?sep=[,;|\t]\r?\n", re.IGNORECASE)
+_FEW_LINES = 5
+_SURELY = 0.98
 _LATE = 100
 """A quote that opens this near to the end of a cut sample may close behind it."""
 
@@ -163,6 +165,32 @@ def _all_numbers(values: Sequence[str]) -> bool:
 def _much_longer(name: str, values: Sequence[str]) -> bool:
     """Whether what stands below a cell is of another kind than a name."""
     return sorted(map(len, values))[len(values) // 2] > 3 * len(name)
+
+
+def table_format(lines: Sequence[Line]) -> str | None:
+    """`tsv` or `csv` where lines of text are surely a table: tabs in all of them, or a delimiter under a header of known names."""
+    if len(lines) < _FEW_LINES:
+        return None
+    if share(lines, "\t") > _SURELY:
+        return "tsv"
+    for delimiter in ",;|":
+        if share(lines, delimiter) > _SURELY:
+            rows = [cells for _, cells, _ in split(lines, delimiter, True, 2**20) if cells]
+            known = [plain(cell) in KNOWN for cell in rows[0]]
+            if (is_header(rows) and any(known)) or (delimiter != "," and _has_labels(rows)):
+                return "csv"
+    return None
+
+
+def _has_labels(rows: Sequence[Sequence[str]]) -> bool:
+    """Whether one of two columns holds the same few words again and again."""
+    columns = list(zip(*(row for row in rows if len(row) == len(rows[0])), strict=True))
+    few = [
+        cells
+        for cells in columns
+        if 1 < len(set(cells)) <= len(cells) / 5 and not any(" " in cell.strip() for cell in cells)
+    ]
+    return len(columns) == 2 and len(few) == 1
 
 
 def text_format(lines: Sequence[Line]) -> str:

@@ -37,6 +37,8 @@ class Source:
     notes: list[str] = field(default_factory=list)
     """What was found out and should be said to the user."""
     paths: tuple[Path, ...] = ()
+    names_read: tuple[str, ...] = ()
+    """The names of the files, where they are read too: a folder that is a label."""
     num_blank_lines: int = 0
     """Blank lines met by the last pass of `rows()`: they are neither rows nor rejects."""
 

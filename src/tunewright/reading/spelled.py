@@ -13,9 +13,11 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from tunewright.reading.json_values import text_fault
+
 _TOKEN = re.compile(
     r"""\s*(?:
-        (?P<text>'(?:[^'\\\n]|\\.)*'|"(?:[^"\\\n]|\\.)*")
+        (?P<text>'(?:[^'\\\n]|\\[\\'"abfnrtvxuUN0-7])*'|"(?:[^"\\\n]|\\[\\'"abfnrtvxuUN0-7])*")(?=[\s,:\[\](){}]|$)
       | (?P<number>-?(?:0|[1-9][0-9]*)(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?)(?=[\s,:\[\](){}]|$)
       | (?P<word>True|False|None)\b
       | (?P<mark>[\[\](){},:])
@@ -30,16 +32,24 @@ _NOTHING = ("end", None)
 def spelled_value(text: str) -> Any:
     """What a text spells: lists, dicts, texts, numbers, true, false and null. ValueError for another text."""
     try:
+        value = _value(text)
+        fault = text_fault(value) if "\\" in text else None
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    if fault is not None:
+        raise ValueError(fault)
+    return value
+
+
+def _value(text: str) -> Any:
+    try:
         return json.loads(text)
-    except (ValueError, RecursionError):
+    except ValueError:
         pass
     if not text.lstrip().startswith(tuple(_CLOSES)):
         raise ValueError("no list and no object")
     tokens = _Tokens(text)
-    try:
-        value = tokens.value()
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
+    value = tokens.value()
     if not tokens.at_end:
         raise ValueError("more text behind it")
     return value
@@ -86,14 +96,17 @@ class _Tokens:
     def _items(self, close: str) -> list[Any]:
         """With a comma behind every item (but the last), or behind none."""
         items: list[Any] = []
-        commas = 0
+        gaps: set[bool] = set()
+        comma = False
         while self._next != ("mark", close):
             items.append(self.value())
-            if self._next == ("mark", ","):
+            comma = self._next == ("mark", ",")
+            if comma:
                 self._take()
-                commas += 1
+            if self._next != ("mark", close):
+                gaps.add(comma)
         self._take()
-        if commas and commas < len(items) - 1:
+        if len(gaps) > 1 or (comma and False in gaps):
             raise ValueError("commas between some items only")
         return items
 

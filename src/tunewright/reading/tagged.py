@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tunewright.reading.files import Line
+from tunewright.reading.names import plain
 
 DOCUMENT = "-DOCSTART-"
 NUM_LINES = 5_000
@@ -22,6 +23,8 @@ _BLANKS = re.compile(r"[ \t]+")
 _PREFIXED = re.compile(r"O|[BIESLUM](?:[-_]\S+)?")
 _LONG = re.compile(r"O|[BIESLUM][-_]\S+")
 _COUNT = re.compile(r"[0-9]+(?:[-.][0-9]+)?")
+_LANGUAGE = re.compile(r"[a-z]{2,3}(?:-[a-z]+)*:")
+_FEW = 5
 _MOST_BARE_TYPES = 200
 
 
@@ -33,6 +36,10 @@ class TagLayout:
     num_columns: int
     word: int
     tag: int
+    header: str | None = None
+    """The first line, where it names the columns."""
+    language: str = ""
+    """What stands before every word, `en:` (as WikiAnn has it), and is no part of it."""
 
     def cells(self, text: str) -> list[str]:
         return cells_of(text, self.delimiter)
@@ -83,8 +90,20 @@ def tag_layout(lines: Sequence[Line], *, whole: bool, sure: bool = False) -> Tag
         columns = list(zip(*(row for row in rows if len(row) == width), strict=True))
         tag = _tag_column(columns, sure)
         if tag is not None:
-            return TagLayout(delimiter, width, _word_column(columns, tag), tag)
+            word = _word_column(columns, tag)
+            header = body[0] if len(rows[0]) == width and _names_columns(rows[0], word, tag) else None
+            words = columns[word][header is not None :]
+            language = _LANGUAGE.match(words[0]) if words else None
+            before = language[0] if language and all(cell.startswith(language[0]) for cell in words) else ""
+            return TagLayout(delimiter, width, word, tag, header, before if len(words) > _FEW else "")
     return None
+
+
+def _names_columns(cells: Sequence[str], word: int, tag: int) -> bool:
+    return not looks_like_tag(cells[tag]) and (
+        plain(cells[word]) in ("word", "words", "token", "tokens", "form")
+        or plain(cells[tag]) in ("tag", "tags", "ner", "ner_tag", "ner_tags", "label")
+    )
 
 
 def _has_sentences(texts: Sequence[str], whole: bool) -> bool:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import operator
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -33,6 +32,10 @@ _WORD_NAMES = frozenset(("word", "words", "token", "tokens"))
 _TAG_NAMES = frozenset(("tag", "tags", "nertag", "nertags", "ner", "label", "labels", "bio", "iob", "biotag", "iobtag"))
 _NUM_ROWS = 1_000
 """Words looked at for tags."""
+_NUM_HELD = 1_000
+"""Words kept of a sentence that is rejected."""
+
+Number = tuple[str, ...]
 
 
 def with_sentences(source: Source) -> Source:
@@ -41,17 +44,20 @@ def with_sentences(source: Source) -> Source:
     sentence, word = _named(columns, _SENTENCE_NAMES), _named(columns, _WORD_NAMES)
     if sentence is None or word is None:
         return source
-    documents = (column for column in columns if _plainly(column) in _DOCUMENT_NAMES)
-    keys = (*documents, sentence)
     seen = [row.fields for row in itertools.islice(source.rows(), _NUM_ROWS) if isinstance(row, Row)]
-    same = _same_within(seen, keys, word)
-    if same is None or not (_tag_columns(seen, (*keys, word)) or _plainly(sentence) != "sentence"):
+    keys = tuple(column for column in columns if _plainly(column) in _DOCUMENT_NAMES or column == sentence)
+    numbers = _Numbers(keys, sentence, frozenset(key for key in keys if any(not row[key].strip() for row in seen)))
+    several = [words for words in _grouped(seen, numbers) if len(words) > 1]
+    said = [column for column in columns if column not in (*keys, word)]
+    tags = {column for column in said if _are_tags(column, seen)}
+    varying = {column for column in said for words in several if len({row[column] for row in words}) > 1}
+    if not several or not (tags or (not varying and _plainly(sentence) != "sentence")):
         return source
+    of_words = tags | varying | {column for column in said if len({row[column] for row in seen}) == 1}
+    same = frozenset(said) - of_words
     by_word = source.read
     note = f"a row for each word: read as sentences by {' and '.join(map(repr, keys))}"
-    return replace(
-        source, read=lambda self: _sentences(by_word(self), keys, {*keys, *same}), notes=[*source.notes, note]
-    )
+    return replace(source, read=lambda self: _sentences(by_word(self), numbers, same), notes=[*source.notes, note])
 
 
 def _plainly(column: str) -> str:
@@ -62,34 +68,46 @@ def _named(columns: Sequence[str], names: frozenset[str]) -> str | None:
     return next((column for column in columns if _plainly(column) in names), None)
 
 
-def _tag_columns(rows: Sequence[Mapping[str, str]], others: Sequence[str]) -> list[str]:
-    """Columns that hold nothing but tags, one of them at least with a type; or that are called so and hold only O."""
-    return [
-        column
-        for column in (rows[0] if rows else ())
-        if column not in others
-        and all(looks_like_tag(row[column]) for row in rows)
-        and (_plainly(column) in _TAG_NAMES or any(has_type(row[column]) for row in rows))
-    ]
+def _are_tags(column: str, rows: Sequence[Mapping[str, str]]) -> bool:
+    """Nothing but tags, one of them at least with a type; or a column that is called so and holds only O."""
+    found = [row[column] for row in rows]
+    only_outside = _plainly(column) in _TAG_NAMES and all(tag == "O" for tag in found)
+    return only_outside or (all(map(looks_like_tag, found)) and any(map(has_type, found)))
 
 
-def _same_within(rows: Sequence[Mapping[str, str]], keys: tuple[str, ...], word: str) -> list[str] | None:
-    """Columns with one value for all words of each sentence, tags aside; None where no sentence has two words."""
-    sentences = [list(group) for _, group in itertools.groupby(_numbered(rows, keys), key=operator.itemgetter(0))]
-    several = [[row for _, row in one] for one in sentences if len(one) > 1]
-    if not several:
-        return None
-    others = [column for column in rows[0] if column not in (*keys, word, *_tag_columns(rows, (*keys, word)))]
-    return [column for column in others if all(len({row[column] for row in one}) == 1 for one in several)]
+@dataclass(frozen=True)
+class _Numbers:
+    """How sentences are numbered. once: those keys that stand beside the first word of what they number alone."""
+
+    keys: tuple[str, ...]
+    sentence: str
+    once: frozenset[str]
+
+    def of(self, row: Mapping[str, str], before: Number) -> Number:
+        """The number of the sentence that a word is of; `before`: that of the word before it, () for the first."""
+        last = before or ("",) * len(self.keys)
+        cells = (row[key].strip() for key in self.keys)
+        return tuple(
+            cell or (earlier if key in self.once else "")
+            for key, cell, earlier in zip(self.keys, cells, last, strict=True)
+        )
+
+    def names_one(self, number: Number) -> bool:
+        return bool(number[self.keys.index(self.sentence)])
 
 
-def _numbered(rows: Iterable[Mapping[str, str]], keys: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Each row with its sentence's number, which may stand beside the first word alone."""
-    number: tuple[str, ...] = ()
+def _grouped(rows: Iterable[Mapping[str, str]], numbers: _Numbers) -> Iterator[list[Mapping[str, str]]]:
+    number: Number = ()
+    held: list[Mapping[str, str]] = []
     for row in rows:
-        here = tuple(row[key].strip() for key in keys)
-        number = here if here[-1] or not number else number
-        yield number, row
+        here = numbers.of(row, number)
+        if held and here != number:
+            yield held
+            held = []
+        held.append(row)
+        number = here
+    if held:
+        yield held
 
 
 @dataclass
@@ -101,34 +119,34 @@ class _Sentence:
     fault: str | None = None
 
     def add(self, row: Row) -> None:
-        if self.fault is None or len(self.words) < _NUM_ROWS:  # what is rejected need not be held whole
+        if self.fault is None or len(self.words) < _NUM_HELD:
             self.words.append(dict(row.fields))
 
-    def row(self, same: set[str]) -> Row | Reject:
-        """A column is a list of what each word has in it; those in `same` are one value."""
+    def row(self, numbers: _Numbers, same: frozenset[str]) -> Row | Reject:
+        """A column is a list of what each word has in it; the numbers are one value, and so are columns of `same` with one."""
         name, line = self.first.source, self.first.line
-        differs = next((column for column in same if len({word[column] for word in self.words}) > 1), None)
-        if differs is not None and not self._is_numbered_once(differs):
-            self.fault = self.fault or f"its words differ in {differs!r}"
         if self.fault is not None:
             raw = json.dumps(self.words, ensure_ascii=False) if self.words else getattr(self.first, "raw", "")
             return Reject(name, line, self.fault, raw[:MAX_RAW])
-        columns = self.words[0]
+        fields = {column: [word[column] for word in self.words] for column in self.words[0]}
         return Row(
-            name, line, {column: columns[column] if column in same else [w[column] for w in self.words] for column in columns}
-        )  # fmt: skip
+            name,
+            line,
+            {
+                column: cells[0] if column in numbers.keys or (column in same and len(set(cells)) == 1) else cells
+                for column, cells in fields.items()
+            },
+        )
 
-    def _is_numbered_once(self, column: str) -> bool:
-        return not any(word[column].strip() for word in self.words[1:])
 
-
-def _sentences(rows: Iterator[Row | Reject], keys: tuple[str, ...], same: set[str]) -> Iterator[Row | Reject]:
+def _sentences(rows: Iterator[Row | Reject], numbers: _Numbers, same: frozenset[str]) -> Iterator[Row | Reject]:
     """A word that cannot be read spoils the sentence before it and the one after: it may belong to either.
 
-    A sentence whose number has been met before is a reject: its words do not stand together.
+    A sentence whose number has been met before is a reject: its words do not stand together. So is a word without a number
+    where every word has one, or none has stood above it.
     """
     held: _Sentence | None = None
-    number: tuple[str, ...] = ()
+    number: Number = ()
     ended: set[int] = set()
     fault: str | None = None
     for row in rows:
@@ -137,17 +155,18 @@ def _sentences(rows: Iterator[Row | Reject], keys: tuple[str, ...], same: set[st
             held = held or _Sentence(row)
             held.fault = held.fault or fault
             continue
-        here = tuple(row.fields[key].strip() for key in keys)
-        if held is None or (here[-1] and here != number):
+        here = numbers.of(row.fields, number)
+        if held is None or not number or here != number:
             if held is not None:
                 ended.add(hash(number))
-                yield held.row(same)
-            if not here[-1]:
-                fault = fault or "its sentence has no number"
+                yield held.row(numbers, same)
+            if not numbers.names_one(here):
+                fault = fault or "a word without the number of its sentence"
             elif hash(here) in ended:
-                fault = fault or f"sentence {here[-1]!r} has ended further up: its words do not stand together"
+                name = here[numbers.keys.index(numbers.sentence)]
+                fault = fault or f"sentence {name!r} has ended further up: its words do not stand together"
             held, number = _Sentence(row, fault=fault), here
         held.add(row)
         fault = None
     if held is not None:
-        yield held.row(same)
+        yield held.row(numbers, same)

@@ -34,6 +34,9 @@ from tunewright.tokens.tokenizer import TextEncoder
 if TYPE_CHECKING:
     import torch
 
+    from tunewright.models.generate import Sampling
+    from tunewright.writing import Writer
+
     LossTerms = dict[str, tuple[torch.Tensor, torch.Tensor | float]]
     """term -> (sum over supervised positions, its weight in this micro-batch). The engine divides by the step's weight."""
 
@@ -235,6 +238,17 @@ class Task(Protocol):
         """The most confidently wrong rows: `{"row", "gold", "predicted", "score"}`."""
         ...
 
+    # Writing
+
+    writes: bool
+    """Whether the model writes text: then predictions are what `writer` completes, and nothing is decoded."""
+    sampling_defaults: Mapping[str, Any]
+    """How words are chosen where nobody says it: fields of `models.generate.Sampling`."""
+
+    def writer(self, model: Any, encoder: TextEncoder, sampling: Sampling) -> Writer:
+        """The model at work, where it writes."""
+        ...
+
 
 class BaseTask:
     """What most tasks have in common; a task overrides what differs."""
@@ -244,6 +258,8 @@ class BaseTask:
     has_classes = False
     first_model: str | None = None
     needs_reference = False
+    writes = False
+    sampling_defaults: Mapping[str, Any] = {}
     rate_factor = 1.0
     """How many times larger `learning_rate: auto` is than for tasks that learn from scratch what they predict."""
 

@@ -10,6 +10,7 @@ The model is transformers' own `AutoModelForSequenceClassification`, so `pipelin
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -75,17 +76,7 @@ class Task(BaseTask):
         data = config.data
         named = [data.text] if isinstance(data.text, str) else list(data.text or ())
         check_columns(data, columns, where=source.name, keys=("text", "pair", "label", "group_by", "weight"))
-        each = tuple(data.label) if isinstance(data.label, list) else ()
-        if taken := set(each).intersection({*named, data.pair, data.weight, data.group_by}):
-            raise UserError(
-                "a column cannot be a label and something else", where="data.label", found=quoted(sorted(taken))
-            )
-        if len(each) == 1 or len(set(each)) < len(each) or (each and data.label_names):
-            raise UserError(
-                "a column for each label", where="data.label", found=quoted(each),
-                expected="two different columns or more, and their names as those of the labels",
-                mend="Name one column alone, data.label=…, or leave out data.label_names.",
-            )  # fmt: skip
+        each = _columns_of_labels(data, named)
         label = each[0] if each else data.label
         others = [column for column in columns if column not in each[1:]]
         roles = detect_roles(others, rows, text=tuple(named), pair=data.pair, label=label)
@@ -94,24 +85,29 @@ class Task(BaseTask):
                 "no label column found",
                 where=source.name,
                 found=quoted(columns),
-                mend="Set data.label to the column with the labels.",
+                mend="Set data.label to the column with the labels; where answers are to be learned, task=sft, data.text to the "
+                "column of prompts and data.label to the one of answers.",
             )
+        if not named and "_input_hash" not in columns:  # Prodigy keeps its options in each row
+            _refuse_choices(columns, source.name)
         names = each or data.label_names or source.class_names.get(roles.label)
         multi_label = roles.multi_label or bool(each or data.label_delimiter)
+        delimiter, reason = data.label_delimiter, roles.reason
+        if not multi_label and data.multi_label is None and not names:
+            joined = joined_labels(sorted({str(row.fields.get(roles.label)) for row in rows}))
+            if joined is not None:
+                multi_label, delimiter = True, joined[0]
+                reason += f"; {joined[1]!r} and its like are several labels, joined by {delimiter!r} (data.multi_label=false: each is one)"
         multi_label = multi_label if data.multi_label is None else data.multi_label
-        if each and not multi_label:
-            raise UserError("a column for each label is multi-label", where="data.multi_label", mend="Leave it out.")
+        if each:
+            reason += f", {quoted(each[1:])} beside it, a label each"
         task = cls(
-            TextColumns(roles.text, roles.pair, None if each else roles.label, data.weight, data.label_delimiter, each),
+            TextColumns(roles.text, roles.pair, None if each else roles.label, data.weight, delimiter, each),
             LabelSpace((), multi_label),
             tuple(names) if names else None,
             threshold=config.evaluate.threshold,
         )
-        if each:
-            return task, f"{roles.reason}, {quoted(each[1:])} beside it, a label each"
-        found = {str(row.fields.get(roles.label)) for row in rows}
-        hint = None if multi_label else _several_in_one(sorted(found))
-        return task, f"{roles.reason}. {hint}" if hint else roles.reason
+        return task, reason
 
     def aligned(self, source: Source, *, labelled: bool = True) -> Source:
         label = self.columns.label if labelled else None
@@ -127,6 +123,8 @@ class Task(BaseTask):
         if self.columns.pair:
             values["pair"] = self.columns.pair
         values["label"] = list(self.columns.labels) or self.columns.label
+        if self.columns.label_delimiter:
+            values["label_delimiter"] = self.columns.label_delimiter
         return {**values, "multi_label": True} if self.multi_label else values
 
     def describe(self) -> dict[str, str]:
@@ -202,7 +200,7 @@ class Task(BaseTask):
             labels = LabelSpace.learn(counts, multi_label=self.multi_label)
         column = f"{where}, column {self.columns.named_label!r}"
         _check_kind(labels.names, where=column)
-        check_labels(labels, where=column)
+        check_labels(labels, where=column, num_given=sum(counts.values()) if not self.label_names else None)
         return replace(self, labels=labels)
 
     def remarks(self, store: TokenStore) -> list[str]:
@@ -388,6 +386,39 @@ class Task(BaseTask):
         if self.multi_label:
             return [name for name, given in zip(self.labels.names, gold, strict=True) if given]
         return self.labels.names[int(gold)]
+
+
+_CHOICES = re.compile(r"(choices|options|endings|candidates)|(choice|option|ending|sol|answer|opa?)_?[0-9a-e]")
+
+
+def _refuse_choices(columns: Sequence[str], where: str) -> None:
+    """UserError where a question stands beside the answers to choose from: they are not read, and a letter is no label of a text."""
+    found = [column for column in columns if _CHOICES.fullmatch(plain(column))]
+    if any(plain(column).endswith("s") for column in found) or len(found) > 1:
+        raise UserError(
+            "a question with answers to choose from", where=where, found=quoted(found),
+            expected="one text, or two, and a label", mend="Name the columns to read with data.text, or write prompt and completion.",
+        )  # fmt: skip
+
+
+def _columns_of_labels(data: Any, text: Sequence[str]) -> tuple[str, ...]:
+    """The columns that are a label each, () where one column holds the labels. UserError where they cannot be."""
+    if not isinstance(data.label, list):
+        return ()
+    each = tuple(data.label)
+    if taken := set(each).intersection({*text, data.pair, data.weight, data.group_by}):
+        raise UserError(
+            "a column cannot be a label and something else", where="data.label", found=quoted(sorted(taken))
+        )
+    if len(each) == 1 or len(set(each)) < len(each) or data.label_names:
+        raise UserError(
+            "a column for each label", where="data.label", found=quoted(each),
+            expected="two different columns or more, and their names as those of the labels",
+            mend="Name one column alone, data.label=…, or leave out data.label_names.",
+        )  # fmt: skip
+    if data.multi_label is False:
+        raise UserError("a column for each label is multi-label", where="data.multi_label", mend="Leave it out.")
+    return each
 
 
 def _several_in_one(labels: Sequence[str]) -> str | None:

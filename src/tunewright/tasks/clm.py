@@ -28,11 +28,11 @@ from tunewright.reading.align import aligned
 from tunewright.reading.documents import BEGINS, ENDS
 from tunewright.reading.split import TRAIN
 from tunewright.reading.unlabelled import is_lone_text, text_roles
-from tunewright.records import Batch, Completion, Example, Row
+from tunewright.records import Batch, Example, Row
 from tunewright.tasks.base import BaseTask, ExplainedRow, TaskOptions, Weights, explained_row
 from tunewright.text.columns import TextColumns
 from tunewright.tokens.encoded import EncodedRows
-from tunewright.tokens.pack import BLOCK_COLUMNS, Document, Frame, Packer, positions_within, predicted_tokens
+from tunewright.tokens.pack import BLOCK_COLUMNS, Document, Packer, positions_within, predicted_tokens
 from tunewright.tokens.store import SplitStore
 from tunewright.tokens.tokenizer import TextEncoder
 
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
     from tunewright.models.generate import Sampling
     from tunewright.tasks.base import LossTerms
+    from tunewright.writing import Writer
 
 TERM = "cross_entropy"
 IGNORED = -100
@@ -226,35 +227,12 @@ class Task(BaseTask):
 
     # Writing
 
-    def complete(self, model: Any, example: Example, encoder: TextEncoder, sampling: Sampling) -> Completion:
-        """What the model writes after a text."""
-        from tunewright.models.generate import write
+    writes = True
 
-        prompt, num_cut = self._prompt(example, encoder, sampling)
-        done = write(
-            model, prompt, encoder.tokenizer, sampling, end_ids=self._ends(encoder), longest=encoder.max_length
-        )
-        return Completion(example.text, "".join(done), done.ended, done.num_tokens, num_cut)
+    def writer(self, model: Any, encoder: TextEncoder, sampling: Sampling) -> Writer:
+        from tunewright.writing.documents import DocumentWriter
 
-    def written(self, model: Any, example: Example, encoder: TextEncoder, sampling: Sampling) -> Iterator[str]:
-        """The same, piece by piece."""
-        from tunewright.models.generate import write
-
-        prompt, _ = self._prompt(example, encoder, sampling)
-        return write(
-            model, prompt, encoder.tokenizer, sampling, end_ids=self._ends(encoder), longest=encoder.max_length
-        )
-
-    def _prompt(self, example: Example, encoder: TextEncoder, sampling: Sampling) -> tuple[list[int], int]:
-        """(a document's beginning as it is trained, tokens cut off its front): half of the positions at least are left to write in."""
-        ids = [*Frame.of(encoder).before, *encoder.bare_ids([example.text]).ids.tolist()]
-        room = encoder.max_length - min(sampling.max_new_tokens, encoder.max_length // 2)
-        return ids[-room:], max(0, len(ids) - room)
-
-    def _ends(self, encoder: TextEncoder) -> frozenset[int]:
-        """Tokens that end a document, or begin another."""
-        frame = Frame.of(encoder)
-        return frozenset({frame.after[-1], frame.before[0]})
+        return DocumentWriter(model, encoder, sampling)
 
     # Scores
 

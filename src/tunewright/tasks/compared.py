@@ -30,14 +30,15 @@ from tunewright.metrics.preference import (
 )
 from tunewright.models.source import ModelFolder
 from tunewright.reading import Source
-from tunewright.reading.detect import check_columns
+from tunewright.reading.detect import check_columns, is_prose
 from tunewright.records import Batch, Encoded, Example, Row
 from tunewright.tasks import sft
 from tunewright.tasks.base import BaseTask, ExplainedRow, TaskOptions, explained_row
 from tunewright.text.columns import TextColumns
 from tunewright.text.dialogues import ALPACA, MESSAGES, PAIR, Dialogues
-from tunewright.text.preference_columns import UNPAIRED, Preferences, find_preferences
+from tunewright.text.preference_columns import PAIRS, UNPAIRED, Preferences, find_preferences
 from tunewright.text.preferences import asked, compared
+from tunewright.text.transcripts import headings
 from tunewright.tokens.dialogues import ANSWERS
 from tunewright.tokens.encoded import EncodedRows
 from tunewright.tokens.preferences import SidedRow, sided_rows, sides_of
@@ -98,6 +99,7 @@ class ComparedTask(BaseTask, ABC):
                 expected="chosen and rejected, several answers with scores, or one answer with a label of true or false",
                 mend="Name the columns so; data.text is the column of prompts, data.label that of judgements.",
             )  # fmt: skip
+        _refuse_other_prompt(found, columns, rows)
         options = config.task if isinstance(config.task, ChatOptions) else ChatOptions()
         chat = sft.Task(
             dialogues=_dialogues_of(found), template=options.template, template_kwargs=dict(options.template_kwargs),
@@ -337,3 +339,17 @@ def named_text(config: Any) -> str | None:
     if isinstance(text, list):
         raise UserError("prompts are in one column", where="data.text", found=quoted(text), mend="Name one column.")
     return text
+
+
+def _refuse_other_prompt(found: Preferences, columns: Sequence[str], rows: Sequence[Row]) -> None:
+    """UserError where plain answers come without a known prompt, and beside a text: how they begin would not be what was asked."""
+    sides = [row.fields.get(str(found.chosen)) for row in rows]
+    if found.format != PAIRS or found.prompt is not None or not all(isinstance(one, str) for one in sides):
+        return
+    used = {found.chosen, found.rejected, found.system}
+    texts = [one for one in columns if one not in used and is_prose([row.fields.get(one) for row in rows])]
+    if texts and not headings(sides):
+        raise UserError(
+            "no column is known to hold the prompts", where=rows[0].source, found=quoted(texts),
+            mend=f"Set data.text to it, data.text={texts[0]}; or leave such columns out of the file.",
+        )  # fmt: skip

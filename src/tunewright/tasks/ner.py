@@ -54,7 +54,8 @@ class Options(TaskOptions):
     name: str = "ner"
     label_pieces: Literal["first", "all"] = Field(
         "first",
-        description="Which pieces of a word are labelled: the first one, or all. In a row of words each is one word, whatever stands in it.",
+        description="Which pieces of a word are labelled: the first one, or all. In a row of words each is one word, whatever stands in it, "
+        "and its first piece decides.",
     )
     legal: bool = Field(True, description="Decode to the best legal sequence of tags (Viterbi), not tag by tag.")
     transitions: float = Field(

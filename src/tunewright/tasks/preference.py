@@ -12,7 +12,7 @@ model answers as one of `tasks/sft.py` does.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -22,7 +22,7 @@ from pydantic import Field, PositiveFloat, field_validator
 from tunewright.errors import UserError
 from tunewright.models.source import ModelFolder
 from tunewright.reading import Source
-from tunewright.records import Batch, Example, Row
+from tunewright.records import Batch, Row
 from tunewright.tasks.base import Weights
 from tunewright.tasks.compared import IGNORED, ChatOptions, ComparedTask, Text, next_tokens, parts_of
 from tunewright.text.preference_columns import UNPAIRED, find_preferences
@@ -34,7 +34,9 @@ if TYPE_CHECKING:
     import torch
 
     from tunewright.losses.objective import Objective
+    from tunewright.models.generate import Sampling
     from tunewright.tasks.base import LossTerms
+    from tunewright.writing import Answers
 
 CROSS_ENTROPY = "cross_entropy"
 _SURELY_PROMPTS = ("prompt", "instruction", "messages", "conversations", "conversation")
@@ -291,21 +293,14 @@ class Task(ComparedTask):
 
     # Writing
 
+    writes = True
+
     @property
-    def sampling_defaults(self) -> Mapping[str, Any]:
+    def sampling_defaults(self) -> Mapping[str, Any]:  # type: ignore[override]
         return self.chat.sampling_defaults
 
-    def complete(self, model: Any, example: Example, encoder: TextEncoder, sampling: Any) -> Any:
-        return self.chat.complete(model, example, encoder, sampling)
-
-    def complete_all(self, model: Any, examples: Sequence[Example], encoder: TextEncoder, sampling: Any) -> list[Any]:
-        return self.chat.complete_all(model, examples, encoder, sampling)
-
-    def fitting(self, conversation: Any, encoder: TextEncoder, sampling: Any) -> tuple[Any, int, int]:
-        return self.chat.fitting(conversation, encoder, sampling)
-
-    def written(self, model: Any, example: Example, encoder: TextEncoder, sampling: Any) -> Iterator[str]:
-        return self.chat.written(model, example, encoder, sampling)
+    def writer(self, model: Any, encoder: TextEncoder, sampling: Sampling) -> Answers:
+        return self.chat.writer(model, encoder, sampling)
 
 
 def _balance(num_good: int, num_bad: int, objective: Objective) -> list[str]:

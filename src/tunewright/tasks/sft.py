@@ -12,7 +12,7 @@ The template is saved with the model, in `tunewright.json` and as the tokenizer'
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -20,22 +20,20 @@ import numpy as np
 from pydantic import Field, NonNegativeInt
 
 from tunewright.errors import RowError, UserError, counted, quoted
-from tunewright.metrics.generation import answer_scores, generation_scores
 from tunewright.metrics.intervals import language_intervals
 from tunewright.metrics.language import language_scores
 from tunewright.models.kinds import kind_of
 from tunewright.models.source import ModelFolder
 from tunewright.reading import Source
 from tunewright.reading.detect import check_columns
-from tunewright.reading.names import LABEL_TIERS, tier
+from tunewright.reading.names import LABEL_TIERS, plain, tier
 from tunewright.reading.unlabelled import is_lone_text
-from tunewright.records import Answer, Batch, Encoded, Example, Row
+from tunewright.records import Batch, Encoded, Example, Row
 from tunewright.tasks.base import BaseTask, ExplainedRow, TaskOptions, Weights, explained_row
 from tunewright.text.columns import TextColumns
 from tunewright.text.dialogues import ALPACA, MESSAGES, PAIR, PREFERRED, TEXT, Dialogues, find_dialogues
 from tunewright.text.hiding import Control
-from tunewright.text.messages import ASSISTANT, USER, Conversation, said_in, single_turn
-from tunewright.text.reasoning import answer_pieces, split_reasoning
+from tunewright.text.messages import ASSISTANT, Conversation, said_in, single_turn
 from tunewright.text.supervision import Supervisor
 from tunewright.text.templates import Template, named, names, source_of, special_tokens
 from tunewright.text.transcripts import control_marks, headings
@@ -50,11 +48,14 @@ if TYPE_CHECKING:
 
     from tunewright.models.generate import Sampling
     from tunewright.tasks.base import LossTerms
+    from tunewright.writing import Answers
 
 TERM = "cross_entropy"
 IGNORED = -100
-_SLACK = 16
-"""Tokens that a written answer may be longer than the longest right one."""
+_TEXT_NAMES = ("text", "content", "message", "utterance")
+"""Prompts that may as well be texts to classify."""
+_LONGEST_NAME = 16
+"""Characters without a blank that may be a label; what is longer is a sentence, of Chinese or Japanese."""
 _RECOGNIZED = ("question-answer", "alpaca")
 """Templates whose words are recognized in prompts that already carry them."""
 
@@ -120,7 +121,12 @@ class Task(BaseTask):
             return 2 * (bool(control_marks(texts) or headings(texts)) and is_lone_text(columns, rows))
         if found is None or found.format not in (MESSAGES, PAIR, ALPACA):
             return 0
-        labelled = {"label", "labels"} & {name.lower() for name in columns}
+        labelled = any(
+            plain(name) in ("label", "labels")
+            or (plain(found.prompt) in _TEXT_NAMES and tier(LABEL_TIERS, name) is not None)
+            for name in columns
+            if name not in (found.prompt, found.answer)
+        )
         return 2 if found.format == MESSAGES or (not labelled and _are_answers(found, rows)) else 0
 
     @classmethod
@@ -362,107 +368,19 @@ class Task(BaseTask):
 
     # Writing answers
 
+    writes = True
     sampling_defaults = {"temperature": 0.0, "max_new_tokens": 512}  # noqa: RUF012
 
-    def complete(self, model: Any, example: Example, encoder: TextEncoder, sampling: Sampling) -> Answer:
-        """What the model answers."""
-        return self.complete_all(model, [example], encoder, sampling)[0]
+    def writer(self, model: Any, encoder: TextEncoder, sampling: Sampling) -> Answers:
+        from tunewright.writing.answers import AnswerWriter
 
-    def complete_all(
-        self, model: Any, examples: Sequence[Example], encoder: TextEncoder, sampling: Sampling
-    ) -> list[Answer]:
-        """Answers to all of them, in order, written side by side."""
-        from tunewright.models.generate_rows import generate_rows
-
-        prompts = self._prompts(examples, encoder, sampling)
-        tokens = generate_rows(
-            model, [row.ids.tolist() for row in prompts], sampling, end_ids=frozenset(self.end_ids),
-            pad_id=encoder.pad_token_id, longest=encoder.max_length,
-        )  # fmt: skip
-        return [
-            self._answer(example, row, new, encoder, sampling)
-            for example, row, new in zip(examples, prompts, tokens, strict=True)
-        ]
-
-    def written(self, model: Any, example: Example, encoder: TextEncoder, sampling: Sampling) -> Iterator[str]:
-        """One answer, piece by piece, as it is written; reasoning before it is not shown."""
-        from tunewright.models.generate import write
-
-        prompt = self._prompts([example], encoder, sampling)[0].ids.tolist()
-        ends = frozenset(self.end_ids)
-        return answer_pieces(
-            write(model, prompt, encoder.tokenizer, sampling, end_ids=ends, longest=encoder.max_length)
-        )
-
-    def fitting(
-        self, conversation: Conversation, encoder: TextEncoder, sampling: Sampling
-    ) -> tuple[Conversation, int, int]:
-        """(the conversation from the first question on with which it fits, turns left out, tokens of it still cut)."""
-        messages = conversation.messages
-        begins = [number for number, one in enumerate(messages) if one.role == USER]
-        if not begins:
-            raise UserError(
-                "nothing is asked", found=quoted(one.role for one in messages), expected="a turn of the user's"
-            )
-        for begin in begins:
-            kept = replace(conversation, messages=messages[: begins[0]] + messages[begin:])
-            num_cut = self._prompts([Example("", target=kept)], encoder, sampling)[0].num_cut
-            if not num_cut or begin == begins[-1]:
-                break
-        return kept, begin - begins[0], num_cut
-
-    def _prompts(self, examples: Sequence[Example], encoder: TextEncoder, sampling: Sampling) -> list[ChatRow]:
-        """Half of the positions at least are left to write in."""
-        room = min(sampling.max_new_tokens, encoder.max_length // 2)
-        asked = [example.target or single_turn(example.text, None) for example in examples]
-        try:
-            return self.dialogue_encoder(encoder).asked(asked, room=room)
-        except RowError as error:
-            raise UserError(error.reason, mend="Ask it in another way, or train with another task.template.") from None
-
-    def _answer(
-        self, example: Example, prompt: ChatRow, tokens: list[int], encoder: TextEncoder, sampling: Sampling
-    ) -> Answer:
-        from tunewright.models.generate import Stream, Writing
-
-        ids, ends = prompt.ids.tolist(), frozenset(self.end_ids)
-        if sampling.stop:
-            writing = Writing(iter(tokens), Stream(encoder.tokenizer, ids, stop=sampling.stop), ends)
-            text, ended, count = "".join(writing), writing.ended, writing.num_tokens
-        else:
-            ended = "end" if tokens and tokens[-1] in ends else "length"
-            count = len(tokens) - (ended == "end")
-            text = _decoded(encoder, [*ids, *tokens])[len(_decoded(encoder, ids)) :]
-        reasoning, text = split_reasoning(text)
-        return Answer(example.text, text, ended, count, prompt.num_cut, reasoning)
+        return AnswerWriter(model, encoder, sampling, self.dialogue_encoder(encoder), frozenset(self.end_ids))
 
     def compared(self, model: Any, split: SplitStore, encoder: TextEncoder) -> dict[str, Any]:
-        """`metrics` of answers that the model writes to a seeded sample of prompts, and the `worst_rows` of them."""
-        from tunewright.models.generate import Sampling
-        from tunewright.models.generate_rows import generate_rows
+        """See `evaluation.evaluate_split`: scores of answers that the model writes to some of the prompts."""
+        from tunewright.writing.answers import compared_answers
 
-        places = np.array(split.lists("answer", range(len(split))))
-        able = np.flatnonzero(places[:, 1] - places[:, 0] > 0) if len(places) else np.zeros(0, int)
-        sample = np.sort(np.random.default_rng(0).permutation(able)[: self.num_compared])
-        if not len(sample):
-            return {}
-        ids = {int(row): split.input_ids(int(row)).tolist() for row in sample}
-        right = [_decoded(encoder, ids[int(row)][places[row, 0] : places[row, 1]]) for row in sample]
-        longest = int((places[sample, 1] - places[sample, 0]).max())
-        tokens = generate_rows(
-            model, [ids[int(row)][: places[row, 0]] for row in sample],
-            Sampling(temperature=0, max_new_tokens=longest + _SLACK), end_ids=frozenset(self.end_ids),
-            pad_id=encoder.pad_token_id,
-        )  # fmt: skip
-        gold = [split_reasoning(text)[1] for text in right]
-        written = [split_reasoning(_decoded(encoder, one))[1] for one in tokens]
-        scores = [answer_scores(one, other) for one, other in zip(written, gold, strict=True)]
-        worst = sorted((score.rouge_l, number) for number, score in enumerate(scores) if score.exact < 1)
-        rows = [
-            {"row": split.address(int(sample[n])), "gold": gold[n], "predicted": written[n], "score": score}
-            for score, n in worst
-        ]
-        return {"metrics": generation_scores(written, gold), "compared_rows": len(sample), "worst_rows": rows}
+        return compared_answers(model, split, encoder, end_ids=frozenset(self.end_ids), num_compared=self.num_compared)
 
     # Scores
 
@@ -480,10 +398,6 @@ class Task(BaseTask):
         return ["loss", "perplexity"]
 
 
-def _decoded(encoder: TextEncoder, ids: Sequence[int]) -> str:
-    return encoder.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-
-
 def _inside(learned: Sequence[int] | np.ndarray, length: int) -> np.ndarray:
     """bool `(length,)`. [2 4] of 5 -> [0 0 1 1 0]"""
     inside = np.zeros(length, dtype=bool)
@@ -496,7 +410,7 @@ def _are_answers(found: Dialogues, rows: Sequence[Row]) -> bool:
     """Texts or turns: answers of true and false, or numbers, are labels, and so is a `target` of few values or of single words."""
     said = [row.fields.get(str(found.answer)) for row in rows]
     if tier(LABEL_TIERS, str(found.answer)) is not None:
-        several_words = sum(isinstance(one, str) and len(one.split()) > 1 for one in said)
+        several_words = sum(isinstance(one, str) and (len(one.split()) > 1 or len(one) > _LONGEST_NAME) for one in said)
         if len({str(one) for one in said}) <= len(said) / 2 or several_words < len(said) / 2:
             return False
     return any(isinstance(one, (str, list, dict)) for one in said)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from tunewright.errors import RowError, RowLeftOut, quoted
@@ -23,9 +23,10 @@ from tunewright.text.messages import (
     conversation,
     learnable,
     single_turn,
+    spelled_calls,
     spelled_turns,
 )
-from tunewright.text.preference_columns import Preferences, beside, find_preferences, input_beside
+from tunewright.text.preference_columns import Preferences, beside, find_preferences, input_beside, late_columns
 from tunewright.text.preferences import asked, compared
 
 MESSAGES, ALPACA, PAIR, TEXT = "messages", "alpaca", "pair", "text"
@@ -37,7 +38,13 @@ PAIRS = (
     ("question", "response"), ("query", "response"), ("query", "answer"), ("input", "output"),
     ("instruction", "response"), ("instruction", "completion"), ("instruction", "answer"), ("problem", "solution"),
     ("inputs", "targets"), ("input", "target"), ("dialogue", "summary"), ("article", "highlights"), ("article", "summary"),
-    ("document", "summary"), ("question", "answers"),
+    ("document", "summary"), ("question", "answers"), ("query", "answers"), ("prompt", "output"), ("prompt", "generation"),
+    ("prompt", "target"), ("query", "output"), ("query", "completion"), ("question", "output"), ("question", "solution"),
+    ("question", "rationale"), ("problem", "answer"), ("input", "response"), ("input", "answer"), ("inputs", "outputs"),
+    ("input_text", "output_text"), ("input_text", "target_text"), ("instruction", "generation"), ("source_text", "target_text"),
+    ("context", "response"), ("user", "assistant"), ("human", "assistant"), ("human", "bot"), ("message", "reply"),
+    ("utterance", "response"), ("ask", "answer"), ("src", "tgt"), ("source", "target"), ("text", "summary"), ("content", "summary"),
+    ("text", "translation"),
 )  # fmt: skip
 
 
@@ -98,6 +105,8 @@ class Dialogues:
     def _read(self, fields: Mapping[str, Any], *, answered: bool) -> Conversation:
         if self.prompt not in fields:
             raise RowError(f"no field {self.prompt!r}; found {quoted(fields)}")
+        if self.format != TEXT and (late := late_columns(self, fields, {self.prompt, self.answer})):
+            return replace(self, **late)._read(fields, answered=answered)
         system = _text(fields, self.system)
         tools = fields.get(self.tools) if self.tools else None
         if self.format == MESSAGES:
@@ -106,6 +115,8 @@ class Dialogues:
         if self.answer and answered and self.answer not in fields:
             raise RowError(f"no field {self.answer!r}; found {quoted(fields)}")
         asked, answer = _as_turns(fields[self.prompt]), _as_turns(_first_found(answer))
+        if tools and isinstance(asked, str) and isinstance(answer, str) and (calls := spelled_calls(answer)):
+            answer = [{"role": ASSISTANT, "content": None, "tool_calls": calls}]
         if isinstance(answer, list) and isinstance(asked, str):
             asked = [{"role": USER, "content": asked}]
         if isinstance(asked, list):
@@ -138,19 +149,31 @@ def find_dialogues(
         return Dialogues(MESSAGES, turns, system=extra["system"], tools=extra["tools"])
     if text:
         return Dialogues(TEXT, text)
+    if {
+        "definition",
+        "inputs",
+        "targets",
+    } <= names.keys():  # of Super-NaturalInstructions: what is asked of every input
+        return Dialogues(ALPACA, names["definition"], names["targets"], input=names["inputs"])
     if "instruction" in names and "output" in names:
         others = {key: value for key, value in extra.items() if key != "tools"}
         return Dialogues(ALPACA, names["instruction"], names["output"], input=input_beside(names, set()), **others)
     for prompt, answer in PAIRS:
-        if prompt in names and answer in names and (answer != "answers" or _are_squads(rows, names[answer])):
+        if (
+            prompt in names
+            and answer in names
+            and (answer != "answers" or _are_answers(rows, names[answer], extra["tools"]))
+        ):
             more = input_beside(names, {names[prompt], names[answer]})
             return Dialogues(PAIR, names[prompt], names[answer], input=more, **extra)
     return Dialogues(TEXT, names["text"]) if "text" in names else None
 
 
-def _are_squads(rows: Sequence[Row], column: str) -> bool:
-    """Plain texts or SQuAD's objects; several answers of another kind are somebody's choices."""
+def _are_answers(rows: Sequence[Row], column: str, tools: str | None) -> bool:
+    """Plain texts, SQuAD's objects, or calls of tools; several answers of another kind are somebody's choices."""
     given = [row.fields[column] for row in rows if row.fields.get(column)]
+    if tools and given and all(isinstance(one, str) and spelled_calls(one) for one in given):
+        return True
     return bool(given) and all(
         _is_squads(one) or (isinstance(one, str) and not one.lstrip().startswith(("[", "{"))) for one in given
     )

@@ -23,7 +23,18 @@ from tunewright.records import Row
 from tunewright.text.spans import Span, characters_of, checked, join_words, stored_offsets, without_overlaps
 from tunewright.text.tags import spans_of_tags
 
-LABEL_NAMES = ("label", "labels", "type", "entity", "tag", "class", "category", "entity_type", "entity_group")
+LABEL_NAMES = (
+    "label",
+    "labels",
+    "type",
+    "entity",
+    "tag",
+    "class",
+    "category",
+    "entity_type",
+    "entity_group",
+    "ner_label",
+)
 
 
 class NotGold(RowLeftOut):

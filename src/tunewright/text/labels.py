@@ -17,6 +17,8 @@ from tunewright.errors import RowError, RowLeftOut, UserError, quoted
 from tunewright.reading.spelled import spelled_list
 
 MAX_LABELS = 5_000
+_FEW_LABELS = 50
+"""So many may each occur once."""
 _WHOLE = re.compile(r"[0-9]+\.0")
 
 
@@ -141,8 +143,11 @@ def _named_ones(value: Sequence[Any], names: Sequence[str] | None) -> tuple[str,
     raise RowError(f"the labels are {list(value)!r:.80}, a nought or one for each label; {mend}")
 
 
-def check_labels(space: LabelSpace, *, where: str) -> None:
-    """UserError when nothing can be learned: no label, one label, a name twice, or so many that the column is no label."""
+def check_labels(space: LabelSpace, *, where: str, num_given: int | None = None) -> None:
+    """UserError when nothing can be learned: no label, one label, a name twice, or so many that the column is no label.
+
+    num_given: how often labels were given in all.
+    """
     if len(space.index) < len(space):
         twice = sorted({name for name in space.names if space.names.count(name) > 1})
         raise UserError("a label is named twice", where=where, found=quoted(twice), mend="Mend data.label_names.")
@@ -155,13 +160,14 @@ def check_labels(space: LabelSpace, *, where: str) -> None:
             expected="two labels or more",
             mend="Check data.label.",
         )
-    if len(space) > MAX_LABELS:
+    most = MAX_LABELS if num_given is None else min(MAX_LABELS, max(_FEW_LABELS, num_given // 2))
+    if len(space) > most:
         raise UserError(
             "this does not look like a label column",
             where=where,
-            found=f"{len(space):,} different values",
-            expected=f"at most {MAX_LABELS:,}",
-            mend="Set data.label to the column with the labels.",
+            found=f"{len(space):,} different values" + (f" in {num_given:,} rows" if num_given is not None else ""),
+            expected=f"at most {most:,}",
+            mend="Set data.label to the column with the labels; where answers are to be learned, task=sft.",
         )
 
 

@@ -21,7 +21,8 @@ from tunewright.reading.spelled import spelled_value
 SYSTEM, DEVELOPER, USER, ASSISTANT, TOOL = "system", "developer", "user", "assistant", "tool"
 _ROLES = {
     "system": SYSTEM, "developer": DEVELOPER, "user": USER, "human": USER, "prompter": USER, "assistant": ASSISTANT,
-    "gpt": ASSISTANT, "model": ASSISTANT, "bot": ASSISTANT, "chatbot": ASSISTANT, "tool": TOOL, "function": TOOL,
+    "gpt": ASSISTANT, "model": ASSISTANT, "bot": ASSISTANT, "chatbot": ASSISTANT, "chatgpt": ASSISTANT, "bing": ASSISTANT, "bard": ASSISTANT,
+    "tool": TOOL, "function": TOOL,
     "observation": TOOL, "ipython": TOOL, "tool_response": TOOL,
 }  # fmt: skip
 _CALLS = {"function_call", "tool_call"}
@@ -108,6 +109,16 @@ def conversation(turns: Any, tools: Any = None, *, system: str | None = None) ->
     if all(isinstance(turn, Mapping) and {"input", "output"} <= set(turn) and "role" not in turn for turn in turns):
         sides = ((USER, "input"), (ASSISTANT, "output"))
         turns = [{"role": role, "content": turn[key]} for turn in turns for role, key in sides]
+    if len(turns) > 1 and all(isinstance(turn, str) for turn in turns):  # nobody is named: they take turns
+        turns = [{"role": (USER, ASSISTANT)[number % 2], "content": turn} for number, turn in enumerate(turns)]
+    elif all(
+        isinstance(turn, Mapping) and {"human", "assistant"} <= set(turn) and "role" not in turn for turn in turns
+    ):
+        turns = [
+            {"role": role, "content": turn[key]}
+            for turn in turns
+            for role, key in ((USER, "human"), (ASSISTANT, "assistant"))
+        ]
     messages = [message(turn, number) for number, turn in enumerate(turns, start=1)]
     of_turns = (turn["tools"] for turn in turns if turn.get("tools"))
     return Conversation(_with_system(messages, system), _tools(tools or next(of_turns, None)))
@@ -140,6 +151,18 @@ def spelled_turns(text: str) -> list[Any] | None:
         return None
     turns = [found] if isinstance(found, dict) else found
     return turns if turns and all(map(_is_turn, turns)) else None
+
+
+def spelled_calls(text: str) -> list[Any] | None:
+    """The calls of tools that an answer spells, `[{"name": …, "arguments": …}]`; None where it is a text as any other."""
+    if not text.lstrip().startswith("["):
+        return None
+    try:
+        found = spelled_value(text)
+    except ValueError:
+        return None
+    are_calls = all(isinstance(one, dict) and {"name", "arguments"} <= one.keys() for one in found)
+    return found if found and are_calls else None
 
 
 def _is_turn(one: Any) -> bool:

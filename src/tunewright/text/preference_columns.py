@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tunewright.errors import RowError, RowLeftOut, quoted
@@ -19,6 +19,7 @@ _SIDES = (
     ("chosen", "rejected"), ("chosen_response", "rejected_response"), ("response_chosen", "response_rejected"),
     ("answer_chosen", "answer_rejected"), ("preferred", "dispreferred"), ("better", "worse"), ("accepted", "rejected"),
     ("output", "rejected"), ("response", "rejected"), ("response", "rejected_response"), ("answer", "rejected"), ("completion", "rejected"),
+    ("response_j", "response_k"),
 )  # fmt: skip
 """Names of the better and the worse side; the answer of a supervised row may stand for the better one."""
 _PROMPTS = (
@@ -35,14 +36,15 @@ _PROMPTS = (
 _ANSWERS = ("answers", "responses", "completions", "candidates", "outputs", "generations")
 _COMPLETIONS = ("completion", "response", "answer", "output")
 _SCORES = ("scores", "ratings", "rewards", "ranks", "ranking")
-_SCORE_KEYS = ("score", "rating", "overall_score", "reward", "rank")
-_LABELS = ("label", "labels", "kto_tag", "desirable", "is_good", "thumbs_up", "rating", "feedback", "vote")
-_NUMBERED = re.compile(r"(answer|response|completion|output|human_ref)_?([0-9]+|[a-z])")
+_SCORE_KEYS = ("score", "rating", "overall_score", "reward", "pm_score", "rank")
+_LABELS = ("label", "labels", "kto_tag", "desirable", "is_good", "is_safe", "thumbs_up", "rating", "feedback", "vote")
+_NUMBERED = re.compile(r"(answer|response|completion|output|conversation|human_ref)_?([0-9]+|[a-z])")
 _WINNERS = (
     "winner", "preferred", "preference", "better", "choice", "chosen_id", "better_response_id", "best", "labels", "label",
 )  # fmt: skip
-_TIES = {"tie", "tie (bothbad)", "both", "none", "equal", "same", "neutral"}
-_NUMBERED_SCORES = ("score", "rating", "reward", "rank")
+_WINNER_NAMES = "model|assistant|answer|response|completion|output|option|chatbot|system"
+_TIES = {"tie", "tie (bothbad)", "tie (both bad)", "both bad", "both", "none", "neither", "equal", "same", "neutral"}
+_NUMBERED_SCORES = ("score", "rating", "reward", "rank", "winner_model", "winner")
 GOOD = {"true", "1", "1.0", "yes", "good", "chosen", "desirable", "positive", "thumbs_up", "up", "+1"}
 BAD = {"false", "0", "0.0", "no", "bad", "rejected", "undesirable", "negative", "thumbs_down", "down", "-1"}
 """What a judgement of a single answer may say."""
@@ -71,6 +73,11 @@ class Preferences:
         """From what JSON made of it: names of several columns are tuples."""
         columns: Any = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
         return cls(**columns)
+
+    def with_late(self, fields: Mapping[str, Any]) -> Preferences:
+        """Of a row: with the columns that only later rows of a file have."""
+        late = late_columns(self, fields, {self.prompt, *self.needed})
+        return replace(self, **late) if late else self
 
     @property
     def needed(self) -> list[str]:
@@ -117,6 +124,11 @@ class Preferences:
             return [fields[column] for column in self.answers], [float(column == won) for column in self.answers]
         if isinstance(self.answers, tuple):
             assert isinstance(self.scores, tuple)
+            if (
+                self.scores[0].lower().startswith("winner")
+                and len({str(fields[column]) for column in self.scores}) == 1
+            ):
+                raise RowLeftOut("a tie")
             present = [n for n, column in enumerate(self.answers) if fields[column] is not None]
             return [fields[self.answers[n]] for n in present], self._upwards([fields[self.scores[n]] for n in present])
         answers = _listed(fields[str(self.answers)], "answers")
@@ -177,7 +189,15 @@ def find_preferences(
         if better in names and worse in names:
             chosen, rejected = names[better], names[worse]
             return roles({chosen, rejected}, format=PAIRS, chosen=chosen, rejected=rejected)
-    return _scored(names, rows, roles) or _unpaired(names, rows, label, roles)
+    return _scored(names, rows, label, roles) or _unpaired(names, rows, label, roles)
+
+
+def late_columns(found: Any, fields: Mapping[str, Any], taken: set[str | None]) -> dict[str, Any]:
+    """Role -> column of what only later rows of a JSON file say (system, history, tools, input), where `found` knows of none."""
+    names = {name.strip().lower(): name for name in fields}
+    ways = {**beside(names), "input": input_beside(names, taken)}
+    free = {role: column for role, column in ways.items() if column and column not in taken}
+    return {role: column for role, column in free.items() if fields[column] and getattr(found, role) is None}
 
 
 def beside(names: Mapping[str, str]) -> dict[str, Any]:
@@ -192,7 +212,7 @@ def input_beside(names: Mapping[str, str], taken: set[str | None]) -> str | None
     return next((names[name] for name in of if name in names and names[name] not in taken), None)
 
 
-def _scored(names: Mapping[str, str], rows: Sequence[Row], roles: Any) -> Preferences | None:
+def _scored(names: Mapping[str, str], rows: Sequence[Row], label: str | None, roles: Any) -> Preferences | None:
     answers = next((names[name] for name in _ANSWERS if name in names), None)
     scores = next((names[name] for name in _SCORES if name in names), None)
     if answers:
@@ -212,10 +232,12 @@ def _scored(names: Mapping[str, str], rows: Sequence[Row], roles: Any) -> Prefer
             of_answers, of_scores = zip(*pairs, strict=True)
             return roles({*of_answers, *of_scores}, format=SCORED, answers=of_answers, scores=of_scores)
     two = tuple(names[name] for _, name in sorted(numbered.items()))
-    for name in (name for name in _WINNERS if len(two) == 2 and name in names):
-        said = [row.fields[names[name]] for row in rows if row.fields.get(names[name]) is not None]
-        found = roles({*two, names[name]}, format=SCORED, answers=two, winner=names[name])
-        if found.prompt and said and all(_is_told(two, value) for value in said):
+    judgements = [label] if label else [names[name] for name in _WINNERS if name in names]
+    for winner in judgements if len(two) == 2 else ():
+        said = [row.fields[winner] for row in rows if row.fields.get(winner) not in (None, "")]
+        found = roles({*two, winner}, format=SCORED, answers=two, winner=winner)
+        asked = found.prompt or all(name.startswith("conversation") for name in numbered.values())
+        if asked and said and all(_is_told(two, value) for value in said):
             return found
     return None
 
@@ -223,15 +245,17 @@ def _scored(names: Mapping[str, str], rows: Sequence[Row], roles: Any) -> Prefer
 def winner_of(answers: Sequence[str], said: Any) -> str | None:
     """Which of two columns a judgement names, by its name or what it ends in (`a`, `model_b`, `2`); None for a tie.
 
-    `human_ref_A`, `human_ref_B` with 1 and 0 are those of the Stanford Human Preferences: 1 is for the first. RowError for
-    another word.
+    `human_ref_A`, `human_ref_B` with 1 and 0 are those of the Stanford Human Preferences: 1 is for the first. RowError where
+    there is none, or another word.
     """
-    word = str(said).strip().lower()
+    word = "" if said is None else str(said).strip().lower()
+    if not word:
+        raise RowError("the judgement is missing")
     ends = [re.split(r"_|(?<=[a-z])(?=[0-9]+$)", column.lower())[-1] for column in answers]
     if ends == ["a", "b"] and answers[0].lower().startswith("human_ref") and word in ("0", "1"):
         return answers[1 - int(word)]
     for column, end in zip(answers, ends, strict=True):
-        if word == column.lower() or re.fullmatch(rf"(?:[a-z]+[_ ]?)?{re.escape(end)}(?:\.0)?", word):
+        if word == column.lower() or re.fullmatch(rf"(?:(?:{_WINNER_NAMES})[_ ]?)?{re.escape(end)}(?:\.0)?", word):
             return column
     if word in _TIES:
         return None

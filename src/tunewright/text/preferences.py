@@ -53,6 +53,7 @@ def compared(row: Row, columns: Preferences) -> tuple[Compared, ...]:
     RowError for a missing or empty side, for two equal answers and for answers to different prompts.
     """
     fields = row.fields
+    columns = columns.with_late(fields)
     for column in columns.needed:
         if column not in fields:
             raise RowError(f"no field {column!r}; found {quoted(fields)}")
@@ -67,6 +68,7 @@ def compared(row: Row, columns: Preferences) -> tuple[Compared, ...]:
 
 def asked(row: Row, columns: Preferences) -> Conversation:
     """The prompt alone, for prediction. RowError where the row has none."""
+    columns = columns.with_late(row.fields)
     if columns.format == UNPAIRED and columns.completion is None:
         return askable(_whole(row.fields, columns, columns.prompt))
     prompt = _prompt(row.fields, columns)
@@ -286,7 +288,7 @@ def _side(value: Any, name: str, *, empty: bool = False) -> str | tuple[Message,
     return conversation(value).messages
 
 
-_TEXTS = ("content", "value", "text", "response", "answer", "completion", "output")
+_TEXTS = ("content", "value", "text", "full_text", "response", "answer", "completion", "output")
 
 
 def _text_of(answer: Mapping[str, Any], name: str) -> Any:

@@ -18,7 +18,7 @@ _CONTROL = {
     "zephyr": (r"<\|user\|>", r"<\|assistant\|>"),
 }
 _HEADINGS = {
-    f"{asked} … {answered}": (rf"^[ \t]*{asked}", rf"^[ \t]*{answered}")
+    f"{asked} … {answered}": (rf"^[ \t]*{asked}", answered if answered.startswith("###") else rf"^[ \t]*{answered}")
     for asked, answered in (
         ("### Human:", "### Assistant:"), ("### User:", "### Assistant:"), ("### Instruction:", "### Response:"),
         ("### Question:", "### Answer:"), ("Human:", "Assistant:"), ("User:", "Assistant:"), ("USER:", "ASSISTANT:"),
@@ -37,7 +37,7 @@ def control_marks(texts: Sequence[Any]) -> str | None:
 
 
 def headings(texts: Sequence[Any]) -> str | None:
-    """The plain words that nearly all of these texts have before questions and answers, each on a line's beginning."""
+    """The plain words that nearly all of these texts have before questions and answers, each on a line's beginning; answers behind ### may follow at once."""
     return _carried(_HEADINGS, texts)
 
 

@@ -66,12 +66,11 @@ class TaggedTexts:
 
     def _rows(self, text: Annotated, aligned: Aligned) -> list[tuple[Encoded, dict[str, np.ndarray]]]:
         units = units_of(text.text, aligned, every_piece=self.every_piece)
+        # a word that is given is one word, whatever stands in it
         deciding = units if text.words_W2 is None else units.of_words(text.words_W2)
         laid = lay_on_units(text.spans or (), units.starts, units.ends, how=self.align)
         labels_T = self._labels(text, units, laid, len(aligned))
-        if (
-            not self.every_piece and text.words_W2 is not None
-        ):  # a word that is given is one word, whatever stands in it
+        if text.words_W2 is not None and not self.every_piece:
             labels_T = _at(labels_T, deciding.tokens)
         cut = self.encoder.truncation_side if self.truncate else None
         windows = framed_windows(

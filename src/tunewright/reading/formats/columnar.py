@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     import pyarrow
 
 FORMATS = {"parquet": (".parquet",), "arrow": (".arrow", ".feather")}
+HEEDS = {"format"}
 _BATCH = 1024
 _CONTINUES = b"\xff\xff\xff\xff"
 _STREAM_END = _CONTINUES + b"\0\0\0\0"

@@ -20,6 +20,7 @@ from tunewright.reading.tagged import NUM_LINES, TagLayout, is_blank, is_documen
 from tunewright.records import Reject, Row
 
 FORMATS = {"conll": (".conll", ".conll2003", ".bio", ".iob", ".iob2", ".bioes")}
+HEEDS = {"format", "encoding"}
 WORDS, TAGS = "tokens", "ner_tags"
 
 
@@ -37,6 +38,10 @@ def make_source(path: Path, name: str, format: str, options: ReadOptions) -> Sou
             mend="Set data.format if it is another format.",
         )
     notes = []
+    if layout.header is not None:
+        notes.append(f"the first line names the columns: {' '.join(layout.cells(layout.header))}")
+    if layout.language:
+        notes.append(f"every word begins with {layout.language!r}, which is left out")
     if layout.tag == 0:
         notes.append("the first column holds the tags")
     if layout.unused:
@@ -48,8 +53,12 @@ def make_source(path: Path, name: str, format: str, options: ReadOptions) -> Sou
 def _rows(file: TextFile, layout: TagLayout) -> Iterator[Row | Reject]:
     sentence: list[Line] = []
     size = 0
+    header = layout.header
     for line in file.lines():
         text = line[1]
+        if header is not None and text == header:
+            header = None
+            continue
         if line[2] is None and (is_blank(text) or is_document_mark(text)):
             if sentence:
                 yield _sentence(sentence, layout, file)
@@ -77,6 +86,6 @@ def _sentence(lines: list[Line], layout: TagLayout, file: TextFile) -> Row | Rej
             fault = "the tag is blank"
         if fault is not None:
             return Reject(file.name, number, fault, shown("".join(text for _, text, _ in lines)))
-        words.append(cells[layout.word])
+        words.append(cells[layout.word].removeprefix(layout.language))
         tags.append(cells[layout.tag].strip())
     return Row(file.name, lines[0][0], {WORDS: words, TAGS: tags})

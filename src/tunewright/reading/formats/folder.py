@@ -20,8 +20,9 @@ from tunewright.reading.options import ReadOptions
 from tunewright.reading.source import Source
 
 FORMATS: dict[str, tuple[str, ...]] = {"dataset": ()}
+HEEDS = {"train_split", "validation_split", "test_split"}
 _SHARDS = (".parquet", ".arrow", ".feather")
-_SPLIT = re.compile(r"(train|validation|valid|val|dev|test)(?=[-_.])")
+_SPLIT = re.compile(r"((?:train|validation|valid|val|dev|test)(?:_[A-Za-z]+)?)(?=[-_.])")
 
 
 def make_source(path: Path, name: str, format: str, options: ReadOptions) -> Source:

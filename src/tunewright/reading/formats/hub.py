@@ -24,6 +24,7 @@ from tunewright.reading.source import Source
 from tunewright.records import Reject, Row
 
 FORMATS: dict[str, tuple[str, ...]] = {"hub": ()}
+HEEDS = {"config", "revision", "train_split", "validation_split", "test_split"}
 _BATCH = 1024
 _WAIT_SECONDS = 5.0
 _GO_ONLINE = "It is not in the cache: go online once, unset HF_HUB_OFFLINE, or name a local file."

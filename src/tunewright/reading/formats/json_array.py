@@ -25,10 +25,13 @@ from tunewright.reading.source import MAX_RAW, Source
 from tunewright.records import Reject, Row
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_TEXT_AND_OBJECT = re.compile(r'\[\s*"(?:[^"\\]|\\.)*+"\s*,\s*\{\s*"(?:entities|cats|spans)"')
+_TEXT_AND_OBJECT = re.compile(
+    r'\[\s*"(?:[^"\\]|\\.)*+"\s*,\s*\{\s*(?:\}|"(?:entities|cats|spans|links|tokens|heads|deps|tags)")'
+)
 _FIRST_ELEMENT = 2**20
 """Characters looked at, half of which the text of a first element may take."""
 FORMATS = {"json": (".json",)}
+HEEDS = {"format", "encoding"}
 _MEND = (
     'Write a list of objects, [{"text": …, "label": …}, …], or one object per line as .jsonl '
     '(pandas: df.to_json("data.jsonl", orient="records", lines=True)).'

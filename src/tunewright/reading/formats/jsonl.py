@@ -17,6 +17,7 @@ from tunewright.reading.source import Source
 from tunewright.records import Reject, Row
 
 FORMATS = {"jsonl": (".jsonl", ".ndjson")}
+HEEDS = {"format", "encoding"}
 
 
 def make_source(path: Path, name: str, format: str, options: ReadOptions) -> Source:

@@ -23,6 +23,7 @@ from tunewright.reading.words import with_sentences
 from tunewright.records import Reject, Row
 
 FORMATS = {"csv": (".csv",), "tsv": (".tsv", ".tab")}
+HEEDS = {"format", "encoding", "delimiter", "header"}
 
 
 def make_source(path: Path, name: str, format: str, options: ReadOptions) -> Source:

@@ -17,13 +17,14 @@ from tunewright.reading.source import Source
 from tunewright.records import Reject, Row
 
 FORMATS = {"text": (".txt", ".text", ".md")}
+HEEDS = {"format", "encoding", "documents"}
 
 
 def make_source(path: Path, name: str, format: str, options: ReadOptions) -> Source:
     """Raises UserError for an empty file."""
     file = TextFile(path, name, options)
     file.require_content()
-    looks = text_format(file.first_lines(200)[0])
+    looks = text_format(file.first_lines(200)[0]) if options.format is None else "text"
     notes = [f"it looks like {looks}: data.format={looks} would read it so"] if looks in ("jsonl", "tsv", "csv") else []
     documents = options.documents
     if documents in _WITH_BLANK_LINES:

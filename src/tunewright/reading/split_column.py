@@ -1,0 +1,58 @@
+"""A column that says which split a row is of -> a source for each split, over the same file.
+
+text,label,split
+Fine.,good,train
+Poor.,bad,test           split_by(source, "split")      {"train": Source, "test": Source}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from tunewright.errors import UserError, quoted
+from tunewright.reading.names import SPLIT_NAMES, plain
+from tunewright.reading.source import Source
+from tunewright.records import Reject, Row
+
+_NAMES = ("split", "partition", "data_split", "dataset_split", "train_test_split", "semeval_set")
+_SPLIT_OF = {word: split for split, words in SPLIT_NAMES.items() for word in words}
+
+
+def find_split_column(columns: Sequence[str], rows: Sequence[Row]) -> str | None:
+    """The column that is called so and holds nothing but names of splits."""
+    called = [column for column in columns if plain(column) in _NAMES]
+    return next((one for one in called if rows and all(_split_of(row, one) for row in rows)), None)
+
+
+def split_by(source: Source, column: str) -> dict[str, Source]:
+    """The splits that occur, training first. Reads the file once. UserError where no row is for training.
+
+    A row that names no split is a reject among the training rows, and so is one that cannot be read.
+    """
+    found = {_split_of(row, column) for row in source.rows() if isinstance(row, Row)}
+    if "train" not in found:
+        raise UserError(
+            "no row is for training", where=f"{source.name}, column {column!r}", found=quoted(sorted(filter(None, found))),
+            expected="train", mend="Leave out data.split_column.",
+        )  # fmt: skip
+    return {split: _only(source, column, split) for split in SPLIT_NAMES if split in found}
+
+
+def _only(source: Source, column: str, split: str) -> Source:
+    whole = source.read
+
+    def rows(self: Source) -> Iterator[Row | Reject]:
+        for row in whole(self):
+            of = "train" if isinstance(row, Reject) else _split_of(row, column)
+            if of == split:
+                yield row
+            elif of is None and split == "train" and isinstance(row, Row):
+                said = repr(row.fields.get(column))[:40]
+                yield Reject(row.source, row.line, f"its {column!r} is {said}, expected train, validation or test", "")
+
+    return replace(source, read=rows)
+
+
+def _split_of(row: Row, column: str) -> str | None:
+    return _SPLIT_OF.get(str(row.fields.get(column)).strip().lower())
