@@ -75,22 +75,22 @@ def entity_roles(
 def _marked(columns: Sequence[str], values: dict[str, list[Any]], names: Sequence[str], kind: str) -> list[str]:
     """The columns that may hold marks: called so, or with tags in them that name types. Lists that are all empty mark nothing.
 
-    Words that are no tags are types without prefixes only beside a column that is called one of words.
+    Words in a column that is called so are types without prefixes where `O` is among them, or where another column is called
+    one of words.
     """
     filled = [column for column in columns if any(values[column])]
     if kind == "text":
         return filled
     has_words = any(plain(column) in ("tokens", "words", "token", "word") for column in columns)
-    tagged = [column for column in filled if _are_tags_in_rows(values[column])]
     named = [column for column in filled if plain(column) in names]
-    numbers = [
-        column for column in named if not any(isinstance(tag, str) for row in values[column] for tag in _cells(row))
-    ]
-    return [column for column in named if column in tagged or column in numbers or has_words] or tagged
+    tagged = [column for column in filled if _are_tags_in_rows(values[column])]
+    return [column for column in named if has_words or column in tagged or _are_bare_tags(values[column])] or tagged
 
 
-def _cells(row: Any) -> list[Any]:
-    return row if isinstance(row, list) else [row]
+def _are_bare_tags(values: Sequence[Any]) -> bool:
+    """Numbers, or words with `O` among them."""
+    tags = {tag for row in values if isinstance(row, list) for tag in row if isinstance(tag, (str, int))}
+    return "O" in tags or not any(isinstance(tag, str) for tag in tags)
 
 
 @dataclass(frozen=True)
