@@ -361,3 +361,51 @@ def test_a_head_of_several_layers_is_put_back_into_the_merged_model(adapter):
         dict(ElectraForSequenceClassification(config).named_parameters())
     )
     torch.testing.assert_close(merged.eval()(input_ids=ids).logits, before, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["Electra", "Albert"])
+def test_prompts_are_as_wide_as_the_embeddings(name):
+    """Not as the layers behind them."""
+    import transformers
+
+    sizes = {
+        "vocab_size": 50,
+        "embedding_size": 8,
+        "hidden_size": 16,
+        "intermediate_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+    }
+    model = getattr(transformers, f"{name}ForTokenClassification")(getattr(transformers, f"{name}Config")(**sizes))
+    adapted, _ = attach(
+        adapter_of(parse_config({"data": {"train": "x"}, "adapter": "prompt"}).adapter),
+        model,
+        ["classifier.weight", "classifier.bias"],
+        seed=0,
+    )
+    assert adapted.prompt_encoder["default"].embedding.weight.shape == (20, 8)
+    assert (
+        adapted(input_ids=torch.tensor([[7, 8, 9]]), attention_mask=torch.ones(1, 3, dtype=torch.int64)).logits.shape[1]
+        == 3
+    )
+
+
+@pytest.mark.parametrize(("adapter", "name"), [("prefix", "T5"), ("prefix", "XLNet"), ("prompt", "Bart")])
+def test_models_that_cannot_read_what_is_learned_are_refused(adapter, name):
+    import transformers
+
+    shape = {
+        "vocab_size": 50,
+        "d_model": 16,
+        "n_layer": 2,
+        "n_head": 2,
+        "d_inner": 32,
+        "num_layers": 2,
+        "num_heads": 2,
+        "d_kv": 8,
+    }
+    shape |= {"encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 2, "decoder_attention_heads": 2}
+    head = "SequenceClassification" if name == "Bart" else "TokenClassification"
+    model = getattr(transformers, f"{name}For{head}")(getattr(transformers, f"{name}Config")(**shape))
+    with pytest.raises(UserError, match="cannot work on this model"):
+        attach(adapter_of(parse_config({"data": {"train": "x"}, "adapter": adapter}).adapter), model, [], seed=0)

@@ -281,7 +281,7 @@ CHANGED = {
 OTHER_DATA = {
     "train": "b.csv", "validation": "b.csv", "test": "b.csv", "format": "csv", "encoding": "cp1252", "delimiter": ";",
     "header": True, "config": "c", "revision": "r",
-    "train_split": "s", "validation_split": "s", "test_split": "s", "text": "t", "pair": "p", "label": "l",
+    "train_split": "s", "validation_split": "s", "test_split": "s", "split_column": "s", "text": "t", "pair": "p", "label": "l",
     "label_names": ["a", "b"], "multi_label": True,
     "label_delimiter": ",", "weight": "w", "validation_ratio": 0.3, "test_ratio": 0.3, "group_by": "g",
     "stratify": False, "limit": 5, "seed": 5, "on_bad_rows": "skip",

@@ -175,6 +175,28 @@ def test_class_weights_and_row_weights_divide_by_the_whole_steps_weight(run_valu
     assert max(float((cut[name] - whole[name]).abs().max() / norm) for name in whole) < 1e-9
 
 
+def test_dropout_that_no_module_holds_is_a_function_of_the_step(run_values, tiny_bert, tmp_path):
+    """OPT calls torch's dropout by itself; a resumed process begins with another generator than the one that was killed."""
+    from transformers import AutoTokenizer, OPTConfig, OPTForCausalLM
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_bert)
+    tokenizer.save_pretrained(tmp_path / "opt")
+    shape = {
+        "hidden_size": 32,
+        "word_embed_proj_dim": 32,
+        "ffn_dim": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+    }
+    OPTForCausalLM(OPTConfig(vocab_size=len(tokenizer), **shape)).save_pretrained(tmp_path / "opt")
+    run = set_up({**language_values("clm", run_values, tmp_path), "model": str(tmp_path / "opt")})
+    torch.manual_seed(1)
+    one = gradient(run, budget=10_000)
+    torch.manual_seed(2)
+    other = gradient(run, budget=10_000)
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
 def test_gradient_checkpointing_changes_no_gradient(run_values):
     plain, saving = (
         set_up(run_values, precision="fp64"),

@@ -52,6 +52,45 @@ def test_bits_of_rows_sites_epochs_seeds_and_streams_are_independent():
     assert (bits() == bits()).all()
 
 
+@pytest.mark.parametrize(("width", "num_before"), [(4, 0), (6, 0), (9, 0), (6, 2)])
+def test_attention_is_dropped_the_same_whatever_the_padding(width, num_before):
+    """(rows, heads, queries, keys): 4 heads, also where the rows are as wide as heads are many."""
+    among = rows([4, 9], [4, 2], width=width)
+    found = drop(torch.ones(2, 4, width, num_before + width), among)
+    for index, (row_id, length) in enumerate([(4, 4), (9, 2)]):
+        alone = drop(torch.ones(1, 4, length, num_before + length), rows([row_id], [length]))
+        assert torch.equal(found[index, :, :length, : num_before + length], alone[0])
+        assert 0.5 < float((alone != 0).float().mean()) < 0.95
+
+
+@pytest.mark.parametrize("name", ["DebertaV2", "MPNet", "GPTNeo"])
+def test_models_with_an_attention_of_their_own_do_not_depend_on_the_cut(name):
+    import transformers
+
+    from tunewright.models.load import make_rows_independent
+
+    torch.manual_seed(0)
+    sizes = {
+        "vocab_size": 50,
+        "hidden_size": 16,
+        "intermediate_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+    }
+    dropped = {"attention_dropout": 0.2, "attention_probs_dropout_prob": 0.2}
+    if name == "GPTNeo":
+        sizes |= {"num_layers": 2, "num_heads": 4, "attention_types": [[["global", "local"], 1]]}
+    model = getattr(transformers, f"{name}Model")(getattr(transformers, f"{name}Config")(**sizes, **dropped)).train()
+    assert not make_rows_independent(model)
+    ids = torch.randint(5, 50, (2, 7), generator=torch.Generator().manual_seed(1))
+    mask = torch.tensor([[1] * 7, [1] * 4 + [0] * 3])
+    with torch.no_grad(), rows_in_flight(rows([3, 8], [7, 4])):
+        together = model(input_ids=ids, attention_mask=mask).last_hidden_state
+    with torch.no_grad(), rows_in_flight(rows([8], [4])):
+        alone = model(input_ids=ids[1:, :4], attention_mask=mask[1:, :4]).last_hidden_state
+    torch.testing.assert_close(together[1, :4], alone[0], rtol=1e-4, atol=1e-5)
+
+
 def test_a_row_is_dropped_the_same_alone_and_in_company():
     x = torch.ones(3, 6, 8)
     together = drop(x, rows([4, 9, 2], [6, 3, 5], width=6))

@@ -59,3 +59,23 @@ def test_a_model_that_keeps_no_keys_and_values_writes_as_one_computed_anew(kind)
             with torch.inference_mode():
                 ids.append(int(model(input_ids=torch.tensor([ids])).logits[0, -1].argmax()))
         assert answer == ids[len(prompt) :]
+
+
+def test_a_learned_prompt_stays_within_the_reach_of_windows():
+    """Padding on the left between learned tokens and a short prompt would push them out of what its layers look at."""
+    from peft import PromptTuningConfig, get_peft_model
+    from transformers import MistralConfig, MistralForCausalLM
+
+    from tunewright.models.virtual import fit
+
+    torch.manual_seed(0)
+    config = MistralConfig(
+        vocab_size=40, hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=2, sliding_window=8, initializer_range=0.5,
+    )  # fmt: skip
+    model = get_peft_model(MistralForCausalLM(config), PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3))
+    fit(model)
+    model.eval()
+    prompts, sampling = [[7, 30], list(range(1, 20)), [9, 4]], Sampling(temperature=0, max_new_tokens=6)
+    alone = [list(generate(model, prompt, sampling)) for prompt in prompts]
+    assert generate_rows(model, prompts, sampling, end_ids=frozenset(), pad_id=0) == alone

@@ -20,6 +20,7 @@ ROOMS = [
     ["adapters"],
     ["losses"],
     ["metrics"],
+    ["writing"],
     ["tasks"],
     ["training.config"],
     ["config"],

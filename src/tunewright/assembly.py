@@ -28,7 +28,6 @@ from tunewright.models.heads import head_parameters
 from tunewright.models.load import (
     choose_device,
     draws_randomly,
-    has_stock_dropout,
     make_rows_independent,
     resolve_precision,
 )
@@ -171,7 +170,6 @@ def assemble(config: RunConfig, *, say: Say = lambda _: None) -> Parts:
             device=processes.device,
             max_grad_norm=train.max_grad_norm,
             padding=config.data.padding,
-            stock_dropout=has_stock_dropout(model),
             rank=processes.rank,
             num_ranks=processes.num_ranks,
         ),

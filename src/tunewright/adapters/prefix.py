@@ -8,6 +8,7 @@ The model's own positions shift behind the prefix, so `data.max_length` and the 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from pydantic import Field, PositiveInt
@@ -49,12 +50,7 @@ class Adapter(BaseAdapter):
 
     def refuse(self, situation: Situation) -> None:
         if situation.model_type in _TAKES_NO_CACHE:
-            raise UserError(
-                "prefix tuning cannot work on this model: its attention takes no keys from outside",
-                where=f"model {situation.model.name}",
-                found=situation.model_type,
-                mend="Set adapter=lora.",
-            )
+            raise _takes_no_keys(f"model {situation.model.name}", situation.model_type)
         refuse_virtual_tokens(self, situation, "prefix tuning")
 
     def peft_config(self, model: Any, *, heads: Sequence[str], kind: str) -> Any:
@@ -81,8 +77,8 @@ class Adapter(BaseAdapter):
                 raise UserError(
                     "prefix tuning cannot tell how many heads this model keeps keys and values of",
                     where="adapter prefix",
-                    found=f"{weight.shape[1]} numbers a token",
-                    expected=str(found.shape[1]),
+                    found=f"{weight.shape[1]} numbers for {weight.shape[0]} tokens",
+                    expected=f"{found.shape[1]} for {found.shape[0]}",
                     mend="Set adapter=lora.",
                 )
             weight.data.copy_(found)
@@ -97,12 +93,26 @@ def keys_and_values(model: Any, num_tokens: int, *, seed: int) -> Any:
     ids = torch.randint(model.get_input_embeddings().num_embeddings, (1, num_tokens), generator=generator)
     cache, was_training = DynamicCache(), model.training
     model.eval()
-    with torch.no_grad():
+    with (
+        torch.no_grad(),
+        suppress(TypeError, ValueError, RuntimeError),
+    ):  # models without a place for it say so in many ways
         model.base_model(input_ids=ids.to(model.device), past_key_values=cache, use_cache=True)
     model.train(was_training)
     layers: list[Any] = list(cache.layers)
+    if not layers:
+        raise _takes_no_keys("adapter prefix", model.config.model_type)
     of_layers = [half for layer in layers for half in (layer.keys, layer.values)]
     return torch.stack([half[0].transpose(0, 1) for half in of_layers], 1).flatten(1)
+
+
+def _takes_no_keys(where: str, model_type: str) -> UserError:
+    return UserError(
+        "prefix tuning cannot work on this model: its attention takes no keys from outside",
+        where=where,
+        found=model_type,
+        mend="Set adapter=lora.",
+    )
 
 
 def refuse_virtual_tokens(adapter: Any, situation: Situation, what: str) -> None:

@@ -45,15 +45,33 @@ class Adapter(BaseAdapter):
     def peft_config(self, model: Any, *, heads: Sequence[str], kind: str) -> Any:
         from peft import PromptTuningConfig
 
+        width = model.get_input_embeddings().weight.shape[1]  # narrower than the model in ELECTRA and ALBERT
         return PromptTuningConfig(
-            task_type=kind, num_virtual_tokens=self.options.num_tokens, modules_to_save=list(heads) or None
+            task_type=kind,
+            num_virtual_tokens=self.options.num_tokens,
+            token_dim=width,
+            modules_to_save=list(heads) or None,
         )
 
     def start(self, model: Any, *, seed: int) -> None:
-        """Embeddings of random words: of the length that the model is used to."""
+        """Embeddings of random words: of the length that the model is used to. UserError where it reads no embeddings."""
         import torch
 
-        words = model.get_base_model().get_input_embeddings().weight
+        base = model.get_base_model()
+        words = base.get_input_embeddings().weight
+        try:
+            with torch.no_grad():
+                base(
+                    inputs_embeds=words[:2][None],
+                    attention_mask=torch.ones(1, 2, dtype=torch.int64, device=words.device),
+                )
+        except (NotImplementedError, TypeError, ValueError) as error:
+            raise UserError(
+                "prompt tuning cannot work on this model: it reads no embeddings",
+                where="adapter prompt",
+                found=str(error)[:120],
+                mend="Set adapter=lora.",
+            ) from None
         generator = torch.Generator().manual_seed(seed)
         chosen = torch.randint(len(words), (self.options.num_tokens,), generator=generator)
         model.prompt_encoder["default"].embedding.weight.data.copy_(words.data[chosen])

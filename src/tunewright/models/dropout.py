@@ -89,7 +89,10 @@ def _drawing_threads() -> ThreadPoolExecutor:
 
 
 class RowDropout(nn.Dropout):
-    """`nn.Dropout` for activations `(rows, length, …)` or `(rows, …)`, keyed by row. Outside `rows_in_flight` it is the stock one."""
+    """`nn.Dropout` for activations `(rows, length, …)`, `(rows, heads, queries, keys)` or `(rows, …)`, keyed by row.
+
+    Outside `rows_in_flight` it is the stock one.
+    """
 
     def __init__(self, p: float, site: int) -> None:
         super().__init__(p)
@@ -104,13 +107,18 @@ class RowDropout(nn.Dropout):
         return _KeepAndScale.apply(x, self._keep(x, rows), keep_scale(self.p))
 
     def _keep(self, x: torch.Tensor, rows: Rows) -> torch.Tensor:
+        """Only what is of a row's own tokens is drawn: a mask does not depend on the padding beside them."""
         keep = torch.empty_like(x, memory_format=torch.contiguous_format)
         parts = list(keep)
-        if x.dim() > 2 and x.shape[1] == rows.width:
+        attends = x.dim() == 4 and x.shape[2] == rows.width and x.shape[3] >= rows.width  # (rows, heads, queries, keys)
+        if attends or (x.dim() > 2 and x.shape[1] == rows.width):
+            num_before = x.shape[3] - rows.width if attends else 0  # keys of virtual tokens
             for row, (start, length) in enumerate(zip(rows.starts.tolist(), rows.lengths.tolist(), strict=True)):
                 if length < rows.width:
                     parts[row].zero_()
-                parts[row] = parts[row].narrow(0, start, length)
+                parts[row] = parts[row].narrow(int(attends), start, length)
+                if attends:
+                    parts[row] = parts[row].narrow(2, start, num_before + length)
         fill_keep([Draw(part, row, self.site) for row, part in enumerate(parts)], rows, self.p)
         return keep
 

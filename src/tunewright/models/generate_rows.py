@@ -36,7 +36,8 @@ def generate_rows(
 ) -> list[list[int]]:
     """New tokens of each prompt, in order; an end token is the last one. longest: positions the model has, prompts included."""
     answers: list[list[int]] = [[] for _ in prompts]
-    for batch in _batches([len(one) for one in prompts], sampling.max_new_tokens, token_budget):
+    lengths = [len(one) for one in prompts]
+    for batch in _batches(lengths, sampling.max_new_tokens, token_budget, alike=_reads_near_virtual_tokens(model)):
         rows = [_Row(number, prompts[number], sampling, longest) for number in batch]
         for row in _written(model, rows, sampling, end_ids, pad_id):
             answers[row.number] = row.tokens
@@ -52,11 +53,19 @@ class _Row:
         self.room = sampling.max_new_tokens if longest is None else min(sampling.max_new_tokens, longest - len(prompt))
 
 
-def _batches(lengths: Sequence[int], num_new: int, token_budget: int) -> Iterator[list[int]]:
-    """Numbers of prompts of about one length, as many as fit. A prompt over the budget stands alone."""
+def _reads_near_virtual_tokens(model: Any) -> bool:
+    """Whether a learned prompt stands before rows, and attention looks only so far back: padding between them would push it away."""
+    learned = getattr(getattr(model, "active_peft_config", None), "is_prompt_learning", False)
+    config = model.config.get_text_config()
+    return learned and any(getattr(config, name, None) for name in ("sliding_window", "window_size", "attention_types"))
+
+
+def _batches(lengths: Sequence[int], num_new: int, token_budget: int, *, alike: bool = False) -> Iterator[list[int]]:
+    """Numbers of prompts of about one length (alike: of one length), as many as fit. A prompt over the budget stands alone."""
     batch: list[int] = []
     for number in map(int, np.argsort([-length for length in lengths], kind="stable")):
-        if batch and (len(batch) + 1) * (lengths[batch[0]] + num_new) > token_budget:
+        over = batch and (len(batch) + 1) * (lengths[batch[0]] + num_new) > token_budget
+        if over or (batch and alike and lengths[number] != lengths[batch[0]]):
             yield batch
             batch = []
         batch.append(number)

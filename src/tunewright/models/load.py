@@ -12,6 +12,7 @@ import io
 import logging
 import warnings
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from tunewright.errors import UserError
 from tunewright.models import attention
-from tunewright.models.dropout import RowDropout, RowsNotFirst, install_row_dropout, remove_row_dropout
+from tunewright.models.dropout import RowsNotFirst, install_row_dropout, remove_row_dropout
 from tunewright.models.extend import extend_embeddings
 from tunewright.models.presets import sized_to
 from tunewright.models.rows import Rows, rows_in_flight
@@ -165,10 +166,10 @@ def make_rows_independent(model: Any) -> str | None:
     with quiet_transformers():
         try:
             model.set_attn_implementation(attention.NAME)
-            reached, random = _trial(model.train())
-            if random:
-                raise _Unreached(f"it calls {', '.join(sorted(random))} by itself")
-            if not reached:
+            tried = _trial(model.train())
+            if tried.random:
+                raise _Unreached(f"it calls {', '.join(sorted(tried.random))} by itself")
+            if not tried.reached:
                 raise _Unreached("its attention does not go through transformers' AttentionInterface")
         except _CANNOT as error:
             model.set_attn_implementation("eager" if num_sites else stock_attention)
@@ -180,11 +181,16 @@ def make_rows_independent(model: Any) -> str | None:
 
 
 def _only_rows_are_random(model: Any) -> bool:
-    """With the model's own attention and row-keyed dropout: does nothing draw from torch's generator?"""
+    """With the model's own attention and row-keyed dropout: does nothing draw from torch's generator, and no mask depend on padding?"""
     try:
-        return not _trial(model)[1]
+        narrow, wide = _trial(model), _trial(model, width=9)
     except _CANNOT:
         return False
+    alike = all(
+        one.shape == other.shape and torch.allclose(one, other, rtol=1e-3, atol=1e-4)
+        for one, other in zip(narrow.rows, wide.rows, strict=True)
+    )
+    return alike and not narrow.random
 
 
 class _Unreached(Exception):
@@ -194,17 +200,31 @@ class _Unreached(Exception):
 _CANNOT = (_Unreached, RowsNotFirst, attention.UnsupportedAttention, ValueError, RuntimeError, NotImplementedError)
 
 
-def _trial(model: Any) -> tuple[bool, set[str]]:
-    """Run two short rows of different lengths: (was our attention called, random operations that were)."""
+@dataclass(frozen=True)
+class _Tried:
+    """reached: was our attention called? random: the random operations that were. rows: what came out for each row's own tokens."""
+
+    reached: bool
+    random: set[str]
+    rows: list[torch.Tensor]
+
+
+def _trial(model: Any, *, width: int = 6) -> _Tried:
+    """Run two short rows of different lengths, padded to `width`."""
     lengths = np.array([6, 4])
-    ids = torch.full((2, 6), min(5, model.config.get_text_config().vocab_size - 1))
-    mask = torch.tensor([[1] * 6, [1] * 4 + [0] * 2])
-    rows = Rows(seed=0, epoch=0, row_ids=np.array([0, 1]), lengths=lengths, width=6)
+    config = model.config.get_text_config()
+    ids = torch.full((2, width), min(5, config.vocab_size - 1))
+    if isinstance(end := getattr(config, "eos_token_id", None), int) and end < config.vocab_size:
+        ids[[0, 1], lengths - 1] = end  # BART classifies at the end token
+    mask = torch.tensor([[1] * length + [0] * (width - length) for length in lengths])
+    rows = Rows(seed=0, epoch=0, row_ids=np.array([0, 1]), lengths=lengths, width=width)
     called: list[bool] = []
     handle = attention.on_call(lambda: called.append(True))
     with handle, rows_in_flight(rows), torch.no_grad(), _RandomOperations() as seen:
-        model(input_ids=ids, attention_mask=mask)
-    return bool(called), seen.names
+        output = model(input_ids=ids, attention_mask=mask)[0]
+    of_tokens = output.dim() > 2 and output.shape[1] == width
+    found = [row[:length] if of_tokens else row for row, length in zip(output, lengths, strict=True)]
+    return _Tried(bool(called), seen.names, found)
 
 
 class _RandomOperations(TorchDispatchMode):
@@ -225,18 +245,11 @@ def draws_randomly(model: Any) -> bool:
     """Does a pass in training draw from torch's generator? True also where no trial can tell."""
     was_training = model.training
     try:
-        return bool(_trial(model.train())[1])
+        return bool(_trial(model.train()).random)
     except _CANNOT:
         return True
     finally:
         model.train(was_training)
-
-
-def has_stock_dropout(model: nn.Module) -> bool:
-    """Does the model draw dropout masks from torch's own generator?"""
-    return any(
-        isinstance(module, nn.Dropout) and not isinstance(module, RowDropout) and module.p for module in model.modules()
-    )
 
 
 def fast_bf16(device: torch.device) -> bool:

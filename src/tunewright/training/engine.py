@@ -48,7 +48,6 @@ class Settings:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     max_grad_norm: float = 1.0
     padding: str = "longest"
-    stock_dropout: bool = False
     rank: int = 0
     num_ranks: int = 1
 
@@ -174,8 +173,7 @@ def accumulate_gradient(
             )  # a rank without rows runs one at weight zero
             rows = positions[present]
             batch = make_batch(task, split, rows, encoder, settings)
-            if settings.stock_dropout:
-                torch.manual_seed(_micro_batch_seed(settings.seed, step, number * settings.num_ranks + settings.rank))
+            torch.manual_seed(_micro_batch_seed(settings.seed, step, number * settings.num_ranks + settings.rank))
             context = rows_of(
                 batch.row_ids, batch.lengths, batch.inputs["input_ids"].shape[1],
                 seed=settings.seed, epoch=epoch, left=encoder.padding_side == "left", segments=batch.segments,
@@ -224,7 +222,7 @@ def _clip(parameters: Sequence[nn.Parameter], max_norm: float) -> float:
 
 
 def _micro_batch_seed(seed: int, step: int, number: int) -> int:
-    """A seed for torch's generator, where a model keeps its stock dropout: resuming repeats it, another cut does not."""
+    """A seed for torch's generator, for what a model draws from it by itself: resuming repeats it, another cut does not."""
     words = np.random.SeedSequence([seed, step, number]).generate_state(2, dtype=np.uint32)
     return int(words[0]) << 31 | int(words[1]) >> 1
 
