@@ -26,6 +26,13 @@ def test_rows_go_where_their_column_says(tmp_path, tiny_bert):
     assert store["test"].address(0) == f"{path}:322"
 
 
+def test_a_line_is_explained_whatever_its_split(tmp_path):
+    path = table(tmp_path, ["train", "test", "dev", "train"] * 10)
+    source = guess_config(str(path)).inputs.sources["train"][0]
+    assert [source.row_at(line).fields["split"] for line in (2, 3, 4, 5)] == ["train", "test", "dev", "train"]
+    assert [row.line for row in source.rows()][:3] == [2, 5, 6]
+
+
 def test_a_split_that_is_missing_is_drawn(tmp_path, tiny_bert):
     path = table(tmp_path, ["train"] * 80 + ["test"] * 20, "partition")
     guess = guess_config(str(path), model=str(tiny_bert))

@@ -39,6 +39,8 @@ class Source:
     paths: tuple[Path, ...] = ()
     names_read: tuple[str, ...] = ()
     """The names of the files, where they are read too: a folder that is a label."""
+    keep: Callable[[Row | Reject], Row | Reject | None] | None = None
+    """What a row of the file is here; None where it is not of this source, but of another one over the same file."""
     num_blank_lines: int = 0
     """Blank lines met by the last pass of `rows()`: they are neither rows nor rejects."""
 
@@ -48,16 +50,17 @@ class Source:
         Raises UserError where the file as a whole cannot be read on (a broken archive, a file that has gone).
         """
         self.num_blank_lines = 0
-        return self.read(self)
+        rows = self.read(self)
+        return rows if self.keep is None else (kept for row in rows if (kept := self.keep(row)) is not None)
 
     def files(self) -> list[Path]:
         """The files whose content defines the rows; none for a Hub data set."""
         return list(self.paths)
 
     def row_at(self, line: int) -> Row | Reject:
-        """The row that `train.csv:418` names: the one that begins at this line, or spans it. Reads up to it."""
+        """The row that `train.csv:418` names: the one that begins at this line, or spans it, kept or not. Reads up to it."""
         before: Row | Reject | None = None
-        for row in self.rows():
+        for row in self.read(self):
             if row.line == line:
                 return row
             if row.line > line:

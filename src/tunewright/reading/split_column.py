@@ -7,8 +7,9 @@ Poor.,bad,test           split_by(source, "split")      {"train": Source, "test"
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 from tunewright.errors import UserError, quoted
 from tunewright.reading.names import SPLIT_NAMES, plain
@@ -36,22 +37,15 @@ def split_by(source: Source, column: str) -> dict[str, Source]:
             "no row is for training", where=f"{source.name}, column {column!r}", found=quoted(sorted(filter(None, found))),
             expected="train", mend="Leave out data.split_column.",
         )  # fmt: skip
-    return {split: _only(source, column, split) for split in SPLIT_NAMES if split in found}
+    return {split: replace(source, keep=partial(_kept, column, split)) for split in SPLIT_NAMES if split in found}
 
 
-def _only(source: Source, column: str, split: str) -> Source:
-    whole = source.read
-
-    def rows(self: Source) -> Iterator[Row | Reject]:
-        for row in whole(self):
-            of = "train" if isinstance(row, Reject) else _split_of(row, column)
-            if of == split:
-                yield row
-            elif of is None and split == "train" and isinstance(row, Row):
-                said = repr(row.fields.get(column))[:40]
-                yield Reject(row.source, row.line, f"its {column!r} is {said}, expected train, validation or test", "")
-
-    return replace(source, read=rows)
+def _kept(column: str, split: str, row: Row | Reject) -> Row | Reject | None:
+    of = "train" if isinstance(row, Reject) else _split_of(row, column)
+    if of is None and split == "train" and isinstance(row, Row):
+        said = repr(row.fields.get(column))[:40]
+        return Reject(row.source, row.line, f"its {column!r} is {said}, expected train, validation or test", "")
+    return row if of == split else None
 
 
 def _split_of(row: Row, column: str) -> str | None:
