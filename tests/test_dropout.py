@@ -52,11 +52,15 @@ def test_bits_of_rows_sites_epochs_seeds_and_streams_are_independent():
     assert (bits() == bits()).all()
 
 
-@pytest.mark.parametrize(("width", "num_before"), [(4, 0), (6, 0), (9, 0), (6, 2)])
-def test_attention_is_dropped_the_same_whatever_the_padding(width, num_before):
-    """(rows, heads, queries, keys): 4 heads, also where the rows are as wide as heads are many."""
-    among = rows([4, 9], [4, 2], width=width)
-    found = drop(torch.ones(2, 4, width, num_before + width), among)
+@pytest.mark.parametrize("left", [False, True])
+@pytest.mark.parametrize(("width", "num_before"), [(4, 0), (6, 0), (9, 0), (4, 3), (6, 3)])
+def test_attention_is_dropped_the_same_whatever_the_padding(width, num_before, left):
+    """(rows, heads, queries, keys): 4 heads, also where the rows are as wide as heads are many. Keys of virtual tokens stand first."""
+    found = drop(torch.ones(2, 4, width, num_before + width), rows([4, 9], [4, 2], width=width, left=left))
+    if left:  # move each row's own queries and keys to the front
+        for row, length in enumerate([4, 2]):
+            found[row] = found[row].roll(length - width, 1)
+            found[row, ..., num_before:] = found[row, ..., num_before:].roll(length - width, 2)
     for index, (row_id, length) in enumerate([(4, 4), (9, 2)]):
         alone = drop(torch.ones(1, 4, length, num_before + length), rows([row_id], [length]))
         assert torch.equal(found[index, :, :length, : num_before + length], alone[0])

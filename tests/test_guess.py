@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tunewright.config import load_config, parse_config
-from tunewright.errors import RowLeftOut, UserError
+from tunewright.errors import RowError, RowLeftOut, UserError
 from tunewright.findings import find_problems
 from tunewright.guess import Guess, config_for_data, config_text, guess_config
 from tunewright.prepare import Inputs
@@ -262,6 +262,13 @@ COMMON = {  # the name of a public shape: (one of its rows, the task, data.text,
     "positions": ({"text": "Ann {i}", "entities": [{"char_start": 0, "char_end": 3, "ner_label": "P"}]}, "ner", "text", "entities"),
     "topics": ({"text": "Wheat fell by {i} today.", "places": ["usa", "{i}"], "topics": ["a", "wheat"]}, "classification", "text", "topics"),
     "nli": ({"context": "He has {i} cats.", "hypothesis": "He has cats.", "label": "a"}, "classification", "context", "label"),
+    "few": ({"text": "It broke after {i} days.", "label": None, "lang": "a"}, "classification", "text", "label"),
+    "verdicts": ({"utterance": "I want {i} of them now.", "response": "a"}, "classification", "utterance", "response"),
+    "votes": ({"text": "A long story of {i} people.", "summary": "There are {i} of them.", "mood": "a"}, "classification", "text", "mood"),
+    "cities": ({"text": "Многие люди живут в {i} домах у реки.", "autor": "Иванов{i}"}, "mlm", "text", None),
+    "chats": ({"text": "hi {i} __eou__ hello", "label": "a"}, "classification", "text", "label"),
+    "options": ({"text": "It broke after {i} days.", "label": "a", "options": "x"}, "classification", "text", "label"),
+    "annotated": ({"chosen": "Why {i}? Good", "rejected": "Why {i}? Bad", "note": "written by annotator seven of us"}, "preference", None, None),
     "empty": ({"text": "It broke after {i} days.", "Tags": None, "Product": "a"}, "classification", "text", "Product"),
 }  # fmt: skip
 
@@ -304,7 +311,7 @@ def test_the_first_answer_and_the_passage_of_a_question_are_read(tmp_path):
         ([{"question": f"Which {i}?", "choices": ["a", "b"], "answer": i % 2} for i in range(40)], "answers to choose from"),
         ([{"system": f"You are the bot of {i}.", "chat": f"USER: Who are {i}? ASSISTANT: We."} for i in range(9)], "could be the text"),
         ([{"title": f"Who are the {i} of them?", "answer": f"Nobody ever knew the {i}."} for i in range(9)], "task=sft"),
-        ([{"task": f"Why are {i} of them odd?", "chosen": f"Say {i} a", "rejected": f"Say {i} b"} for i in range(9)], "known to hold the prompts"),
+        ([{"task": f"Why are {i} of them odd?", "chosen": f"Since {i}.", "rejected": f"No {i}."} for i in range(9)], "known to hold the prompts"),
     ],
 )  # fmt: skip
 def test_shapes_that_are_not_read_say_how_to_write_them(tmp_path, rows, message):
@@ -339,16 +346,32 @@ def test_tables_in_files_of_texts(tmp_path, line, task):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("__label__{a} I feel fine", "fastText"), ("(3 (2 It) (2 works))", "parse trees"), ("DESC:manner How did it {i} ?", "subtype"),
-        ("Profit rose by {i} .@{a}", "@ and a label"), ("Hi {i} . __eou__ Hello . __eou__", "__eou__"),
+        ("__label__{a} I feel fine", "fastText"), ("(3 (2 It) (2 works))", "parse trees"), ("DESC:manner How did it {i} ?", "as in TREC"),
+        ("Profit rose by {i} .@{a}", "@ and a judgement"), ("Hi {i} . __eou__ Hello . __eou__", "__eou__"),
     ],
 )  # fmt: skip
 def test_labels_within_lines_are_asked_about(tmp_path, line, message):
-    lines = [line.replace("{i}", str(i)).replace("{a}", ["good", "bad"][i % 2]) for i in range(40)]
+    lines = [line.replace("{i}", str(i)).replace("{a}", ["positive", "negative"][i % 2]) for i in range(40)]
     (tmp_path / "train.txt").write_text("\n".join(lines))
     with pytest.raises(UserError, match=message):
         guess_config(str(tmp_path / "train.txt"))
     assert guess_config(str(tmp_path / "train.txt"), task="mlm").values["task"] == "mlm"
+
+
+def test_one_row_of_two_labels_does_not_make_all_rows_so(tmp_path):
+    rows = [{"text": f"row {i}", "label": ["joy", "anger"][i % 2]} for i in range(99)] + [
+        {"text": "both", "label": "joy,anger"}
+    ]
+    guess = guess_config(str(write_jsonl(tmp_path / "a.jsonl", rows)))
+    assert not guess.inputs.task.multi_label and "data.label_delimiter=','" in guess.reasons[0]
+
+
+@pytest.mark.parametrize(("tokens", "answers"), [(["He", "go"], ["He", "goes"]), (["Answer it."], ["a", "b"])])
+def test_lists_of_texts_are_no_turns_where_prompts_and_answers_have_columns(tmp_path, tokens, answers):
+    rows = [{"definition": tokens, "inputs": f"What is {i}?", "targets": answers} for i in range(20)]
+    inputs = guess_config(str(write_jsonl(tmp_path / "a.jsonl", rows)), task="sft").inputs
+    with pytest.raises(RowError, match=r"turn|holds"):
+        inputs.task.to_example(next(inputs.rows()))
 
 
 def test_what_only_later_rows_have_is_read_too(tmp_path):

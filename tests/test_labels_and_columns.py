@@ -142,7 +142,8 @@ def test_what_is_no_set_of_labels():
     with pytest.raises(UserError, match="a label is named twice; found 'a'"):
         check_labels(LabelSpace(("a", "b", "a")), where="x")
     check_labels(LabelSpace(("a", "b")), where="x")
-    many = LabelSpace(tuple(map(str, range(60))))
+    check_labels(LabelSpace(tuple(map(str, range(77)))), where="x", num_given=77)
+    many = LabelSpace(tuple(f"A sentence of {i} words" for i in range(60)))
     check_labels(many, where="x", num_given=120)
     with pytest.raises(UserError, match="60 different values in 119 rows"):
         check_labels(many, where="x", num_given=119)

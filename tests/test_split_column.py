@@ -64,5 +64,8 @@ def test_what_cannot_be_split_so_is_refused(tmp_path, tiny_bert, splits, more, p
         prepare(config)
 
 
-def test_a_column_of_other_values_is_no_column_of_splits(tmp_path):
-    assert "split_column" not in guess_config(str(table(tmp_path, ["a", "b"] * 20))).values["data"]
+@pytest.mark.parametrize(
+    "splits", [["a", "b"] * 20, ["test"] * 40, ["dev", "test"] * 20, ["train"] * 250 + ["unlabeled"]]
+)
+def test_a_column_of_other_values_is_no_column_of_splits(tmp_path, splits):
+    assert "split_column" not in guess_config(str(table(tmp_path, splits))).values["data"]

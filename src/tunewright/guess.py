@@ -23,7 +23,6 @@ from tunewright.reading.locate import suffixes
 from tunewright.reading.names import SPLIT_NAMES
 from tunewright.reading.split import TRAIN
 from tunewright.reading.split_column import find_split_column
-from tunewright.records import Row
 
 _PACKED = (".gz", ".zst")
 
@@ -52,7 +51,7 @@ def guess_config(
         "data": {**files, **{key: value for key, value in named.items() if value is not None}, **(extra or {})},
     }
     inputs = open_inputs(parse_config(values, where=data))
-    if len(inputs.sources) == 1 and (column := find_split_column(*_first_rows(inputs))):
+    if len(inputs.sources) == 1 and (column := find_split_column(inputs.sources[TRAIN][0])):
         values["data"]["split_column"] = column
         inputs = open_inputs(parse_config(values, where=data))
     unlabelled = [split for split in (VALIDATION, TEST) if split in files and not _has_labels(inputs, split)]
@@ -69,11 +68,6 @@ def guess_config(
         *(f"{source.name}: {note}" for _, source in inputs.of() for note in source.notes),
     ]
     return Guess(values, inputs, reasons, left_out)
-
-
-def _first_rows(inputs: Inputs) -> tuple[Sequence[str], Sequence[Row]]:
-    rows, columns = peek(inputs.sources[TRAIN][0])
-    return columns, rows
 
 
 def _has_labels(inputs: Inputs, split: str) -> bool:

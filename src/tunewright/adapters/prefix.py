@@ -8,7 +8,6 @@ The model's own positions shift behind the prefix, so `data.max_length` and the 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import Any
 
 from pydantic import Field, PositiveInt
@@ -93,12 +92,13 @@ def keys_and_values(model: Any, num_tokens: int, *, seed: int) -> Any:
     ids = torch.randint(model.get_input_embeddings().num_embeddings, (1, num_tokens), generator=generator)
     cache, was_training = DynamicCache(), model.training
     model.eval()
-    with (
-        torch.no_grad(),
-        suppress(TypeError, ValueError, RuntimeError),
-    ):  # models without a place for it say so in many ways
-        model.base_model(input_ids=ids.to(model.device), past_key_values=cache, use_cache=True)
-    model.train(was_training)
+    try:
+        with torch.no_grad():
+            model.base_model(input_ids=ids.to(model.device), past_key_values=cache, use_cache=True)
+    except (TypeError, ValueError, NotImplementedError) as error:  # models without a place for keys say so in many ways
+        raise _takes_no_keys("adapter prefix", model.config.model_type) from error
+    finally:
+        model.train(was_training)
     layers: list[Any] = list(cache.layers)
     if not layers:
         raise _takes_no_keys("adapter prefix", model.config.model_type)

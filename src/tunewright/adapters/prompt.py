@@ -59,6 +59,8 @@ class Adapter(BaseAdapter):
 
         base = model.get_base_model()
         words = base.get_input_embeddings().weight
+        was_training = base.training
+        base.eval()
         try:
             with torch.no_grad():
                 base(
@@ -72,6 +74,8 @@ class Adapter(BaseAdapter):
                 found=str(error)[:120],
                 mend="Set adapter=lora.",
             ) from None
+        finally:
+            base.train(was_training)
         generator = torch.Generator().manual_seed(seed)
         chosen = torch.randint(len(words), (self.options.num_tokens,), generator=generator)
         model.prompt_encoder["default"].embedding.weight.data.copy_(words.data[chosen])

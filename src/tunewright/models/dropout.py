@@ -110,16 +110,26 @@ class RowDropout(nn.Dropout):
         """Only what is of a row's own tokens is drawn: a mask does not depend on the padding beside them."""
         keep = torch.empty_like(x, memory_format=torch.contiguous_format)
         parts = list(keep)
+        apart: list[tuple[int, int, int, torch.Tensor]] = []  # drawn in one piece, of keys that do not stand together
         attends = x.dim() == 4 and x.shape[2] == rows.width and x.shape[3] >= rows.width  # (rows, heads, queries, keys)
         if attends or (x.dim() > 2 and x.shape[1] == rows.width):
-            num_before = x.shape[3] - rows.width if attends else 0  # keys of virtual tokens
+            num_before = (
+                x.shape[3] - rows.width if attends else 0
+            )  # keys of virtual tokens, before the padding of a row
             for row, (start, length) in enumerate(zip(rows.starts.tolist(), rows.lengths.tolist(), strict=True)):
                 if length < rows.width:
                     parts[row].zero_()
                 parts[row] = parts[row].narrow(int(attends), start, length)
-                if attends:
+                if attends and num_before and start:
+                    parts[row] = torch.empty_like(parts[row][..., : num_before + length])
+                    apart.append((row, start, length, parts[row]))
+                elif attends:
                     parts[row] = parts[row].narrow(2, start, num_before + length)
         fill_keep([Draw(part, row, self.site) for row, part in enumerate(parts)], rows, self.p)
+        for row, start, length, part in apart:
+            own = keep[row].narrow(1, start, length)
+            own[..., :num_before] = part[..., :num_before]
+            own.narrow(2, num_before + start, length).copy_(part[..., num_before:])
         return keep
 
 

@@ -214,6 +214,9 @@ def _trial(model: Any, *, width: int = 6) -> _Tried:
     lengths = np.array([6, 4])
     config = model.config.get_text_config()
     ids = torch.full((2, width), min(5, config.vocab_size - 1))
+    if isinstance(pad := getattr(config, "pad_token_id", None), int) and pad < config.vocab_size:
+        for row, length in enumerate(lengths):
+            ids[row, length:] = pad  # classifiers look for the last token by it
     if isinstance(end := getattr(config, "eos_token_id", None), int) and end < config.vocab_size:
         ids[[0, 1], lengths - 1] = end  # BART classifies at the end token
     mask = torch.tensor([[1] * length + [0] * (width - length) for length in lengths])

@@ -83,14 +83,14 @@ def open_inputs(config: RunConfig) -> Inputs:
 
 def _refuse_idle_keys(config: RunConfig, formats: set[str]) -> None:
     """UserError for a key about reading that none of the sources heeds: it was meant for something."""
-    heeds = {name: module.HEEDS for name, module in readers().items()}
+    heeds = {name: getattr(module, "HEEDS", frozenset[str]()) for name, module in readers().items()}
     heeded = set[str]().union(*(heeds[format] for format in formats))
     for key in sorted(set[str]().union(*heeds.values()) - heeded):
         if getattr(config.data, key) != type(config.data).model_fields[key].default:
             able = sorted(name for name in heeds if key in heeds[name])
             raise UserError(
                 f"nothing reads data.{key} here", where=f"data.{key}", found=quoted(sorted(formats)),
-                expected=f"a source that does: {', '.join(able)}", mend="Leave it out.",
+                expected=f"a source that does: {', '.join(able)}", mend="Leave it out, or set data.format.",
             )  # fmt: skip
 
 
@@ -197,8 +197,12 @@ def _as_list(paths: str | list[str] | None) -> list[str]:
 def _own_split(splits: Sequence[str], split: str) -> str | None:
     """Called as this split is, or the one that begins so: `train_sft`."""
     named = next((name for name in SPLIT_NAMES[split] if name in splits), None)
-    begun = [one for one in splits if re.split("[_-]", one)[0] in SPLIT_NAMES[split]]
+    begun = _begun(splits, split)
     return named or (begun[0] if len(begun) == 1 else None)
+
+
+def _begun(splits: Sequence[str], split: str) -> list[str]:
+    return [one for one in splits if re.split("[_-]", one)[0] in SPLIT_NAMES[split]]
 
 
 def _choose_split(path: str, splits: Sequence[str], split: str, named: str | None) -> str | None:
@@ -212,5 +216,5 @@ def _choose_split(path: str, splits: Sequence[str], split: str, named: str | Non
         f"no split {chosen!r}" if chosen else f"which split is the {split} split?",
         where=path,
         found=quoted(splits),
-        mend=f"Set data.{split}_split={near or splits[0]}.",
+        mend=f"Set data.{split}_split={near or next(iter(_begun(splits, split)), splits[0])}.",
     )

@@ -9,6 +9,7 @@ Names decide first, content where names do not; a pair is never guessed. What st
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +21,8 @@ from tunewright.reading.spelled import spelled_list
 from tunewright.records import Row
 
 _LONGEST_LABEL = 64
-_HARDLY_ANY = 0.1
+LONGEST_NAME = 16
+"""Characters without a blank that may be a name or a label; what is longer is a sentence, of Chinese or Japanese."""
 _CLEARLY = 2.0
 """The text is a column whose values are this many times as long as those of any other."""
 
@@ -107,6 +109,28 @@ def detect_text(columns: Sequence[str], rows: Sequence[Row]) -> tuple[str, str]:
     return _text(free, values, columns, rows[0].source if rows else None)
 
 
+_QUESTIONS = frozenset(
+    ("question", "query", "ctx", "context", "sentence", "premise", "startphrase", "sent1", "article", "story", "stem")
+)
+_CHOICES = re.compile(
+    r"choices|options|endings|candidates|(choice|option|ending|sol|answer)_?[0-9]|(choice|option)_?[a-e]|op[a-d]"
+)
+
+
+def refuse_choices(columns: Sequence[str], text: str, where: str) -> None:
+    """UserError where a question stands beside the answers to choose from: they are not read, and without them nothing is to be told."""
+    found = [column for column in columns if _CHOICES.fullmatch(plain(column))]
+    if plain(text) in _QUESTIONS and (any(plain(column).endswith("s") for column in found) or len(found) > 1):
+        raise UserError(
+            "a question with answers to choose from", where=where, found=quoted(found), expected="all that is to be read in one text, or two",
+            mend="Name the columns to read with data.text, or write prompt and completion.",
+        )  # fmt: skip
+
+
+def mean_length(rows: Sequence[Row], column: str) -> float:
+    return _mean_length([row.fields.get(column) for row in rows])
+
+
 def _named_pairs(columns: Sequence[str]) -> list[tuple[str, str]]:
     by_name = {plain(column): column for column in reversed(columns)}
     return [(by_name[a], by_name[b]) for a, b in PAIRS if a in by_name and b in by_name]
@@ -116,8 +140,8 @@ def _label(
     candidates: Sequence[str], values: dict[str, list[Any]], has_text: bool, where: str | None
 ) -> tuple[str | None, str]:
     """The label among the free columns; the only one is a label only where the text is already known."""
-    filled = [column for column in candidates if not _is_empty(values[column])]
-    if len(filled) < len(candidates):
+    filled = [column for column in candidates if _given(values[column]) or tier(LABEL_TIERS[:1], column) == 0]
+    if 0 < len(filled) < len(candidates):  # names such as `tags` may stand over nothing
         found = _label(filled, values, has_text, where)
         if found[0] is not None:
             return found
@@ -128,7 +152,7 @@ def _label(
         _ask_about_one_hot(named[0], candidates, values, where)
         return named[0], f"label {named[0]!r} by its name"
     rest = [column for column in candidates if tier(TEXT_TIERS, column) is None or not _is_text(values[column])]
-    likely = [column for column in rest if _is_label(values[column])]
+    likely = [column for column in rest if is_label(values[column])]
     if len(likely) > 1:
         likely = [column for column in likely if _is_list(values[column])] or likely
     if len(likely) > 1:
@@ -136,11 +160,6 @@ def _label(
     if likely and (len(candidates) > 1 or has_text):
         return likely[0], f"label {likely[0]!r} by its values"
     return None, "no label"
-
-
-def _is_empty(values: Sequence[Any]) -> bool:
-    """Whether hardly a row has anything there."""
-    return len(_given(values)) < _HARDLY_ANY * len(values)
 
 
 def _ask_about_one_hot(label: str, candidates: Sequence[str], values: dict[str, list[Any]], where: str | None) -> None:
@@ -180,14 +199,16 @@ def _is_outdone(title: str, texts: Sequence[str], values: dict[str, list[Any]]) 
 
 
 def is_prose(values: Sequence[Any]) -> bool:
-    """No addresses and no paths, which have no blanks; neither have Chinese and Japanese texts."""
+    """Words with blanks between them, or long without any, as Chinese and Japanese are; no names, addresses and paths."""
     given = [value for value in values if isinstance(value, str) and value]
-    return sum(not _is_place(value) for value in given) > len(given) / 2
+    return sum(map(_is_sentence, given)) > len(given) / 2
 
 
-def _is_place(text: str) -> bool:
+def _is_sentence(text: str) -> bool:
     first = text.split(maxsplit=1)[0] if text.strip() else ""
-    return "://" in first or (text.count(" ") < 3 and ("/" in first or "\\" in first or first.isascii()))
+    if text.count(" ") > 2:
+        return "://" not in first
+    return len(first) > LONGEST_NAME and not first.isascii() and "/" not in first
 
 
 def _best(tiers: Sequence[frozenset[str]], columns: Sequence[str]) -> list[str]:
@@ -225,7 +246,7 @@ def _is_text(values: Sequence[Any]) -> bool:
     return not given or (len(texts) > len(given) / 2 and not all(map(_is_number, texts)))
 
 
-def _is_label(values: Sequence[Any]) -> bool:
+def is_label(values: Sequence[Any]) -> bool:
     """Few distinct short values, most of them met more than once; or lists of such."""
     if _is_list(values):
         given = [part for value in _given(values) for part in _as_list(value)]

@@ -7,11 +7,11 @@ Poor.,bad,test           split_by(source, "split")      {"train": Source, "test"
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
 from tunewright.errors import UserError, quoted
+from tunewright.reading.detect import peek
 from tunewright.reading.names import SPLIT_NAMES, plain
 from tunewright.reading.source import Source
 from tunewright.records import Reject, Row
@@ -20,10 +20,16 @@ _NAMES = ("split", "partition", "data_split", "dataset_split", "train_test_split
 _SPLIT_OF = {word: split for split, words in SPLIT_NAMES.items() for word in words}
 
 
-def find_split_column(columns: Sequence[str], rows: Sequence[Row]) -> str | None:
-    """The column that is called so and holds nothing but names of splits."""
-    called = [column for column in columns if plain(column) in _NAMES]
-    return next((one for one in called if rows and all(_split_of(row, one) for row in rows)), None)
+def find_split_column(source: Source) -> str | None:
+    """The column that is called so and names a split in every row, training among them. Reads the whole file where the name fits."""
+    rows, columns = peek(source)
+    for column in (
+        one for one in columns if plain(one) in _NAMES and rows and all(_split_of(row, one) for row in rows)
+    ):
+        found = {_split_of(row, column) for row in source.rows() if isinstance(row, Row)}
+        if None not in found and "train" in found and len(found) > 1:
+            return column
+    return None
 
 
 def split_by(source: Source, column: str) -> dict[str, Source]:

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any
 
 from tunewright.errors import UserError
-from tunewright.reading.detect import detect_roles, detect_text, find_column, is_prose
+from tunewright.reading.detect import detect_roles, detect_text, find_column, is_prose, mean_length
 from tunewright.reading.names import plain
 from tunewright.records import Row
 
@@ -34,13 +33,7 @@ def text_roles(
 
 def is_lone_text(columns: Sequence[str], rows: Sequence[Row]) -> bool:
     """Is there a text and nothing that could be learned about it?"""
-    texts = [row.fields.get("text") for row in rows]
-    marked = next((what for what, marks in _MARKED.items() if _all_marked(texts, *marks)), None)
-    if marked is not None:
-        raise UserError(
-            marked, where=rows[0].source,
-            mend="Write a table: label<tab>text on each line, with the suffix .tsv. Or name the task that learns the lines as they stand.",
-        )  # fmt: skip
+    _refuse_marked(columns, rows)
     if rows and "paragraphs" in columns and isinstance(rows[0].fields.get("paragraphs"), list):
         raise UserError(
             "articles with paragraphs of questions, as SQuAD nests them", where=rows[0].source,
@@ -55,22 +48,30 @@ def is_lone_text(columns: Sequence[str], rows: Sequence[Row]) -> bool:
     return not any(_is_annotated(column, rows) or _is_rival(column, roles.text[0], rows) for column in columns)
 
 
+_TABLE = "Write a table: label<tab>text on each line, with the suffix .tsv."
 _MARKED = {
-    "lines that begin with __label__, as fastText writes them": (r"__label__\S+", 1_000),
-    "parse trees with a number at every node, as in the Stanford Sentiment Treebank": (r"\([0-9] (?=\()", 10),
-    "lines that begin with a label and its subtype (DESC:manner)": (r"[A-Z]{2,8}:[a-z]+ ", 100),
-    "lines that end in @ and a label": (r"(?s:.*)@(?=[A-Za-z]+\s*\Z)", None),
-    "turns of a conversation joined by __eou__": (r"(?s:.*?)__eou__", None),
+    "lines that begin with __label__, as fastText writes them": (r"__label__\S+", _TABLE),
+    "parse trees with a number at every node, as in the Stanford Sentiment Treebank": (r"\([0-9] (?=\()", _TABLE),
+    "questions behind their type (DESC:manner), as in TREC": (r"(ABBR|DESC|ENTY|HUM|LOC|NUM):[a-z]+ ", _TABLE),
+    "sentences that end in @ and a judgement": (r"(?s:.*)@(positive|negative|neutral)\s*\Z", _TABLE),
+    "turns of a conversation joined by __eou__": (
+        r"(?s:.*?)__eou__",
+        "Write JSON lines of `messages`, a role and a content each.",
+    ),
 }
-"""What stands in every line, and how many different ones there may be: what a whole file so made is."""
+"""What stands in every line of a file of texts -> how to write it so that it is read."""
 _FEW = 5
 
 
-def _all_marked(texts: Sequence[Any], mark: str, most: int | None) -> bool:
-    found = [re.match(mark, text) if isinstance(text, str) else None for text in texts]
-    if len(texts) < _FEW or None in found:
-        return False
-    return most is None or len({one[0] for one in found if one}) <= most
+def _refuse_marked(columns: Sequence[str], rows: Sequence[Row]) -> None:
+    texts = [row.fields.get("text") for row in rows]
+    if list(columns) != ["text"] or len(texts) < _FEW:
+        return
+    for what, (mark, mend) in _MARKED.items():
+        if all(isinstance(text, str) and re.match(mark, text) for text in texts):
+            raise UserError(
+                what, where=rows[0].source, mend=f"{mend} Or name the task that learns the lines as they stand."
+            )
 
 
 def _is_annotated(column: str, rows: Sequence[Row]) -> bool:
@@ -79,10 +80,13 @@ def _is_annotated(column: str, rows: Sequence[Row]) -> bool:
 
 
 def _is_rival(column: str, text: str, rows: Sequence[Row]) -> bool:
-    """Is it another column of prose, such as an answer? Titles stand beside a text and are less than it."""
-    return column != text and plain(column) not in _HEADS and is_prose([row.fields.get(column) for row in rows])
+    """Is it another column of prose about as long, such as an answer? Titles stand beside a text and are less than it."""
+    if column == text or plain(column) in _HEADS or not is_prose([row.fields.get(column) for row in rows]):
+        return False
+    return _ABOUT * mean_length(rows, column) >= mean_length(rows, text)
 
 
+_ABOUT = 4
 _HEADS = {"title", "headline", "subject", "section", "chapter", "source", "url", "author", "name", "meta", "metadata"}
 _ANNOTATIONS = {
     "entities", "spans", "ents", "ner", "ner_tags", "annotations", "annotation", "cats", "label", "labels", "tags",

@@ -10,7 +10,6 @@ The model is transformers' own `AutoModelForSequenceClassification`, so `pipelin
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -23,7 +22,7 @@ from tunewright.metrics.intervals import multi_label_intervals, single_label_int
 from tunewright.models.source import ModelFolder
 from tunewright.reading import Source
 from tunewright.reading.align import aligned
-from tunewright.reading.detect import check_columns, detect_roles
+from tunewright.reading.detect import check_columns, detect_roles, refuse_choices
 from tunewright.reading.names import plain
 from tunewright.records import Batch, Encoded, Example, Prediction, Row
 from tunewright.tasks.base import BaseTask, TaskOptions, Weights
@@ -49,6 +48,8 @@ if TYPE_CHECKING:
     from tunewright.tasks.base import LossTerms
 
 TERM = "cross_entropy"
+_OFTEN = 0.05
+"""Of the rows looked at, how many have joined labels where they are to be several."""
 
 
 class Options(TaskOptions):
@@ -89,13 +90,16 @@ class Task(BaseTask):
                 "column of prompts and data.label to the one of answers.",
             )
         if not named and "_input_hash" not in columns:  # Prodigy keeps its options in each row
-            _refuse_choices(columns, source.name)
+            refuse_choices(columns, roles.text[0], source.name)
         names = each or data.label_names or source.class_names.get(roles.label)
         multi_label = roles.multi_label or bool(each or data.label_delimiter)
         delimiter, reason = data.label_delimiter, roles.reason
         if not multi_label and data.multi_label is None and not names:
-            joined = joined_labels(sorted({str(row.fields.get(roles.label)) for row in rows}))
-            if joined is not None:
+            given = [str(row.fields.get(roles.label)) for row in rows]
+            joined = joined_labels(sorted(set(given)))
+            if joined is not None and sum(joined[0] in one for one in given) < _OFTEN * len(given):
+                reason += f". {_several_in_one(joined)}"
+            elif joined is not None:
                 multi_label, delimiter = True, joined[0]
                 reason += f"; {joined[1]!r} and its like are several labels, joined by {delimiter!r} (data.multi_label=false: each is one)"
         multi_label = multi_label if data.multi_label is None else data.multi_label
@@ -204,8 +208,8 @@ class Task(BaseTask):
         return replace(self, labels=labels)
 
     def remarks(self, store: TokenStore) -> list[str]:
-        hint = None if self.multi_label else _several_in_one(self.labels.names)
-        return [hint] if hint else []
+        joined = None if self.multi_label else joined_labels(self.labels.names)
+        return [_several_in_one(joined)] if joined else []
 
     def encode(self, examples: Sequence[Example], encoder: TextEncoder) -> EncodedRows:
         pairs = [example.pair or "" for example in examples] if self.columns.pair else None
@@ -388,19 +392,6 @@ class Task(BaseTask):
         return self.labels.names[int(gold)]
 
 
-_CHOICES = re.compile(r"(choices|options|endings|candidates)|(choice|option|ending|sol|answer|opa?)_?[0-9a-e]")
-
-
-def _refuse_choices(columns: Sequence[str], where: str) -> None:
-    """UserError where a question stands beside the answers to choose from: they are not read, and a letter is no label of a text."""
-    found = [column for column in columns if _CHOICES.fullmatch(plain(column))]
-    if any(plain(column).endswith("s") for column in found) or len(found) > 1:
-        raise UserError(
-            "a question with answers to choose from", where=where, found=quoted(found),
-            expected="one text, or two, and a label", mend="Name the columns to read with data.text, or write prompt and completion.",
-        )  # fmt: skip
-
-
 def _columns_of_labels(data: Any, text: Sequence[str]) -> tuple[str, ...]:
     """The columns that are a label each, () where one column holds the labels. UserError where they cannot be."""
     if not isinstance(data.label, list):
@@ -421,11 +412,8 @@ def _columns_of_labels(data: Any, text: Sequence[str]) -> tuple[str, ...]:
     return each
 
 
-def _several_in_one(labels: Sequence[str]) -> str | None:
-    """What to do where labels are other labels joined; None where they are not."""
-    joined = joined_labels(labels)
-    if joined is None:
-        return None
+def _several_in_one(joined: tuple[str, str]) -> str:
+    """What to do where few labels are other labels joined."""
     delimiter, label = joined
     return (
         f"Label {label!r} is other labels joined: where a row may have several, set data.label_delimiter={delimiter!r}."

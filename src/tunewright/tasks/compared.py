@@ -38,7 +38,6 @@ from tunewright.text.columns import TextColumns
 from tunewright.text.dialogues import ALPACA, MESSAGES, PAIR, Dialogues
 from tunewright.text.preference_columns import PAIRS, UNPAIRED, Preferences, find_preferences
 from tunewright.text.preferences import asked, compared
-from tunewright.text.transcripts import headings
 from tunewright.tokens.dialogues import ANSWERS
 from tunewright.tokens.encoded import EncodedRows
 from tunewright.tokens.preferences import SidedRow, sided_rows, sides_of
@@ -348,8 +347,15 @@ def _refuse_other_prompt(found: Preferences, columns: Sequence[str], rows: Seque
         return
     used = {found.chosen, found.rejected, found.system}
     texts = [one for one in columns if one not in used and is_prose([row.fields.get(one) for row in rows])]
-    if texts and not headings(sides):
+    if texts and 2 * sum(_has_no_prompt(row, found) for row in rows) > len(rows):
         raise UserError(
             "no column is known to hold the prompts", where=rows[0].source, found=quoted(texts),
             mend=f"Set data.text to it, data.text={texts[0]}; or leave such columns out of the file.",
         )  # fmt: skip
+
+
+def _has_no_prompt(row: Row, found: Preferences) -> bool:
+    try:
+        return not compared(row, found)
+    except RowError as error:
+        return error.reason.startswith("no prompt")

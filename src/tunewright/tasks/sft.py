@@ -25,13 +25,13 @@ from tunewright.metrics.language import language_scores
 from tunewright.models.kinds import kind_of
 from tunewright.models.source import ModelFolder
 from tunewright.reading import Source
-from tunewright.reading.detect import check_columns
-from tunewright.reading.names import LABEL_TIERS, plain, tier
+from tunewright.reading.detect import LONGEST_NAME, check_columns, is_label, refuse_choices
+from tunewright.reading.names import LABEL_TIERS, NEVER, plain, tier
 from tunewright.reading.unlabelled import is_lone_text
 from tunewright.records import Batch, Encoded, Example, Row
 from tunewright.tasks.base import BaseTask, ExplainedRow, TaskOptions, Weights, explained_row
 from tunewright.text.columns import TextColumns
-from tunewright.text.dialogues import ALPACA, MESSAGES, PAIR, PREFERRED, TEXT, Dialogues, find_dialogues
+from tunewright.text.dialogues import ALPACA, LIKELY_PAIRS, MESSAGES, PAIR, PREFERRED, TEXT, Dialogues, find_dialogues
 from tunewright.text.hiding import Control
 from tunewright.text.messages import ASSISTANT, Conversation, said_in, single_turn
 from tunewright.text.supervision import Supervisor
@@ -52,10 +52,6 @@ if TYPE_CHECKING:
 
 TERM = "cross_entropy"
 IGNORED = -100
-_TEXT_NAMES = ("text", "content", "message", "utterance")
-"""Prompts that may as well be texts to classify."""
-_LONGEST_NAME = 16
-"""Characters without a blank that may be a label; what is longer is a sentence, of Chinese or Japanese."""
 _RECOGNIZED = ("question-answer", "alpaca")
 """Templates whose words are recognized in prompts that already carry them."""
 
@@ -121,12 +117,12 @@ class Task(BaseTask):
             return 2 * (bool(control_marks(texts) or headings(texts)) and is_lone_text(columns, rows))
         if found is None or found.format not in (MESSAGES, PAIR, ALPACA):
             return 0
-        labelled = any(
-            plain(name) in ("label", "labels")
-            or (plain(found.prompt) in _TEXT_NAMES and tier(LABEL_TIERS, name) is not None)
-            for name in columns
-            if name not in (found.prompt, found.answer)
-        )
+        others = [name for name in columns if name not in (found.prompt, found.answer)]
+        labelled = any(plain(name) in ("label", "labels") for name in others)
+        if (plain(found.prompt), plain(str(found.answer))) in LIKELY_PAIRS:
+            labelled |= any(
+                is_label([row.fields.get(name) for row in rows]) for name in others if plain(name) not in NEVER
+            )
         return 2 if found.format == MESSAGES or (not labelled and _are_answers(found, rows)) else 0
 
     @classmethod
@@ -142,6 +138,8 @@ class Task(BaseTask):
                 expected="messages, conversations, prompt and completion, question and answer, instruction and output, or text",
                 mend="Set data.text to the column of prompts (or messages) and data.label to the one of answers.",
             )  # fmt: skip
+        if text is None:
+            refuse_choices(columns, dialogues.prompt, source.name)
         options = config.task if isinstance(config.task, Options) else Options()
         if data.rendered and dialogues.format != TEXT:
             raise UserError(
@@ -409,8 +407,9 @@ def _inside(learned: Sequence[int] | np.ndarray, length: int) -> np.ndarray:
 def _are_answers(found: Dialogues, rows: Sequence[Row]) -> bool:
     """Texts or turns: answers of true and false, or numbers, are labels, and so is a `target` of few values or of single words."""
     said = [row.fields.get(str(found.answer)) for row in rows]
-    if tier(LABEL_TIERS, str(found.answer)) is not None:
-        several_words = sum(isinstance(one, str) and (len(one.split()) > 1 or len(one) > _LONGEST_NAME) for one in said)
+    likely = (plain(found.prompt), plain(str(found.answer))) in LIKELY_PAIRS
+    if likely or tier(LABEL_TIERS, str(found.answer)) is not None:
+        several_words = sum(isinstance(one, str) and (len(one.split()) > 1 or len(one) > LONGEST_NAME) for one in said)
         if len({str(one) for one in said}) <= len(said) / 2 or several_words < len(said) / 2:
             return False
     return any(isinstance(one, (str, list, dict)) for one in said)

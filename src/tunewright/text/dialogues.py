@@ -21,6 +21,7 @@ from tunewright.text.messages import (
     Message,
     askable,
     conversation,
+    in_turns,
     learnable,
     single_turn,
     spelled_calls,
@@ -38,14 +39,17 @@ PAIRS = (
     ("question", "response"), ("query", "response"), ("query", "answer"), ("input", "output"),
     ("instruction", "response"), ("instruction", "completion"), ("instruction", "answer"), ("problem", "solution"),
     ("inputs", "targets"), ("input", "target"), ("dialogue", "summary"), ("article", "highlights"), ("article", "summary"),
-    ("document", "summary"), ("question", "answers"), ("query", "answers"), ("prompt", "output"), ("prompt", "generation"),
-    ("prompt", "target"), ("query", "output"), ("query", "completion"), ("question", "output"), ("question", "solution"),
-    ("question", "rationale"), ("problem", "answer"), ("input", "response"), ("input", "answer"), ("inputs", "outputs"),
-    ("input_text", "output_text"), ("input_text", "target_text"), ("instruction", "generation"), ("source_text", "target_text"),
-    ("context", "response"), ("user", "assistant"), ("human", "assistant"), ("human", "bot"), ("message", "reply"),
-    ("utterance", "response"), ("ask", "answer"), ("src", "tgt"), ("source", "target"), ("text", "summary"), ("content", "summary"),
-    ("text", "translation"),
+    ("document", "summary"), ("question", "answers"), ("query", "answers"),
 )  # fmt: skip
+LIKELY_PAIRS = (
+    ("prompt", "output"), ("prompt", "generation"), ("prompt", "target"), ("query", "output"), ("query", "completion"),
+    ("question", "output"), ("question", "solution"), ("question", "rationale"), ("problem", "answer"), ("input", "response"),
+    ("input", "answer"), ("inputs", "outputs"), ("input_text", "output_text"), ("input_text", "target_text"), ("instruction", "generation"),
+    ("source_text", "target_text"), ("context", "response"), ("user", "assistant"), ("human", "assistant"), ("human", "bot"),
+    ("message", "reply"), ("utterance", "response"), ("ask", "answer"), ("src", "tgt"), ("source", "target"), ("text", "summary"),
+    ("content", "summary"), ("text", "translation"),
+)  # fmt: skip
+"""Names that also stand over texts and labels: then the answers decide."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +114,7 @@ class Dialogues:
         system = _text(fields, self.system)
         tools = fields.get(self.tools) if self.tools else None
         if self.format == MESSAGES:
-            return conversation(fields[self.prompt], tools, system=system)
+            return conversation(in_turns(fields[self.prompt]), tools, system=system)
         answer = fields.get(self.answer) if self.answer else None
         if self.answer and answered and self.answer not in fields:
             raise RowError(f"no field {self.answer!r}; found {quoted(fields)}")
@@ -119,9 +123,11 @@ class Dialogues:
             answer = [{"role": ASSISTANT, "content": None, "tool_calls": calls}]
         if isinstance(answer, list) and isinstance(asked, str):
             asked = [{"role": USER, "content": asked}]
+        if isinstance(asked, list) and self.input and fields.get(self.input):
+            raise RowError(f"{self.prompt!r} holds turns, and {self.input!r} more of a prompt")
         if isinstance(asked, list):
             return conversation([*asked, *(_turns(answer) if answered else ())], tools, system=system)
-        prompt = _text(fields, self.prompt)
+        prompt = _text({self.prompt: asked}, self.prompt)
         if prompt is None:
             raise RowError(f"no prompt in {self.prompt!r}")
         if self.format == TEXT:
@@ -158,7 +164,7 @@ def find_dialogues(
     if "instruction" in names and "output" in names:
         others = {key: value for key, value in extra.items() if key != "tools"}
         return Dialogues(ALPACA, names["instruction"], names["output"], input=input_beside(names, set()), **others)
-    for prompt, answer in PAIRS:
+    for prompt, answer in (*PAIRS, *LIKELY_PAIRS):
         if (
             prompt in names
             and answer in names
@@ -198,7 +204,9 @@ def _text(fields: Mapping[str, Any], column: str | None) -> str | None:
 
 
 def _as_turns(value: Any) -> Any:
-    """Turns that a text spells as JSON; anything else as it is."""
+    """Turns that a text spells as JSON, the text that is alone in a list; anything else as it is."""
+    if isinstance(value, list) and len(value) == 1 and isinstance(value[0], str):
+        return value[0]
     return (spelled_turns(value) or value) if isinstance(value, str) else value
 
 

@@ -19,6 +19,8 @@ from tunewright.reading.spelled import spelled_list
 MAX_LABELS = 5_000
 _FEW_LABELS = 50
 """So many may each occur once."""
+_LONG = 32
+"""Characters of a name that is a sentence."""
 _WHOLE = re.compile(r"[0-9]+\.0")
 
 
@@ -146,7 +148,7 @@ def _named_ones(value: Sequence[Any], names: Sequence[str] | None) -> tuple[str,
 def check_labels(space: LabelSpace, *, where: str, num_given: int | None = None) -> None:
     """UserError when nothing can be learned: no label, one label, a name twice, or so many that the column is no label.
 
-    num_given: how often labels were given in all.
+    num_given: rows with a label; most of them with a sentence of its own means answers.
     """
     if len(space.index) < len(space):
         twice = sorted({name for name in space.names if space.names.count(name) > 1})
@@ -160,14 +162,17 @@ def check_labels(space: LabelSpace, *, where: str, num_given: int | None = None)
             expected="two labels or more",
             mend="Check data.label.",
         )
-    most = MAX_LABELS if num_given is None else min(MAX_LABELS, max(_FEW_LABELS, num_given // 2))
+    are_prose = sum(len(name.split()) > 2 or len(name) > _LONG for name in space.names) > len(space) / 2
+    judged = num_given is not None and are_prose and not space.multi_label
+    most = min(MAX_LABELS, max(_FEW_LABELS, (num_given or 0) // 2)) if judged else MAX_LABELS
     if len(space) > most:
         raise UserError(
             "this does not look like a label column",
             where=where,
             found=f"{len(space):,} different values" + (f" in {num_given:,} rows" if num_given is not None else ""),
             expected=f"at most {most:,}",
-            mend="Set data.label to the column with the labels; where answers are to be learned, task=sft.",
+            mend="Set data.label to the column with the labels; where answers are to be learned, task=sft. (data.label_names "
+            "names labels that are meant.)",
         )
 
 

@@ -109,11 +109,7 @@ def conversation(turns: Any, tools: Any = None, *, system: str | None = None) ->
     if all(isinstance(turn, Mapping) and {"input", "output"} <= set(turn) and "role" not in turn for turn in turns):
         sides = ((USER, "input"), (ASSISTANT, "output"))
         turns = [{"role": role, "content": turn[key]} for turn in turns for role, key in sides]
-    if len(turns) > 1 and all(isinstance(turn, str) for turn in turns):  # nobody is named: they take turns
-        turns = [{"role": (USER, ASSISTANT)[number % 2], "content": turn} for number, turn in enumerate(turns)]
-    elif all(
-        isinstance(turn, Mapping) and {"human", "assistant"} <= set(turn) and "role" not in turn for turn in turns
-    ):
+    if all(isinstance(turn, Mapping) and {"human", "assistant"} <= set(turn) and "role" not in turn for turn in turns):
         turns = [
             {"role": role, "content": turn[key]}
             for turn in turns
@@ -122,6 +118,13 @@ def conversation(turns: Any, tools: Any = None, *, system: str | None = None) ->
     messages = [message(turn, number) for number, turn in enumerate(turns, start=1)]
     of_turns = (turn["tools"] for turn in turns if turn.get("tools"))
     return Conversation(_with_system(messages, system), _tools(tools or next(of_turns, None)))
+
+
+def in_turns(turns: Any) -> Any:
+    """Texts of nobody in particular are the user's and the assistant's by turns; anything else as it is."""
+    if not isinstance(turns, list) or len(turns) < 2 or not all(isinstance(turn, str) for turn in turns):
+        return turns
+    return [{"role": (USER, ASSISTANT)[number % 2], "content": turn} for number, turn in enumerate(turns)]
 
 
 def _with_system(messages: Sequence[Message], system: str | None) -> tuple[Message, ...]:

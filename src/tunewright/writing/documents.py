@@ -22,8 +22,10 @@ class DocumentWriter:
     sampling: Sampling
 
     def complete(self, examples: Sequence[Example]) -> list[Completion]:
-        """Written side by side."""
+        """Written side by side; one by one where a text may end them, so that nothing is written behind it."""
         prompts = [self._prompt(example) for example in examples]
+        if self.sampling.stop:
+            return [self._alone(*each) for each in zip(examples, prompts, strict=True)]
         written = generate_rows(
             self.model, [ids for ids, _ in prompts], self.sampling, end_ids=self._end_ids,
             pad_id=self.encoder.pad_token_id, longest=self.encoder.max_length,
@@ -31,9 +33,15 @@ class DocumentWriter:
         return [self._completion(*each) for each in zip(examples, prompts, written, strict=True)]
 
     def written(self, example: Example) -> Iterator[str]:
-        prompt, _ = self._prompt(example)
+        return self._write(self._prompt(example)[0])
+
+    def _write(self, prompt: list[int]) -> Writing:
         longest = self.encoder.max_length
         return write(self.model, prompt, self.encoder.tokenizer, self.sampling, end_ids=self._end_ids, longest=longest)
+
+    def _alone(self, example: Example, prompt: tuple[list[int], int]) -> Completion:
+        done = self._write(prompt[0])
+        return Completion(example.text, "".join(done), done.ended, done.num_tokens, prompt[1])
 
     def _completion(self, example: Example, prompt: tuple[list[int], int], tokens: list[int]) -> Completion:
         ids, num_cut = prompt

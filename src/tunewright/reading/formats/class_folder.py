@@ -19,7 +19,7 @@ from tunewright.reading.source import Source
 from tunewright.records import Reject, Row
 
 FORMATS: dict[str, tuple[str, ...]] = {"classes": ()}
-HEEDS = {"encoding"}
+HEEDS = {"format", "encoding"}
 _TABLES = (".csv", ".tsv", ".jsonl", ".json", ".parquet", ".arrow", ".feather", ".gz", ".zst")
 _SPLIT_WORDS = frozenset(word for words in SPLIT_NAMES.values() for word in words)
 _UNLABELLED = "unsup"
@@ -52,7 +52,8 @@ def is_class_folder(path: Path) -> bool:
     """Two folders or more that hold texts and nothing else, no tables beside them, and not called as splits are."""
     try:
         folders = _classes(path)
-        if len(folders) < 2 or any(folder.name.lower() in _SPLIT_WORDS for folder in folders):
+        names = {folder.name.lower() for folder in folders}
+        if len(folders) < 2 or "train" in names or names <= _SPLIT_WORDS:
             return False
         tables = any(file.suffix.lower() in _TABLES for file in _files(path) if file.is_file())
         return not tables and all(_are_texts(folder) for folder in folders)
