@@ -168,17 +168,19 @@ def _much_longer(name: str, values: Sequence[str]) -> bool:
 
 
 def table_format(lines: Sequence[Line]) -> str | None:
-    """`tsv` or `csv` where lines of text are surely a table: tabs in all of them, or a delimiter under a header of known names."""
+    """`tsv` or `csv` where lines of text are surely a table: tabs in all of them; or one of `,;|`, under a header of which half the
+    names are known, or (commas aside: prose has them) beside a column of few short words."""
     if len(lines) < _FEW_LINES:
         return None
     if share(lines, "\t") > _SURELY:
         return "tsv"
-    for delimiter in ",;|":
-        if share(lines, delimiter) > _SURELY:
-            rows = [cells for _, cells, _ in split(lines, delimiter, True, 2**20) if cells]
-            known = [plain(cell) in KNOWN for cell in rows[0]]
-            if (is_header(rows) and any(known)) or (delimiter != "," and _has_labels(rows)):
-                return "csv"
+    for delimiter in (one for one in ",;|" if share(lines, one) > _SURELY):
+        rows = [cells for _, cells, _ in split(lines, delimiter, True, 2**20) if cells]
+        num_known = sum(plain(cell) in KNOWN for cell in rows[0])
+        if 2 * num_known >= len(rows[0]) and is_header(rows):
+            return "csv"
+        if delimiter != "," and _has_labels(rows):
+            return "csv"
     return None
 
 
