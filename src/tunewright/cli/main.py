@@ -6,10 +6,12 @@ what is heavy when they run, so that `--help` answers at once.
 
 from __future__ import annotations
 
+import atexit
 import errno
 import io
 import os
 import sys
+from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -59,7 +61,10 @@ _ENVIRONMENT = {
 
 def main() -> None:
     """Run a verb and exit."""
-    sys.exit(run())
+    code = run()
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        _leave_without_teardown(code)
+    sys.exit(code)
 
 
 def run() -> int:
@@ -93,6 +98,15 @@ def run() -> int:
             return 2
         return _unexpected(error)
     return 0
+
+
+def _leave_without_teardown(code: int) -> None:
+    """End a rank that has finished: threads of gloo now and then abort the interpreter's own teardown."""
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)
 
 
 def _open_streams() -> None:

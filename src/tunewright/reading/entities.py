@@ -21,7 +21,8 @@ from tunewright.reading.spelled import all_spell_lists, spelled_list
 from tunewright.reading.tagged import has_type, looks_like_tag
 from tunewright.records import Row
 
-WORD_NAMES = ("tokens", "words", "token", "word", "sentence", "text")
+_WORDS = ("tokens", "words", "token", "word")
+WORD_NAMES = (*_WORDS, "sentence", "text")
 TAG_NAMES = ("ner_tags", "ner", "ner_tag", "tags", "labels", "label", "bio_tags", "iob_tags", "entities", "tag")
 SPAN_NAMES = ("entities", "spans", "label", "labels", "ner", "annotations", "entity", "ents")
 NOT_NER = ("pos", "pos_tags", "upos", "xpos", "chunk_tags", "chunks", "id", "ids", "lemmas", "head", "deprel")
@@ -30,17 +31,8 @@ START_NAMES = (
     "start", "start_offset", "begin", "offset", "startoffset", "start_char", "char_start", "start_idx", "start_position", "from",
 )  # fmt: skip
 END_NAMES = (
-    "end",
-    "end_offset",
-    "stop",
-    "length",
-    "endoffset",
-    "end_char",
-    "char_end",
-    "end_idx",
-    "end_position",
-    "to",
-)
+    "end", "end_offset", "stop", "length", "endoffset", "end_char", "char_end", "end_idx", "end_position", "to",
+)  # fmt: skip
 
 
 def entity_roles(
@@ -81,7 +73,7 @@ def _marked(columns: Sequence[str], values: dict[str, list[Any]], names: Sequenc
     filled = [column for column in columns if any(values[column])]
     if kind == "text":
         return filled
-    has_words = any(plain(column) in ("tokens", "words", "token", "word") for column in columns)
+    has_words = any(plain(column) in _WORDS for column in columns)
     named = [column for column in filled if plain(column) in names]
     tagged = [column for column in filled if _are_tags_in_rows(values[column])]
     return [column for column in named if has_words or column in tagged or _are_bare_tags(values[column])] or tagged
@@ -170,7 +162,7 @@ def _in_one_text(text: tuple[str, ...], label: str | None, columns: Sequence[str
     if not _agree(words, tags, "words"):
         return None
     if sum(len(row) > 1 for row in words) < len(words) / 10:
-        if plain(found_text) in ("word", "token", "words", "tokens"):
+        if plain(found_text) in _WORDS:
             raise UserError(
                 "a row for each word, and no column that numbers the sentences", where=rows[0].source, found=quoted(columns),
                 mend="Add a column sentence_id, or write CoNLL (.conll): a word and its tag a line, blank lines between sentences.",
