@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from tunewright.errors import UserError
+from tunewright.reading.encodings import encoding_hint
 from tunewright.reading.options import ReadOptions
 from tunewright.reading.source import MAX_RAW, MAX_RAW_LARGE
 from tunewright.reading.unpack import Recoded, ZstdStream
@@ -234,14 +235,4 @@ def _wrong_bytes(raw: bytes, error: UnicodeDecodeError, offset: int | None, enco
     if offset is None:
         return f"character {len(raw[: error.start].decode('utf-8', 'replace')) + 1} of the line is not {label}"
     fault = f"byte 0x{raw[error.start]:02X} at offset {offset + error.start:,} is not {label}"
-    if encoding == "utf-8" and _decodes(raw, "cp1252"):
-        fault += "; set data.encoding=cp1252 if the file is Windows text"
-    return fault
-
-
-def _decodes(raw: bytes, encoding: str) -> bool:
-    try:
-        raw.decode(encoding)
-    except UnicodeDecodeError:
-        return False
-    return True
+    return fault + (encoding_hint(raw) if encoding == "utf-8" else "")

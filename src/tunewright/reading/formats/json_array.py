@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tunewright.errors import RowError, UserError
+from tunewright.reading.encodings import encoding_hint
 from tunewright.reading.files import TextFile, empty, too_large
 from tunewright.reading.formats import jsonl
 from tunewright.reading.json_values import StrictJson, unparsable
@@ -29,6 +30,7 @@ _TEXT_AND_OBJECT = re.compile(
     r'\[\s*"(?:[^"\\]|\\.)*+"\s*,\s*\{\s*(?:\}|"(?:entities|cats|spans|links|tokens|heads|deps|tags)")'
 )
 _FIRST_ELEMENT = 2**20
+_LOOKED_AT = 1_000
 """Characters looked at, half of which the text of a first element may take."""
 FORMATS = {"json": (".json",)}
 HEEDS = {"format", "encoding"}
@@ -245,4 +247,5 @@ def _undecodable(window: Window, position: int, encoding: str) -> str:
     if offset is None or not 0xDC80 <= code <= 0xDCFF:
         return f"the text is not {label}"
     fault = f"byte 0x{code - 0xDC00:02X} at offset {offset:,} is not {label}"
-    return fault + ("; set data.encoding=cp1252 if the file is Windows text" if encoding == "utf-8" else "")
+    behind = window.text[position : position + _LOOKED_AT].encode("utf-8", "surrogateescape")
+    return fault + (encoding_hint(behind) if encoding == "utf-8" else "")
