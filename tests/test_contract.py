@@ -234,18 +234,22 @@ def test_two_processes_make_the_gradient_of_one(run_values, tmp_path, dropout):
 
 
 @pytest.mark.slow
-def test_two_processes_train_and_score_what_one_does(run_values, tmp_path):
-    """Ranks have unequal numbers of micro-batches, and some none, in training and in every evaluation."""
-    values = {**run_values, "train": {**run_values["train"], "precision": "fp64", "micro_batch_tokens": 60}}
+@pytest.mark.parametrize("kind", ["classification", "preference"])
+def test_two_processes_train_and_score_what_one_does(run_values, tmp_path, kind):
+    """Ranks have unequal numbers of micro-batches, and some none, in training, in every evaluation and for the reference."""
+    values = values_for(kind, run_values, tmp_path)
+    values = {**values, "train": {**values["train"], "precision": "fp64", "micro_batch_tokens": 60}}
     config = tmp_path / "config.yaml"
     for ranks in (1, 2):
-        config.write_text(yaml.safe_dump({**values, "output": str(tmp_path / f"run-{ranks}")}))
+        config.write_text(
+            yaml.safe_dump({**values, "output": str(tmp_path / f"{ranks}" / "run")})
+        )  # each with a store of its own
         in_processes(ranks, "-m", "tunewright", "train", str(config))
-    one, two = ([json.loads(line) for line in (tmp_path / f"run-{n}" / "metrics.jsonl").open()] for n in (1, 2))
+    one, two = ([json.loads(line) for line in (tmp_path / f"{n}" / "run" / "metrics.jsonl").open()] for n in (1, 2))
     assert [record.get("split") for record in one] == [record.get("split") for record in two]
     losses = ([record["loss"] for record in records] for records in (one, two))
     assert np.allclose(*losses, rtol=1e-9)
-    weights = (load_file(tmp_path / f"run-{n}" / "model" / "model.safetensors") for n in (1, 2))
+    weights = (load_file(tmp_path / f"{n}" / "run" / "model" / "model.safetensors") for n in (1, 2))
     a, b = weights
     assert max(float((a[name] - b[name]).abs().max()) for name in a) < 1e-9
 

@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,8 @@ from tunewright.training.optimizer import Schedule, build_optimizer, freeze, lea
 from tunewright.training.reference import with_reference
 
 _CPU_TOKENS, _GPU_TOKENS = 1_024, 16_384
+_LONGEST_WAIT = timedelta(days=2)
+"""For a rank that prepares a large data set alone; one that dies is noticed by the launcher."""
 
 Say = Callable[[str], None]
 
@@ -61,9 +64,10 @@ class Processes:
         num_ranks, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
         if num_ranks == 1:
             return cls(device)
-        from accelerate import Accelerator
+        from accelerate import Accelerator, InitProcessGroupKwargs
 
-        accelerator = Accelerator(mixed_precision="no", cpu=device.type == "cpu")
+        patience = InitProcessGroupKwargs(timeout=_LONGEST_WAIT)
+        accelerator = Accelerator(mixed_precision="no", cpu=device.type == "cpu", kwargs_handlers=[patience])
         atexit.register(accelerator.end_training)  # a group left to the interpreter's teardown can abort it
         return cls(accelerator.device, rank, num_ranks, accelerator)
 
@@ -174,7 +178,9 @@ def assemble(config: RunConfig, *, say: Say = lambda _: None) -> Parts:
             num_ranks=processes.num_ranks,
         ),
     )
-    return _with_reference(parts, say) if task.needs_reference else parts
+    if not task.needs_reference:
+        return parts
+    return replace(parts, task=with_reference(task, model, prepared.store, encoder, parts.settings, say=say))
 
 
 def _recompute_activations(model: Any) -> None:
@@ -189,13 +195,6 @@ def _recompute_activations(model: Any) -> None:
             found=str(model.config.model_type),
             mend="Leave it at false; train.micro_batch_tokens lowers memory too.",
         ) from None
-
-
-def _with_reference(parts: Parts, say: Say) -> Parts:
-    """The task, knowing what the model that training starts from says: the main process computes it, the others read it."""
-    with parts.processes.main_first():
-        task = with_reference(parts.task, parts.model, parts.prepared.store, parts.encoder, parts.settings, say=say)
-    return replace(parts, task=task)
 
 
 def encoder_of(config: RunConfig, prepared: Prepared) -> TextEncoder:

@@ -87,8 +87,7 @@ def model_outputs(
         plain = plain.for_step(model, split, np.arange(len(split)), encoder, settings)
         for start in range(0, len(split), _WINDOW):
             window = np.arange(start, min(start + _WINDOW, len(split)))
-            pieces = settings.cut(split.lengths[window])
-            for piece in pieces[settings.rank :: settings.num_ranks]:
+            for piece in settings.share(settings.cut(split.lengths[window])):
                 positions = window[piece]
                 batch = make_batch(plain, split, positions, encoder, settings)
                 context = rows_of(
@@ -104,11 +103,9 @@ def model_outputs(
                 if progress:
                     progress(done)
     model.train(was_training)
-    if settings.num_ranks > 1:
-        parts = _gathered(parts, settings)
     found: list[Any] = [None] * len(split)
     totals: dict[str, np.ndarray] = {}
-    for positions, outputs, sums in parts:
+    for positions, outputs, sums in settings.gathered(parts):
         for position, output in zip(positions.tolist(), outputs, strict=True):
             found[position] = output
         for term, pair in sums.items():

@@ -234,9 +234,8 @@ class Task(ComparedTask):
         was_training = inner.training
         inner.eval()
         total = torch.zeros(2, dtype=torch.float64, device=settings.device)
-        pieces = settings.cut(split.lengths[positions])
         with torch.no_grad():
-            for piece in pieces[settings.rank :: settings.num_ranks]:
+            for piece in settings.share(settings.cut(split.lengths[positions])):
                 batch = self.collate_mismatched(split, positions[piece], encoder).to(settings.device)
                 width, left = batch.inputs["input_ids"].shape[1], encoder.padding_side == "left"
                 with rows_in_flight(rows_of(batch.row_ids, batch.lengths, width, seed=0, epoch=0, left=left)):

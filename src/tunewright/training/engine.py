@@ -56,6 +56,18 @@ class Settings:
         fixed = FIXED_COST_TOKENS if self.device.type == "cpu" else _GPU_FIXED_COST_TOKENS
         return cut(lengths, self.token_budget, num_ranks=num_ranks, fixed_cost=fixed)
 
+    def share(self, pieces: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
+        """Those of the micro-batches that this rank computes."""
+        return pieces[self.rank :: self.num_ranks]
+
+    def gathered(self, parts: list[Any]) -> list[Any]:
+        """What all ranks found, in the order of the ranks; each rank must ask."""
+        if self.num_ranks == 1:
+            return parts
+        everyone: list[Any] = [None] * self.num_ranks
+        torch.distributed.all_gather_object(everyone, parts)
+        return [part for of_rank in everyone for part in of_rank]
+
 
 @dataclass(frozen=True)
 class Step:
@@ -161,7 +173,7 @@ def accumulate_gradient(
     task = task.at(seed=settings.seed, epoch=epoch)
     lengths = split.lengths[positions]
     pieces = settings.cut(lengths, num_ranks=settings.num_ranks)
-    mine = pieces[settings.rank :: settings.num_ranks]
+    mine = settings.share(pieces)
     totals = {term: float(of_rows[positions].sum()) or 1.0 for term, of_rows in weights.terms.items()}
     sums = torch.zeros(len(totals), dtype=torch.float64, device=settings.device)
     compute_loss = loss or (lambda model, batch, weights: task.loss(model, batch, weights=weights))

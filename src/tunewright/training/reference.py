@@ -10,6 +10,7 @@ rows. The model is the one that preference tuning starts from, its adapter switc
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
@@ -29,6 +30,7 @@ from tunewright.training.engine import Settings, autocast, make_batch
 
 Say = Callable[[str], None]
 _WINDOW = 4_096  # rows sorted by length together
+_SAID_EVERY_SECONDS = 30.0
 
 
 def with_reference(
@@ -40,35 +42,41 @@ def with_reference(
     *,
     say: Say = lambda _: None,
 ) -> Any:
-    """The task, knowing what `model` says of every split's answers. The file that stands there is taken where it is whole."""
+    """The task, knowing what `model` says of every split's answers. The file that stands there is taken where it is whole.
+
+    With several ranks each computes a share, the first one reads and writes.
+    """
     name = f"{weights_hash(model)[:16]}-{settings.precision}{'-mismatched' if task.needs_mismatched else ''}"
     path = store.folder / f"reference-{name}.safetensors"
     num_rows = {split: len(store[split]) for split in store.splits}
-    found = _read(path, num_rows)
+    is_main = settings.rank == 0
+    found = next(iter(settings.gathered([_read(path, num_rows)] if is_main else [])))
     if found is None:
         say(f"Computing the start model's log-probabilities of {sum(num_rows.values()):,} rows, once.")
         found = {}
         for split in store.splits:
-            found |= reference_of(task, model, store[split], encoder, settings)
-        _write(path, found)
+            found |= reference_of(task, model, store[split], encoder, settings, say=say)
+        if is_main:
+            _write(path, found)
     return task.referenced(found)
 
 
 def reference_of(
-    task: Any, model: nn.Module, split: SplitStore, encoder: TextEncoder, settings: Settings
+    task: Any,
+    model: nn.Module,
+    split: SplitStore,
+    encoder: TextEncoder,
+    settings: Settings,
+    *,
+    say: Say = lambda _: None,
 ) -> dict[str, np.ndarray]:
     """`{split: (rows, sides)}`, float64: summed log-probabilities of the answers; and of mismatched ones, where the task wants them."""
-    found = {
-        split.name: _log_probs(
-            task, model, split, encoder, settings, lambda rows: make_batch(task, split, rows, encoder, settings)
-        )
-    }
+    batches = {split.name: lambda rows: make_batch(task, split, rows, encoder, settings)}
     if task.needs_mismatched:
-        found[f"{split.name}.mismatched"] = _log_probs(
-            task, model, split, encoder, settings,
-            lambda rows: task.collate_mismatched(split, rows, encoder).to(settings.device),
-        )  # fmt: skip
-    return found
+        batches[f"{split.name}.mismatched"] = lambda rows: task.collate_mismatched(split, rows, encoder).to(
+            settings.device
+        )
+    return {name: _log_probs(task, model, split, encoder, settings, of, say) for name, of in batches.items()}
 
 
 @torch.no_grad()
@@ -79,24 +87,31 @@ def _log_probs(
     encoder: TextEncoder,
     settings: Settings,
     batch_of: Callable[[np.ndarray], Batch],
+    say: Say,
 ) -> np.ndarray:
     was_training = model.training
     model.eval()
-    found: list[Any] = [None] * len(split)
+    parts: list[tuple[np.ndarray, np.ndarray]] = []
+    said = time.monotonic()
     adapted: Any = model
     with autocast(settings), adapted.disable_adapter() if _starts_without(model) else nullcontext():
         for start in range(0, len(split), _WINDOW):
             window = np.arange(start, min(start + _WINDOW, len(split)))
-            for piece in settings.cut(split.lengths[window]):
+            for piece in settings.share(settings.cut(split.lengths[window])):
                 batch = batch_of(window[piece])
                 width = batch.inputs["input_ids"].shape[1]
                 left = encoder.padding_side == "left"
                 with rows_in_flight(rows_of(batch.row_ids, batch.lengths, width, seed=0, epoch=0, left=left)):
                     sums, _ = task.log_probs(model, batch)
-                for position, row in zip(window[piece], sums.double().cpu().numpy(), strict=True):
-                    found[int(position)] = row
+                parts.append((window[piece], sums.double().cpu().numpy()))
+                if time.monotonic() - said > _SAID_EVERY_SECONDS:
+                    said = time.monotonic()
+                    say(
+                        f"  {split.name}: {sum(len(rows) for rows, _ in parts) * settings.num_ranks:,} of {len(split):,} rows"
+                    )
     model.train(was_training)
-    return np.stack(found)
+    positions, found = map(np.concatenate, zip(*settings.gathered(parts), strict=True))
+    return found[np.argsort(positions)]
 
 
 def weights_hash(model: nn.Module) -> str:
