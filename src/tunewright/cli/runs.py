@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 NAME = "runs"
+_SCORES = ("pair_accuracy", "span_f1", "accuracy", "f1_micro", "rouge_l", "perplexity")
 
 
 def run(
@@ -37,16 +38,19 @@ def run(
         return
     from tunewright.cli.progress import print_table
 
-    rows = [
-        [
-            one["run"],
-            one["model"],
-            one["state"],
-            *(_shown(one["scores"].get(name)) for name in ("accuracy", "f1_macro", "loss")),
-        ]
-        for one in found
-    ]
-    print_table(["run", "model", "state", "accuracy", "f1_macro", "loss"], rows)
+    columns = ["run", "task", "model", "state", "score", "loss"]
+    print_table(columns, [[*(one[name] for name in columns[:4]), *_headline(one["scores"])] for one in found])
+    if size := sum(file.stat().st_size for file in (Path(folder) / ".store").rglob("*") if file.is_file()):
+        print(
+            f"\nTheir token stores hold {size / 2**20:,.0f} MB in {folder}/.store, which may be deleted: they are made again."
+        )
+
+
+def _headline(scores: dict[str, float]) -> list[str]:
+    """Of what a task is scored by, the number that is named first, and the loss."""
+    name = next((name for name in _SCORES if name in scores), None)
+    loss = scores.get("loss", scores.get("log_loss"))
+    return ["-" if name is None else f"{name} {_shown(scores[name])}", _shown(loss)]
 
 
 def _shown(score: float | None) -> str:
@@ -63,10 +67,12 @@ def _facts(path: Path) -> dict[str, Any]:
     try:
         config = load_config(path / "config.yaml")
     except UserError as error:
-        return {"run": str(path), "model": "-", "state": str(error).splitlines()[0], "scores": {}, "config": {}}
+        state = str(error).splitlines()[0]
+        return {"run": str(path), "task": "-", "model": "-", "state": state, "scores": {}, "config": {}}
     steps = sorted(step.name for step in (path / "checkpoints").glob("step-*"))
     facts = {
         "run": str(path),
+        "task": config.task.name,
         "model": config.model.name,
         "state": f"stopped at {steps[-1]}" if steps else "started",
         "scores": {},
