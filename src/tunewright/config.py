@@ -243,10 +243,13 @@ def load_config(
 
 
 class _Yaml(yaml.SafeLoader):
-    """YAML in which a repeated key is an error (PyYAML takes the last one and drops the others) and a date is text."""
+    """YAML in which a repeated key is an error (PyYAML takes the last one and drops the others), and in which dates, `no`, `007`,
+    `12:30` and `1_000` are texts: names of labels and columns are what they look like."""
 
     yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {  # type: ignore[misc]
-        first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+        first: [
+            (tag, pattern) for tag, pattern in resolvers if tag in ("tag:yaml.org,2002:null", "tag:yaml.org,2002:merge")
+        ]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
 
@@ -260,6 +263,14 @@ class _Yaml(yaml.SafeLoader):
                     )
                 seen.add(key.value)
         return super().construct_mapping(node, deep)
+
+
+for _tag, _pattern, _first in (
+    ("bool", "true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("int", "[-+]?(0|[1-9][0-9]*)", "-+0123456789"),
+    ("float", r"[-+]?((0|[1-9][0-9]*)?\.[0-9]+|(0|[1-9][0-9]*)\.)([eE][-+]?[0-9]+)?|[-+]?\.(inf|nan)", "-+.0123456789"),
+):
+    _Yaml.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), list(_first))
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
@@ -313,8 +324,6 @@ def _override(values: dict[str, Any], word: str) -> None:
 
 def _value_of(text: str) -> Any:
     """The right side of a word: a YAML value on one line, or the text as it stands (`|`, `a #1`, `C:\\data: x.csv`)."""
-    if re.fullmatch(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+", text):
-        return float(text)  # YAML 1.1 reads 5e-5 as a string
     try:
         values = _Yaml(f"[{text}]").get_single_data()
     except (yaml.YAMLError, ValueError):

@@ -17,6 +17,8 @@ import yaml
 from tunewright.config import DEFAULT_MODEL, RunConfig, load_config, parse_config
 from tunewright.errors import UserError, quoted
 from tunewright.prepare import TEST, VALIDATION, Inputs, open_inputs
+from tunewright.prepare.inputs import read_options
+from tunewright.reading import open_source
 from tunewright.reading.detect import peek
 from tunewright.reading.formats.class_folder import is_class_folder
 from tunewright.reading.locate import suffixes
@@ -43,31 +45,49 @@ def guess_config(
     label: str | list[str] | None = None, model: str | None = None, extra: Mapping[str, Any] | None = None,
 ) -> Guess:  # fmt: skip
     """Find the splits and columns of `data`. UserError where they cannot be told."""
-    files = _find_splits(data)
+    wished = extra or {}
+    files, unreadable = _readable(_find_splits(data), wished)
     named = {"text": text, "pair": pair, "label": label}
     values: dict[str, Any] = {
         "task": task or "auto",
         "model": model or DEFAULT_MODEL,
-        "data": {**files, **{key: value for key, value in named.items() if value is not None}, **(extra or {})},
+        "data": {**files, **{key: value for key, value in named.items() if value is not None}, **wished},
     }
     inputs = open_inputs(parse_config(values, where=data))
     if len(inputs.sources) == 1 and (column := find_split_column(inputs.sources[TRAIN][0])):
         values["data"]["split_column"] = column
         inputs = open_inputs(parse_config(values, where=data))
-    unlabelled = [split for split in (VALIDATION, TEST) if split in files and not _has_labels(inputs, split)]
+    found = [split for split in (VALIDATION, TEST) if split in files and split not in wished]
+    unlabelled = [split for split in found if not _has_labels(inputs, split)]
     if unlabelled:
         values["data"] = {key: value for key, value in values["data"].items() if key not in unlabelled}
         inputs = open_inputs(parse_config(values, where=data))
     values["task"] = inputs.task.name
     values["model"] = model or inputs.task.first_model or DEFAULT_MODEL
     values["data"] |= inputs.task.settings()
-    left_out = [f"{files[split]} has no labels: left out" for split in unlabelled]
+    left_out = [*unreadable, *(f"{files[split]} has no labels: left out" for split in unlabelled)]
     reasons = [
         inputs.reason,
         *left_out,
         *(f"{source.name}: {note}" for _, source in inputs.of() for note in source.notes),
     ]
     return Guess(values, inputs, reasons, left_out)
+
+
+def _readable(files: Mapping[str, Any], wished: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """(the files without those that merely stand beside the training file and cannot be read, what is said of them)."""
+    kept, left_out = dict(files), []
+    for split in (VALIDATION, TEST):
+        path = files.get(split)
+        if not isinstance(path, str) or split in wished:
+            continue
+        config = parse_config({"data": {**wished, "train": path}})
+        try:
+            peek(open_source(path, read_options(config)), 20)
+        except UserError as error:
+            del kept[split]
+            left_out.append(f"{path} is left out: {error}")
+    return kept, left_out
 
 
 def _has_labels(inputs: Inputs, split: str) -> bool:
@@ -92,6 +112,7 @@ def config_for_data(
     asked = load_config(None, of_any_task, base={"data": {"train": data}})
     wished, task = asked.data, None if asked.task.name == "auto" else asked.task.name
     laid = wished.model_dump(mode="json", include=_READING, exclude_defaults=True)
+    laid |= {split: getattr(wished, split) for split in (VALIDATION, TEST) if split in wished.model_fields_set}
     guess = guess_config(data, task=task, text=wished.text, pair=wished.pair, label=wished.label, extra=laid)
     for line in guess.left_out:
         note(line)
@@ -208,6 +229,7 @@ def config_text(guess: Guess) -> str:
             text = yaml.safe_dump({key: value}, default_flow_style=True, default_style='"', width=10_000).strip()[1:-1]
         return f"{' ' * indent}{text:<42} # {comment}"
 
+    max_length = data.pop("max_length", "auto")
     of_column = guess.inputs.sources.keys() - data.keys()  # splits that a column of the training file makes
     lines = [
         *(f"# {reason}" for reason in guess.reasons),
@@ -217,7 +239,9 @@ def config_text(guess: Guess) -> str:
         "data:",
         line("train", data.pop("train"), "the rows to learn from"),
         *(
-            line(split, data.pop(split), purpose) if split in data else line(f"{split}_ratio", 0.1, share)
+            line(split, data.pop(split), purpose)
+            if split in data
+            else line(f"{split}_ratio", data.pop(f"{split}_ratio", 0.1), share)
             for split, purpose, share in (
                 (VALIDATION, "chooses the best checkpoint", "share of train set aside to choose the best checkpoint"),
                 (TEST, "scored once at the end, chooses nothing", "share of train set aside for the final score"),
@@ -225,7 +249,7 @@ def config_text(guess: Guess) -> str:
             if split not in of_column
         ),
         *(line(key, value, _COMMENTS.get(key, "as detected")) for key, value in data.items() if key != "on_bad_rows"),
-        line("max_length", "auto", "longest row in tokens; auto: what the model takes, at most 512"),
+        line("max_length", max_length, "longest row in tokens; auto: what the model takes, at most 512"),
         line("on_bad_rows", data.get("on_bad_rows", "stop"), "stop, or skip them (they are listed either way)"),
         "",
         "train:",

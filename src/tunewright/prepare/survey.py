@@ -11,7 +11,7 @@ import hashlib
 import json
 from array import array
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -103,15 +103,18 @@ def reject_row(row: Row | Reject, reason: str, source: str, ledger: Ledger, reje
     raw = row.raw if isinstance(row, Reject) else json.dumps(dict(row.fields), ensure_ascii=False, default=str)[:10_000]
     rejects.add(Reject(row.source, row.line, reason, raw))
     ledger.add(source, "-", REJECTED)
-    if len(ledger.reasons) < _MOST_REASONS or reason in ledger.reasons:
-        ledger.reasons[reason] += 1
+    _because(reason, ledger)
 
 
 def leave_out(reason: str, source: str, split: str, ledger: Ledger) -> None:
     """A row that is no fault and no example, into the ledger."""
     ledger.add(source, split, FILTERED)
-    if len(ledger.reasons) < _MOST_REASONS or reason in ledger.reasons:
-        ledger.reasons[reason] += 1
+    _because(reason, ledger)
+
+
+def _because(reason: str, ledger: Ledger) -> None:
+    is_told = len(ledger.reasons) < _MOST_REASONS or reason in ledger.reasons
+    ledger.reasons[reason if is_told else "other reasons"] += 1
 
 
 def _group_of(row: Row, column: str) -> str:
@@ -207,6 +210,10 @@ def facts_of(survey: Survey, fates: Fates, names: Sequence[str]) -> dict[str, An
         for index, name in enumerate(SPLITS)
         if index and (kept & (fates.split == index)).any()
     }
+    label_counts: Mapping[str, int] = survey.counts
+    if survey.one_name_each:
+        of_codes = np.bincount(codes[kept], minlength=len(survey.codes))
+        label_counts = {name: int(of_codes[code]) for name, code in survey.codes.items()}
     groups = np.frombuffer(survey.groups, dtype=np.uint64)
     groups_in_train = groups[kept & (fates.split == 0) & (groups > 0)]
     of_known_groups = {
@@ -219,5 +226,5 @@ def facts_of(survey: Survey, fates: Fates, names: Sequence[str]) -> dict[str, An
         "duplicates": int((counts - 1).sum()),
         "contradicting_texts": int(pairs.shape[1] - len(unique)) if survey.one_name_each else 0,
         "shared_with_train": shared,
-        "label_counts": {name: survey.counts.get(name, 0) for name in names},
+        "label_counts": {name: label_counts.get(name, 0) for name in names},
     }

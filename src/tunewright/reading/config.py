@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeInt
 
 from tunewright.section import Section
 
-Paths = str | list[str]
+Paths = str | Annotated[list[str], Field(min_length=1)]
 
 
 class ReadConfig(Section):

@@ -16,6 +16,7 @@ from typing import Any
 
 from tunewright.errors import UserError, did_you_mean, quoted
 from tunewright.reading.names import LABEL_TIERS, NEVER, PAIRS, TEXT_TIERS, plain, tier
+from tunewright.reading.shares import nearly_all
 from tunewright.reading.source import Source
 from tunewright.reading.spelled import spelled_list
 from tunewright.records import Row
@@ -227,10 +228,11 @@ def _given(values: Sequence[Any]) -> list[Any]:
 
 def _is_list(values: Sequence[Any]) -> bool:
     """Lists of strings or integers: the labels of a multi-label task."""
-    given = [_as_list(value) for value in _given(values)]
-    return bool(given) and all(
-        isinstance(value, list) and all(isinstance(part, str | int) for part in value) for value in given
-    )
+    return nearly_all(_is_list_of_labels, [_as_list(value) for value in _given(values)])
+
+
+def _is_list_of_labels(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(part, str | int) for part in value)
 
 
 def _as_list(value: Any) -> Any:
@@ -249,7 +251,8 @@ def _is_text(values: Sequence[Any]) -> bool:
 def is_label(values: Sequence[Any]) -> bool:
     """Few distinct short values, most of them met more than once; or lists of such."""
     if _is_list(values):
-        given = [part for value in _given(values) for part in _as_list(value)]
+        lists = filter(_is_list_of_labels, map(_as_list, _given(values)))
+        given = [part for value in lists for part in value]
     else:
         given = _given(values)
         if not all(isinstance(value, str | int) or value in (0.0, 1.0) for value in given):

@@ -9,62 +9,84 @@ split into training and validation rows. `BEGINS` and `ENDS` say whether a piece
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
-from tunewright.reading.files import Line, shown, without_line_end
+from tunewright.reading.files import Line, shown, too_large, without_line_end
 from tunewright.records import Reject, Row
 
 BEGINS, ENDS = "document_begins", "document_ends"
 PIECE_CHARACTERS = 4_000
 
 
-def paragraphs(lines: Iterable[Line], name: str) -> Iterator[Row | Reject]:
-    """Runs of lines without a blank one among them, at the line where each begins."""
-    begin = 0
-    parts: list[str] = []
-    for number, text, fault in lines:
-        if fault is not None:
-            yield Reject(name, number, fault, shown(text))
-        elif text.isspace():
-            if parts:
-                yield Row(name, begin, {"text": without_line_end("".join(parts))})
-            parts = []
-        else:
-            begin = begin if parts else number
-            parts.append(text)
-    if parts:
-        yield Row(name, begin, {"text": without_line_end("".join(parts))})
+def paragraphs(lines: Iterable[Line], name: str, *, max_bytes: int) -> Iterator[Row | Reject]:
+    """Runs of lines without a blank one among them, at the line where each begins. One with a bad line in it is a reject, whole."""
+    held: list[Line] = []
+    size = 0
+    for line in lines:
+        number, text, fault = line
+        if fault is None and text.isspace():
+            if held:
+                yield _paragraph(held, name)
+            held, size = [], 0
+            continue
+        size += len(text)
+        if size <= max_bytes:
+            held.append(line)
+        else:  # a file without blank lines must not fill the memory
+            held = [(held[0][0] if held else number, text, too_large(size, max_bytes))]
+    if held:
+        yield _paragraph(held, name)
+
+
+def _paragraph(lines: Sequence[Line], name: str) -> Row | Reject:
+    text = "".join(text for _, text, _ in lines)
+    bad = next(((number, fault) for number, _, fault in lines if fault is not None), None)
+    return Reject(name, *bad, shown(text)) if bad else Row(name, lines[0][0], {"text": without_line_end(text)})
 
 
 def pieces(lines: Iterable[Line], name: str) -> Iterator[Row | Reject]:
-    """The file as it is, blank lines too, cut behind a line wherever a piece is long enough."""
-    begin, size = 1, 0
-    parts: list[str] = []
-    waiting: Row | None = None
-    first = True
-
-    def row(fields: dict[str, Any]) -> Row:
-        return Row(name, begin, fields)
-
-    for number, text, fault in lines:
-        if fault is not None:
-            yield Reject(name, number, fault, shown(text))
+    """The file as it is, blank lines too, cut behind a line wherever a piece is long enough. A bad line ends the text before it."""
+    text = _Running(name)
+    for number, line, fault in lines:
+        if fault is None:
+            yield from text.add(number, line)
             continue
-        begin = begin if parts else number
-        parts.append(text)
-        size += len(text)
-        if size >= PIECE_CHARACTERS:
-            if waiting is not None:
-                yield waiting
-            waiting = row({"text": "".join(parts), BEGINS: first, ENDS: False})
-            first, parts, size = False, [], 0
-    if "".join(parts).strip() or waiting is None:
-        if waiting is not None:
-            yield waiting
-        waiting = row({"text": "".join(parts), BEGINS: first, ENDS: True})
-    else:
-        waiting = Row(
-            name, waiting.line, {**waiting.fields, "text": f"{waiting.fields['text']}{''.join(parts)}", ENDS: True}
-        )
-    yield waiting
+        yield from text.ended()
+        yield Reject(name, number, fault, shown(line))
+        text = _Running(name)
+    yield from text.ended()
+
+
+class _Running:
+    """A text as it is read. One piece is held back: whether it is the last shows when the next begins."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._waiting: Row | None = None
+        self._parts: list[str] = []
+        self._begin, self._size = 0, 0
+
+    def add(self, number: int, line: str) -> Iterator[Row]:
+        self._begin = self._begin if self._parts else number
+        self._parts.append(line)
+        self._size += len(line)
+        if self._size >= PIECE_CHARACTERS:
+            yield from self._cut(ends=False)
+
+    def ended(self) -> Iterator[Row]:
+        rest = "".join(self._parts)
+        if rest.strip():
+            yield from self._cut(ends=True)
+        elif self._waiting is not None:
+            text = f"{self._waiting.fields['text']}{rest}"
+            self._waiting = replace(self._waiting, fields={**self._waiting.fields, "text": text, ENDS: True})
+        if self._waiting is not None:
+            yield self._waiting
+
+    def _cut(self, *, ends: bool) -> Iterator[Row]:
+        if self._waiting is not None:
+            yield self._waiting
+        fields = {"text": "".join(self._parts), BEGINS: self._waiting is None, ENDS: ends}
+        self._waiting = Row(self._name, self._begin, fields)
+        self._parts, self._size = [], 0

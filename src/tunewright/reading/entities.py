@@ -17,7 +17,8 @@ from typing import Any
 from tunewright.errors import UserError, quoted
 from tunewright.reading.detect import Roles
 from tunewright.reading.names import TEXT_TIERS, plain, tier
-from tunewright.reading.spelled import all_spell_lists, spelled_list
+from tunewright.reading.shares import nearly_all
+from tunewright.reading.spelled import are_spelled_lists, spelled_list
 from tunewright.reading.tagged import has_type, looks_like_tag
 from tunewright.records import Row
 
@@ -97,7 +98,7 @@ class ListReader:
 def list_readers(rows: Sequence[Row], text: str, label: str | None) -> list[ListReader]:
     """For columns of texts that spell lists, and for words and tags in one text, which stand between blanks."""
     values = {column: [row.fields.get(column) for row in rows] for column in (text, label) if column is not None}
-    spelled = [column for column, found in values.items() if all_spell_lists(found)]
+    spelled = [column for column, found in values.items() if are_spelled_lists(found)]
     readers = []
     is_tags = label is not None and _are_tags_in_rows(list(map(_cell, values[label])))
     for column, found in values.items():
@@ -105,7 +106,7 @@ def list_readers(rows: Sequence[Row], text: str, label: str | None) -> list[List
         if not given or not all(map(_is_text, given)):
             continue
         if column in spelled:
-            if column == label or all(_is_words(spelled_list(value)) for value in given):
+            if column == label or nearly_all(lambda value: _is_words(spelled_list(value)), given):
                 readers.append(ListReader(column, _list_in_cell, f"column {column!r} holds lists written as text"))
         elif is_tags:
             readers.append(ListReader(column, str.split, f"column {column!r} is split at blanks"))
@@ -114,7 +115,7 @@ def list_readers(rows: Sequence[Row], text: str, label: str | None) -> list[List
 
 def _with_lists(columns: Sequence[str], rows: Sequence[Row]) -> Sequence[Row]:
     """The rows with lists for the texts that spell them, in columns of nothing else."""
-    spelled = [column for column in columns if all_spell_lists([row.fields.get(column) for row in rows])]
+    spelled = [column for column in columns if are_spelled_lists([row.fields.get(column) for row in rows])]
     if not spelled:
         return rows
     return [Row(row.source, row.line, {**row.fields, **{c: _cell(row.fields.get(c)) for c in spelled}}) for row in rows]
@@ -134,12 +135,12 @@ def _list_in_cell(text: str) -> list[Any] | None:
 def _are_tags_in_rows(values: Sequence[Any]) -> bool:
     """Whether each holds tags and nothing else, as a list or as a text (`O O B-LOC`), and one of them at least has a type."""
     rows = [value.split() if isinstance(value, str) else value for value in values if value]
-    are_tags = all(isinstance(row, list) and all(_looks_like_tag(tag) for tag in row) for row in rows)
-    return are_tags and any(has_type(tag) for row in rows for tag in row)
+    tagged = [row for row in rows if _is_tagged(row)]
+    return nearly_all(_is_tagged, rows) and any(has_type(tag) for row in tagged for tag in row)
 
 
-def _looks_like_tag(value: Any) -> bool:
-    return isinstance(value, str) and looks_like_tag(value)
+def _is_tagged(row: Any) -> bool:
+    return isinstance(row, list) and all(isinstance(tag, str) and looks_like_tag(tag) for tag in row)
 
 
 def _in_one_text(text: tuple[str, ...], label: str | None, columns: Sequence[str], rows: Sequence[Row]) -> Roles | None:
@@ -196,7 +197,8 @@ def _pick(candidates: Sequence[str], values: dict[str, list[Any]], names: Sequen
 def _agree(texts: Sequence[Any], labels: Sequence[Any], kind: str) -> bool:
     """Whether most rows have a tag for each word; or any row has an entity."""
     if kind == "words":
-        return 2 * sum(len(a) == len(b) for a, b in zip(texts, labels, strict=False)) > len(texts)
+        pairs = [(a, b) for a, b in zip(texts, labels, strict=False) if isinstance(a, list) and isinstance(b, list)]
+        return 2 * sum(len(a) == len(b) for a, b in pairs) > len(texts)
     return any(labels)
 
 
@@ -223,7 +225,7 @@ def _of_equal_length(words: str, tags: str, columns: Sequence[str], rows: Sequen
 
 
 def _all(fits: Any, values: Sequence[Any]) -> bool:
-    return bool(values) and all(map(fits, values))
+    return nearly_all(fits, values)
 
 
 def _is_object(value: Any) -> bool:

@@ -90,8 +90,8 @@ def _require_encoding(sample: Sequence[Record], name: str) -> None:
 
 def _require_first_row(sample: Sequence[Record], name: str) -> None:
     """Raises UserError where the first row, which may name the columns, cannot be read."""
-    lines, _, fault = next(record for record in sample if record[1] != [])
-    if fault:
+    lines, _, fault = next((record for record in sample if record[1] != []), (None, None, None))
+    if lines and fault:
         raise UserError(
             f"the first row cannot be read: {fault}",
             where=f"{name}:{lines[0][0]}",
@@ -146,9 +146,12 @@ def is_header(rows: Sequence[Sequence[str]]) -> bool:
     names = [name for name, _ in named]
     if any(_NUMBER.fullmatch(name) or len(name) > 64 for name in names):
         return False
+    num_known = sum(plain(name) in KNOWN for name in names)
+    if num_known > 1:
+        return True
     if any(name in column for name, column in named):
         return False  # a label or text that comes again is data
-    if any(plain(name) in KNOWN for name in names):
+    if num_known:
         return True
     if not below or not names or len(set(names)) < len(names):
         return False

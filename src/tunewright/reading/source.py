@@ -62,7 +62,8 @@ class Source:
         before: Row | Reject | None = None
         for row in self.read(self):
             if row.line == line:
-                return row
+                kept = self.keep(row) if self.keep is not None else row
+                return kept if isinstance(kept, Reject) else row
             if row.line > line:
                 if before is not None and self.format in _ROWS_OVER_SEVERAL_LINES:
                     return before

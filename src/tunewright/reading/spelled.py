@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from tunewright.reading.json_values import text_fault
+from tunewright.reading.shares import nearly_all
 
 _TOKEN = re.compile(
     r"""\s*(?:
@@ -66,10 +67,10 @@ def spelled_list(text: str) -> list[Any] | None:
     return found if isinstance(found, list) else None
 
 
-def all_spell_lists(values: Sequence[Any]) -> bool:
-    """Whether these are texts, each of which spells a list (what is missing or blank aside)."""
+def are_spelled_lists(values: Sequence[Any]) -> bool:
+    """Whether these are texts that spell lists (what is missing or blank aside)."""
     given = [value for value in values if value is not None and value != ""]
-    return bool(given) and all(isinstance(value, str) and spelled_list(value) is not None for value in given)
+    return nearly_all(lambda value: isinstance(value, str) and spelled_list(value) is not None, given)
 
 
 class _Tokens:

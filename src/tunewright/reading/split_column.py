@@ -7,13 +7,15 @@ Poor.,bad,test           split_by(source, "split")      {"train": Source, "test"
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from functools import partial
 
 from tunewright.errors import UserError, quoted
 from tunewright.reading.detect import peek
 from tunewright.reading.names import SPLIT_NAMES, plain
-from tunewright.reading.source import Source
+from tunewright.reading.shares import nearly_all
+from tunewright.reading.source import MAX_RAW, Source
 from tunewright.records import Reject, Row
 
 _NAMES = ("split", "partition", "data_split", "dataset_split", "train_test_split", "semeval_set")
@@ -21,14 +23,13 @@ _SPLIT_OF = {word: split for split, words in SPLIT_NAMES.items() for word in wor
 
 
 def find_split_column(source: Source) -> str | None:
-    """The column that is called so and names a split in every row, training among them. Reads the whole file where the name fits."""
+    """The column that is called so and names a split in nearly every row, training among them. Reads the whole file where the name fits."""
     rows, columns = peek(source)
-    for column in (
-        one for one in columns if plain(one) in _NAMES and rows and all(_split_of(row, one) for row in rows)
-    ):
-        found = {_split_of(row, column) for row in source.rows() if isinstance(row, Row)}
-        if None not in found and "train" in found and len(found) > 1:
-            return column
+    for column in (one for one in columns if plain(one) in _NAMES):
+        if nearly_all(lambda row, of=column: _split_of(row, of), rows):  # type: ignore[misc]
+            found = [_split_of(row, column) for row in source.rows() if isinstance(row, Row)]
+            if "train" in found and len({*found} - {None}) > 1 and nearly_all(bool, found):
+                return column
     return None
 
 
@@ -40,7 +41,7 @@ def split_by(source: Source, column: str) -> dict[str, Source]:
     found = {_split_of(row, column) for row in source.rows() if isinstance(row, Row)}
     if "train" not in found:
         raise UserError(
-            "no row is for training", where=f"{source.name}, column {column!r}", found=quoted(sorted(filter(None, found))),
+            "no row is for training", where=f"{source.name}, column {column!r}", found=quoted(sorted(filter(None, found))) or "no split",
             expected="train", mend="Leave out data.split_column.",
         )  # fmt: skip
     return {split: replace(source, keep=partial(_kept, column, split)) for split in SPLIT_NAMES if split in found}
@@ -50,7 +51,8 @@ def _kept(column: str, split: str, row: Row | Reject) -> Row | Reject | None:
     of = "train" if isinstance(row, Reject) else _split_of(row, column)
     if of is None and split == "train" and isinstance(row, Row):
         said = repr(row.fields.get(column))[:40]
-        return Reject(row.source, row.line, f"its {column!r} is {said}, expected train, validation or test", "")
+        raw = json.dumps(row.fields, ensure_ascii=False, default=str)[:MAX_RAW]
+        return Reject(row.source, row.line, f"its {column!r} is {said}, expected train, validation or test", raw)
     return row if of == split else None
 
 

@@ -401,7 +401,7 @@ def _columns_of_labels(data: Any, text: Sequence[str]) -> tuple[str, ...]:
         raise UserError(
             "a column cannot be a label and something else", where="data.label", found=quoted(sorted(taken))
         )
-    if len(each) == 1 or len(set(each)) < len(each) or data.label_names:
+    if len(each) < 2 or len(set(each)) < len(each) or data.label_names:
         raise UserError(
             "a column for each label", where="data.label", found=quoted(each),
             expected="two different columns or more, and their names as those of the labels",

@@ -179,9 +179,11 @@ class Task(BaseTask):
                 raise UserError("the tokenizer has no end token", where=f"model {model.name}", mend=mend)
             return replace(self, end_ids=(eos,))
         template = self._resolved(tokenizer)
-        end = tokenizer.convert_tokens_to_ids(
-            Supervisor(template, Control(list(control_tokens(tokenizer)))).end_token()
-        )
+        try:
+            end_token = Supervisor(template, Control(list(control_tokens(tokenizer)))).end_token()
+        except RowError as error:
+            raise UserError(error.reason, where="task.template", mend="Choose another: chatml, plain, …") from None
+        end = tokenizer.convert_tokens_to_ids(end_token)
         ends = (end,) if eos is None else (end, eos)
         return replace(self, template=template.source, end_ids=tuple(dict.fromkeys(ends)))
 

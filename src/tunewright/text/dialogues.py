@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -21,6 +20,7 @@ from tunewright.text.messages import (
     Message,
     askable,
     conversation,
+    earlier_turns,
     in_turns,
     learnable,
     single_turn,
@@ -228,16 +228,9 @@ def _turns(answer: Any) -> list[Any]:
 
 
 def _with_history(found: Conversation, history: Any) -> Conversation:
-    """Earlier questions and answers, as pairs, before the prompt and behind the system's turn."""
-    if isinstance(history, str) and history.strip():
-        try:
-            history = json.loads(history)
-        except ValueError:
-            raise RowError(f"the history is a text that is no JSON ({history[:60]!r})") from None
-    if not history:
+    """Earlier questions and answers before the prompt and behind the system's turn."""
+    earlier = earlier_turns(history)
+    if not earlier:
         return found
-    if not isinstance(history, list) or not all(isinstance(one, (list, tuple)) and len(one) == 2 for one in history):
-        raise RowError(f"the history is {history!r:.60}, expected pairs of question and answer")
     at = next(number for number, one in enumerate(found.messages) if one.role == USER)
-    earlier = [Message(role, str(text)) for pair in history for role, text in zip((USER, ASSISTANT), pair, strict=True)]
     return Conversation((*found.messages[:at], *earlier, *found.messages[at:]), found.tools)

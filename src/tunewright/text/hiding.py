@@ -57,11 +57,13 @@ class Hidden:
         def of_message(one: Message) -> Message:
             pattern = control.of_assistant if one.role == ASSISTANT else control.of_user
             calls = tuple(
-                ToolCall(hide(call.name, pattern), hide(call.arguments, pattern), call.id) for call in one.tool_calls
+                ToolCall(hide(call.name, pattern), hide(call.arguments, pattern), hide(call.id, control.of_user))
+                for call in one.tool_calls
             )
             return replace(
                 one, content=hide(one.content, pattern), reasoning=hide(one.reasoning, pattern),
                 input=hide(one.input, pattern), name=hide(one.name, control.of_user), tool_calls=calls,
+                call_id=hide(one.call_id, control.of_user),
             )  # fmt: skip
 
         tools = tuple(hide(tool, control.of_user) for tool in conversation.tools)

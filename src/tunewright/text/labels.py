@@ -75,6 +75,8 @@ def label_names(value: Any, names: Sequence[str] | None = None, *, delimiter: st
     """The names of a multi-label cell: a list, or a text split at `delimiter`. An empty list is a row without labels."""
     found = spelled_list(value) if isinstance(value, str) else None
     value = value if found is None else found
+    if isinstance(value, str) and value.startswith(("['", '["')):
+        raise RowError(f"the labels are {value!r:.80}, which spells no list")
     if isinstance(value, str):
         value = [part.strip() for part in value.split(delimiter)] if delimiter else [value]
         value = [part for part in value if part]

@@ -9,6 +9,7 @@ What comes after the last answer teaches nothing: it is trimmed and counted.
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -72,9 +73,9 @@ class Conversation:
 
     @property
     def prompt(self) -> str:
-        """What the user says before the first answer: rows with the same one are not split apart."""
+        """All that is said before the first answer, by the system too: rows with the same one are not split apart."""
         first = next((number for number, one in enumerate(self.messages) if one.role == ASSISTANT), None)
-        asked = [one for one in self.messages[:first] if one.role == USER]
+        asked = self.messages[:first]
         return "\0".join(f"{one.content}\0{one.input or ''}" for one in asked)
 
     @property
@@ -101,20 +102,29 @@ def single_turn(
     return Conversation((*turns, *([Message(ASSISTANT, answer)] if answer is not None else [])))
 
 
+def earlier_turns(history: Any) -> list[Message]:
+    """Pairs of question and answer, or their JSON, as turns; none of nothing. RowError for anything else."""
+    if isinstance(history, str) and history.strip():
+        try:
+            history = json.loads(history)
+        except ValueError:
+            raise RowError(f"the history is a text that is no JSON ({history[:60]!r})") from None
+    if not history or isinstance(history, str):
+        return []
+    if not isinstance(history, list) or not all(isinstance(one, (list, tuple)) and len(one) == 2 for one in history):
+        raise RowError(f"the history is {history!r:.60}, expected pairs of question and answer")
+    return [Message(role, str(text)) for pair in history for role, text in zip((USER, ASSISTANT), pair, strict=True)]
+
+
 def conversation(turns: Any, tools: Any = None, *, system: str | None = None) -> Conversation:
     """Raw messages (a list, or its JSON) -> a conversation as it stands. RowError for a turn that cannot be understood."""
     turns = _parsed(turns, "messages")
     if not isinstance(turns, Sequence) or isinstance(turns, str) or not turns:
         raise RowError(f"the messages are {_kind(turns)}, expected a list of turns")
-    if all(isinstance(turn, Mapping) and {"input", "output"} <= set(turn) and "role" not in turn for turn in turns):
-        sides = ((USER, "input"), (ASSISTANT, "output"))
-        turns = [{"role": role, "content": turn[key]} for turn in turns for role, key in sides]
-    if all(isinstance(turn, Mapping) and {"human", "assistant"} <= set(turn) and "role" not in turn for turn in turns):
-        turns = [
-            {"role": role, "content": turn[key]}
-            for turn in turns
-            for role, key in ((USER, "human"), (ASSISTANT, "assistant"))
-        ]
+    for sides in (("input", "output"), ("human", "assistant")):
+        if all(isinstance(turn, Mapping) and set(sides) <= set(turn) and "role" not in turn for turn in turns):
+            both = zip((USER, ASSISTANT), sides, strict=True)
+            turns = [{"role": role, "content": turn[key]} for turn, (role, key) in itertools.product(turns, both)]
     messages = [message(turn, number) for number, turn in enumerate(turns, start=1)]
     of_turns = (turn["tools"] for turn in turns if turn.get("tools"))
     return Conversation(_with_system(messages, system), _tools(tools or next(of_turns, None)))

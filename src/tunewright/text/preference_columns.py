@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from tunewright.errors import RowError, RowLeftOut, quoted
+from tunewright.reading.shares import nearly_all
 from tunewright.records import Row
 
 PAIRS, SCORED, UNPAIRED = "pairs", "scored", "unpaired"
@@ -129,7 +130,8 @@ class Preferences:
                 and len({str(fields[column]) for column in self.scores}) == 1
             ):
                 raise RowLeftOut("a tie")
-            present = [n for n, column in enumerate(self.answers) if fields[column] is not None]
+            said = zip(self.answers, self.scores, strict=True)
+            present = [n for n, columns in enumerate(said) if any(fields[one] not in (None, "") for one in columns)]
             return [fields[self.answers[n]] for n in present], self._upwards([fields[self.scores[n]] for n in present])
         answers = _listed(fields[str(self.answers)], "answers")
         if self.scores is None:
@@ -237,7 +239,7 @@ def _scored(names: Mapping[str, str], rows: Sequence[Row], label: str | None, ro
         said = [row.fields[winner] for row in rows if row.fields.get(winner) not in (None, "")]
         found = roles({*two, winner}, format=SCORED, answers=two, winner=winner)
         asked = found.prompt or all(name.startswith("conversation") for name in numbered.values())
-        if asked and said and all(_is_told(two, value) for value in said):
+        if asked and nearly_all(lambda value: _is_told(two, value), said):
             return found
     return None
 
@@ -281,7 +283,7 @@ def _has_scores(answers: Any) -> bool:
 def _unpaired(names: Mapping[str, str], rows: Sequence[Row], label: str | None, roles: Any) -> Preferences | None:
     judged = label or next((names[name] for name in _LABELS if name in names), None)
     said = [row.fields[judged] for row in rows if judged and row.fields.get(judged) is not None]
-    if judged is None or not said or not all(str(one).strip().lower() in GOOD | BAD for one in said):
+    if judged is None or not nearly_all(lambda one: str(one).strip().lower() in GOOD | BAD, said):
         return None
     answer = next((names[name] for name in _COMPLETIONS if name in names), None)
     if answer:

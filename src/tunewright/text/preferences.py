@@ -25,6 +25,7 @@ from tunewright.text.messages import (
     Message,
     askable,
     conversation,
+    earlier_turns,
     learnable,
     spelled_turns,
 )
@@ -69,6 +70,8 @@ def compared(row: Row, columns: Preferences) -> tuple[Compared, ...]:
 def asked(row: Row, columns: Preferences) -> Conversation:
     """The prompt alone, for prediction. RowError where the row has none."""
     columns = columns.with_late(row.fields)
+    if columns.prompt is not None and columns.prompt not in row.fields:
+        raise RowError(f"no field {columns.prompt!r}; found {quoted(row.fields)}")
     if columns.format == UNPAIRED and columns.completion is None:
         return askable(_whole(row.fields, columns, columns.prompt))
     prompt = _prompt(row.fields, columns)
@@ -246,13 +249,15 @@ def _prompt(fields: Mapping[str, Any], columns: Preferences) -> Conversation:
         found = found[:-1]  # "Human: … Assistant:", and the answer elsewhere
     if found and found[0].role == SYSTEM and system:
         before = () if found[0].content.strip() == system.strip() else before
-    earlier = _history(fields.get(columns.history) if columns.history else None)
+    earlier = earlier_turns(fields.get(columns.history) if columns.history else None)
     return Conversation((*before, *earlier, *found), _tools(fields, columns))
 
 
 def _system(fields: Mapping[str, Any], columns: Preferences) -> str | None:
     system = fields.get(columns.system) if columns.system else None
-    return system if isinstance(system, str) and system else None
+    if system is not None and not isinstance(system, str):
+        raise RowError(f"{columns.system!r} is {type(system).__name__} {system!r:.60}, expected text")
+    return system or None
 
 
 def _whole(fields: Mapping[str, Any], columns: Preferences, column: str | None) -> Conversation:
@@ -297,14 +302,6 @@ def _text_of(answer: Mapping[str, Any], name: str) -> Any:
         if key in answer:
             return answer[key]
     raise RowError(f"{name} has no text; found {quoted(answer)}")
-
-
-def _history(pairs: Any) -> list[Message]:
-    if not pairs:
-        return []
-    if not isinstance(pairs, list) or not all(isinstance(one, (list, tuple)) and len(one) == 2 for one in pairs):
-        raise RowError(f"the history is {pairs!r:.60}, expected pairs of question and answer")
-    return [Message(role, str(text)) for one in pairs for role, text in zip((USER, ASSISTANT), one, strict=True)]
 
 
 __all__ = ["Compared", "Preferences", "asked", "compared"]

@@ -11,24 +11,40 @@ from collections.abc import Iterable, Iterator
 BEGINS, ENDS = "<think>", "</think>"
 
 
-def split_reasoning(text: str) -> tuple[str, str]:
-    """(what stands in `<think>`, the answer behind it). A block that was never closed is reasoning altogether."""
+def opens_reasoning(prompt: str) -> bool:
+    """Does a rendered prompt end within a reasoning block, for the answer to go on with?"""
+    return prompt.rstrip().endswith(BEGINS)
+
+
+def split_reasoning(text: str, *, opened: bool = False) -> tuple[str, str]:
+    """(what stands in `<think>`, the answer behind it). A block that was never closed is reasoning altogether.
+
+    opened: the prompt has begun the block already.
+    """
     before, closed, behind = text.rpartition(ENDS)
     if closed:
         return before.replace(BEGINS, "").replace(ENDS, "").strip(), behind.lstrip("\n")
-    if text.lstrip().startswith(BEGINS):
+    if opened or text.lstrip().startswith(BEGINS):
         return text.replace(BEGINS, "").strip(), ""
     return "", text
 
 
-def answer_pieces(pieces: Iterable[str]) -> Iterator[str]:
-    """The answer's pieces, those of a reasoning block before it left out."""
-    text, given = "", 0
+def answer_pieces(pieces: Iterable[str], *, opened: bool = False) -> Iterator[str]:
+    """The answer's pieces, those of a reasoning block before it left out. opened: the prompt has begun that block.
+
+    A block whose beginning was nowhere shows when it ends: what was given out before was reasoning, and the answer follows whole.
+    """
+    text, given, closed = "", 0, False
     for piece in pieces:
         text += piece
+        if opened and ENDS not in text:
+            continue
         if BEGINS.startswith(text.strip()[: len(BEGINS)]) and len(text.strip()) < len(BEGINS):
             continue  # it may become a reasoning block
+        if ENDS in text and not closed:
+            given, closed = 0, True
         answer = split_reasoning(text)[1]
         yield answer[given:]
         given = max(given, len(answer))
-    yield split_reasoning(text)[1][given:]
+    if not opened or closed:
+        yield split_reasoning(text)[1][given:]

@@ -17,7 +17,7 @@ from tunewright.models.generate import Sampling, Stream, Writing, write
 from tunewright.models.generate_rows import generate_rows
 from tunewright.records import Answer, Example
 from tunewright.text.messages import USER, Conversation, single_turn
-from tunewright.text.reasoning import answer_pieces, split_reasoning
+from tunewright.text.reasoning import answer_pieces, opens_reasoning, split_reasoning
 from tunewright.tokens.dialogues import ChatRow, DialogueEncoder
 from tunewright.tokens.store import SplitStore
 from tunewright.tokens.tokenizer import TextEncoder
@@ -49,9 +49,8 @@ class AnswerWriter:
         """Reasoning before the answer is not shown."""
         prompt = self._prompts([example])[0].ids.tolist()
         longest = self.encoder.max_length
-        return answer_pieces(
-            write(self.model, prompt, self.encoder.tokenizer, self.sampling, end_ids=self.end_ids, longest=longest)
-        )
+        pieces = write(self.model, prompt, self.encoder.tokenizer, self.sampling, end_ids=self.end_ids, longest=longest)
+        return answer_pieces(pieces, opened=opens_reasoning(self.encoder.tokenizer.decode(prompt)))
 
     def fitting(self, conversation: Conversation) -> tuple[Conversation, int, int]:
         """(the conversation from the first question on with which it fits, turns left out, tokens of it still cut)."""
@@ -87,7 +86,8 @@ class AnswerWriter:
             ended = "end" if tokens and tokens[-1] in self.end_ids else "length"
             count = len(tokens) - (ended == "end")
             text = _decoded(self.encoder, [*ids, *tokens])[len(_decoded(self.encoder, ids)) :]
-        reasoning, text = split_reasoning(text)
+        opened = opens_reasoning(self.encoder.tokenizer.decode(ids))
+        reasoning, text = split_reasoning(text, opened=opened)
         return Answer(example.text, text, ended, count, prompt.num_cut, reasoning)
 
 

@@ -123,9 +123,18 @@ def _python_column(column: pyarrow.Array) -> list[Any]:
         return column.to_pylist()
     try:
         values = column.to_pylist()
+    except UnicodeDecodeError:
+        return [_value(one) for one in column]
     except ValueError:  # nanoseconds that Python's times cannot hold
         values = column.cast(pyarrow.string()).to_pylist()
     return [_plain(value) for value in values]
+
+
+def _value(scalar: Any) -> Any:
+    try:
+        return _plain(scalar.as_py())
+    except UnicodeDecodeError as error:
+        return error
 
 
 def _binary_of(kind: pyarrow.DataType) -> pyarrow.DataType:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 from tunewright.errors import RowError, UserError
@@ -150,7 +150,9 @@ def _rows(file: TextFile) -> Iterator[Row | Reject]:
     with file.stream() as stream:
         window = Window(*stream)
         key = _enter_list(window, file.name)
-        yield from _elements(window, file)
+        closed = yield from _elements(window, file)
+        if not closed:
+            return
         if key is not None:
             other = _next_list(window, file.name)
             if other is not None:
@@ -160,12 +162,20 @@ def _rows(file: TextFile) -> Iterator[Row | Reject]:
                     found=f"{key!r} and {other!r}",
                     mend="Put each into a file of its own.",
                 )
-        elif window.peek():
+            if window.peek() != "}":
+                yield Reject(
+                    file.name, window.line(), "the file is cut here: the object around the list is not closed", ""
+                )
+                return
+            window.at += 1
+        if window.peek():
             line, (raw, _, _) = window.line(), window.skip_value()
-            yield Reject(file.name, line, "text after the end of the list: the rest of the file is not read", raw)
+            around = "list" if key is None else "object around the list"
+            yield Reject(file.name, line, f"text after the end of the {around}: the rest of the file is not read", raw)
 
 
-def _elements(window: Window, file: TextFile) -> Iterator[Row | Reject]:
+def _elements(window: Window, file: TextFile) -> Generator[Row | Reject, None, bool]:
+    """The elements up to the end of the list; returns whether it has one."""
     json_values, separated = StrictJson(), True
     while (mark := window.peek()) != "]":
         if mark == "," and not separated:
@@ -175,7 +185,7 @@ def _elements(window: Window, file: TextFile) -> Iterator[Row | Reject]:
         line = window.line()
         if not mark:
             yield Reject(file.name, line, "the file is cut here: the list is not closed", "")
-            return
+            return False
         found = _element(window, file, line, json_values)
         if not separated and isinstance(found, Row):
             raw = json.dumps(found.fields, ensure_ascii=False)[:MAX_RAW]
@@ -183,6 +193,7 @@ def _elements(window: Window, file: TextFile) -> Iterator[Row | Reject]:
         separated = False
         yield found
     window.at += 1
+    return True
 
 
 def _element(window: Window, file: TextFile, line: int, json_values: StrictJson) -> Row | Reject:

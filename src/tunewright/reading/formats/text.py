@@ -55,7 +55,7 @@ def _rows(file: TextFile, source: Source) -> Iterator[Row | Reject]:
 
 
 def _paragraphs(file: TextFile, source: Source) -> Iterator[Row | Reject]:
-    return paragraphs(file.lines(), file.name)
+    return paragraphs(file.lines(), file.name, max_bytes=file.options.max_row_bytes)
 
 
 def _pieces(file: TextFile, source: Source) -> Iterator[Row | Reject]:
