@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from tunewright.config import parse_config
 from tunewright.errors import UserError
-from tunewright.prepare import prepare
+from tunewright.prepare import open_inputs, prepare
+from tunewright.prepare.survey import choose_rows, survey_rows
 from tunewright.reading.ledger import FILTERED, KEPT, NOT_SELECTED, REJECTED, Ledger, RejectFile, bad_rows_error, told
 from tunewright.reading.split import assign, subset
 from tunewright.records import Reject
@@ -248,3 +249,23 @@ def test_reasons_that_differ_in_what_they_quote_are_told_as_one():
     reasons = {"turn 1 is 'Hi'": 2, "empty answer": 3, "turn 12 is 'Oh'": 2, "blank text": 1}
     assert told(reasons) == "4 rows such as: turn 1 is 'Hi'; 3 rows: empty answer; 1 row: other reasons"
     assert told({}) == ""
+
+
+def test_rows_under_one_common_prompt_are_split_singly(tmp_path):
+    """The document stands in the system's turn, the user says "Summarize." each time: there is validation all the same."""
+    rows = [
+        {"messages": [{"role": role, "content": text} for role, text in
+                      (("system", f"document {n % 60}"), ("user", "Summarize."), ("assistant", f"summary {n % 60}"))]}
+        for n in range(120)
+    ]  # fmt: skip
+    path = tmp_path / "a.jsonl"
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    config = parse_config({"task": "sft", "data": {"train": str(path)}})
+    inputs = open_inputs(config)
+    ledger = Ledger()
+    with RejectFile(tmp_path / "rejected.jsonl") as rejects:
+        survey = survey_rows(config, inputs, ledger, rejects)
+    fates = choose_rows(config, inputs, survey, ledger)
+    counts = np.bincount(fates.split[fates.kept], minlength=3)
+    assert 8 <= counts[1] <= 16 and 8 <= counts[2] <= 16
+    assert (fates.split[:60] == fates.split[60:]).all(), "equal rows stay together"

@@ -160,7 +160,7 @@ def _build(
             found=ledger.told() or None,
             mend=f"See {rejects.path}.",
         )
-    ledger.facts |= facts_of(survey, fates, task.known_names)
+    ledger.facts |= facts_of(config, survey, fates, task.known_names)
     ledger.facts["tokens"] = token_ledger(splits)
     written = ledger.as_dict()
     write_json(folder / "ledger.json", written)

@@ -148,7 +148,7 @@ def choose_rows(config: RunConfig, inputs: Inputs, survey: Survey, ledger: Ledge
         {name: ratio for name, ratio in _carved(config, inputs).items() if ratio},
         seed=data.seed,
         labels=np.frombuffer(survey.labels, dtype=np.int64)[pool] if data.stratify else None,
-        groups=np.frombuffer(survey.groups, dtype=np.uint64)[pool] if survey.grouped else None,
+        groups=_groups(config, survey)[pool] if survey.grouped else None,
     )
     for index, name in enumerate(SPLITS):
         split[pool[names == name]] = index
@@ -166,6 +166,17 @@ def choose_rows(config: RunConfig, inputs: Inputs, survey: Survey, ledger: Ledge
         )
     _enter(inputs, survey, split, fate, ledger)
     return Fates(split, fate == 0)
+
+
+def _groups(config: RunConfig, survey: Survey) -> np.ndarray:
+    """uint64 `(rows,)`, 0 for what is not usable. A prompt that more than half of the rows share ("Summarize.") tells none from
+    the others: those rows stand for themselves."""
+    groups, hashes = (np.frombuffer(values, dtype=np.uint64) for values in (survey.groups, survey.hashes))
+    if config.data.group_by is not None:
+        return groups
+    usable = np.frombuffer(survey.usable, dtype=np.int8).astype(bool)
+    found, counts = np.unique(groups[usable], return_counts=True)
+    return np.where(np.isin(groups, found[2 * counts > usable.sum()]) & usable, hashes, groups)
 
 
 def _carved(config: RunConfig, inputs: Inputs) -> dict[str, float]:
@@ -197,7 +208,7 @@ def _enter(inputs: Inputs, survey: Survey, split: np.ndarray, fate: np.ndarray, 
         start = rows.stop
 
 
-def facts_of(survey: Survey, fates: Fates, names: Sequence[str]) -> dict[str, Any]:
+def facts_of(config: RunConfig, survey: Survey, fates: Fates, names: Sequence[str]) -> dict[str, Any]:
     """Duplicates, texts that training shares with the other splits, contradicting labels, label counts."""
     hashes = np.frombuffer(survey.hashes, dtype=np.uint64)
     codes = np.frombuffer(survey.labels, dtype=np.int64)
@@ -214,7 +225,7 @@ def facts_of(survey: Survey, fates: Fates, names: Sequence[str]) -> dict[str, An
     if survey.one_name_each:
         of_codes = np.bincount(codes[kept], minlength=len(survey.codes))
         label_counts = {name: int(of_codes[code]) for name, code in survey.codes.items()}
-    groups = np.frombuffer(survey.groups, dtype=np.uint64)
+    groups = _groups(config, survey) if survey.grouped else np.zeros(len(codes), dtype=np.uint64)
     groups_in_train = groups[kept & (fates.split == 0) & (groups > 0)]
     of_known_groups = {
         name: int(np.isin(groups[kept & (fates.split == index)], groups_in_train).sum())

@@ -73,9 +73,9 @@ class Conversation:
 
     @property
     def prompt(self) -> str:
-        """All that is said before the first answer, by the system too: rows with the same one are not split apart."""
+        """What the user says before the first answer: rows with the same one are not split apart."""
         first = next((number for number, one in enumerate(self.messages) if one.role == ASSISTANT), None)
-        asked = self.messages[:first]
+        asked = [one for one in self.messages[:first] if one.role == USER]
         return "\0".join(f"{one.content}\0{one.input or ''}" for one in asked)
 
     @property
