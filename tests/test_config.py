@@ -407,3 +407,20 @@ def test_any_values_are_a_config_or_a_user_error(values):
 )
 def test_of_several_kinds_of_value_the_fault_of_the_one_that_was_meant_is_told(values, message):
     assert message in said({**values, "data": {"train": "a.csv", **values.get("data", {})}})
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "key", "value"), [("sgd", "beta2", 0.99), ("rmsprop", "beta1", 0.8), ("adafactor", "epsilon", 1e-6)]
+)
+def test_a_setting_that_the_optimizer_does_not_read_is_refused(optimizer, key, value):
+    data = {"train": "a.csv"}
+    with pytest.raises(UserError, match=rf"train.{key} has no effect: {optimizer} does not read it"):
+        parse_config({"data": data, "train": {"optimizer": optimizer, key: value}})
+    assert parse_config({"data": data, "train": {"optimizer": optimizer}}).train.optimizer == optimizer
+
+
+@pytest.mark.parametrize("word", ["no", "yes", "007", "12:30", "1_000", "1e5", "0x10", "2020-01-01"])
+def test_names_are_what_they_look_like(word):
+    assert load_config(None, [f"data.label={word}", "data.train=a.csv"]).data.label == word
+    assert load_config(None, [f"data.label_names=[{word},b]", "data.train=a.csv"]).data.label_names == [word, "b"]
+    assert load_config(None, ["train.learning_rate=1e-5", "data.train=a.csv"]).train.learning_rate == 1e-5

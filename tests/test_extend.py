@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import pytest
 import torch
-from transformers import AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
+from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer
 
 from tunewright import train
 from tunewright.errors import UserError
-from tunewright.models.extend import extend_embeddings, trainable_tokens
+from tunewright.models.extend import extend_embeddings
 from tunewright.models.load import load_pretrained
 from tunewright.models.source import locate_model
 from tunewright.tokens.extend import NewToken, new_tokens
-from tunewright.tokens.tokenizer import load_encoder, load_tokenizer
-
-from .conftest import shared
+from tunewright.tokens.tokenizer import load_encoder
 
 WORDS = ["metformin", "refund", "<tool_call>"]
 
@@ -60,7 +58,6 @@ def test_untied_output_rows_follow_too(tiny_bert, tmp_path):
     added = extend_embeddings(model, locate_model(str(tiny_bert), add_tokens=["metformin"]))
     assert model.lm_head.weight.shape[0] == 610, "a table that has room keeps its size"
     assert torch.allclose(model.lm_head.weight[600], before[list(added[0].pieces)].mean(dim=0))
-    assert trainable_tokens(model, [600]) == {"model.embed_tokens": [600], "lm_head": [600]}
 
 
 def test_a_word_is_one_token_and_a_control_token_stays_text(source):
@@ -83,31 +80,6 @@ def test_saved_and_loaded_with_a_run(run_values, tiny_bert):
         AutoModel, locate_model(str(result.folder), add_tokens=["metformin"]), seed=0, dtype=torch.float32
     )
     assert torch.equal(again.get_input_embeddings().weight, model.get_input_embeddings().weight)
-
-
-def test_trained_rows_survive_lora(tmp_path):
-    """Base extended the same way + adapter folder = the model that was trained, its new rows included."""
-    peft = pytest.importorskip("peft")
-    name = str(shared("models/stories260K"))
-    source = locate_model(name, add_tokens=["dragonfly"])
-    model, _ = load_pretrained(AutoModelForCausalLM, source, seed=0, dtype=torch.float32)
-    new = load_tokenizer(source)("dragonfly", add_special_tokens=False)["input_ids"][-1]
-    untrained = model.get_input_embeddings().weight[new].detach().clone()
-    config = peft.LoraConfig(
-        r=2, target_modules=["q_proj"], trainable_token_indices=trainable_tokens(model, [new]), init_lora_weights=False
-    )
-    adapted = peft.get_peft_model(model, config)
-    optimizer = torch.optim.SGD([p for p in adapted.parameters() if p.requires_grad], lr=1.0)
-    ids = torch.tensor([[1, new, new, 5]])
-    adapted(input_ids=ids, labels=ids).loss.backward()
-    optimizer.step()
-    expected = adapted(input_ids=ids).logits
-    adapted.save_pretrained(tmp_path)
-    base, _ = load_pretrained(AutoModelForCausalLM, source, seed=0, dtype=torch.float32)
-    reloaded = peft.PeftModel.from_pretrained(base, tmp_path)
-    assert torch.allclose(reloaded(input_ids=ids).logits, expected, atol=1e-6)
-    merged = reloaded.merge_and_unload().get_input_embeddings().weight
-    assert not torch.allclose(merged[new], untrained)
 
 
 def test_a_blank_token_is_refused(tiny_bert):

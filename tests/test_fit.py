@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tunewright.fit import Point, Verdict, curve_plot, curve_table, verdict
+from tunewright.fit import Point, Verdict, curve_plot, verdict
 
 
 def curve(*losses: tuple[float, float], scores: list[float] | None = None) -> list[Point]:
@@ -145,22 +145,6 @@ def test_divergence_is_named_with_its_epoch(bad: float):
 def test_every_curve_gets_a_reason_and_advice(losses: list[tuple[float, float]], baseline_loss: float | None):
     found = verdict(curve(*losses), baseline_loss=baseline_loss)
     assert found.reason.endswith(".") and ("train." in found.advice or "data" in found.advice)
-
-
-def test_table():
-    points = curve((0.9, 0.6), (0.3, 0.4), (0.1, 0.5))
-    rows = curve_table(points)
-    assert rows[1] == {
-        "epoch": 2.0,
-        "samples": 2_000,
-        "train_loss": 0.3,
-        "validation_loss": 0.4,
-        "gap": pytest.approx(0.1),
-        "score": None,
-        "best": True,
-    }
-    assert [row["best"] for row in rows] == [False, True, False]
-    assert curve_table([]) == []
 
 
 def test_plot_by_hand():

@@ -368,3 +368,18 @@ def test_an_interrupt_ends_an_answer_and_not_the_talk(learned, monkeypatch):
     monkeypatch.setattr("sys.stdin.isatty", lambda: False, raising=False)
     with pytest.raises(KeyboardInterrupt):
         list(talk(model, iter(["a"])))
+
+
+@pytest.mark.parametrize(
+    ("pieces", "opened", "expected"),
+    [
+        (["We should ", "greet.", "\n</think>", "\n\nHello!", " You."], True, "Hello! You."),
+        (["We should ", "greet.", "</think>", "Hello!"], True, "Hello!"),
+        (["never closed"], True, ""),
+        (["Hi", " there</think>", " end"], False, "Hi end"),
+    ],
+)
+def test_an_answer_whose_reasoning_the_prompt_began_is_shown_whole(pieces, opened, expected):
+    assert "".join(answer_pieces(pieces, opened=opened)) == expected
+    if opened:
+        assert split_reasoning("".join(pieces), opened=True)[1] == expected

@@ -124,7 +124,10 @@ def assemble(config: RunConfig, *, say: Say = lambda _: None) -> Parts:
     with processes.main_first():
         prepared = prepare(config, say=say)
     rows, encoder = prepared.store[TRAIN], for_computing(encoder_of(config, prepared), prepared.model)
-    task = prepared.task().prepared_for(rows, config)
+    task = prepared.task()
+    if train.class_weights != "none" and not task.has_classes:
+        raise UserError("only classification weighs labels", where="train.class_weights", mend="Leave it at none.")
+    task = task.prepared_for(rows, config)
     precision = resolve_precision(train.precision, processes.device)
     adapter = adapter_of(config.adapter)
     whole = torch.float64 if precision == "fp64" else torch.float32
@@ -144,6 +147,8 @@ def assemble(config: RunConfig, *, say: Say = lambda _: None) -> Parts:
     else:
         adapters.round_base(model, fresh, config.model.bits, processes.device, whole=False)
         model, heads = _adapted(adapter, model, fresh, train.seed, kept, say)
+        if config.model.add_tokens:
+            say("Added tokens stay at the mean of their pieces: an adapter leaves the embeddings as they are.")
     if train.gradient_checkpointing:
         _recompute_activations(model)
     if processes.device.type == "cpu":

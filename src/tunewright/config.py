@@ -220,6 +220,7 @@ def parse_config(values: Mapping[str, Any], *, where: str = "config") -> RunConf
     problems = list(_unknown_keys(values, RunConfig))
     try:
         config = RunConfig.model_validate(dict(values))
+        problems += config.train.unread()
     except ValidationError as error:
         problems += _explained(error.errors())
     if problems:

@@ -6,6 +6,7 @@ class Quiet(Reporter):
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,4 +48,6 @@ class Interrupted(Exception):
 
     def __init__(self, signal_number: int, folder: Path, step: int) -> None:
         self.signal_number, self.folder, self.step = signal_number, folder, step
-        super().__init__(f"stopped after step {step}; resume with: tunewright train {folder / 'config.yaml'}")
+        super().__init__(
+            f"stopped after step {step}; resume with: tunewright train {shlex.quote(str(folder / 'config.yaml'))}"
+        )

@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 Kind = Literal["good fit", "overfitting", "underfitting", "still improving", "too short to tell"]
 
@@ -192,27 +192,6 @@ def _at(point: Point) -> str:
 
 def _change(start: Point, end: Point) -> str:
     return f"from {start.validation_loss:.3f} ({_at(start)}) to {end.validation_loss:.3f} ({_at(end)})"
-
-
-def curve_table(history: Sequence[Point]) -> list[dict[str, Any]]:
-    """One row per evaluation for the table at the end: epoch, samples, train_loss, validation_loss, gap, score, best.
-
-    gap: validation minus training loss, below 0 early in a run; best: True on the one row whose checkpoint is
-    kept.
-    """
-    kept = max((index for index, point in enumerate(history) if point.is_best), default=None)
-    return [
-        {
-            "epoch": point.epoch,
-            "samples": point.samples,
-            "train_loss": point.train_loss,
-            "validation_loss": point.validation_loss,
-            "gap": point.validation_loss - point.train_loss,
-            "score": point.score,
-            "best": index == kept,
-        }
-        for index, point in enumerate(history)
-    ]
 
 
 def curve_plot(history: Sequence[Point], width: int = 72, height: int = 10) -> str:

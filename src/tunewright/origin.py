@@ -26,22 +26,27 @@ def origin_of(parts: Any) -> dict[str, str | None]:
 
     To be asked before a checkpoint is taken up.
     """
-    manifest = parts.prepared.store.manifest
-    rows = json.dumps([manifest["splits"], manifest["task_state"]], sort_keys=True)
     stays = parts.task.needs_reference or not all(p.requires_grad for p in parts.model.parameters())
     return {
-        "rows": hashlib.sha256(rows.encode()).hexdigest(),
+        "rows": hash_of_rows(parts.prepared.store.manifest),
         "base": weights_hash(parts.model) if stays else None,
     }
 
 
-def check(saved: Mapping[str, str | None], now: Mapping[str, str | None], *, folder: Path) -> None:
-    """UserError at the first part that is another one now."""
+def hash_of_rows(manifest: Mapping[str, Any]) -> str:
+    """sha256 over what a token store's manifest says of its rows and labels."""
+    rows = json.dumps([manifest["splits"], manifest["task_state"]], sort_keys=True)
+    return hashlib.sha256(rows.encode()).hexdigest()
+
+
+def check(
+    saved: Mapping[str, str | None],
+    now: Mapping[str, str | None],
+    *,
+    folder: Path,
+    mend: str = "Put back what was there, or set output to a new folder.",
+) -> None:
+    """UserError at the first part that is known and another one now."""
     for part, (problem, found) in _SAID.items():
-        if part in saved and saved[part] != now[part]:
-            raise UserError(
-                problem,
-                where=f"output {folder}",
-                found=found,
-                mend="Put back what was there, or set output to a new folder.",
-            )
+        if part in saved and part in now and saved[part] != now[part]:
+            raise UserError(problem, where=f"output {folder}", found=found, mend=mend)

@@ -112,20 +112,22 @@ class Model:
     def scores(self, texts: Iterable[Text]) -> np.ndarray:
         """Of a classifier: probabilities, float64 `(texts, labels)`, columns in the order of `model.task.labels`."""
         examples = (self._example(text, number) for number, text in enumerate(texts, start=1))
-        return np.concatenate([scores for _, _, scores in self._scored(examples)])
+        found = [scores for _, _, scores in self._scored(examples)]
+        return np.concatenate(found) if found else np.zeros((0, len(self.task.labels)))
 
     def _example(self, text: Text, number: int) -> Example:
         pair_expected = self.task.columns.pair is not None
-        if not isinstance(text, str) and len(text) == 2 and getattr(self.task, "reads_pairs_too", False):
+        if isinstance(text, (tuple, list)) and len(text) == 2 and getattr(self.task, "reads_pairs_too", False):
             pair_expected = True
-        for part in (text,) if isinstance(text, str) else text:
+        for part in text if isinstance(text, (tuple, list)) else (text,):
             if isinstance(part, str) and any("\ud800" <= character <= "\udfff" for character in part):
                 raise UserError(
                     "a lone surrogate is no text", where=f"input {number}", mend="Decode the text as UTF-8."
                 )
         if isinstance(text, str) and not pair_expected:
             return Example(text)
-        if not isinstance(text, str) and pair_expected and len(text) == 2 and all(isinstance(one, str) for one in text):
+        are_two = isinstance(text, (tuple, list)) and len(text) == 2 and all(isinstance(one, str) for one in text)
+        if are_two and pair_expected:
             return Example(text[0], text[1])
         raise UserError(
             "this model reads " + ("pairs of texts" if pair_expected else "single texts"),
@@ -149,10 +151,12 @@ class Model:
                 with autocast(self.settings):
                     yield from writer.complete(asked)
             return
+        num_before = 0
         for window, encoded, scores in self._scored(examples):
             if encoded.rejected:
                 number, reason = next(iter(encoded.rejected.items()))
-                raise UserError(reason, where=f"input {number + 1}", mend="Mend the input.")
+                raise UserError(reason, where=f"input {num_before + number + 1}", mend="Mend the input.")
+            num_before += len(window)
             bounds = np.searchsorted(encoded.example, np.arange(len(window) + 1))
             for example, start, stop in zip(window, bounds, bounds[1:], strict=False):
                 rows = range(int(start), int(stop))

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     import torch
 
 Fields = Mapping[str, Any]
+IGNORED = -100
+"""A label that no loss counts, as PyTorch has it."""
 
 
 @dataclass(frozen=True, slots=True)

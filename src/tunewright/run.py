@@ -27,13 +27,13 @@ from tunewright.assembly import assemble, encoder_of
 from tunewright.atomic import read_json, remove_leftovers, write_json, write_whole
 from tunewright.config import RunConfig, load_config, parse_config
 from tunewright.environment import describe, differences
-from tunewright.errors import UserError, did_you_mean
+from tunewright.errors import UserError, counted, did_you_mean
 from tunewright.evaluation import evaluate_split
 from tunewright.events import Interrupted, Reporter, RunResult
 from tunewright.fit import Point, verdict
 from tunewright.guess import config_for_data
 from tunewright.origin import check as check_origin
-from tunewright.origin import origin_of
+from tunewright.origin import hash_of_rows, origin_of
 from tunewright.prepare import TEST, TRAIN, VALIDATION, prepare
 from tunewright.resume import check_folder, is_finished
 from tunewright.tasks.base import larger_is_better
@@ -158,6 +158,9 @@ class Run:
         parts, train_config, progress = self.parts, self.config.train, self.progress
         saving, evaluating = Due(train_config.save_every, parts.plan), Due(self.config.evaluate.every, parts.plan)
         if self._should_stop_early():
+            self.reporter.note(
+                f"{counted(progress.num_bad_evaluations, 'evaluation')} without a better score: raise train.early_stopping to go on."
+            )
             return
         steps = training_steps(
             self.network,
@@ -210,7 +213,10 @@ class Run:
         if self.metric not in metrics:
             known = ", ".join(metrics)
             raise UserError(
-                f"no metric {self.metric!r}", where="evaluate.metric", found=known, mend="Choose one of them."
+                f"{self.metric!r} has no value on the validation split (of one class, for example)",
+                where="evaluate.metric",
+                found=known,
+                mend="Choose one of them.",
             )
         score, sign = metrics[self.metric], 1 if larger_is_better(self.metric) else -1
         ranking = (sign * score, -metrics["loss"])  # of equal scores the one with the lower loss
@@ -244,7 +250,9 @@ class Run:
             return
         state = {**self.progress.as_dict(), "origin": self.origin, "environment": describe()}
         checkpoints.save(self.checkpoints, self.parts.model, self.parts.optimizer, state)
-        checkpoints.prune(self.checkpoints, keep=self.config.train.keep, best_step=self.progress.best_step)
+        checkpoints.prune(
+            self.checkpoints, keep=self.config.train.keep, step=self.progress.step, best_step=self.progress.best_step
+        )
 
     def _resume(self) -> Progress:
         """Take up the newest whole checkpoint, if there is one."""
@@ -322,7 +330,7 @@ class Run:
             save_trained(self.folder, parts, say=self.reporter.note)
             facts = {"schema": 1, "task": parts.task.name, "metric": self.metric, "num_steps": self.progress.step}
             facts |= {"best_step": self.progress.best_step, "splits": scores, "verdict": judged, "history": history}
-            write_json(self.folder / "scores.json", {**facts, "environment": describe()})
+            write_json(self.folder / "scores.json", {**facts, "origin": self.origin, "environment": describe()})
         self.reporter.finished(result)
         return result
 
@@ -351,6 +359,11 @@ class Run:
 
     def _finished_before(self) -> RunResult:
         facts = read_json(self.folder / "scores.json", having=("splits", "verdict", "history", "num_steps"))
+        try:
+            now = {"rows": hash_of_rows(prepare(self.config).manifest)}
+        except UserError:  # the files may be gone; a finished run stands without them
+            now = {}
+        check_origin(facts.get("origin", {}), now, folder=self.folder)
         result = RunResult(self.folder, facts["splits"], facts["verdict"], facts["history"], facts["num_steps"], True)
         self.reporter.finished(result)
         return result

@@ -9,6 +9,7 @@ that prediction encodes exactly as training did.
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -153,7 +154,9 @@ def open_saved(name: str | Path) -> SavedModel:
             return SavedModel(folder, facts)
     if (path / "config.yaml").is_file():
         raise UserError(
-            "this run has no model yet", where=str(path), mend=f"Finish it: tunewright train {path / 'config.yaml'}"
+            "this run has no model yet",
+            where=str(path),
+            mend=f"Finish it: tunewright train {shlex.quote(str(path / 'config.yaml'))}",
         )
     if path.is_dir():
         raise UserError(

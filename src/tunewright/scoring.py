@@ -16,15 +16,19 @@ import torch
 
 from tunewright import report
 from tunewright.adapters.base import round_base
+from tunewright.atomic import read_json
 from tunewright.config import ModelConfig, RunConfig, load_config
 from tunewright.errors import UserError
 from tunewright.evaluation import Evaluation, evaluate_split
 from tunewright.models.load import make_rows_independent
+from tunewright.origin import check, hash_of_rows
 from tunewright.predict import Model, load
 from tunewright.prepare import TEST, encode_file, open_like, options_of_run, prepare
 from tunewright.records import Row
 from tunewright.tokens.store import SplitStore
 from tunewright.training.reference import reference_of
+
+_GIVE_A_FILE = "Give a file: tunewright evaluate RUN DATA."
 
 
 def evaluate(
@@ -66,12 +70,20 @@ def _of_split(model: Model, config: RunConfig | None, split: str, note: Callable
             where=str(model.saved.folder),
             mend="Give a file: tunewright evaluate MODEL DATA.",
         )
-    prepared = prepare(config, say=note)
+    folder = config.run_folder
+    try:
+        prepared = prepare(config, say=note)
+    except UserError as error:
+        raise UserError(f"the rows of this run cannot be read again: {error}", mend=_GIVE_A_FILE) from None
+    origin = (
+        read_json(folder / "scores.json", having=()).get("origin", {}) if (folder / "scores.json").is_file() else {}
+    )
+    check(origin, {"rows": hash_of_rows(prepared.manifest)}, folder=folder, mend=_GIVE_A_FILE)
     if split not in prepared.store.splits:
         raise UserError(
             f"this run has no {split} split",
             found=", ".join(prepared.store.splits),
-            mend="Give a file: tunewright evaluate RUN DATA.",
+            mend=_GIVE_A_FILE,
         )
     scores = _scored(model, prepared.store[split], config)
     if config.evaluate.baselines:

@@ -106,7 +106,7 @@ def situation_of(config: Any, model: ModelFolder, *, task: str | None = None) ->
         task=name,
         max_length=resolve_max_length(model, longest_row(config, model)),
         gradient_checkpointing=config.train.gradient_checkpointing,
-        packed=name == "clm" or getattr(options, "packing", "none") not in ("none", False),
+        packed=name == "clm",
         freeze=config.train.freeze,
     )
 

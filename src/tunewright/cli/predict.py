@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import os
 import sys
+import tempfile
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -258,11 +260,16 @@ def _check_output(path: Path, file: str | None) -> None:
 
 def _with_prediction(fields: Any, prediction: Any) -> dict[str, Any]:
     """An input's fields, the predicted values under names it does not use: its own `label` is kept."""
-    predicted = {
-        f"predicted_{key}" if key in fields or key.startswith("label") else key: value
-        for key, value in prediction.as_dict().items()
-    }
-    return {**fields, **predicted}
+    found = dict(fields)
+    for key, value in prediction.as_dict().items():
+        name = f"predicted_{key}" if key in fields or key.startswith("label") else key
+        free = (
+            other
+            for other in itertools.chain([name], (f"{name}_{n}" for n in itertools.count(2)))
+            if other not in found
+        )
+        found[next(free)] = value
+    return found
 
 
 def _write_jsonl(path: Path, results: Iterator[dict[str, Any]]) -> int:
@@ -275,16 +282,20 @@ def _write_jsonl(path: Path, results: Iterator[dict[str, Any]]) -> int:
 
 
 def _write_csv(path: Path, results: Iterator[dict[str, Any]]) -> int:
-    count, writer = 0, None
-    with open(path, "w", encoding="utf-8", newline="") as sink:
+    """Twice over the results: which columns there are shows when the last has come."""
+    columns: dict[str, None] = {}
+    count = 0
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as held, open(path, "w", encoding="utf-8", newline="") as sink:
         for result in results:
             flat = {
                 key: json.dumps(value, ensure_ascii=False) if isinstance(value, (dict, list, tuple)) else value
                 for key, value in result.items()
             }
-            if writer is None:
-                writer = csv.DictWriter(sink, fieldnames=list(flat), extrasaction="ignore")
-                writer.writeheader()
-            writer.writerow(flat)
+            columns |= dict.fromkeys(flat)
+            held.write(json.dumps(flat) + "\n")
             count += 1
+        held.seek(0)
+        writer = csv.DictWriter(sink, fieldnames=list(columns))
+        writer.writeheader()
+        writer.writerows(map(json.loads, held))
     return count

@@ -16,8 +16,7 @@ from torch.nn import functional
 
 from tunewright.losses.chunked import has_plain_output, hidden_instead_of_logits, linear_cross_entropy
 from tunewright.losses.cross_entropy import cross_entropy_rows
-
-IGNORED = -100
+from tunewright.records import IGNORED
 
 
 @dataclass(frozen=True)

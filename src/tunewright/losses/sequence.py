@@ -23,8 +23,8 @@ from torch.utils.checkpoint import checkpoint
 
 from tunewright.losses.chunked import has_plain_output, hidden_instead_of_logits
 from tunewright.losses.cross_entropy import cross_entropy_rows
+from tunewright.records import IGNORED
 
-IGNORED = -100
 _HELD_ELEMENTS = 1 << 25
 """Logits held with their graph, 128 MB in fp32; of more, pieces are made again in the backward pass."""
 

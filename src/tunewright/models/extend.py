@@ -1,14 +1,11 @@
 """New rows for tokens that the user added: embeddings (and output rows) that start where the model already stands.
 
     extend_embeddings(model, source)      [NewToken("metformin", 30522, (2777, 14192, 2378))]; 30,523 rows now
-    trainable_tokens(model, [30522])      {"embeddings.word_embeddings": [30522]}
 
 A new row is the mean of the rows of the pieces that it replaces, in the input embedding and, where the model has its own,
 in the output embedding and its bias. `save_pretrained` writes the larger tables and `vocab_size`, and they load as any others.
 
-With adapters the base stays frozen, so new rows would stay at their mean. What must be trained and saved for them is these rows
-alone: `LoraConfig(trainable_token_indices=trainable_tokens(model, ids))`. PEFT then stores them in the adapter's folder; the base that
-the adapter is put on again must have the same rows, so it is extended the same way, or saved beside the adapter.
+With adapters the base stays frozen, and new rows stay at their mean.
 """
 
 from __future__ import annotations
@@ -54,13 +51,3 @@ def _tables(model: Any) -> list[torch.Tensor]:
     if output is not None:
         found += [output.weight, *([output.bias] if getattr(output, "bias", None) is not None else [])]
     return list({table.data_ptr(): table for table in found}.values())
-
-
-def trainable_tokens(model: Any, ids: Sequence[int]) -> dict[str, list[int]]:
-    """PEFT's `trainable_token_indices` for new rows: the input embedding, and the output one where it has rows of its own."""
-    tables = {id(table): name for name, table in model.named_modules()}
-    modules = [model.get_input_embeddings()]
-    output = model.get_output_embeddings()
-    if output is not None and output.weight is not modules[0].weight:
-        modules.append(output)
-    return {tables[id(module)]: list(ids) for module in modules}

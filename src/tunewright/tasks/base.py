@@ -361,5 +361,5 @@ def explained_row(row: Encoded, encoder: TextEncoder) -> ExplainedRow:
 
 
 def larger_is_better(metric: str) -> bool:
-    """Losses, errors and perplexities fall; every other score rises."""
-    return not any(word in metric for word in ("loss", "error", "perplexity", "bits_per_byte"))
+    """Losses, errors and perplexities fall, and how far a model has moved; every other score rises."""
+    return not any(word in metric for word in ("loss", "error", "perplexity", "bits_per_byte", "kl", "reward_rejected"))

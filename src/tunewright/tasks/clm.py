@@ -28,7 +28,7 @@ from tunewright.reading.align import aligned
 from tunewright.reading.documents import BEGINS, ENDS
 from tunewright.reading.split import TRAIN
 from tunewright.reading.unlabelled import is_lone_text, text_roles
-from tunewright.records import Batch, Example, Row
+from tunewright.records import IGNORED, Batch, Example, Row
 from tunewright.tasks.base import BaseTask, ExplainedRow, TaskOptions, Weights, explained_row
 from tunewright.text.columns import TextColumns
 from tunewright.tokens.encoded import EncodedRows
@@ -44,7 +44,6 @@ if TYPE_CHECKING:
     from tunewright.writing import Writer
 
 TERM = "cross_entropy"
-IGNORED = -100
 
 
 class Options(TaskOptions):
@@ -67,7 +66,6 @@ class Task(BaseTask):
     first_model = "HuggingFaceTB/SmolLM2-135M"
     loss_terms = (TERM,)
     documents = "auto"
-    headlines = ("loss", "perplexity", "bits_per_byte")
 
     # Understanding rows
 
@@ -217,8 +215,6 @@ class Task(BaseTask):
         return Weights(rows, {TERM: rows * split.array("num_supervised")})
 
     def prepared_for(self, split: SplitStore, config: Any) -> Task:
-        if config.train.class_weights != "none":
-            raise UserError("only classification weighs labels", where="train.class_weights", mend="Leave it at none.")
         if not split.array("num_supervised").any():
             raise UserError(
                 "no token to predict: every block has one token", where="data.train", mend="Give more text."

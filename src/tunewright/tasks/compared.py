@@ -31,7 +31,7 @@ from tunewright.metrics.preference import (
 from tunewright.models.source import ModelFolder
 from tunewright.reading import Source
 from tunewright.reading.detect import check_columns, is_prose
-from tunewright.records import Batch, Encoded, Example, Row
+from tunewright.records import IGNORED, Batch, Encoded, Example, Row
 from tunewright.tasks import sft
 from tunewright.tasks.base import BaseTask, ExplainedRow, TaskOptions, explained_row
 from tunewright.text.columns import TextColumns
@@ -44,7 +44,6 @@ from tunewright.tokens.preferences import SidedRow, sided_rows, sides_of
 from tunewright.tokens.store import SplitStore, TokenStore
 from tunewright.tokens.tokenizer import TextEncoder
 
-IGNORED = -100
 _SECOND_SIDE = 1 << 62
 """Set in the key of a row's second side: its dropout masks are its own."""
 Text = tuple[np.ndarray, np.ndarray]

@@ -28,7 +28,7 @@ from tunewright.models.source import ModelFolder
 from tunewright.reading import Source
 from tunewright.reading.align import aligned
 from tunewright.reading.unlabelled import is_lone_text, text_roles
-from tunewright.records import Batch, Candidate, Encoded, Example, FilledMask, Prediction, Row
+from tunewright.records import IGNORED, Batch, Candidate, Encoded, Example, FilledMask, Prediction, Row
 from tunewright.tasks.base import BaseTask, ExplainedRow, TaskOptions, Weights, explained_row
 from tunewright.text.columns import TextColumns
 from tunewright.text.sentences import sentences
@@ -46,7 +46,6 @@ if TYPE_CHECKING:
     from tunewright.tasks.base import LossTerms
 
 MASKED, NEXT = "masked_lm", "next_sentence"
-IGNORED = -100
 EVALUATION_SEED = 0x5EED
 """Evaluations hide the same tokens every time, so that they compare."""
 FOLLOWS, DOES_NOT = "follows", "does not follow"
@@ -83,7 +82,6 @@ class Task(BaseTask):
     """How many candidates a prediction holds for each mask."""
 
     name = "mlm"
-    headlines = ("loss", "perplexity", "pair_accuracy")
 
     @property
     def loss_terms(self) -> tuple[str, ...]:  # type: ignore[override]
@@ -311,11 +309,6 @@ class Task(BaseTask):
         return load_pretrained(
             AutoModelForPreTraining if self.next_sentence else AutoModelForMaskedLM, source, seed=seed, dtype=dtype
         )
-
-    def prepared_for(self, split: SplitStore, config: Any) -> Task:
-        if config.train.class_weights != "none":
-            raise UserError("only classification weighs labels", where="train.class_weights", mend="Leave it at none.")
-        return self
 
     @property
     def _logits(self) -> str:

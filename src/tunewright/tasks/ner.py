@@ -27,7 +27,7 @@ from tunewright.models.source import ModelFolder
 from tunewright.reading import Source
 from tunewright.reading.detect import check_columns
 from tunewright.reading.entities import entity_roles
-from tunewright.records import Batch, Encoded, Entity, Example, Row, TaggedText
+from tunewright.records import IGNORED, Batch, Encoded, Entity, Example, Row, TaggedText
 from tunewright.tasks.base import BaseTask, ExplainedRow, TaskOptions, Weights, explained_row
 from tunewright.text.columns import TextColumns
 from tunewright.text.entities import Annotated, EntityReader
@@ -36,7 +36,7 @@ from tunewright.text.spans import Span, characters_of
 from tunewright.text.transitions import Pair, best_sequences, count_pairs, legal_transitions, transition_scores
 from tunewright.tokens.encoded import EncodedRows
 from tunewright.tokens.store import SplitStore, TokenStore
-from tunewright.tokens.tagged import IGNORED, TAG_COLUMNS, TaggedTexts, remarks, texts_of
+from tunewright.tokens.tagged import TAG_COLUMNS, TaggedTexts, remarks, texts_of
 from tunewright.tokens.tokenizer import TextEncoder
 
 if TYPE_CHECKING:
@@ -89,7 +89,6 @@ class Task(BaseTask):
     name = "ner"
     called = "entity type"
     loss_terms = (TERM,)
-    headlines = ("span_f1", "span_precision", "span_recall", "span_f1_macro", "partial_f1", "loss")
 
     # Understanding rows
 
@@ -263,8 +262,6 @@ class Task(BaseTask):
 
     def prepared_for(self, split: SplitStore, config: Any) -> Task:
         """This task with the pairs of tags that follow each other in the training rows."""
-        if config.train.class_weights != "none":
-            raise UserError("only classification weighs labels", where="train.class_weights", mend="Leave it at none.")
         if not (self.legal and self.transitions):
             return self
         counts = np.zeros((len(self.tags), len(self.tags)), dtype=np.int64)

@@ -22,9 +22,9 @@ from pydantic import Field, PositiveFloat, field_validator
 from tunewright.errors import UserError
 from tunewright.models.source import ModelFolder
 from tunewright.reading import Source
-from tunewright.records import Batch, Row
+from tunewright.records import IGNORED, Batch, Row
 from tunewright.tasks.base import Weights
-from tunewright.tasks.compared import IGNORED, ChatOptions, ComparedTask, Text, next_tokens, parts_of
+from tunewright.tasks.compared import ChatOptions, ComparedTask, Text, next_tokens, parts_of
 from tunewright.text.preference_columns import UNPAIRED, find_preferences
 from tunewright.tokens.preferences import mismatched
 from tunewright.tokens.store import SplitStore, TokenStore
@@ -84,7 +84,6 @@ class Task(ComparedTask):
     name = "preference"
     first_model = "HuggingFaceTB/SmolLM2-135M-Instruct"
     rate_factor = 0.3  # at the rate of supervised tuning the answers themselves become improbable
-    headlines = ("pair_accuracy", "margin", "reward_chosen", "reward_rejected", "kl", "loss")
 
     @property
     def loss_terms(self) -> tuple[str, ...]:  # type: ignore[override]
@@ -130,8 +129,6 @@ class Task(ComparedTask):
     def prepared_for(self, split: SplitStore, config: Any) -> Task:
         from tunewright.losses.objective import Objective
 
-        if config.train.class_weights != "none":
-            raise UserError("only classification weighs labels", where="train.class_weights", mend="Leave it at none.")
         options = config.task if isinstance(config.task, Options) else Options()
         numbers = options.model_dump(include={"label_smoothing", "margin", "desirable_weight", "undesirable_weight"})
         loss = self._loss if options.loss == "auto" else options.loss

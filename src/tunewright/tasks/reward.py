@@ -68,7 +68,6 @@ class Task(ComparedTask):
 
     name = "reward"
     loss_terms = (TERM,)
-    headlines = ("pair_accuracy", "margin", "loss")
     reads_pairs_too = True
 
     @classmethod
@@ -83,14 +82,15 @@ class Task(ComparedTask):
 
     def settled(self, counts: Mapping[str, int], model: ModelFolder, *, where: str) -> Task:
         """An encoder judges too: turns stand between separators, and its head reads the first token."""
+        if model.json_file("config.json").get("is_encoder_decoder"):
+            raise UserError(
+                "a reward model reads a conversation as one text, which an encoder-decoder does not",
+                where=f"model {model.name}",
+                mend="Choose a decoder (Llama, Qwen, GPT) or an encoder (BERT).",
+            )
         encoder = kind_of(model) == "encoder" and self.chat.template == "auto"
         chat = replace(self.chat, template="encoder") if encoder else self.chat
         return replace(self, chat=chat.settled(counts, model, where=where, writes=False))
-
-    def prepared_for(self, split: SplitStore, config: Any) -> Task:
-        if config.train.class_weights != "none":
-            raise UserError("only classification weighs labels", where="train.class_weights", mend="Leave it at none.")
-        return self
 
     def to_input(self, row: Row) -> Example:
         """The better answer's side: a reward belongs to an answer."""

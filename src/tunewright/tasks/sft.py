@@ -28,7 +28,7 @@ from tunewright.reading import Source
 from tunewright.reading.detect import LONGEST_NAME, check_columns, is_label, refuse_choices
 from tunewright.reading.names import LABEL_TIERS, NEVER, plain, tier
 from tunewright.reading.unlabelled import is_lone_text
-from tunewright.records import Batch, Encoded, Example, Row
+from tunewright.records import IGNORED, Batch, Encoded, Example, Row
 from tunewright.tasks.base import BaseTask, ExplainedRow, TaskOptions, Weights, explained_row
 from tunewright.text.columns import TextColumns
 from tunewright.text.dialogues import ALPACA, LIKELY_PAIRS, MESSAGES, PAIR, PREFERRED, TEXT, Dialogues, find_dialogues
@@ -51,7 +51,6 @@ if TYPE_CHECKING:
     from tunewright.writing import Answers
 
 TERM = "cross_entropy"
-IGNORED = -100
 _RECOGNIZED = ("question-answer", "alpaca")
 """Templates whose words are recognized in prompts that already carry them."""
 
@@ -99,7 +98,6 @@ class Task(BaseTask):
     name = "sft"
     first_model = "HuggingFaceTB/SmolLM2-135M-Instruct"
     loss_terms = (TERM,)
-    headlines = ("loss", "perplexity", "exact_match", "token_f1", "rouge_l")
 
     @property
     def columns(self) -> TextColumns:
@@ -346,11 +344,6 @@ class Task(BaseTask):
         tokenizer.init_kwargs |= {"split_special_tokens": False}
         if self.template is not None:
             tokenizer.chat_template = self.template
-
-    def prepared_for(self, split: SplitStore, config: Any) -> Task:
-        if config.train.class_weights != "none":
-            raise UserError("only classification weighs labels", where="train.class_weights", mend="Leave it at none.")
-        return self
 
     def loss(self, model: Any, batch: Batch, *, weights: torch.Tensor | None = None) -> tuple[LossTerms, torch.Tensor]:
         """Sum over learned tokens; the second value holds nats and tokens of each row, `(rows, 2)`."""

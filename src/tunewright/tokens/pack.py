@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tunewright.errors import UserError
 from tunewright.tokens.encoded import EncodedRows
 from tunewright.tokens.flat import Flat
 from tunewright.tokens.tokenizer import TextEncoder
@@ -48,6 +49,12 @@ class Frame:
         """The tokenizer's template, completed: a document ends with the end token, and begins behind one where nothing else is said."""
         tokenizer = encoder.tokenizer
         end = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else tokenizer.sep_token_id
+        if end is None:
+            raise UserError(
+                "the tokenizer has no token that ends a text",
+                where="model.tokenizer",
+                mend="Name its eos_token in tokenizer_config.json.",
+            )
         before, after = encoder.template
         if not before:
             before = (end,) if tokenizer.bos_token_id is None else (tokenizer.bos_token_id,)

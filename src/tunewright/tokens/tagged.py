@@ -15,7 +15,7 @@ from functools import cached_property
 
 import numpy as np
 
-from tunewright.records import Encoded
+from tunewright.records import IGNORED, Encoded
 from tunewright.text.entities import Annotated
 from tunewright.text.spans import Laid, lay_on_units
 from tunewright.tokens.aligned import Aligned
@@ -29,7 +29,6 @@ TAG_COLUMNS = (
 )  # fmt: skip
 CHANGES = ("utf16", "trimmed", "dropped", "moved", "lost", "cut")
 """What the numbers in the column `changes` count, in this order."""
-IGNORED = -100
 
 
 @dataclass(frozen=True)

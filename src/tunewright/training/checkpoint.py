@@ -129,10 +129,13 @@ def load_optimizer(checkpoint: Checkpoint, model: nn.Module, optimizer: torch.op
             optimizer.state[parameter] = entries
 
 
-def prune(root: Path, *, keep: int, best_step: int | None) -> None:
-    """Delete all but the newest `keep` checkpoints (two at least, should one be damaged) and the best one."""
+def prune(root: Path, *, keep: int, step: int, best_step: int | None) -> None:
+    """Delete all but the newest `keep` checkpoints (two at least, should one be damaged) and the best one.
+
+    step: the one just saved. What is later was damaged, or training would have gone on from there.
+    """
     folders = sorted(root.glob(_PATTERN))
-    kept = set(folders[-max(2, keep) :])
+    kept = set([folder for folder in folders if folder <= folder_of(root, step)][-max(2, keep) :])
     if best_step is not None:
         kept.add(folder_of(root, best_step))
     for folder in folders:

@@ -12,6 +12,9 @@ from tunewright.section import Every, Section
 Auto = Literal["auto"]
 
 
+_NOT_READ_BY = {"sgd": ("beta2", "epsilon"), "rmsprop": ("beta1",), "adafactor": ("beta1", "beta2", "epsilon")}
+
+
 class TrainConfig(Section):
     seed: int = Field(
         0, ge=0, lt=2**32, description="Seed of everything random in training: fresh heads, order of rows, dropout."
@@ -40,11 +43,17 @@ class TrainConfig(Section):
     warmup: float = Field(0.1, ge=0, description="Below 1: share of all steps; from 1 on: number of steps.")
     optimizer: Literal["adamw", "adam", "sgd", "adafactor", "rmsprop"] = Field("adamw", description="Optimizer.")
     weight_decay: float = Field(
-        0.01, ge=0, description="Weight decay (decoupled for adamw, L2 for the others); norms and biases have none."
+        0.01,
+        ge=0,
+        description="Weight decay (decoupled for adamw and adafactor, L2 for the others); norms and biases have none.",
     )
-    beta1: float = Field(0.9, ge=0, lt=1, description="First Adam decay rate; momentum of sgd.")
-    beta2: float = Field(0.999, ge=0, lt=1, description="Second Adam decay rate.")
-    epsilon: PositiveFloat = Field(1e-8, description="Adam's epsilon.")
+    beta1: float = Field(
+        0.9, ge=0, lt=1, description="First Adam decay rate; momentum of sgd (not of rmsprop and adafactor)."
+    )
+    beta2: float = Field(
+        0.999, ge=0, lt=1, description="Second Adam decay rate; alpha of rmsprop (not of sgd and adafactor)."
+    )
+    epsilon: PositiveFloat = Field(1e-8, description="Adam's epsilon, and rmsprop's (not of sgd and adafactor).")
     max_grad_norm: float = Field(1.0, ge=0, description="Gradients are scaled down to this norm; 0: no clipping.")
     class_weights: Literal["none", "balanced"] | dict[str, PositiveFloat] = Field(
         "none", description="balanced: rare labels weigh more (n / (labels · count)); or label: weight."
@@ -69,6 +78,15 @@ class TrainConfig(Section):
     )
     log_every: PositiveInt = Field(10, description="Steps between two records in metrics.jsonl.")
     log_to: list[Literal["tensorboard"]] = Field(default_factory=list, description="Trackers beside metrics.jsonl.")
+
+    def unread(self) -> list[str]:
+        """A line for every setting that was changed and that the chosen optimizer does not read."""
+        changed = [
+            name
+            for name in _NOT_READ_BY.get(self.optimizer, ())
+            if getattr(self, name) != type(self).model_fields[name].default
+        ]
+        return [f"train.{name} has no effect: {self.optimizer} does not read it; leave it out" for name in changed]
 
 
 class EvaluateConfig(Section):

@@ -106,6 +106,7 @@ def compared_answers(
     tokens = generate_rows(
         model, [ids[int(row)][: places[row, 0]] for row in sample],
         Sampling(temperature=0, max_new_tokens=longest + _SLACK), end_ids=end_ids, pad_id=encoder.pad_token_id,
+        longest=encoder.max_length,
     )  # fmt: skip
     gold = [split_reasoning(text)[1] for text in right]
     written = [split_reasoning(_decoded(encoder, one))[1] for one in tokens]
