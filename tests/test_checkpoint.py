@@ -231,5 +231,14 @@ def test_saving_a_step_again_takes_the_place_of_the_old(tmp_path):
 def test_pruning_keeps_the_newest_two_at_least_and_the_best(tmp_path, keep, best, left):
     for step in range(1, 6):
         saved(tmp_path, step)
-    prune(tmp_path, keep=keep, best_step=best)
+    prune(tmp_path, keep=keep, step=5, best_step=best)
     assert sorted(int(path.name[5:]) for path in tmp_path.iterdir()) == left
+
+
+def test_damaged_newer_checkpoints_crowd_out_no_whole_one(tmp_path):
+    """Training went on from step 2, as 4 and 5 were damaged: what it saves from then on stays."""
+    for step in (2, 4, 5):
+        saved(tmp_path, step)
+    saved(tmp_path, 3)
+    prune(tmp_path, keep=2, step=3, best_step=None)
+    assert sorted(int(path.name[5:]) for path in tmp_path.iterdir()) == [2, 3]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import os
@@ -485,3 +486,15 @@ def test_letters_that_the_terminal_lacks_are_escaped(trained):
     done = process("predict", "run", "où est-il", cwd=trained[0], **ascii_only)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.decode("ascii"))["label"]
+
+
+def test_predictions_in_a_table_keep_every_column_of_every_row(trained, tmp_path):
+    """Those that only later rows have too, and what an earlier prediction wrote."""
+    rows = [{"text": "where is it"}, {"text": "my card", "note": "keep", "predicted_label": "OLD", "score": 7}]
+    write_jsonl(tmp_path / "a.jsonl", rows)
+    done = tunewright("predict", str(trained[0] / "run"), "--file", "a.jsonl", "-o", "b.csv", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    with (tmp_path / "b.csv").open(newline="") as file:
+        first, second = csv.DictReader(file)
+    assert second["note"] == "keep" and second["predicted_label"] == "OLD" and second["score"] == "7"
+    assert second["predicted_label_2"] and first["predicted_label"] and not first["note"]

@@ -106,3 +106,21 @@ def test_a_moved_run_goes_on_where_it_stands(run_values, tmp_path):
     done = train(f"{moved}/config.yaml")
     assert done.folder == tmp_path / "elsewhere" and not (tmp_path / "first").exists()
     assert done.num_steps > 3
+
+
+def test_a_finished_run_says_that_its_rows_have_changed(run_values, tmp_path):
+    """Neither trained anew in silence nor scored on rows that it may have learned; without its files it stands as it is."""
+    from tunewright.scoring import evaluate
+
+    done = train(run_values)
+    assert train(run_values).already_finished
+    path = tmp_path / "data.jsonl"
+    rewritten(path, lambda rows: [*rows, {"text": "One more", "label": rows[0]["label"]}])
+    with pytest.raises(UserError, match="the rows are not those"):
+        train(run_values)
+    with pytest.raises(UserError, match=r"the rows are not those(.|\n)*evaluate RUN DATA"):
+        evaluate(done.folder)
+    path.unlink()
+    assert train(run_values).already_finished
+    with pytest.raises(UserError, match="evaluate RUN DATA"):
+        evaluate(done.folder)
