@@ -18,7 +18,7 @@ from tunewright.metrics.language import language_scores, unigram_loss
 from tunewright.models.packing import isolates
 from tunewright.models.rows import Rows, rows_in_flight
 from tunewright.prepare import open_inputs
-from tunewright.records import Candidate, Completion, Example, FilledMask
+from tunewright.records import Candidate, Completion, Example, FilledMask, Row
 from tunewright.run import train
 from tunewright.tasks.mlm import EVALUATION_SEED, Task
 from tunewright.text.columns import TextColumns
@@ -196,6 +196,17 @@ def test_the_typed_mask_is_control_in_prediction_only(mlm_run):
 def test_a_text_without_a_mask_is_refused(mlm_run):
     with pytest.raises(UserError, match="the place to fill, is missing"):
         tw.load(mlm_run).predict(["Nothing to fill."])
+
+
+def test_a_row_without_a_mask_is_named_by_its_line(mlm_run, monkeypatch):
+    """In the second window too, behind the rows that are predicted."""
+    monkeypatch.setattr("tunewright.predict._WINDOW", 2)
+    texts = ["A [MASK].", "B [MASK].", "C [MASK].", "Nothing."]
+    column = tw.load(mlm_run).task.columns.text[0]
+    rows = tw.load(mlm_run).predict_rows(Row("a.csv", line, {column: text}) for line, text in enumerate(texts, start=2))
+    assert [next(rows)[0].line for _ in range(2)] == [2, 3]
+    with pytest.raises(UserError, match=r"a.csv:5: .*the place to fill, is missing"):
+        list(rows)
 
 
 def test_a_filled_mask_as_json_and_as_a_line():

@@ -43,6 +43,14 @@ def token_budget(device: torch.device) -> int:
     return _GPU_TOKENS if device.type == "cuda" else _CPU_TOKENS
 
 
+class _NotEncoded(UserError):
+    """number: of the input, from 0 on."""
+
+    def __init__(self, reason: str, number: int) -> None:
+        super().__init__(reason, where=f"input {number + 1}", mend="Mend the input.")
+        self.number = number
+
+
 @dataclass
 class Model:
     """A trained model, ready for use. Made by `load`."""
@@ -106,8 +114,14 @@ class Model:
         """Rows of a file with their predictions; the columns are those of training. RowError becomes a UserError with the line."""
         ours, theirs = itertools.tee(rows)
         examples = (self._row_example(row) for row in ours)
-        for row, prediction in zip(theirs, self._predicted(examples), strict=True):
-            yield row, prediction.above(min_score)
+        num_done = 0
+        try:
+            for prediction, row in zip(self._predicted(examples), theirs, strict=True):
+                num_done += 1
+                yield row, prediction.above(min_score)
+        except _NotEncoded as error:
+            row = next(itertools.islice(theirs, error.number - num_done, None))
+            raise UserError(error.problem, where=row.address, mend="Mend the row.") from None
 
     def scores(self, texts: Iterable[Text]) -> np.ndarray:
         """Of a classifier: probabilities, float64 `(texts, labels)`, columns in the order of `model.task.labels`."""
@@ -155,7 +169,7 @@ class Model:
         for window, encoded, scores in self._scored(examples):
             if encoded.rejected:
                 number, reason = next(iter(encoded.rejected.items()))
-                raise UserError(reason, where=f"input {num_before + number + 1}", mend="Mend the input.")
+                raise _NotEncoded(reason, num_before + number)
             num_before += len(window)
             bounds = np.searchsorted(encoded.example, np.arange(len(window) + 1))
             for example, start, stop in zip(window, bounds, bounds[1:], strict=False):
