@@ -329,7 +329,8 @@ def test_four_rows_are_learned_by_heart(run_values, tmp_path, kind):
         "train": {**values["train"], **settings},
     })  # fmt: skip
     records = (run.folder / "metrics.jsonl").read_text().splitlines()
-    assert json.loads(records[-1])["loss"] < 0.1
+    losses = [json.loads(record)["loss"] for record in records if "grad_norm" in record]
+    assert min(losses[-10:]) < 0.1  # dropout is on: one step may be unlucky
 
 
 def test_predictions_do_not_depend_on_their_neighbours_or_order(run_values):
