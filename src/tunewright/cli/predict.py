@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import itertools
 import json
 import os
 import sys
@@ -262,13 +261,12 @@ def _with_prediction(fields: Any, prediction: Any) -> dict[str, Any]:
     """An input's fields, the predicted values under names it does not use: its own `label` is kept."""
     found = dict(fields)
     for key, value in prediction.as_dict().items():
-        name = f"predicted_{key}" if key in fields or key.startswith("label") else key
-        free = (
-            other
-            for other in itertools.chain([name], (f"{name}_{n}" for n in itertools.count(2)))
-            if other not in found
-        )
-        found[next(free)] = value
+        name = wished = f"predicted_{key}" if key in fields or key.startswith("label") else key
+        number = 1
+        while name in found:
+            number += 1
+            name = f"{wished}_{number}"
+        found[name] = value
     return found
 
 

@@ -37,14 +37,11 @@ def answer_pieces(pieces: Iterable[str], *, opened: bool = False) -> Iterator[st
     text, given, closed = "", 0, False
     for piece in pieces:
         text += piece
-        if opened and ENDS not in text:
-            continue
         if BEGINS.startswith(text.strip()[: len(BEGINS)]) and len(text.strip()) < len(BEGINS):
             continue  # it may become a reasoning block
         if ENDS in text and not closed:
             given, closed = 0, True
-        answer = split_reasoning(text)[1]
+        answer = split_reasoning(text, opened=opened)[1]
         yield answer[given:]
         given = max(given, len(answer))
-    if not opened or closed:
-        yield split_reasoning(text)[1][given:]
+    yield split_reasoning(text, opened=opened)[1][given:]
