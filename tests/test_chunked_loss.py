@@ -62,6 +62,23 @@ def test_half_precision_products_are_summed_in_fp32():
     assert float(rounded) == pytest.approx(float(exact), rel=1e-2)
 
 
+def test_under_autocast_products_are_bf16_and_odd_numbers_of_tokens_change_nothing():
+    hidden, weight, _ = inputs(torch.float32, tokens=45, width=32)
+    labels, weights = torch.arange(45) % 17, torch.linspace(0, 2, 45)
+    expected, _ = linear_cross_entropy(hidden.bfloat16(), weight, None, labels, weights_S=weights)
+    with torch.autocast("cpu", torch.bfloat16):
+        total, losses = linear_cross_entropy(hidden, weight, None, labels, weights_S=weights)
+    parts = [linear_cross_entropy(hidden[n : n + 1].bfloat16(), weight, None, labels[n : n + 1])[1] for n in range(45)]
+    assert torch.equal(total, expected) and torch.allclose(losses, torch.cat(parts), atol=1e-6)
+    d_hidden, d_weight = torch.autograd.grad(total, (hidden, weight))
+    assert (d_hidden.shape, d_hidden.dtype) == (hidden.shape, torch.float32)
+    plain = functional.cross_entropy(functional.linear(hidden, weight), labels, reduction="none")
+    for found, grad in zip(
+        (d_hidden, d_weight), torch.autograd.grad((plain * weights).sum(), (hidden, weight)), strict=True
+    ):
+        assert torch.allclose(found, grad, rtol=0.05, atol=0.02 * float(grad.abs().max()))
+
+
 def small_llama(**config):
     from transformers import LlamaConfig, LlamaForCausalLM
 

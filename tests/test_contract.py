@@ -328,9 +328,8 @@ def test_four_rows_are_learned_by_heart(run_values, tmp_path, kind):
         **values, "data": {**values["data"], "validation_ratio": 0, "test_ratio": 0},
         "train": {**values["train"], **settings},
     })  # fmt: skip
-    records = (run.folder / "metrics.jsonl").read_text().splitlines()
-    losses = [json.loads(record)["loss"] for record in records if "grad_norm" in record]
-    assert min(losses[-10:]) < 0.1  # dropout is on: one step may be unlucky
+    learned = tw.evaluate(run, str(tmp_path / "data.jsonl"), precision="fp32")["metrics"]
+    assert learned["loss"] < 0.1
 
 
 def test_predictions_do_not_depend_on_their_neighbours_or_order(run_values):

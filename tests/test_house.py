@@ -14,7 +14,7 @@ ROOMS = [
     ["plugins"],
     ["reading"],
     ["text"],
-    ["models.rows", "models.source", "models.memory", "models.presets"],
+    ["models.rows", "models.shapes", "models.source", "models.memory", "models.presets"],
     ["tokens"],
     ["models"],
     ["adapters"],

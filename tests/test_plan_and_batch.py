@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tunewright.models.shapes import padded_width
 from tunewright.tokens.batch import FIXED_COST_TOKENS, attention_mask, cut, pad, rows_of
 from tunewright.tokens.plan import Plan
 
@@ -102,26 +103,55 @@ def test_a_cut_is_a_partition_within_the_budget(lengths, budget, num_ranks):
     assert not num_empty or (num_empty < num_ranks and max(map(len, pieces)) == 1)  # only where no piece can be halved
 
 
-def cost(groups, fixed):
-    return sum(max(group) * len(group) + fixed for group in groups)
+def padded(group, multiple):
+    """Tokens of a group whose rows are widened until they are a multiple."""
+    return next(width * len(group) for width in itertools.count(max(group)) if width * len(group) % multiple == 0)
 
 
-def cheapest_by_trying(lengths, budget, fixed):
+def cost(groups, fixed, multiple):
+    return sum(padded(group, multiple) + fixed for group in groups)
+
+
+def cheapest_by_trying(lengths, budget, fixed, multiple):
     """The cost of the best contiguous cut of the sorted lengths, all of them tried."""
     ordered, best = sorted(lengths, reverse=True), float("inf")
     for marks in itertools.product([False, True], repeat=len(ordered) - 1):
         places = [0, *(place + 1 for place, mark in enumerate(marks) if mark), len(ordered)]
         groups = [ordered[start:stop] for start, stop in itertools.pairwise(places)]
-        if all(len(group) == 1 or max(group) * len(group) <= budget for group in groups):
-            best = min(best, cost(groups, fixed))
+        if all(len(group) == 1 or padded(group, multiple) <= budget for group in groups):
+            best = min(best, cost(groups, fixed, multiple))
     return best
 
 
 @settings(max_examples=60)
-@given(st.lists(st.integers(1, 40), min_size=1, max_size=9), st.integers(1, 150), st.sampled_from([0, 1, 10, 64]))
-def test_no_cut_of_the_sorted_rows_is_cheaper(values, budget, fixed):
-    groups = [[values[i] for i in piece] for piece in cut(np.array(values), budget, fixed_cost=fixed)]
-    assert cost(groups, fixed) == cheapest_by_trying(values, budget, fixed)
+@given(
+    st.lists(st.integers(1, 40), min_size=1, max_size=9), st.integers(1, 150), st.sampled_from([0, 1, 10, 64]),
+    st.sampled_from([1, 8, 32]),
+)  # fmt: skip
+def test_no_cut_of_the_sorted_rows_is_cheaper(values, budget, fixed, multiple):
+    pieces = cut(np.array(values), budget, fixed_cost=fixed, multiple=multiple)
+    groups = [[values[i] for i in piece] for piece in pieces]
+    assert cost(groups, fixed, multiple) == cheapest_by_trying(values, budget, fixed, multiple)
+
+
+@given(st.integers(1, 5_000), st.integers(1, 600), st.sampled_from([1, 8, 32]))
+def test_a_padded_width_is_the_least_that_holds_a_multiple(longest, num_rows, multiple):
+    width = padded_width(longest, num_rows, multiple)
+    assert width * num_rows == padded([longest] * num_rows, multiple) and width < longest + multiple
+
+
+def test_where_products_are_compiled_a_micro_batch_is_padded_to_a_multiple(tiny_bert):
+    from tunewright.models.source import locate_model
+    from tunewright.tokens.tokenizer import load_encoder
+    from tunewright.training.engine import Settings
+
+    encoder = load_encoder(locate_model(str(tiny_bert)), max_length=60)
+    lengths = np.array([41, 40, 7])
+    assert Settings(precision="fp32").width(lengths, encoder) == 41
+    assert Settings(precision="bf16").width(lengths, encoder) == 60  # not 64: the model has no more positions
+    assert Settings(precision="bf16").width(lengths[1:], encoder) == 48
+    assert Settings(precision="bf16", padding="max_length").width(lengths, encoder) == 60
+    assert Settings(precision="bf16", device=torch.device("cuda")).width(lengths, encoder) == 41
 
 
 def test_a_cut_worked_out_by_hand():

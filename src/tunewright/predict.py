@@ -187,7 +187,7 @@ class Model:
         outputs: list[Any] = [None] * len(encoded)
         with torch.inference_mode(), autocast(self.settings):
             for piece in self.settings.cut(lengths):
-                width = int(lengths[piece].max())
+                width = self.settings.width(lengths[piece], self.encoder)
                 batch = self.task.collate_inputs([encoded[int(i)] for i in piece], self.encoder, width=width)
                 batch = batch.to(self.settings.device)
                 context = rows_of(

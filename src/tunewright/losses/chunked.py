@@ -22,6 +22,7 @@ from torch import nn
 from torch.nn import functional
 
 from tunewright.models.rows import Rows, rows_in_flight
+from tunewright.models.shapes import shape_tokens
 
 PIECE_ELEMENTS, LEAST_TOKENS = 1 << 22, 256
 """Logits held at a time: 16 MB in fp32, or 256 tokens where that is more (131 MB of a 128,256 vocabulary)."""
@@ -37,11 +38,19 @@ def linear_cross_entropy(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """(sum over tokens of weight · loss, each token's loss without gradient `(S,)`), in nats, fp32 or wider.
 
-    Products are computed in the dtype of `hidden_SH` (bf16 under autocast), softmax and sums in fp32 at least.
+    Products are computed in the dtype of `hidden_SH`, under autocast in autocast's, softmax and sums in fp32 at least.
     """
     if weights_S is None:
         weights_S = hidden_SH.new_ones(len(labels_S), dtype=_wide(hidden_SH.dtype))
-    return _LinearCrossEntropy.apply(hidden_SH, weight_VH, bias_V, labels_S, weights_S.to(_wide(hidden_SH.dtype)))
+    weights_S = weights_S.to(_wide(hidden_SH.dtype))
+    if torch.is_autocast_enabled(hidden_SH.device.type):
+        hidden_SH = hidden_SH.to(torch.get_autocast_dtype(hidden_SH.device.type))
+    num_tokens = len(labels_S)
+    if missing := -num_tokens % shape_tokens(hidden_SH.dtype, hidden_SH.device):
+        hidden_SH = functional.pad(hidden_SH, (0, 0, 0, missing))
+        labels_S, weights_S = functional.pad(labels_S, (0, missing)), functional.pad(weights_S, (0, missing))
+    total, losses_S = _LinearCrossEntropy.apply(hidden_SH, weight_VH, bias_V, labels_S, weights_S)
+    return total, losses_S[:num_tokens]
 
 
 def _wide(dtype: torch.dtype) -> torch.dtype:
@@ -69,14 +78,12 @@ class _LinearCrossEntropy(torch.autograd.Function):
                     logits_PV += bias.to(wide)
                 label_P1 = labels[part, None]
                 at_label_P = logits_PV.gather(1, label_P1)[:, 0]
-                largest_P = logits_PV.amax(-1)
-                # In place from here on: logits, exponentials, gradient.
-                exp_PV = logits_PV.sub_(largest_P[:, None]).exp_()
-                sum_P = exp_PV.sum(-1)
-                losses_S[part] = sum_P.log() + largest_P - at_label_P
+                largest_P, probabilities_PV = logits_PV.amax(-1), logits_PV.softmax(-1)
+                del logits_PV
+                losses_S[part] = largest_P - at_label_P - probabilities_PV.amax(-1).log()
                 if not any(wanted):
                     continue
-                d_logits = exp_PV.mul_((weights[part] / sum_P)[:, None])
+                d_logits = probabilities_PV.mul_(weights[part, None])
                 d_logits.scatter_add_(1, label_P1, -weights[part, None])
                 if d_bias is not None:
                     d_bias += d_logits.sum(0)

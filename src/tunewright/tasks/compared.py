@@ -234,7 +234,7 @@ class ComparedTask(BaseTask, ABC):
         """Two texts a row where there are pairs, all chosen ones first. targets: `labels`, and `good`, one a row."""
         import torch
 
-        padded = width if width != int(split.lengths[positions].max()) else None  # else: the longest side decides
+        padded = width if width == encoder.max_length else None  # else: the longest side decides
         batch = self._texts(self.sides(split, positions), split.keys[positions], encoder, width=padded)
         good = torch.from_numpy(split.array("good")[positions].astype(bool))
         return replace(batch, targets={**batch.targets, "good": good})
@@ -242,10 +242,12 @@ class ComparedTask(BaseTask, ABC):
     def _texts(
         self, rows: list[list[Text]], keys: np.ndarray, encoder: TextEncoder, *, width: int | None = None
     ) -> Batch:
+        from tunewright.models.shapes import SHAPE_TOKENS, padded_width
         from tunewright.tokens.batch import pad, padded_inputs
 
         texts = [text for side in zip(*rows, strict=True) for text in side]
-        width = width or max(len(ids) for ids, _ in texts)
+        longest = max(len(ids) for ids, _ in texts)
+        width = width or min(padded_width(longest, len(texts), SHAPE_TOKENS), max(longest, encoder.max_length))
         batch = padded_inputs([Encoded(ids) for ids, _ in texts], encoder, width=width)
         targets = {
             name: pad(values, value=IGNORED, width=width, left=encoder.padding_side == "left")

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from tunewright.models.rows import Rows
+from tunewright.models.shapes import padded_width
 from tunewright.records import Batch, Encoded
 from tunewright.tokens.tokenizer import TextEncoder
 
@@ -23,16 +24,22 @@ _LONGEST_SEARCH = 512
 
 
 def cut(
-    lengths: np.ndarray, token_budget: int, *, num_ranks: int = 1, fixed_cost: int = FIXED_COST_TOKENS
+    lengths: np.ndarray,
+    token_budget: int,
+    *,
+    num_ranks: int = 1,
+    fixed_cost: int = FIXED_COST_TOKENS,
+    multiple: int = 1,
 ) -> list[np.ndarray]:
     """Positions into `lengths`, longest rows first, as micro-batches of at most `token_budget` padded tokens.
 
     Of all cuts of the sorted rows the cheapest is taken: padded tokens plus `fixed_cost` for each micro-batch. A row longer
     than the budget stands alone. With several ranks the number of micro-batches is a multiple of `num_ranks`; rank r takes
-    every `num_ranks`-th one from r on. Where rows do not suffice the missing ones are empty.
+    every `num_ranks`-th one from r on. Where rows do not suffice the missing ones are empty. multiple: of the tokens
+    in each, see `models/shapes.py`.
     """
     order = np.argsort(-lengths, kind="stable")
-    groups = [order[start:stop] for start, stop in _cheapest(lengths[order], token_budget, fixed_cost)]
+    groups = [order[start:stop] for start, stop in _cheapest(lengths[order], token_budget, fixed_cost, multiple)]
     while len(groups) % num_ranks and max(map(len, groups)) > 1:
         widest = max(
             range(len(groups)), key=lambda g: (len(groups[g]) > 1, len(groups[g]) * int(lengths[groups[g][0]]))
@@ -42,16 +49,17 @@ def cut(
     return groups + [order[:0]] * (-len(groups) % num_ranks)
 
 
-def _cheapest(lengths: np.ndarray, token_budget: int, fixed_cost: int) -> list[tuple[int, int]]:
+def _cheapest(lengths: np.ndarray, token_budget: int, fixed_cost: int, multiple: int) -> list[tuple[int, int]]:
     """Cut descending lengths into runs: dynamic programming over where the last run begins."""
     num_rows = len(lengths)
     costs = np.zeros(num_rows + 1)
     begins = np.zeros(num_rows + 1, dtype=np.int64)
     for stop in range(1, num_rows + 1):
         starts = np.arange(max(0, stop - _LONGEST_SEARCH), stop)
-        padded = lengths[starts].astype(np.int64) * (stop - starts)
+        counts = stop - starts
+        padded = padded_width(lengths[starts].astype(np.int64), counts, multiple) * counts
         totals = costs[starts] + padded + fixed_cost
-        totals[(padded > token_budget) & (stop - starts > 1)] = np.inf
+        totals[(padded > token_budget) & (counts > 1)] = np.inf
         best = len(totals) - 1 - int(np.argmin(totals[::-1])) if len(totals) else 0
         costs[stop], begins[stop] = totals[best], starts[best]
     runs = []

@@ -24,6 +24,7 @@ from torch import nn
 from tunewright.errors import UserError
 from tunewright.models.memory import give_back_fragments
 from tunewright.models.rows import rows_in_flight
+from tunewright.models.shapes import padded_width, shape_tokens
 from tunewright.records import Batch
 from tunewright.tasks.base import Weights
 from tunewright.tokens.batch import FIXED_COST_TOKENS, cut, rows_of
@@ -32,7 +33,6 @@ from tunewright.tokens.store import SplitStore
 from tunewright.tokens.tokenizer import TextEncoder
 
 _GPU_FIXED_COST_TOKENS = 2_048  # launching a model's kernels takes as long as computing about this many tokens
-_WIDTHS = {"longest", "max_length"}
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,18 @@ class Settings:
     def cut(self, lengths: np.ndarray, *, num_ranks: int = 1) -> list[np.ndarray]:
         """A step's rows as micro-batches for this device; see `tokens.batch.cut`."""
         fixed = FIXED_COST_TOKENS if self.device.type == "cpu" else _GPU_FIXED_COST_TOKENS
-        return cut(lengths, self.token_budget, num_ranks=num_ranks, fixed_cost=fixed)
+        return cut(lengths, self.token_budget, num_ranks=num_ranks, fixed_cost=fixed, multiple=self._shape_tokens)
+
+    def width(self, lengths: np.ndarray, encoder: TextEncoder) -> int:
+        """How wide a micro-batch of rows of these lengths is padded."""
+        longest = int(lengths.max())
+        if self.padding == "max_length":
+            return encoder.max_length
+        return min(int(padded_width(longest, len(lengths), self._shape_tokens)), max(longest, encoder.max_length))
+
+    @property
+    def _shape_tokens(self) -> int:
+        return shape_tokens(torch.bfloat16 if self.precision == "bf16" else torch.float32, self.device)
 
     def share(self, pieces: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
         """Those of the micro-batches that this rank computes."""
@@ -200,19 +211,14 @@ def accumulate_gradient(
     if settings.num_ranks > 1:
         torch.distributed.all_reduce(sums)
     means = {term: value / totals[term] for term, value in zip(totals, sums.tolist(), strict=True)}
-    padded = sum(_width(lengths[piece], encoder, settings) * len(piece) for piece in pieces if len(piece))
+    padded = sum(settings.width(lengths[piece], encoder) * len(piece) for piece in pieces if len(piece))
     return Accumulated(sum(means.values()), means, int(lengths.sum()), int(padded))
 
 
 def make_batch(task: Any, split: SplitStore, rows: np.ndarray, encoder: TextEncoder, settings: Settings) -> Batch:
     """The rows at these positions as one padded batch on the device."""
-    width = _width(split.lengths[rows], encoder, settings)
+    width = settings.width(split.lengths[rows], encoder)
     return task.collate(split, rows, encoder, width=width).to(settings.device)
-
-
-def _width(lengths: np.ndarray, encoder: TextEncoder, settings: Settings) -> int:
-    assert settings.padding in _WIDTHS
-    return encoder.max_length if settings.padding == "max_length" else int(lengths.max())
 
 
 def autocast(settings: Settings) -> contextlib.AbstractContextManager[Any]:

@@ -69,8 +69,9 @@ def preflight(run: Any, *, first_step: int = 0) -> Preflight:
     for step in sampled:
         lengths = split.lengths[run.plan.rows_of_step(int(step))[1]]
         real += int(lengths.sum())
-        width = run.encoder.max_length if run.settings.padding == "max_length" else None
-        padded += sum(len(piece) * (width or int(lengths[piece].max())) for piece in run.settings.cut(lengths))
+        padded += sum(
+            len(piece) * run.settings.width(lengths[piece], run.encoder) for piece in run.settings.cut(lengths)
+        )
     seconds, memory = _heaviest(run, split)
     left = run.plan.num_steps - first_step
     parameters = list(run.model.parameters())

@@ -50,7 +50,7 @@ class AnswerWriter:
         prompt = self._prompts([example])[0].ids.tolist()
         longest = self.encoder.max_length
         pieces = write(self.model, prompt, self.encoder.tokenizer, self.sampling, end_ids=self.end_ids, longest=longest)
-        return answer_pieces(pieces, opened=opens_reasoning(self.encoder.tokenizer.decode(prompt)))
+        return answer_pieces(pieces, opened=_opened(self.encoder, prompt))
 
     def fitting(self, conversation: Conversation) -> tuple[Conversation, int, int]:
         """(the conversation from the first question on with which it fits, turns left out, tokens of it still cut)."""
@@ -86,8 +86,7 @@ class AnswerWriter:
             ended = "end" if tokens and tokens[-1] in self.end_ids else "length"
             count = len(tokens) - (ended == "end")
             text = _decoded(self.encoder, [*ids, *tokens])[len(_decoded(self.encoder, ids)) :]
-        opened = opens_reasoning(self.encoder.tokenizer.decode(ids))
-        reasoning, text = split_reasoning(text, opened=opened)
+        reasoning, text = split_reasoning(text, opened=_opened(self.encoder, ids))
         return Answer(example.text, text, ended, count, prompt.num_cut, reasoning)
 
 
@@ -100,16 +99,18 @@ def compared_answers(
     sample = np.sort(np.random.default_rng(0).permutation(able)[:num_compared])
     if not len(sample):
         return {}
-    ids = {int(row): split.input_ids(int(row)).tolist() for row in sample}
-    right = [_decoded(encoder, ids[int(row)][places[row, 0] : places[row, 1]]) for row in sample]
-    longest = int((places[sample, 1] - places[sample, 0]).max())
+    ids = [split.input_ids(int(row)).tolist() for row in sample]
+    prompts = [one[:begin] for one, begin in zip(ids, places[sample, 0], strict=True)]
+    right = [one[begin:end] for one, (begin, end) in zip(ids, places[sample], strict=True)]
     tokens = generate_rows(
-        model, [ids[int(row)][: places[row, 0]] for row in sample],
-        Sampling(temperature=0, max_new_tokens=longest + _SLACK), end_ids=end_ids, pad_id=encoder.pad_token_id,
-        longest=encoder.max_length,
+        model, prompts, Sampling(temperature=0, max_new_tokens=max(map(len, right)) + _SLACK), end_ids=end_ids,
+        pad_id=encoder.pad_token_id, longest=encoder.max_length,
     )  # fmt: skip
-    gold = [split_reasoning(text)[1] for text in right]
-    written = [split_reasoning(_decoded(encoder, one))[1] for one in tokens]
+    opened = [_opened(encoder, prompt) for prompt in prompts]
+    gold, written = (
+        [split_reasoning(_decoded(encoder, one), opened=is_open)[1] for one, is_open in zip(each, opened, strict=True)]
+        for each in (right, tokens)
+    )
     scores = [answer_scores(one, other) for one, other in zip(written, gold, strict=True)]
     worst = sorted((score.rouge_l, number) for number, score in enumerate(scores) if score.exact < 1)
     rows = [
@@ -117,6 +118,10 @@ def compared_answers(
         for score, n in worst
     ]
     return {"metrics": generation_scores(written, gold), "compared_rows": len(sample), "worst_rows": rows}
+
+
+def _opened(encoder: TextEncoder, prompt: list[int]) -> bool:
+    return opens_reasoning(encoder.tokenizer.decode(prompt))
 
 
 def _decoded(encoder: TextEncoder, ids: Sequence[int]) -> str:
