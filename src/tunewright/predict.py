@@ -34,7 +34,7 @@ from tunewright.tokens.tokenizer import TextEncoder
 from tunewright.training.engine import Settings, autocast
 
 _WINDOW = 1_024
-_CPU_TOKENS, _GPU_TOKENS = 1_024, 32_768
+_CPU_TOKENS, _GPU_TOKENS = 2_048, 32_768
 
 Text = str | tuple[str, str]
 
