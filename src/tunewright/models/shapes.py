@@ -1,8 +1,8 @@
 """Numbers of tokens that come again: a library that compiles a product for every new shape should meet few of them.
 
 oneDNN, which multiplies bf16 matrices on a CPU, writes machine code for each number of tokens it has not seen, half a megabyte of it
-for every width of a layer. Micro-batches of ever other sizes spend as long on that as on the products (a Llama of 4.8 million
-weights learned 1.2 times faster without); so they are padded to a multiple of 32 tokens, rows and positions taken together.
+for every width of a layer. Without micro-batches of ever other sizes a Llama of 4.8 million weights learned 1.2 times faster; so
+they are padded to a multiple of 32 tokens, rows and positions taken together. Pairs are so on every device.
 
     padded_width(250, 4, 32)      256: 4 rows of 256 hold 32 · 32 tokens
     padded_width(13, 16, 32)      14
