@@ -1,6 +1,7 @@
 """Which rows make which step, and how a step is cut and padded: pure functions, no row lost, no budget broken."""
 
 import itertools
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,8 +9,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tunewright.models.shapes import padded_width
+from tunewright.records import Batch
 from tunewright.tokens.batch import FIXED_COST_TOKENS, attention_mask, cut, pad, rows_of
+from tunewright.tokens.padding import padded_width
 from tunewright.tokens.plan import Plan
 
 plans = st.builds(
@@ -147,11 +149,15 @@ def test_where_products_are_compiled_a_micro_batch_is_padded_to_a_multiple(tiny_
 
     encoder = load_encoder(locate_model(str(tiny_bert)), max_length=60)
     lengths = np.array([41, 40, 7])
-    assert Settings(precision="fp32").width(lengths, encoder) == 41
-    assert Settings(precision="bf16").width(lengths, encoder) == 60  # not 64: the model has no more positions
-    assert Settings(precision="bf16").width(lengths[1:], encoder) == 48
-    assert Settings(precision="bf16", padding="max_length").width(lengths, encoder) == 60
-    assert Settings(precision="bf16", device=torch.device("cuda")).width(lengths, encoder) == 41
+
+    def width(lengths, **settings):
+        return Settings(**settings).row_padding.width(lengths, encoder)
+
+    assert width(lengths, precision="fp32") == 41
+    assert width(lengths, precision="bf16") == 60  # not 64: the model has no more positions
+    assert width(lengths[1:], precision="bf16") == 48
+    assert width(lengths, precision="bf16", padding="max_length") == 60
+    assert width(lengths, precision="bf16", device=torch.device("cuda")) == 41
 
 
 def test_a_cut_worked_out_by_hand():
@@ -204,6 +210,6 @@ def test_mask_and_padding_agree(sizes, width, left):
 
 
 def test_the_rows_of_a_batch_begin_where_their_padding_ends():
-    ids, lengths = np.array([7, 19]), np.array([12, 9])
-    assert rows_of(ids, lengths, 12, seed=1, epoch=2, left=True).starts.tolist() == [0, 3]
-    assert rows_of(ids, lengths, 12, seed=1, epoch=2, left=False).starts.tolist() == [0, 0]
+    batch = Batch({"input_ids": torch.zeros(2, 12)}, {}, np.array([7, 19]), np.array([12, 9]))
+    assert rows_of(batch, SimpleNamespace(padding_side="left")).starts.tolist() == [0, 3]
+    assert rows_of(batch, SimpleNamespace(padding_side="right")).starts.tolist() == [0, 0]

@@ -90,11 +90,7 @@ def model_outputs(
             for piece in settings.share(settings.cut(split.lengths[window])):
                 positions = window[piece]
                 batch = make_batch(plain, split, positions, encoder, settings)
-                context = rows_of(
-                    batch.row_ids, batch.lengths, batch.inputs["input_ids"].shape[1],
-                    seed=0, epoch=0, left=encoder.padding_side == "left", segments=batch.segments,
-                )  # fmt: skip
-                with rows_in_flight(context):
+                with rows_in_flight(rows_of(batch, encoder)):
                     terms, outputs = plain.loss(model, batch)
                 sums = {term: (float(total), float(weight)) for term, (total, weight) in terms.items()}
                 parts.append((positions, plain.row_outputs(outputs, batch), sums))

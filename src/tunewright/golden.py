@@ -133,7 +133,7 @@ def outputs_of(network: Any, row: Encoded, task: Any, encoder: Any) -> np.ndarra
     """What the network says about one row alone: float32, an even selection where there is much of it."""
     import torch
 
-    batch: Batch = task.collate_inputs([row], encoder, width=len(row.input_ids))
+    batch: Batch = task.collate_inputs([row], encoder)
     device = next(network.parameters()).device
     with torch.inference_mode():
         output = network(**{name: value.to(device) for name, value in batch.inputs.items()})

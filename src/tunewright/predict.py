@@ -187,13 +187,10 @@ class Model:
         outputs: list[Any] = [None] * len(encoded)
         with torch.inference_mode(), autocast(self.settings):
             for piece in self.settings.cut(lengths):
-                width = self.settings.width(lengths[piece], self.encoder)
-                batch = self.task.collate_inputs([encoded[int(i)] for i in piece], self.encoder, width=width)
+                rows = [encoded[int(i)] for i in piece]
+                batch = self.task.collate_inputs(rows, self.encoder, self.settings.row_padding)
                 batch = batch.to(self.settings.device)
-                context = rows_of(
-                    batch.row_ids, batch.lengths, width, seed=0, epoch=0, left=self.encoder.padding_side == "left"
-                )
-                with rows_in_flight(context):
+                with rows_in_flight(rows_of(batch, self.encoder)):
                     found = self.task.row_outputs(self.task.outputs(self.network, batch), batch)
                 for index, output in zip(piece, found, strict=True):
                     outputs[int(index)] = output

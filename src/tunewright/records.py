@@ -99,6 +99,11 @@ class Batch:
         return replace(self, inputs=move(self.inputs), targets=move(self.targets))
 
     @property
+    def width(self) -> int:
+        """How long its rows are, padding included."""
+        return self.inputs["input_ids"].shape[1]
+
+    @property
     def num_tokens(self) -> int:
         """Real tokens, padding not counted."""
         return int(self.lengths.sum())

@@ -85,7 +85,7 @@ def batches(
     task = task.at(seed=resolved.train.seed, epoch=epoch)
     for step in range(epoch * plan.steps_per_epoch, (epoch + 1) * plan.steps_per_epoch):
         _, positions = plan.rows_of_step(step)
-        batch = task.collate(rows, positions, encoder, width=int(rows.lengths[positions].max()))
+        batch = task.collate(rows, positions, encoder)
         yield {**batch.inputs, **batch.targets}
 
 

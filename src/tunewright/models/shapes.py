@@ -2,28 +2,16 @@
 
 oneDNN, which multiplies bf16 matrices on a CPU, writes machine code for each number of tokens it has not seen, half a megabyte of it
 for every width of a layer. Without micro-batches of ever other sizes a Llama of 4.8 million weights learned 1.2 times faster; so
-they are padded to a multiple of 32 tokens, rows and positions taken together. Pairs are so on every device.
-
-    padded_width(250, 4, 32)      256: 4 rows of 256 hold 32 · 32 tokens
-    padded_width(13, 16, 32)      14
+they are padded to a multiple of 32 tokens, rows and positions taken together.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
 import torch
 
-SHAPE_TOKENS = 32
+_SHAPE_TOKENS = 32
 
 
 def shape_tokens(dtype: torch.dtype, device: torch.device) -> int:
     """What the tokens of a micro-batch are to be a multiple of, where products are computed in `dtype`."""
-    return SHAPE_TOKENS if device.type == "cpu" and dtype == torch.bfloat16 else 1
-
-
-def padded_width(longest: Any, num_rows: Any, multiple: int) -> Any:
-    """The least width not under `longest` at which `num_rows` rows hold a multiple of `multiple` tokens. Integers or arrays of them."""
-    step = multiple // np.gcd(multiple, num_rows)
-    return -(-longest // step) * step
+    return _SHAPE_TOKENS if device.type == "cpu" and dtype == torch.bfloat16 else 1

@@ -28,6 +28,7 @@ from tunewright.reading import Source
 from tunewright.records import Batch, Encoded, Example, Row
 from tunewright.section import Section
 from tunewright.tokens.encoded import EncodedRows
+from tunewright.tokens.padding import LONGEST, Padding
 from tunewright.tokens.store import SplitStore, TokenStore
 from tunewright.tokens.tokenizer import TextEncoder
 
@@ -159,9 +160,11 @@ class Task(Protocol):
         """Arrow types of the columns that `encode` gives as `values` for examples with a target."""
         ...
 
-    def collate(self, split: SplitStore, positions: np.ndarray, encoder: TextEncoder, *, width: int) -> Batch: ...
+    def collate(
+        self, split: SplitStore, positions: np.ndarray, encoder: TextEncoder, padding: Padding = LONGEST
+    ) -> Batch: ...
 
-    def collate_inputs(self, rows: Sequence[Encoded], encoder: TextEncoder, *, width: int) -> Batch:
+    def collate_inputs(self, rows: Sequence[Encoded], encoder: TextEncoder, padding: Padding = LONGEST) -> Batch:
         """Encoded rows -> a padded batch without targets, for prediction."""
         ...
 
@@ -328,10 +331,10 @@ class BaseTask:
         tokenizer.split_special_tokens = True
         tokenizer.init_kwargs |= {"split_special_tokens": True}
 
-    def collate_inputs(self, rows: Sequence[Encoded], encoder: TextEncoder, *, width: int) -> Batch:
+    def collate_inputs(self, rows: Sequence[Encoded], encoder: TextEncoder, padding: Padding = LONGEST) -> Batch:
         from tunewright.tokens.batch import padded_inputs
 
-        return padded_inputs(rows, encoder, width=width)
+        return padded_inputs(rows, encoder, padding)
 
     def outputs(self, model: Any, batch: Batch) -> Any:
         return model(**batch.inputs).logits

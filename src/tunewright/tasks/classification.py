@@ -39,6 +39,7 @@ from tunewright.text.labels import (
     noughts_and_ones,
 )
 from tunewright.tokens.encoded import EncodedRows
+from tunewright.tokens.padding import LONGEST, Padding
 from tunewright.tokens.store import SplitStore, TokenStore
 from tunewright.tokens.tokenizer import TextEncoder
 
@@ -234,11 +235,13 @@ class Task(BaseTask):
 
     # Batch, model, loss
 
-    def collate(self, split: SplitStore, positions: np.ndarray, encoder: TextEncoder, *, width: int) -> Batch:
+    def collate(
+        self, split: SplitStore, positions: np.ndarray, encoder: TextEncoder, padding: Padding = LONGEST
+    ) -> Batch:
         import torch
 
         gold = self.gold(split)[positions]
-        batch = self.collate_inputs([split.encoded(int(position)) for position in positions], encoder, width=width)
+        batch = self.collate_inputs([split.encoded(int(position)) for position in positions], encoder, padding)
         labels = torch.from_numpy(gold.astype(np.float32 if self.multi_label else np.int64))
         return replace(batch, targets={"labels": labels}, row_ids=split.keys[positions])
 

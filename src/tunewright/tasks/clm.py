@@ -33,6 +33,7 @@ from tunewright.tasks.base import BaseTask, ExplainedRow, TaskOptions, Weights, 
 from tunewright.text.columns import TextColumns
 from tunewright.tokens.encoded import EncodedRows
 from tunewright.tokens.pack import BLOCK_COLUMNS, Document, Packer, positions_within, predicted_tokens
+from tunewright.tokens.padding import LONGEST, Padding
 from tunewright.tokens.store import SplitStore
 from tunewright.tokens.tokenizer import TextEncoder
 
@@ -149,7 +150,9 @@ class Task(BaseTask):
         lists = {name: pa.list_(pa.int32()) for name in ("segments", "joined")}
         return {**lists, **{name: pa.int64() for name in BLOCK_COLUMNS if name not in lists}}
 
-    def collate(self, split: SplitStore, positions: np.ndarray, encoder: TextEncoder, *, width: int) -> Batch:
+    def collate(
+        self, split: SplitStore, positions: np.ndarray, encoder: TextEncoder, padding: Padding = LONGEST
+    ) -> Batch:
         """inputs: ids and positions, which start again in each document. targets: `labels`, as transformers shifts them itself."""
         from tunewright.tokens.batch import pad
 
@@ -157,6 +160,8 @@ class Task(BaseTask):
         rows = [split.input_ids(int(position)) for position in positions]
         segments, joined = (split.lists(name, positions) for name in ("segments", "joined"))
         context = split.array("num_context")[positions]
+        lengths = split.lengths[positions].astype(np.int64)
+        width = padding.width(lengths, encoder)
         labels = [
             np.where(predicted_tokens(of, also, int(skip)), row, IGNORED)
             for row, of, also, skip in zip(rows, segments, joined, context, strict=True)
@@ -166,7 +171,6 @@ class Task(BaseTask):
             "position_ids": pad([positions_within(of) for of in segments], value=0, width=width, left=left),
         }
         targets = {"labels": pad(labels, value=IGNORED, width=width, left=left)}
-        lengths = split.lengths[positions].astype(np.int64)
         return Batch(inputs, targets, split.keys[positions], lengths, tuple(segments))
 
     # Learning

@@ -40,6 +40,7 @@ from tunewright.text.preference_columns import PAIRS, UNPAIRED, Preferences, fin
 from tunewright.text.preferences import asked, compared
 from tunewright.tokens.dialogues import ANSWERS
 from tunewright.tokens.encoded import EncodedRows
+from tunewright.tokens.padding import LONGEST, Padding
 from tunewright.tokens.preferences import SidedRow, sided_rows, sides_of
 from tunewright.tokens.store import SplitStore, TokenStore
 from tunewright.tokens.tokenizer import TextEncoder
@@ -230,27 +231,23 @@ class ComparedTask(BaseTask, ABC):
             for position, spans in zip(positions, learned, strict=True)
         ]
 
-    def collate(self, split: SplitStore, positions: np.ndarray, encoder: TextEncoder, *, width: int) -> Batch:
+    def collate(
+        self, split: SplitStore, positions: np.ndarray, encoder: TextEncoder, padding: Padding = LONGEST
+    ) -> Batch:
         """Two texts a row where there are pairs, all chosen ones first. targets: `labels`, and `good`, one a row."""
         import torch
 
-        padded = width if width == encoder.max_length else None  # else: the longest side decides
-        batch = self._texts(self.sides(split, positions), split.keys[positions], encoder, width=padded)
+        batch = self._texts(self.sides(split, positions), split.keys[positions], encoder, padding)
         good = torch.from_numpy(split.array("good")[positions].astype(bool))
         return replace(batch, targets={**batch.targets, "good": good})
 
-    def _texts(
-        self, rows: list[list[Text]], keys: np.ndarray, encoder: TextEncoder, *, width: int | None = None
-    ) -> Batch:
-        from tunewright.models.shapes import SHAPE_TOKENS, padded_width
+    def _texts(self, rows: list[list[Text]], keys: np.ndarray, encoder: TextEncoder, padding: Padding) -> Batch:
         from tunewright.tokens.batch import pad, padded_inputs
 
         texts = [text for side in zip(*rows, strict=True) for text in side]
-        longest = max(len(ids) for ids, _ in texts)
-        width = width or min(padded_width(longest, len(texts), SHAPE_TOKENS), max(longest, encoder.max_length))
-        batch = padded_inputs([Encoded(ids) for ids, _ in texts], encoder, width=width)
+        batch = padded_inputs([Encoded(ids) for ids, _ in texts], encoder, padding)
         targets = {
-            name: pad(values, value=IGNORED, width=width, left=encoder.padding_side == "left")
+            name: pad(values, value=IGNORED, width=batch.width, left=encoder.padding_side == "left")
             for name, values in self._labels(texts, len(rows)).items()
         }
         sided = [keys, keys | _SECOND_SIDE] if self.has_pairs else [keys]

@@ -36,6 +36,7 @@ from tunewright.tokens.encoded import EncodedRows, part_numbers
 from tunewright.tokens.flat import Flat
 from tunewright.tokens.layout import kept_lengths
 from tunewright.tokens.masking import Masking
+from tunewright.tokens.padding import LONGEST, Padding
 from tunewright.tokens.pairs import sentence_pairs
 from tunewright.tokens.store import SplitStore
 from tunewright.tokens.tokenizer import TextEncoder
@@ -262,7 +263,9 @@ class Task(BaseTask):
     def plain(self) -> Task:
         return replace(self, draw=(EVALUATION_SEED, 0))
 
-    def collate(self, split: SplitStore, positions: np.ndarray, encoder: TextEncoder, *, width: int) -> Batch:
+    def collate(
+        self, split: SplitStore, positions: np.ndarray, encoder: TextEncoder, padding: Padding = LONGEST
+    ) -> Batch:
         """targets: `labels`, -100 but on hidden tokens; with pairs `next_sentence_label`, 0 where the second text follows."""
         import torch
 
@@ -278,8 +281,8 @@ class Task(BaseTask):
             ids[hidden] = self._masking.replaced(ids[hidden], rng, mask_id=tokenizer.mask_token_id, ids_V=any_token)
             rows.append(replace(row, input_ids=ids))
             labels.append(gold)
-        batch = padded_inputs(rows, encoder, width=width)
-        targets = {"labels": pad(labels, value=IGNORED, width=width, left=encoder.padding_side == "left")}
+        batch = padded_inputs(rows, encoder, padding)
+        targets = {"labels": pad(labels, value=IGNORED, width=batch.width, left=encoder.padding_side == "left")}
         if self.next_sentence:
             targets["next_sentence_label"] = torch.from_numpy(1 - split.array("follows")[positions].astype(np.int64))
         return replace(batch, targets=targets, row_ids=split.keys[positions])
@@ -295,8 +298,8 @@ class Task(BaseTask):
             rng = self._masking.rng(int(split.keys[positions[number]]))
             yield self._masking.hidden(_positions(places, number), rng, continues), rng
 
-    def collate_inputs(self, rows: Sequence[Encoded], encoder: TextEncoder, *, width: int) -> Batch:
-        batch = super().collate_inputs(rows, encoder, width=width)
+    def collate_inputs(self, rows: Sequence[Encoded], encoder: TextEncoder, padding: Padding = LONGEST) -> Batch:
+        batch = super().collate_inputs(rows, encoder, padding)
         return replace(batch, targets={"masks": batch.inputs["input_ids"] == encoder.tokenizer.mask_token_id})
 
     # Learning

@@ -35,6 +35,7 @@ from tunewright.text.entity_sources import entity_source
 from tunewright.text.spans import Span, characters_of
 from tunewright.text.transitions import Pair, best_sequences, count_pairs, legal_transitions, transition_scores
 from tunewright.tokens.encoded import EncodedRows
+from tunewright.tokens.padding import LONGEST, Padding
 from tunewright.tokens.store import SplitStore, TokenStore
 from tunewright.tokens.tagged import TAG_COLUMNS, TaggedTexts, remarks, texts_of
 from tunewright.tokens.tokenizer import TextEncoder
@@ -235,12 +236,14 @@ class Task(BaseTask):
 
         return {name: pa.list_(pa.int32()) for name in TAG_COLUMNS}
 
-    def collate(self, split: SplitStore, positions: np.ndarray, encoder: TextEncoder, *, width: int) -> Batch:
+    def collate(
+        self, split: SplitStore, positions: np.ndarray, encoder: TextEncoder, padding: Padding = LONGEST
+    ) -> Batch:
         from tunewright.tokens.batch import pad
 
-        batch = self.collate_inputs([split.encoded(int(position)) for position in positions], encoder, width=width)
+        batch = self.collate_inputs([split.encoded(int(position)) for position in positions], encoder, padding)
         left = encoder.padding_side == "left"
-        labels = pad(split.lists("labels", positions), value=IGNORED, width=width, left=left)
+        labels = pad(split.lists("labels", positions), value=IGNORED, width=batch.width, left=left)
         return replace(batch, targets={"labels": labels}, row_ids=split.keys[positions])
 
     # Learning

@@ -26,6 +26,7 @@ from tunewright.records import IGNORED, Batch, Row
 from tunewright.tasks.base import Weights
 from tunewright.tasks.compared import ChatOptions, ComparedTask, Text, next_tokens, parts_of
 from tunewright.text.preference_columns import UNPAIRED, find_preferences
+from tunewright.tokens.padding import LONGEST, Padding
 from tunewright.tokens.preferences import mismatched
 from tunewright.tokens.store import SplitStore, TokenStore
 from tunewright.tokens.tokenizer import TextEncoder
@@ -155,24 +156,28 @@ class Task(ComparedTask):
 
     # Batches
 
-    def collate(self, split: SplitStore, positions: np.ndarray, encoder: TextEncoder, *, width: int) -> Batch:
+    def collate(
+        self, split: SplitStore, positions: np.ndarray, encoder: TextEncoder, padding: Padding = LONGEST
+    ) -> Batch:
         import torch
 
-        batch = super().collate(split, positions, encoder, width=width)
+        batch = super().collate(split, positions, encoder, padding)
         if split.name not in self.reference:
             return batch
         return replace(
             batch, targets={**batch.targets, "reference": torch.from_numpy(self.reference[split.name][positions])}
         )
 
-    def collate_mismatched(self, split: SplitStore, positions: np.ndarray, encoder: TextEncoder) -> Batch:
+    def collate_mismatched(
+        self, split: SplitStore, positions: np.ndarray, encoder: TextEncoder, padding: Padding = LONGEST
+    ) -> Batch:
         """The rows' prompts with the answers of the rows before them in the store."""
         before = self.sides(split, (positions - 1) % len(split))
         rows = [
             [mismatched(one, other, max_length=encoder.max_length) for one, other in zip(ours, theirs, strict=True)]
             for ours, theirs in zip(self.sides(split, positions), before, strict=True)
         ]
-        return self._texts(rows, split.keys[positions], encoder)
+        return self._texts(rows, split.keys[positions], encoder, padding)
 
     def _labels(self, texts: list[Text], num_rows: int) -> dict[str, list[np.ndarray]]:
         """Of ORPO all tokens of the chosen sides, and besides which of them are an answer's."""
@@ -233,9 +238,10 @@ class Task(ComparedTask):
         total = torch.zeros(2, dtype=torch.float64, device=settings.device)
         with torch.no_grad():
             for piece in settings.share(settings.cut(split.lengths[positions])):
-                batch = self.collate_mismatched(split, positions[piece], encoder).to(settings.device)
-                width, left = batch.inputs["input_ids"].shape[1], encoder.padding_side == "left"
-                with rows_in_flight(rows_of(batch.row_ids, batch.lengths, width, seed=0, epoch=0, left=left)):
+                batch = self.collate_mismatched(split, positions[piece], encoder, settings.row_padding).to(
+                    settings.device
+                )
+                with rows_in_flight(rows_of(batch, encoder)):
                     sums, _ = self.log_probs(inner, batch)
                 known = torch.from_numpy(self.reference[f"{split.name}.mismatched"][positions[piece]]).to(sums)
                 total += torch.stack([(sums - known).double().sum(), torch.tensor(float(sums.numel())).to(total)])

@@ -40,6 +40,7 @@ from tunewright.text.transcripts import control_marks, headings
 from tunewright.tokens.chat import begins_with_bos, control_tokens
 from tunewright.tokens.dialogues import ANSWERS, EVERYTHING, ChatRow, DialogueEncoder, unwrapped
 from tunewright.tokens.encoded import EncodedRows
+from tunewright.tokens.padding import LONGEST, Padding
 from tunewright.tokens.store import SplitStore, TokenStore
 from tunewright.tokens.tokenizer import TextEncoder, load_tokenizer
 
@@ -312,18 +313,20 @@ class Task(BaseTask):
 
         return {"learned": pa.list_(pa.int32()), "answer": pa.list_(pa.int32()), "num_trimmed": pa.int32()}
 
-    def collate(self, split: SplitStore, positions: np.ndarray, encoder: TextEncoder, *, width: int) -> Batch:
+    def collate(
+        self, split: SplitStore, positions: np.ndarray, encoder: TextEncoder, padding: Padding = LONGEST
+    ) -> Batch:
         """targets: `labels`, as transformers shifts them itself: a token's own id where it is learned, by position."""
         from tunewright.tokens.batch import pad
 
         rows = [split.encoded(int(position)) for position in positions]
-        batch = self.collate_inputs(rows, encoder, width=width)
+        batch = self.collate_inputs(rows, encoder, padding)
         labels = [
             np.where(_inside(learned, len(row.input_ids)), row.input_ids, IGNORED)
             for row, learned in zip(rows, split.lists("learned", positions), strict=True)
         ]
         left = encoder.padding_side == "left"
-        padded = pad(labels, value=IGNORED, width=width, left=left)
+        padded = pad(labels, value=IGNORED, width=batch.width, left=left)
         return replace(batch, targets={"labels": padded}, row_ids=split.keys[positions])
 
     # Learning

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 
 from tunewright.models.rows import Rows
-from tunewright.models.shapes import padded_width
 from tunewright.records import Batch, Encoded
+from tunewright.tokens.padding import LONGEST, Padding, padded_width
 from tunewright.tokens.tokenizer import TextEncoder
 
 FIXED_COST_TOKENS = 64
@@ -90,10 +90,11 @@ def attention_mask(lengths: np.ndarray, width: int, *, left: bool = False) -> to
     return torch.from_numpy(real.astype(np.int64))
 
 
-def padded_inputs(rows: Sequence[Encoded], encoder: TextEncoder, *, width: int) -> Batch:
-    """Encoded rows -> what a model is called with, padded to `width` on the encoder's side; no targets, rows numbered."""
+def padded_inputs(rows: Sequence[Encoded], encoder: TextEncoder, padding: Padding = LONGEST) -> Batch:
+    """Encoded rows -> what a model is called with, padded on the encoder's side; no targets, rows numbered."""
     left = encoder.padding_side == "left"
     lengths = np.array([len(row.input_ids) for row in rows], dtype=np.int64)
+    width = padding.width(lengths, encoder)
     inputs = {
         "input_ids": pad([row.input_ids for row in rows], value=encoder.pad_token_id, width=width, left=left),
         "attention_mask": attention_mask(lengths, width, left=left),
@@ -105,11 +106,14 @@ def padded_inputs(rows: Sequence[Encoded], encoder: TextEncoder, *, width: int) 
     return Batch(inputs, {}, np.arange(len(rows)), lengths)
 
 
-def rows_of(
-    batch_row_ids: np.ndarray, lengths: np.ndarray, width: int, *, seed: int, epoch: int, left: bool,
-    segments: tuple[np.ndarray, ...] | None = None,
-) -> Rows:  # fmt: skip
+def rows_of(batch: Batch, encoder: TextEncoder, *, seed: int = 0, epoch: int = 0) -> Rows:
     """The identity of a micro-batch's rows, for `models.rows.rows_in_flight`."""
     return Rows(
-        seed=seed, epoch=epoch, row_ids=batch_row_ids, lengths=lengths, width=width, left_padded=left, segments=segments
+        seed=seed,
+        epoch=epoch,
+        row_ids=batch.row_ids,
+        lengths=batch.lengths,
+        width=batch.width,
+        left_padded=encoder.padding_side == "left",
+        segments=batch.segments,
     )

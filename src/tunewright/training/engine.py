@@ -24,10 +24,11 @@ from torch import nn
 from tunewright.errors import UserError
 from tunewright.models.memory import give_back_fragments
 from tunewright.models.rows import rows_in_flight
-from tunewright.models.shapes import padded_width, shape_tokens
+from tunewright.models.shapes import shape_tokens
 from tunewright.records import Batch
 from tunewright.tasks.base import Weights
 from tunewright.tokens.batch import FIXED_COST_TOKENS, cut, rows_of
+from tunewright.tokens.padding import Padding
 from tunewright.tokens.plan import Plan
 from tunewright.tokens.store import SplitStore
 from tunewright.tokens.tokenizer import TextEncoder
@@ -54,18 +55,15 @@ class Settings:
     def cut(self, lengths: np.ndarray, *, num_ranks: int = 1) -> list[np.ndarray]:
         """A step's rows as micro-batches for this device; see `tokens.batch.cut`."""
         fixed = FIXED_COST_TOKENS if self.device.type == "cpu" else _GPU_FIXED_COST_TOKENS
-        return cut(lengths, self.token_budget, num_ranks=num_ranks, fixed_cost=fixed, multiple=self._shape_tokens)
-
-    def width(self, lengths: np.ndarray, encoder: TextEncoder) -> int:
-        """How wide a micro-batch of rows of these lengths is padded."""
-        longest = int(lengths.max())
-        if self.padding == "max_length":
-            return encoder.max_length
-        return min(int(padded_width(longest, len(lengths), self._shape_tokens)), max(longest, encoder.max_length))
+        return cut(
+            lengths, self.token_budget, num_ranks=num_ranks, fixed_cost=fixed, multiple=self.row_padding.multiple
+        )
 
     @property
-    def _shape_tokens(self) -> int:
-        return shape_tokens(torch.bfloat16 if self.precision == "bf16" else torch.float32, self.device)
+    def row_padding(self) -> Padding:
+        """How wide the rows of a micro-batch are made."""
+        dtype = torch.bfloat16 if self.precision == "bf16" else torch.float32
+        return Padding(self.padding == "max_length", shape_tokens(dtype, self.device))
 
     def share(self, pieces: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
         """Those of the micro-batches that this rank computes."""
@@ -186,7 +184,7 @@ def accumulate_gradient(
     pieces = settings.cut(lengths, num_ranks=settings.num_ranks)
     mine = settings.share(pieces)
     totals = {term: float(of_rows[positions].sum()) or 1.0 for term, of_rows in weights.terms.items()}
-    sums = torch.zeros(len(totals), dtype=torch.float64, device=settings.device)
+    sums = torch.zeros(len(totals) + 1, dtype=torch.float64, device=settings.device)  # and padded tokens
     compute_loss = loss or (lambda model, batch, weights: task.loss(model, batch, weights=weights))
     with autocast(settings):
         task = task.for_step(model, split, positions, encoder, settings)
@@ -197,28 +195,25 @@ def accumulate_gradient(
             rows = positions[present]
             batch = make_batch(task, split, rows, encoder, settings)
             torch.manual_seed(_micro_batch_seed(settings.seed, step, number * settings.num_ranks + settings.rank))
-            context = rows_of(
-                batch.row_ids, batch.lengths, batch.inputs["input_ids"].shape[1],
-                seed=settings.seed, epoch=epoch, left=encoder.padding_side == "left", segments=batch.segments,
-            )  # fmt: skip
+            context = rows_of(batch, encoder, seed=settings.seed, epoch=epoch)
             last = number == len(mine) - 1
             with rows_in_flight(context), _sync_gradients(model, last):
                 terms, _ = compute_loss(model, batch, torch.from_numpy(weights.rows[rows] * bool(len(piece))))
                 part = torch.stack([total / totals[term] for term, (total, _) in terms.items()]).sum()
                 with torch.autocast(settings.device.type, enabled=False):
                     (part * settings.num_ranks).backward()
-            sums += torch.stack([terms[term][0].detach().double() for term in totals])
+            sums[:-1] += torch.stack([terms[term][0].detach().double() for term in totals])
+            sums[-1] += batch.inputs["input_ids"].numel() * bool(len(piece))
     if settings.num_ranks > 1:
         torch.distributed.all_reduce(sums)
-    means = {term: value / totals[term] for term, value in zip(totals, sums.tolist(), strict=True)}
-    padded = sum(settings.width(lengths[piece], encoder) * len(piece) for piece in pieces if len(piece))
-    return Accumulated(sum(means.values()), means, int(lengths.sum()), int(padded))
+    *of_terms, num_padded = sums.tolist()
+    means = {term: value / totals[term] for term, value in zip(totals, of_terms, strict=True)}
+    return Accumulated(sum(means.values()), means, int(lengths.sum()), int(num_padded))
 
 
 def make_batch(task: Any, split: SplitStore, rows: np.ndarray, encoder: TextEncoder, settings: Settings) -> Batch:
     """The rows at these positions as one padded batch on the device."""
-    width = settings.width(split.lengths[rows], encoder)
-    return task.collate(split, rows, encoder, width=width).to(settings.device)
+    return task.collate(split, rows, encoder, settings.row_padding).to(settings.device)
 
 
 def autocast(settings: Settings) -> contextlib.AbstractContextManager[Any]:

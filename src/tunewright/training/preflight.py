@@ -70,7 +70,8 @@ def preflight(run: Any, *, first_step: int = 0) -> Preflight:
         lengths = split.lengths[run.plan.rows_of_step(int(step))[1]]
         real += int(lengths.sum())
         padded += sum(
-            len(piece) * run.settings.width(lengths[piece], run.encoder) for piece in run.settings.cut(lengths)
+            len(piece) * run.settings.row_padding.width(lengths[piece], run.encoder)
+            for piece in run.settings.cut(lengths)
         )
     seconds, memory = _heaviest(run, split)
     left = run.plan.num_steps - first_step

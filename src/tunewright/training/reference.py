@@ -73,9 +73,9 @@ def reference_of(
     """`{split: (rows, sides)}`, float64: summed log-probabilities of the answers; and of mismatched ones, where the task wants them."""
     batches = {split.name: lambda rows: make_batch(task, split, rows, encoder, settings)}
     if task.needs_mismatched:
-        batches[f"{split.name}.mismatched"] = lambda rows: task.collate_mismatched(split, rows, encoder).to(
-            settings.device
-        )
+        batches[f"{split.name}.mismatched"] = lambda rows: task.collate_mismatched(
+            split, rows, encoder, settings.row_padding
+        ).to(settings.device)
     return {name: _log_probs(task, model, split, encoder, settings, of, say) for name, of in batches.items()}
 
 
@@ -99,9 +99,7 @@ def _log_probs(
             window = np.arange(start, min(start + _WINDOW, len(split)))
             for piece in settings.share(settings.cut(split.lengths[window])):
                 batch = batch_of(window[piece])
-                width = batch.inputs["input_ids"].shape[1]
-                left = encoder.padding_side == "left"
-                with rows_in_flight(rows_of(batch.row_ids, batch.lengths, width, seed=0, epoch=0, left=left)):
+                with rows_in_flight(rows_of(batch, encoder)):
                     sums, _ = task.log_probs(model, batch)
                 parts.append((window[piece], sums.double().cpu().numpy()))
                 if time.monotonic() - said > _SAID_EVERY_SECONDS:
