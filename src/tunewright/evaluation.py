@@ -107,9 +107,3 @@ def model_outputs(
         for term, pair in sums.items():
             totals[term] = totals.get(term, 0.0) + np.array(pair)
     return found, {term: float(total / max(1e-12, weight)) for term, (total, weight) in totals.items()}
-
-
-def _gathered(parts: list[Any], settings: Settings) -> list[Any]:
-    everyone: list[Any] = [None] * settings.num_ranks
-    torch.distributed.all_gather_object(everyone, parts)
-    return [part for of_rank in everyone for part in of_rank]
