@@ -124,7 +124,7 @@ def test_labels_stand_on_hidden_text_and_weights_count_them(tiny_bert, tmp_path,
     assert (visible[labels == -100] == original[labels == -100]).all()
     share = (visible[labels != -100] == parts.encoder.tokenizer.mask_token_id).mean()
     assert 0.65 < share < 0.95
-    again = parts.task.at(seed=5, epoch=3).collate(split, rows[3:5], parts.encoder, Padding(multiple=48))
+    again = parts.task.at(seed=5, epoch=3).collate(split, rows[3:5], parts.encoder, Padding(to_max_length=True))
     assert (
         again.targets["labels"].numpy()[:, : labels.shape[1]]
         == np.pad(labels, ((0, 0), (0, 48)), constant_values=-100)[3:5, : labels.shape[1]]
@@ -155,7 +155,7 @@ def test_the_loss_is_that_of_transformers(mlm_run, pairs_run):
         parts = assemble(
             parse_config({**json.loads(json.dumps(_values_of(run))), "output": str(run.folder) + "-again"})
         )
-        batch = parts.task.collate(parts.rows, np.arange(6), parts.encoder, Padding(multiple=48))
+        batch = parts.task.collate(parts.rows, np.arange(6), parts.encoder, Padding(to_max_length=True))
         with torch.no_grad():
             terms, _ = parts.task.loss(model.network, batch)
             expected = model.network(**batch.inputs, **batch.targets).loss
@@ -282,7 +282,8 @@ def test_packed_and_lone_documents_have_the_same_loss_and_no_sight_of_each_other
     parts = clm_parts
     model, task, split = parts.model.eval(), parts.task, parts.rows
     rows = np.flatnonzero([len(segments) > 1 for segments in split.lists("segments", range(len(split)))])[:4]
-    batch = task.collate(split, rows, parts.encoder)
+    batch = task.collate(split, rows, parts.encoder, Padding(to_max_length=True))
+    assert batch.width == 24
     with (
         torch.no_grad(),
         rows_in_flight(Rows(0, 0, batch.row_ids, batch.lengths, batch.width, segments=batch.segments)),
@@ -308,7 +309,8 @@ def test_packed_and_lone_documents_have_the_same_loss_and_no_sight_of_each_other
 
 def test_the_causal_loss_is_that_of_transformers(clm_parts):
     parts = clm_parts
-    batch = parts.task.collate(parts.rows, np.arange(5), parts.encoder)
+    batch = parts.task.collate(parts.rows, np.arange(5), parts.encoder, Padding(to_max_length=True))
+    assert batch.width == 24
     with rows_in_flight(Rows(0, 0, batch.row_ids, batch.lengths, batch.width)):
         terms, per_row = parts.task.loss(parts.model.eval(), batch)
         expected = parts.model(**batch.inputs, labels=batch.targets["labels"], use_cache=False).loss

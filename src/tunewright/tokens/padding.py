@@ -1,9 +1,10 @@
 """How wide the rows of a micro-batch are made: as the longest of them, a little wider, or as wide as the model takes.
 
-rows of 250, 248, 247 and 190 tokens, max_length 512
-LONGEST                        250
-Padding(multiple=32)           256: 4 rows of 256 hold 32 · 32 tokens
-Padding(to_max_length=True)    512
+For rows of 250, 248, 247 and 190 tokens and a max_length of 512:
+
+    LONGEST                        250
+    Padding(multiple=32)           256: 4 rows of 256 hold 32 · 32 tokens
+    Padding(to_max_length=True)    512
 """
 
 from __future__ import annotations

@@ -181,8 +181,7 @@ def accumulate_gradient(
     """
     task = task.at(seed=settings.seed, epoch=epoch)
     lengths = split.lengths[positions]
-    pieces = settings.cut(lengths, num_ranks=settings.num_ranks)
-    mine = settings.share(pieces)
+    mine = settings.share(settings.cut(lengths, num_ranks=settings.num_ranks))
     totals = {term: float(of_rows[positions].sum()) or 1.0 for term, of_rows in weights.terms.items()}
     sums = torch.zeros(len(totals) + 1, dtype=torch.float64, device=settings.device)  # and padded tokens
     compute_loss = loss or (lambda model, batch, weights: task.loss(model, batch, weights=weights))
