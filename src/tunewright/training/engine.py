@@ -33,6 +33,7 @@ from tunewright.tokens.plan import Plan
 from tunewright.tokens.store import SplitStore
 from tunewright.tokens.tokenizer import TextEncoder
 
+_BF16_FIXED_COST_TOKENS = 128  # on a CPU: where products take half the time, all else weighs twice as much
 _GPU_FIXED_COST_TOKENS = 2_048  # launching a model's kernels takes as long as computing about this many tokens
 
 
@@ -54,10 +55,20 @@ class Settings:
 
     def cut(self, lengths: np.ndarray, *, num_ranks: int = 1) -> list[np.ndarray]:
         """A step's rows as micro-batches for this device; see `tokens.batch.cut`."""
-        fixed = FIXED_COST_TOKENS if self.device.type == "cpu" else _GPU_FIXED_COST_TOKENS
         return cut(
-            lengths, self.token_budget, num_ranks=num_ranks, fixed_cost=fixed, multiple=self.row_padding.multiple
+            lengths,
+            self.token_budget,
+            num_ranks=num_ranks,
+            fixed_cost=self._fixed_cost,
+            multiple=self.row_padding.multiple,
         )
+
+    @property
+    def _fixed_cost(self) -> int:
+        """What a micro-batch costs beside its tokens, in tokens."""
+        if self.device.type != "cpu":
+            return _GPU_FIXED_COST_TOKENS
+        return _BF16_FIXED_COST_TOKENS if self.precision == "bf16" else FIXED_COST_TOKENS
 
     @property
     def row_padding(self) -> Padding:
