@@ -21,13 +21,16 @@ from tunewright.config import parse_config
 from tunewright.events import Interrupted, Reporter
 from tunewright.predict import load
 from tunewright.run import train
+from tunewright.training import engine
 from tunewright.training.engine import Settings, accumulate_gradient
+from tunewright.training.halves import side_by_side
 
 from .conftest import messages, write_jsonl
 
 LANGUAGE = ["clm", "mlm", "whole_word", "next_sentence"]
 PREFERENCE = ["dpo", "kto", "orpo", "reward", "judge"]
-TASKS = ["classification", "multi_label", "pairs", "ner", "sft", *PREFERENCE, *LANGUAGE]
+IN_HALVES = ["classification", "multi_label", "pairs", "ner"]
+TASKS = [*IN_HALVES, "sft", *PREFERENCE, *LANGUAGE]
 
 
 def values_for(kind: str, base: dict, folder: Path) -> dict:
@@ -111,10 +114,10 @@ def preference_values(kind: str, base: dict, folder: Path) -> dict:
     return {**values, "task": {"name": name, "template": values["task"]["template"], **loss}}
 
 
-def gradient(run: Parts, *, budget: int, precision: str = "fp64") -> dict[str, torch.Tensor]:
+def gradient(run: Parts, *, budget: int, precision: str = "fp64", in_halves: bool = False) -> dict[str, torch.Tensor]:
     run.model.zero_grad(set_to_none=True)
     split = run.prepared.store["train"]
-    settings = Settings(seed=3, token_budget=budget, precision=precision)
+    settings = Settings(seed=3, token_budget=budget, precision=precision, in_halves=in_halves)
     accumulate_gradient(
         run.model.train(),
         run.task,
@@ -154,6 +157,31 @@ def test_a_steps_gradient_does_not_depend_on_its_cut(run_values, tmp_path, kind,
                 module.p = 0.0
         without = gradient(run, budget=10**6, precision=precision)
         assert max(float((without[name] - whole[name]).abs().max() / norm) for name in whole) > 1e-3
+
+
+@pytest.mark.parametrize("adapter", [None, "lora"])
+@pytest.mark.parametrize("kind", IN_HALVES)
+def test_two_halves_have_the_gradient_of_the_whole(run_values, tmp_path, kind, adapter):
+    """With dropout, as the model's config says."""
+    run = set_up(
+        {**values_for(kind, run_values, tmp_path), **({"adapter": adapter} if adapter else {})}, precision="fp64"
+    )
+    assert run.task.thread_safe
+    whole = gradient(run, budget=100)
+    halves = [gradient(run, budget=100, in_halves=True) for _ in range(2)]
+    norm = torch.sqrt(sum((g**2).sum() for g in whole.values()))
+    assert whole.keys() == halves[0].keys()
+    assert max(float((halves[0][name] - whole[name]).abs().max() / norm) for name in whole) < 1e-9
+    assert all(torch.equal(halves[0][name], halves[1][name]) for name in whole)
+
+
+@pytest.mark.parametrize("kind", TASKS)
+def test_long_steps_in_bf16_are_computed_in_halves_where_that_is_safe(run_values, tmp_path, kind, monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    values = values_for(kind, run_values, tmp_path)
+    assert set_up(values, precision="bf16").settings.in_halves == (kind in IN_HALVES)
+    assert not set_up(values, precision="fp32").settings.in_halves
+    assert not set_up(values, precision="bf16", dropout="stock").settings.in_halves
 
 
 @pytest.mark.parametrize("kind", TASKS)
@@ -301,6 +329,21 @@ def test_an_interrupted_run_resumes_bit_identically(run_values, tmp_path, kind, 
     assert straight.history == resumed.history
     records = [(tmp_path / name / "metrics.jsonl").read_text().count("\n") for name in ("straight", "stopped")]
     assert records[0] == records[1]
+
+
+def test_an_interrupted_run_in_halves_resumes_bit_identically(run_values, tmp_path, monkeypatch):
+    computed = []
+    monkeypatch.setattr(engine, "side_by_side", lambda *these: (computed.append(1), side_by_side(*these))[1])
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    values = {**run_values, "train": {**run_values["train"], "precision": "bf16", "micro_batch_tokens": 32}}
+    straight = train({**values, "output": str(tmp_path / "straight")})
+    assert len(computed) >= len(straight.history)
+    with pytest.raises(Interrupted):
+        train({**values, "output": str(tmp_path / "stopped")}, reporter=StopAfter(3))
+    resumed = train({**values, "output": str(tmp_path / "stopped")})
+    one, other = weights(straight.folder), weights(resumed.folder)
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert straight.history == resumed.history
 
 
 @pytest.mark.parametrize("kind", TASKS)

@@ -151,8 +151,10 @@ def assemble(config: RunConfig, *, say: Say = lambda _: None) -> Parts:
             say("Added tokens stay at the mean of their pieces: an adapter leaves the embeddings as they are.")
     if train.gradient_checkpointing:
         _recompute_activations(model)
-    if processes.device.type == "cpu":
-        _make_cpu_model_exact(model, stock_dropout=train.dropout == "stock", alone=processes.num_ranks == 1, say=say)
+    alone = processes.num_ranks == 1
+    exact = processes.device.type == "cpu" and _make_cpu_model_exact(
+        model, stock_dropout=train.dropout == "stock", alone=alone, say=say
+    )
     model.to(processes.device)
     for line in task.notes(model):
         say(line)
@@ -181,6 +183,12 @@ def assemble(config: RunConfig, *, say: Say = lambda _: None) -> Parts:
             padding=config.data.padding,
             rank=processes.rank,
             num_ranks=processes.num_ranks,
+            in_halves=exact
+            and alone
+            and task.thread_safe
+            and precision == "bf16"
+            and not train.gradient_checkpointing
+            and torch.get_num_threads() > 1,
         ),
     )
     if not task.needs_reference:
@@ -224,16 +232,19 @@ def _adapted(
     return model, heads
 
 
-def _make_cpu_model_exact(model: Any, *, stock_dropout: bool, alone: bool, say: Say) -> None:
+def _make_cpu_model_exact(model: Any, *, stock_dropout: bool, alone: bool, say: Say) -> bool:
+    """Whether all that is random in the model belongs to rows."""
     if alone:
         install_row_embeddings(model)
     if stock_dropout:
-        return
+        return False
     reason = make_rows_independent(model)
     if reason and draws_randomly(model):
         say(
             f"Stock dropout is used ({reason}): masks then depend on how a step is cut into micro-batches, "
             "and training is slower."
         )
-    elif reason is None:
+        return False
+    if reason is None:
         compute_first_position_only(getattr(model, "get_base_model", lambda: model)())
+    return True

@@ -74,7 +74,8 @@ def random_bits(rows: Rows, draw: Draw) -> torch.Tensor:
 def fill_keep(draws: Sequence[Draw], rows: Rows, p: float) -> None:
     """Write 0 (dropped) and 1 (kept) into every mask part, in parallel where there is enough to draw."""
     threshold = drop_threshold(p) - _BITS // 2  # int16 reads the same bits as a value from -32,768
-    if len(draws) > 1 and sum(draw.keep.numel() for draw in draws) >= _MIN_PARALLEL_ELEMENTS:
+    several = len(draws) > 1 and torch.get_num_threads() > 1
+    if several and sum(draw.keep.numel() for draw in draws) >= _MIN_PARALLEL_ELEMENTS:
         drawn = _drawing_threads().map(lambda draw: random_bits(rows, draw), draws)
     else:
         drawn = (random_bits(rows, draw) for draw in draws)

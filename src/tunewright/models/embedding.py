@@ -7,9 +7,37 @@ For one process on a CPU: DistributedDataParallel needs autograd's own accumulat
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import nn
 from torch.nn import functional
+
+_local = threading.local()
+
+
+@contextmanager
+def table_gradients_in(sums: dict[torch.Tensor, torch.Tensor]) -> Iterator[None]:
+    """Inside, a backward pass of this thread adds to the table's place in `sums` and leaves `weight.grad` alone."""
+    _local.sums = sums
+    try:
+        yield
+    finally:
+        _local.sums = None
+
+
+def _gradient_of(weight: torch.Tensor) -> torch.Tensor:
+    """Where this thread adds up a table's gradient; made of zeros where there is none yet."""
+    sums: dict[torch.Tensor, torch.Tensor] | None = getattr(_local, "sums", None)
+    if sums is not None:
+        if weight not in sums:
+            sums[weight] = torch.zeros_like(weight)
+        return sums[weight]
+    if weight.grad is None:
+        weight.grad = torch.zeros_like(weight)
+    return weight.grad
 
 
 class _Lookup(torch.autograd.Function):
@@ -26,9 +54,7 @@ class _Lookup(torch.autograd.Function):
         if ctx.padding_idx is not None:
             real = rows != ctx.padding_idx
             rows, grad = rows[real], grad[real]
-        if weight.grad is None:
-            weight.grad = torch.zeros_like(weight)
-        weight.grad.index_add_(0, rows, grad.to(weight.dtype))
+        _gradient_of(weight).index_add_(0, rows, grad.to(weight.dtype))
         return None, None, None
 
 

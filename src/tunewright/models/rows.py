@@ -5,12 +5,13 @@ The engine opens `rows_in_flight(...)` around forward and backward; `models/drop
     with rows_in_flight(Rows(seed=0, epoch=2, row_ids=[7, 19], lengths=[12, 9], width=12)):
         loss(model(**batch)).backward()
 
-It is a module global and not a context variable: gradient checkpointing recomputes in autograd's own thread on a GPU, and a
-process trains one model at a time.
+Each thread has its own (`training/halves.py`). A thread that never opened any sees those opened last: on a GPU gradient
+checkpointing recomputes in autograd's own thread.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -48,23 +49,25 @@ class Rows:
         return len(self.row_ids)
 
 
-_current: Rows | None = None
+_of_thread = threading.local()
+_opened_last: Rows | None = None
 
 
 def current_rows() -> Rows | None:
-    """The rows of the running micro-batch, or None outside `rows_in_flight`."""
-    return _current
+    """The rows of the micro-batch that this thread computes, or None outside `rows_in_flight`."""
+    return getattr(_of_thread, "rows", _opened_last)
 
 
 @contextmanager
 def rows_in_flight(rows: Rows | None) -> Iterator[None]:
     """Declare the rows of the micro-batch that runs inside the block."""
-    global _current
-    before, _current = _current, rows
+    global _opened_last
+    before = getattr(_of_thread, "rows", None)
+    _of_thread.rows = _opened_last = rows
     try:
         yield
     finally:
-        _current = before
+        _of_thread.rows = _opened_last = before
 
 
 def with_virtual_tokens(rows: Rows | None, count: int) -> Rows | None:

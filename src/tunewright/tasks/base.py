@@ -79,6 +79,8 @@ class Task(Protocol):
     """The labels or types the task knows once it is settled; empty where it has none."""
     has_classes: bool
     """Whether rows have classes that `train.class_weights` can weigh."""
+    thread_safe: bool
+    """Whether two threads may compute its loss with one model at a time: nothing in the model is exchanged meanwhile."""
     first_model: str | None
     """The model that `init` proposes, where the default encoder cannot learn the task."""
 
@@ -259,6 +261,7 @@ class BaseTask:
     loss_terms: tuple[str, ...] = ("cross_entropy",)
     called = "label"
     has_classes = False
+    thread_safe = False
     first_model: str | None = None
     needs_reference = False
     writes = False

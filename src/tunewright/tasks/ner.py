@@ -90,6 +90,7 @@ class Task(BaseTask):
     name = "ner"
     called = "entity type"
     loss_terms = (TERM,)
+    thread_safe = True
 
     # Understanding rows
 

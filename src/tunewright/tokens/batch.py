@@ -70,6 +70,17 @@ def _cheapest(lengths: np.ndarray, token_budget: int, fixed_cost: int, multiple:
     return runs[::-1]
 
 
+def deal(lengths: np.ndarray, number: int) -> list[np.ndarray]:
+    """Positions into `lengths` in `number` parts of about as many tokens each: the longest row first, to the smallest part."""
+    parts: list[list[int]] = [[] for _ in range(number)]
+    tokens = [0] * number
+    for position in np.argsort(-lengths, kind="stable").tolist():
+        smallest = tokens.index(min(tokens))
+        parts[smallest].append(position)
+        tokens[smallest] += int(lengths[position])
+    return [np.array(part, dtype=np.int64) for part in parts]
+
+
 def pad(
     rows: Sequence[np.ndarray], *, value: int, width: int, left: bool = False, dtype: torch.dtype = torch.int64
 ) -> torch.Tensor:

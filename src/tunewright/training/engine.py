@@ -15,6 +15,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -27,13 +28,15 @@ from tunewright.models.rows import rows_in_flight
 from tunewright.models.shapes import shape_tokens
 from tunewright.records import Batch
 from tunewright.tasks.base import Weights
-from tunewright.tokens.batch import FIXED_COST_TOKENS, cut, rows_of
+from tunewright.tokens.batch import FIXED_COST_TOKENS, cut, deal, rows_of
 from tunewright.tokens.padding import Padding
 from tunewright.tokens.plan import Plan
 from tunewright.tokens.store import SplitStore
 from tunewright.tokens.tokenizer import TextEncoder
+from tunewright.training.halves import Backward, side_by_side
 
 _BF16_FIXED_COST_TOKENS = 128  # on a CPU: where products take half the time, all else weighs twice as much
+_LEAST_BUDGETS_IN_HALVES = 1.5
 _GPU_FIXED_COST_TOKENS = 2_048  # launching a model's kernels takes as long as computing about this many tokens
 
 
@@ -41,7 +44,7 @@ _GPU_FIXED_COST_TOKENS = 2_048  # launching a model's kernels takes as long as c
 class Settings:
     """How a step is computed; none of it changes the update beyond rounding.
 
-    precision: bf16 (autocast, weights stay fp32), fp32 or fp64.
+    precision: bf16 (autocast, weights stay fp32), fp32 or fp64. in_halves: two threads compute a long step (`halves.py`).
     """
 
     seed: int = 0
@@ -52,6 +55,7 @@ class Settings:
     padding: str = "longest"
     rank: int = 0
     num_ranks: int = 1
+    in_halves: bool = False
 
     def cut(self, lengths: np.ndarray, *, num_ranks: int = 1) -> list[np.ndarray]:
         """A step's rows as micro-batches for this device; see `tokens.batch.cut`."""
@@ -75,6 +79,17 @@ class Settings:
         """How wide the rows of a micro-batch are made."""
         dtype = torch.bfloat16 if self.precision == "bf16" else torch.float32
         return Padding(self.padding == "max_length", shape_tokens(dtype, self.device))
+
+    def halves(self, lengths: np.ndarray) -> list[list[np.ndarray]]:
+        """A step's rows as the micro-batches of each half; none where the step is too short, or computed whole."""
+        if not self.in_halves or lengths.sum() < _LEAST_BUDGETS_IN_HALVES * self.token_budget:
+            return []
+        parts = [part for part in deal(lengths, 2) if len(part)]
+        return [[part[piece] for piece in self.cut(lengths[part])] for part in parts] if len(parts) == 2 else []
+
+    def micro_batches(self, lengths: np.ndarray) -> list[np.ndarray]:
+        """A step's rows as micro-batches, by whichever thread they are computed."""
+        return [piece for half in self.halves(lengths) for piece in half] or self.cut(lengths)
 
     def share(self, pieces: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
         """Those of the micro-batches that this rank computes."""
@@ -192,28 +207,39 @@ def accumulate_gradient(
     """
     task = task.at(seed=settings.seed, epoch=epoch)
     lengths = split.lengths[positions]
-    mine = settings.share(settings.cut(lengths, num_ranks=settings.num_ranks))
     totals = {term: float(of_rows[positions].sum()) or 1.0 for term, of_rows in weights.terms.items()}
-    sums = torch.zeros(len(totals) + 1, dtype=torch.float64, device=settings.device)  # and padded tokens
     compute_loss = loss or (lambda model, batch, weights: task.loss(model, batch, weights=weights))
+
+    def compute(pieces: Sequence[np.ndarray], backward: Backward) -> torch.Tensor:
+        """The sum of every term, and padded tokens."""
+        sums = torch.zeros(len(totals) + 1, dtype=torch.float64, device=settings.device)
+        with autocast(settings):
+            for number, piece in enumerate(pieces):
+                present = (
+                    piece if len(piece) else np.argmin(lengths, keepdims=True)
+                )  # a rank without rows runs one at weight zero
+                rows = positions[present]
+                batch = make_batch(task, split, rows, encoder, settings)
+                torch.manual_seed(_micro_batch_seed(settings.seed, step, number * settings.num_ranks + settings.rank))
+                context = rows_of(batch, encoder, seed=settings.seed, epoch=epoch)
+                last = number == len(pieces) - 1
+                with rows_in_flight(context), _sync_gradients(model, last):
+                    terms, _ = compute_loss(model, batch, torch.from_numpy(weights.rows[rows] * bool(len(piece))))
+                    part = torch.stack([total / totals[term] for term, (total, _) in terms.items()]).sum()
+                    with torch.autocast(settings.device.type, enabled=False):
+                        backward(part * settings.num_ranks)
+                sums[:-1] += torch.stack([terms[term][0].detach().double() for term in totals])
+                sums[-1] += batch.inputs["input_ids"].numel() * bool(len(piece))
+        return sums
+
     with autocast(settings):
         task = task.for_step(model, split, positions, encoder, settings)
-        for number, piece in enumerate(mine):
-            present = (
-                piece if len(piece) else np.argmin(lengths, keepdims=True)
-            )  # a rank without rows runs one at weight zero
-            rows = positions[present]
-            batch = make_batch(task, split, rows, encoder, settings)
-            torch.manual_seed(_micro_batch_seed(settings.seed, step, number * settings.num_ranks + settings.rank))
-            context = rows_of(batch, encoder, seed=settings.seed, epoch=epoch)
-            last = number == len(mine) - 1
-            with rows_in_flight(context), _sync_gradients(model, last):
-                terms, _ = compute_loss(model, batch, torch.from_numpy(weights.rows[rows] * bool(len(piece))))
-                part = torch.stack([total / totals[term] for term, (total, _) in terms.items()]).sum()
-                with torch.autocast(settings.device.type, enabled=False):
-                    (part * settings.num_ranks).backward()
-            sums[:-1] += torch.stack([terms[term][0].detach().double() for term in totals])
-            sums[-1] += batch.inputs["input_ids"].numel() * bool(len(piece))
+        if halves := settings.halves(lengths):
+            first, second = (partial(compute, half) for half in halves)
+            sums = torch.stack(side_by_side(first, second, model.parameters())).sum(0)
+        else:
+            mine = settings.share(settings.cut(lengths, num_ranks=settings.num_ranks))
+            sums = compute(mine, torch.Tensor.backward)
     if settings.num_ranks > 1:
         torch.distributed.all_reduce(sums)
     *of_terms, num_padded = sums.tolist()

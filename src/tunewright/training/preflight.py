@@ -71,7 +71,7 @@ def preflight(run: Any, *, first_step: int = 0) -> Preflight:
         real += int(lengths.sum())
         padded += sum(
             len(piece) * run.settings.row_padding.width(lengths[piece], run.encoder)
-            for piece in run.settings.cut(lengths)
+            for piece in run.settings.micro_batches(lengths)
         )
     seconds, memory = _heaviest(run, split)
     left = run.plan.num_steps - first_step
@@ -120,9 +120,13 @@ def _facts(split: SplitStore, counted: dict[str, Any]) -> SplitFacts:
 
 
 def _heaviest(run: Any, split: SplitStore) -> tuple[float, int]:
-    """(seconds per padded token, bytes of memory) of the micro-batch with the longest rows. Leaves no trace in the model."""
+    """(seconds per padded token, bytes of memory) of the micro-batch with the longest rows, or of the two that are computed at a time.
+
+    Leaves no trace in the model.
+    """
     longest = np.argsort(-split.lengths, kind="stable")[: run.plan.batch_size]
-    rows = longest[run.settings.cut(split.lengths[longest])[0]]
+    at_a_time = 2 if run.settings.halves(split.lengths[longest]) else 1
+    rows = longest[np.concatenate(run.settings.cut(split.lengths[longest])[:at_a_time])]
     weights = run.task.at(seed=run.settings.seed, epoch=0).weights(split)
     settings = run.settings
     if settings.num_ranks > 1:
