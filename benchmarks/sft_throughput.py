@@ -7,8 +7,10 @@ optimizer step; the conversations of mlx_wwdc25 and alpaca_en_demo in the chat t
   tunewright     the defaults
   trainer-fp32   Trainer, dynamic padding, length grouping
   trainer-bf16   the same under bf16 autocast
+  trainer-random the same without length grouping: rows in random order, as tunewright takes them
   trl            TRL's SFTTrainer, answers only, length grouping, bf16 as it is by default
   trl-packed     the same, packed to 512
+50 steps are one whole group of rows that length grouping sorts, the longest first: of fewer it would compute the long ones only.
 All get the same ids and the same learned tokens. Each variant runs in a fresh process, one after the other, every round; the first two
 steps are not counted. Padding is not counted as tokens. Before training and after it every variant's loss per learned token on
 the same 64 rows stands beside it: the same within noise.
@@ -29,8 +31,8 @@ from common import DATA, in_own_process, machine, median_and_spread, recorder_of
 from lm_throughput import clock_and_losses, counting, fresh_llama
 
 FILES = {"mlx_wwdc25": "instruction/mlx_wwdc25_train.jsonl", "alpaca": "instruction/alpaca_en_demo.json"}
-VARIANTS = ("tunewright", "trainer-fp32", "trainer-bf16", "trl", "trl-packed")
-STEPS, WARM_UP, BATCH, LENGTH, RATE = 24, 2, 8, 512, 1e-3
+VARIANTS = ("tunewright", "trainer-fp32", "trainer-bf16", "trainer-random", "trl", "trl-packed")
+STEPS, WARM_UP, BATCH, LENGTH, RATE = 50, 2, 8, 512, 1e-3
 TOKENIZER = DATA / "tokenizers/minimind"
 NUM_CHECKED = 64
 
@@ -111,11 +113,11 @@ def run_peer(variant: str, data: str, steps: int) -> dict[str, Any]:
             "output_dir": folder, "per_device_train_batch_size": BATCH, "max_steps": steps, "learning_rate": RATE,
             "save_strategy": "no", "report_to": [], "logging_steps": 1, "disable_tqdm": True, "use_cpu": True,
             "warmup_steps": max(1, round(0.1 * steps)), "weight_decay": 0.01, "dataloader_num_workers": 0,
-            "train_sampling_strategy": "group_by_length",
+            "train_sampling_strategy": "random" if variant == "trainer-random" else "group_by_length",
         }  # fmt: skip
         if variant.startswith("trainer"):
             collate = counting(DataCollatorForSeq2Seq(tokenizer, padding=True), counts)
-            arguments = TrainingArguments(**shared, bf16=variant == "trainer-bf16")
+            arguments = TrainingArguments(**shared, bf16=variant != "trainer-fp32")
             Trainer(model, arguments, train_dataset=rows, data_collator=collate, callbacks=[clock]).train()  # type: ignore[arg-type]
         else:
             _trl(model, tokenizer, rows, shared, counts, clock, packed=variant == "trl-packed")
