@@ -152,9 +152,9 @@ def assemble(config: RunConfig, *, say: Say = lambda _: None) -> Parts:
     if train.gradient_checkpointing:
         _recompute_activations(model)
     alone = processes.num_ranks == 1
-    exact = processes.device.type == "cpu" and _make_cpu_model_exact(
-        model, stock_dropout=train.dropout == "stock", alone=alone, say=say
-    )
+    exact = False
+    if processes.device.type == "cpu":
+        exact = _make_cpu_model_exact(model, stock_dropout=train.dropout == "stock", alone=alone, say=say)
     model.to(processes.device)
     for line in task.notes(model):
         say(line)

@@ -82,10 +82,10 @@ class Settings:
 
     def halves(self, lengths: np.ndarray) -> list[list[np.ndarray]]:
         """A step's rows as the micro-batches of each half; none where the step is too short, or computed whole."""
-        if not self.in_halves or lengths.sum() < _LEAST_BUDGETS_IN_HALVES * self.token_budget:
+        long = len(lengths) > 1 and lengths.sum() >= _LEAST_BUDGETS_IN_HALVES * self.token_budget
+        if not self.in_halves or not long:
             return []
-        parts = [part for part in deal(lengths, 2) if len(part)]
-        return [[part[piece] for piece in self.cut(lengths[part])] for part in parts] if len(parts) == 2 else []
+        return [[part[piece] for piece in self.cut(lengths[part])] for part in deal(lengths, 2)]
 
     def micro_batches(self, lengths: np.ndarray) -> list[np.ndarray]:
         """A step's rows as micro-batches, by whichever thread they are computed."""
