@@ -19,11 +19,12 @@ def inputs(dtype: torch.dtype, *, tokens: int = 11, width: int = 6, vocabulary: 
     return [torch.randn(shape, dtype=dtype, requires_grad=True) for shape in shapes]
 
 
-@pytest.mark.parametrize("piece", [1, 40, 10**6])
+@pytest.mark.parametrize(("piece", "softmax"), [(1, 1), (40, 40), (800, 40), (10**6, 40), (10**6, 10**6)])
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
-def test_loss_and_gradients_equal_the_plain_computation(monkeypatch, piece, bias, dtype, tolerance):
-    monkeypatch.setattr(chunked, "PIECE_ELEMENTS", piece)
+def test_loss_and_gradients_equal_the_plain_computation(monkeypatch, piece, softmax, bias, dtype, tolerance):
+    monkeypatch.setattr(chunked, "PIECE_BYTES", piece)
+    monkeypatch.setattr(chunked, "_SOFTMAX_ELEMENTS", softmax)
     monkeypatch.setattr(chunked, "LEAST_TOKENS", 1)
     hidden, weight, offset = inputs(dtype)
     labels, weights = torch.arange(11) % 17, torch.linspace(0, 2, 11, dtype=dtype)

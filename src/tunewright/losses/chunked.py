@@ -24,8 +24,10 @@ from torch.nn import functional
 from tunewright.models.rows import Rows, rows_in_flight
 from tunewright.models.shapes import shape_tokens
 
-PIECE_ELEMENTS, LEAST_TOKENS = 1 << 22, 256
-"""Logits held at a time: 16 MB in fp32, or 256 tokens where that is more (131 MB of a 128,256 vocabulary)."""
+PIECE_BYTES, LEAST_TOKENS = 1 << 24, 256
+"""Logits held at a time: 16 MB, or 256 tokens where that is more (66 MB of a 128,256 vocabulary in bf16)."""
+_SOFTMAX_ELEMENTS = 1 << 19
+"""Logits whose softmax a CPU computes at a time: 2 MB in fp32, which stay in the cache over the dozen passes."""
 
 
 def linear_cross_entropy(
@@ -69,29 +71,16 @@ class _LinearCrossEntropy(torch.autograd.Function):
         d_hidden = torch.empty_like(hidden) if wanted[0] else None
         d_weight = torch.zeros_like(weight, dtype=wide) if wanted[1] else None
         d_bias = torch.zeros_like(bias, dtype=wide) if bias is not None and wanted[2] else None
-        piece = max(LEAST_TOKENS, PIECE_ELEMENTS // max(1, len(rows_VH)))
+        piece = max(LEAST_TOKENS, PIECE_BYTES // max(1, len(rows_VH) * hidden.itemsize))
         with torch.autocast(hidden.device.type, enabled=False):
             for start in range(0, len(labels), piece):
                 part = slice(start, start + piece)
-                logits_PV = functional.linear(hidden[part], rows_VH).to(wide)
-                if bias is not None:
-                    logits_PV += bias.to(wide)
-                label_P1 = labels[part, None]
-                at_label_P = logits_PV.gather(1, label_P1)[:, 0]
-                largest_P, probabilities_PV = logits_PV.amax(-1), logits_PV.softmax(-1)
-                del logits_PV
-                losses_S[part] = largest_P - at_label_P - probabilities_PV.amax(-1).log()
-                if not any(wanted):
-                    continue
-                d_logits = probabilities_PV.mul_(weights[part, None])
-                d_logits.scatter_add_(1, label_P1, -weights[part, None])
-                if d_bias is not None:
-                    d_bias += d_logits.sum(0)
-                narrow = d_logits.to(hidden.dtype)
+                logits_PV = functional.linear(hidden[part], rows_VH)
+                losses_S[part] = _to_gradients(logits_PV, bias, labels[part], weights[part], d_bias)
                 if d_hidden is not None:
-                    torch.matmul(narrow, rows_VH, out=d_hidden[part])
+                    torch.matmul(logits_PV, rows_VH, out=d_hidden[part])
                 if d_weight is not None:
-                    _add_product(d_weight, narrow.T, hidden[part])
+                    _add_product(d_weight, logits_PV.T, hidden[part])
         ctx.save_for_backward(*(x for x in (d_hidden, d_weight, d_bias) if x is not None))
         ctx.wanted = (d_hidden is not None, d_weight is not None, d_bias is not None)
         ctx.dtypes = (hidden.dtype, weight.dtype, None if bias is None else bias.dtype)
@@ -106,6 +95,34 @@ class _LinearCrossEntropy(torch.autograd.Function):
             for wanted, dtype in zip(ctx.wanted, ctx.dtypes, strict=True)
         ]
         return *grads, None, None
+
+
+def _to_gradients(
+    logits_PV: torch.Tensor,
+    bias_V: torch.Tensor | None,
+    labels_P: torch.Tensor,
+    weights_P: torch.Tensor,
+    d_bias_V: torch.Tensor | None,
+) -> torch.Tensor:
+    """Each token's loss; the logits, still without their bias, become the gradient of the weighted sum in place."""
+    wide = weights_P.dtype
+    losses_P = torch.empty_like(weights_P)
+    tokens = len(labels_P)
+    if logits_PV.device.type == "cpu":
+        tokens = max(1, _SOFTMAX_ELEMENTS // logits_PV.shape[1])
+    for start in range(0, len(labels_P), tokens):
+        part = slice(start, start + tokens)
+        wide_PV, label_P1, weight_P1 = logits_PV[part].to(wide), labels_P[part, None], weights_P[part, None]
+        if bias_V is not None:
+            wide_PV = wide_PV + bias_V.to(wide)
+        at_label_P = wide_PV.gather(1, label_P1)[:, 0]
+        largest_P, d_logits_PV = wide_PV.amax(-1), wide_PV.softmax(-1)
+        losses_P[part] = largest_P - at_label_P - d_logits_PV.amax(-1).log()
+        d_logits_PV.mul_(weight_P1).scatter_add_(1, label_P1, -weight_P1)
+        if d_bias_V is not None:
+            d_bias_V += d_logits_PV.sum(0)
+        logits_PV[part] = d_logits_PV
+    return losses_P
 
 
 def _add_product(total_VH: torch.Tensor, left_VP: torch.Tensor, right_PH: torch.Tensor) -> None:
