@@ -186,6 +186,18 @@ def test_long_steps_in_bf16_are_computed_in_halves_where_that_is_safe(run_values
 
 
 @pytest.mark.parametrize("kind", TASKS)
+def test_rows_end_to_end_have_the_gradient_of_padded_ones(run_values, tmp_path, kind):
+    """With dropout, as the model's config says; blocks of packed documents are computed as they are."""
+    values = values_for(kind, run_values, tmp_path)
+    flat = set_up(values, precision="fp64")
+    padded = set_up({**values, "data": {**values["data"], "padding": "max_length"}}, precision="fp64")
+    assert (flat.settings.flat, padded.settings.flat) == (not flat.task.packs, False)
+    expected, found = gradient(padded, budget=100), gradient(flat, budget=100)
+    norm = torch.sqrt(sum((g**2).sum() for g in expected.values()))
+    assert max(float((found[name] - expected[name]).abs().max() / norm) for name in expected) < 1e-9
+
+
+@pytest.mark.parametrize("kind", TASKS)
 def test_the_side_that_is_padded_changes_nothing(run_values, tmp_path, kind):
     values = values_for(kind, run_values, tmp_path)
     whole = gradient(set_up(values, precision="fp64"), budget=10**6)

@@ -25,6 +25,7 @@ from tunewright.config import RunConfig
 from tunewright.errors import UserError
 from tunewright.models.embedding import install_row_embeddings
 from tunewright.models.first_position import compute_first_position_only
+from tunewright.models.flat import lay_rows_flat
 from tunewright.models.heads import head_parameters
 from tunewright.models.load import (
     choose_device,
@@ -41,7 +42,7 @@ from tunewright.training.engine import Settings
 from tunewright.training.optimizer import Schedule, build_optimizer, freeze, learning_rates, parameter_groups
 from tunewright.training.reference import with_reference
 
-_CPU_TOKENS, _GPU_TOKENS = 1_024, 16_384
+_CPU_TOKENS, _FLAT_CPU_TOKENS, _GPU_TOKENS = 1_024, 1_536, 16_384
 _LONGEST_WAIT = timedelta(days=2)
 """For a rank that prepares a large data set alone; one that dies is noticed by the launcher."""
 
@@ -152,16 +153,19 @@ def assemble(config: RunConfig, *, say: Say = lambda _: None) -> Parts:
     if train.gradient_checkpointing:
         _recompute_activations(model)
     alone = processes.num_ranks == 1
-    exact = False
+    exact = flat = False
     if processes.device.type == "cpu":
         exact = _make_cpu_model_exact(model, stock_dropout=train.dropout == "stock", alone=alone, say=say)
+        padded = train.gradient_checkpointing or task.packs or config.data.padding == "max_length"
+        flat = exact and not padded and lay_rows_flat(model)
     model.to(processes.device)
     for line in task.notes(model):
         say(line)
     plan = Plan(len(rows), train.batch_size, train.seed, train.epochs, train.max_steps)
     factor = task.rate_factor * (adapter.rate_factor if adapter else 1.0)
     rates = learning_rates(train, model.config.get_text_config().hidden_size, factor=factor)
-    usual_tokens = _GPU_TOKENS if processes.device.type == "cuda" else _CPU_TOKENS
+    on_cpu = _FLAT_CPU_TOKENS if flat else _CPU_TOKENS
+    usual_tokens = _GPU_TOKENS if processes.device.type == "cuda" else on_cpu
     parts = Parts(
         config=config,
         processes=processes,
@@ -189,6 +193,7 @@ def assemble(config: RunConfig, *, say: Say = lambda _: None) -> Parts:
             and precision == "bf16"
             and not train.gradient_checkpointing
             and torch.get_num_threads() > 1,
+            flat=flat,
         ),
     )
     if not task.needs_reference:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -53,20 +54,38 @@ def register() -> None:
     AttentionMaskInterface.register(NAME, row_mask)
 
 
+@dataclass(frozen=True)
+class DeferredMask:
+    """What a model's mask says, worked out where it is asked. marker stands for it: a tensor of its shape without memory."""
+
+    marker: torch.Tensor
+    visible: Any
+
+    def at(self, row: torch.Tensor, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
+        """bool, as the places broadcast: whether the query of that row sees the key."""
+        places = torch.broadcast_tensors(row, query, key)
+        return self.visible(places[0], torch.zeros_like(places[0]), *places[1:])
+
+
 def row_mask(
     *, mask_function: Any, attention_mask: torch.Tensor | None = None, q_length: int, kv_length: int, **kwargs: Any
 ) -> torch.Tensor | None:
-    """The additive mask `(B, 1, L, K)`, or None where the rows in flight already say everything (plain padding)."""
+    """The additive mask `(B, 1, L, K)`, or None where the rows in flight already say everything (plain padding).
+
+    Of flat rows, whose mask would be as large as all their tokens squared, its marker.
+    """
     from transformers.masking_utils import bidirectional_mask_function, eager_mask
 
     rows = current_rows()
-    if (
-        rows is not None
-        and mask_function is bidirectional_mask_function
-        and kwargs.get("allow_is_bidirectional_skip")
-        and q_length == kv_length == rows.width
-    ):
-        return None
+    if rows is not None and q_length == kv_length == rows.width:
+        if mask_function is bidirectional_mask_function and kwargs.get("allow_is_bidirectional_skip"):
+            return None
+        if rows.flat and attention_mask is None and not kwargs.get("use_vmap"):
+            marker = torch.zeros(1, dtype=torch.bool).expand(1, 1, q_length, kv_length)
+            rows.masks[marker.data_ptr()] = DeferredMask(marker, mask_function)
+            return marker
+    if rows is not None and rows.flat:
+        raise UnsupportedAttention("a mask of rows end to end that cannot be worked out row by row")
     return eager_mask(
         mask_function=mask_function, attention_mask=attention_mask, q_length=q_length, kv_length=kv_length, **kwargs
     )
@@ -95,8 +114,10 @@ def row_attention(
         groups = query.shape[1] // key.shape[1]
         key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
     rows = current_rows()
-    if rows is not None and len(rows) != query.shape[0]:
-        raise RowsNotFirst(f"attention sees {query.shape[0]} rows, the micro-batch has {len(rows)}")
+    if rows is not None and rows.batch_size != query.shape[0]:
+        raise RowsNotFirst(f"attention sees {query.shape[0]} rows, the micro-batch has {rows.batch_size}")
+    if rows is not None and rows.flat and not query.shape[2] == key.shape[2] == rows.width:
+        raise UnsupportedAttention("queries or keys that are not the rows end to end")
     if dropout and rows is None:
         raise UnsupportedAttention("dropout outside rows_in_flight")
     if attention_mask is None and query.shape[2] > 1 and kwargs.get("is_causal", getattr(module, "is_causal", False)):

@@ -103,13 +103,17 @@ class RowDropout(nn.Dropout):
         rows = current_rows()
         if rows is None or not self.training or self.p == 0.0:
             return super().forward(x)
-        if x.shape[0] != len(rows):
-            raise RowsNotFirst(f"dropout site {self.site} sees {x.shape[0]} rows, the micro-batch has {len(rows)}")
+        if x.shape[0] != rows.batch_size:
+            raise RowsNotFirst(
+                f"dropout site {self.site} sees {x.shape[0]} rows, the micro-batch has {rows.batch_size}"
+            )
         return _KeepAndScale.apply(x, self._keep(x, rows), keep_scale(self.p))
 
     def _keep(self, x: torch.Tensor, rows: Rows) -> torch.Tensor:
         """Only what is of a row's own tokens is drawn: a mask does not depend on the padding beside them."""
         keep = torch.empty_like(x, memory_format=torch.contiguous_format)
+        if rows.flat:
+            return self._keep_flat(keep, rows)
         parts = list(keep)
         apart: list[tuple[int, int, int, torch.Tensor]] = []  # drawn in one piece, of keys that do not stand together
         attends = x.dim() == 4 and x.shape[2] == rows.width and x.shape[3] >= rows.width  # (rows, heads, queries, keys)
@@ -132,6 +136,14 @@ class RowDropout(nn.Dropout):
             own[..., :num_before] = part[..., :num_before]
             own.narrow(2, num_before + start, length).copy_(part[..., num_before:])
         return keep
+
+    def _keep_flat(self, keep_1LX: torch.Tensor, rows: Rows) -> torch.Tensor:
+        if keep_1LX.dim() != 3 or keep_1LX.shape[1] != rows.width:
+            raise RowsNotFirst(f"dropout site {self.site} sees {tuple(keep_1LX.shape)}, of rows end to end")
+        *parts, rest = keep_1LX[0].split([*rows.lengths.tolist(), rows.width - int(rows.lengths.sum())])
+        rest.zero_()
+        fill_keep([Draw(part, row, self.site) for row, part in enumerate(parts)], rows, self.p)
+        return keep_1LX
 
 
 class RowsNotFirst(Exception):

@@ -19,6 +19,7 @@ import torch
 from torch import nn
 
 from tunewright.models.attention import NAME, row_attention
+from tunewright.models.flat import padded
 from tunewright.models.rows import Rows, current_rows, rows_in_flight
 
 _TOLERANCE = 1e-5
@@ -79,17 +80,24 @@ def _forward(
     if rows is None or rows.left_padded or hidden_BLH.shape[1] != rows.width or not alone:
         return whole(hidden_BLH, attention_mask, *others, **kwargs)
     attention = layer.attention.self
-    first_B1H = hidden_BLH[:, :1]
-    mixed_B1HD, _ = row_attention(
-        attention,
-        _heads(attention.query(first_B1H), attention),
-        _heads(attention.key(hidden_BLH), attention),
-        _heads(attention.value(hidden_BLH), attention),
-        None if attention_mask is None else attention_mask[:, :, :1],
-        scaling=attention.scaling,
-        dropout=attention.dropout.p if attention.training else 0.0,
-    )
-    return layer.feed_forward_chunk(layer.attention.output(mixed_B1HD.flatten(2), first_B1H))
+    key_BLH, value_BLH = attention.key(hidden_BLH), attention.value(hidden_BLH)
+    if rows.flat:
+        starts_B = torch.from_numpy(rows.starts)
+        first_B1H, rows = hidden_BLH[0].index_select(0, starts_B)[:, None], rows.padded()
+        key_BLH, value_BLH = padded(key_BLH, rows), padded(value_BLH, rows)
+    else:
+        first_B1H = hidden_BLH[:, :1]
+    with rows_in_flight(rows):
+        mixed_B1HD, _ = row_attention(
+            attention,
+            _heads(attention.query(first_B1H), attention),
+            _heads(key_BLH, attention),
+            _heads(value_BLH, attention),
+            None if attention_mask is None else attention_mask[:, :, :1],
+            scaling=attention.scaling,
+            dropout=attention.dropout.p if attention.training else 0.0,
+        )
+        return layer.feed_forward_chunk(layer.attention.output(mixed_B1HD.flatten(2), first_B1H))
 
 
 def _heads(x_BLH: torch.Tensor, attention: Any) -> torch.Tensor:

@@ -2,9 +2,11 @@
 
     rows of 248, 246, 31, 30 tokens          Block of row 0, Block of row 1, Block of rows 2 and 3
     packed rows [40 20 | 260] [50 9 | 33]    Stretches of 60, 59 and 33 tokens, Stretches of 260
+    flat rows 248, 246, 31, 30               Stretches of 248, Stretches of 246, Stretches of 31 and 30
 
 A Block is cut out of a padded micro-batch. Packed rows hold documents that do not see each other: stretches of whole documents
-are gathered from all rows, those of like length together, so that many short documents cost one product, not one each.
+are gathered from all rows, those of like length together, so that many short documents cost one product, not one each. Rows
+that stand end to end are a stretch each.
 
 Shapes: B rows, H heads, L padded length, D features per head, K keys, S stretches, W the longest of them.
 """
@@ -49,8 +51,8 @@ class Plan:
 def pieces_of(
     plan: Plan, num_rows: int, num_heads: int, num_queries: int, num_keys: int
 ) -> Sequence[Block | Stretches]:
-    """All that one call computes. Of packed rows it is the same in every layer, and worked out once."""
-    if not plan.ragged or plan.rows is None or plan.rows.segments is None:
+    """All that one call computes. Of packed and flat rows it is the same in every layer, and worked out once."""
+    if not plan.ragged or plan.rows is None or not (plan.rows.flat or plan.rows.segments):
         return list(_blocks(plan, num_rows, num_heads, num_queries, num_keys))
     layouts = plan.rows.layouts
     if num_heads not in layouts:
@@ -159,7 +161,7 @@ class Block:
 
 @dataclass(frozen=True)
 class Stretch:
-    """Whole documents of a packed row, tokens `[start, start + length)`: the `number`-th stretch of the row."""
+    """Whole documents of a packed row, tokens `[start, start + length)`: the `number`-th stretch of the row. Or a flat row."""
 
     row: int
     number: int
@@ -168,7 +170,11 @@ class Stretch:
 
 
 def _stretches(rows: Rows) -> Iterator[Stretch]:
-    """Row by row: neighbouring documents up to `_STRETCH_TOKENS` together, longer ones alone."""
+    """Row by row: neighbouring documents up to `_STRETCH_TOKENS` together, longer ones alone. Each flat row alone."""
+    if rows.flat:
+        for row, (start, length) in enumerate(zip(rows.starts.tolist(), rows.lengths.tolist(), strict=True)):
+            yield Stretch(row, 0, start, length)
+        return
     assert rows.segments is not None
     for row, (begin, documents) in enumerate(zip(rows.starts.tolist(), rows.segments, strict=True)):
         start, number, length = begin, 0, 0
@@ -195,33 +201,40 @@ def _gathered(rows: Rows, num_heads: int) -> Iterator[Stretches]:
 
 def _piece_of(group: list[Stretch], rows: Rows, num_heads: int) -> Iterator[Stretches]:
     for heads in _groups_of_heads(num_heads, len(group) * group[0].length ** 2):
-        yield Stretches(tuple(group), *heads, rows.width)
+        yield Stretches(tuple(group), *heads, rows.width, rows.flat)
 
 
 @dataclass(frozen=True)
 class Stretches:
-    """Stretches of packed rows, heads `[head, head_stop)`; shorter ones are padded behind with their own last token."""
+    """Stretches of packed or flat rows, heads `[head, head_stop)`; shorter ones are padded behind with their own last token."""
 
     stretches: tuple[Stretch, ...]
     head: int
     head_stop: int
     width: int
+    flat: bool
     rows_S: torch.Tensor = field(init=False, repr=False, compare=False)
+    """int64: the row of the tensors that each is in."""
     places_SW: torch.Tensor = field(init=False, repr=False, compare=False)
     """int64: where in its row each token stands."""
     real_SW: torch.Tensor = field(init=False, repr=False, compare=False)
     flat_SW: torch.Tensor = field(init=False, repr=False, compare=False)
     """int64: where each token stands among those of all rows."""
-    masks: list[tuple[torch.Tensor, torch.Tensor]] = field(init=False, repr=False, compare=False, default_factory=list)
+    real_T: torch.Tensor = field(init=False, repr=False, compare=False)
+    """int64: which of the S · W tokens are real."""
+    masks: list[tuple[torch.Tensor | None, torch.Tensor]] = field(
+        init=False, repr=False, compare=False, default_factory=list
+    )
     """What came in as a mask in an earlier layer, and what it says of these stretches."""
 
     def __post_init__(self) -> None:
         lengths_S1 = torch.tensor([[one.length] for one in self.stretches])
-        rows_S = torch.tensor([one.row for one in self.stretches])
+        rows_S = torch.tensor([0 if self.flat else one.row for one in self.stretches])
         steps_W = torch.arange(self.stretches[0].length)
         places_SW = torch.tensor([[one.start] for one in self.stretches]) + torch.minimum(steps_W, lengths_S1 - 1)
+        real_SW = steps_W < lengths_S1
         for name, value in {
-            "rows_S": rows_S, "places_SW": places_SW, "real_SW": steps_W < lengths_S1,
+            "rows_S": rows_S, "places_SW": places_SW, "real_SW": real_SW, "real_T": real_SW.flatten().nonzero()[:, 0],
             "flat_SW": rows_S[:, None] * self.width + places_SW,
         }.items():  # fmt: skip
             object.__setattr__(self, name, value)
@@ -230,35 +243,55 @@ class Stretches:
     def _is_padded(self) -> bool:
         return self.stretches[-1].length < self.stretches[0].length
 
+    def _alone(self, x_BHLD: torch.Tensor) -> torch.Tensor:
+        """The only stretch there is, `(1, H, W, D)`, as it lies in memory."""
+        (one,) = self.stretches
+        row = int(self.rows_S)
+        return x_BHLD[row : row + 1, self.head : self.head_stop, one.start : one.start + one.length]
+
     def of(self, x_BHLD: torch.Tensor, dtype: torch.dtype, *, whole: bool = False) -> torch.Tensor:
         """These stretches of `(B, H, L, D)` as a contiguous `(S, H, W, D)` in the computing dtype."""
+        if len(self.stretches) == 1:
+            return self._alone(x_BHLD).to(dtype, memory_format=torch.contiguous_format).contiguous()
         flat_THD = x_BHLD.transpose(1, 2).flatten(0, 1)[:, self.head : self.head_stop]
         part_SWHD = flat_THD.index_select(0, self.flat_SW.flatten()).unflatten(0, self.flat_SW.shape)
         return part_SWHD.transpose(1, 2).to(dtype, memory_format=torch.contiguous_format).contiguous()
 
     def put(self, total_BHLD: torch.Tensor, part_SHWD: torch.Tensor, *, whole: bool = False) -> None:
         """Write the real tokens into their places in a tensor that lies in memory as `(B, L, H, D)`."""
+        if len(self.stretches) == 1:
+            self._alone(total_BHLD).copy_(part_SHWD)
+            return
         flat_THD = total_BHLD.transpose(1, 2).view(-1, *total_BHLD.shape[1::2])[:, self.head : self.head_stop]
-        part_SWHD = part_SHWD.transpose(1, 2).to(total_BHLD.dtype)
+        places_T, part_THD = self.flat_SW.flatten(), part_SHWD.transpose(1, 2).to(total_BHLD.dtype).flatten(0, 1)
         if self._is_padded:
-            flat_THD.index_copy_(0, self.flat_SW[self.real_SW], part_SWHD[self.real_SW])
-        else:
-            flat_THD.index_copy_(0, self.flat_SW.flatten(), part_SWHD.flatten(0, 1))
+            places_T, part_THD = places_T[self.real_T], part_THD.index_select(0, self.real_T)
+        flat_THD.index_copy_(0, places_T, part_THD)
 
     def mask(self, plan: Plan, mask_B1LK: torch.Tensor | None, dtype: torch.dtype) -> torch.Tensor | None:
         """The additive mask of these stretches; padded keys are hidden."""
-        assert mask_B1LK is not None, "packed rows come with a mask: documents of a stretch do not see each other"
+        if mask_B1LK is None and not (self.flat and self._is_padded):
+            assert self.flat, "packed rows come with a mask: documents of a stretch do not see each other"
+            return None
         for seen, said in self.masks:
             if seen is mask_B1LK:
                 return said
-        rows_S11 = (self.rows_S if mask_B1LK.shape[0] > 1 else torch.zeros_like(self.rows_S))[:, None, None]
-        heads = slice(self.head, self.head_stop) if mask_B1LK.shape[1] > 1 else slice(None)
-        part_SWWH = mask_B1LK[rows_S11, heads, self.places_SW[:, :, None], self.places_SW[:, None, :]]
-        said = _additive(part_SWWH.permute(0, 3, 1, 2), dtype)
+        part_SHWW = torch.zeros(1, 1, 1, 1, dtype=dtype) if mask_B1LK is None else self._part_of(plan, mask_B1LK)
+        said = _additive(part_SHWW, dtype)
         if self._is_padded:
             said = said.masked_fill(~self.real_SW[:, None, None, :], torch.finfo(dtype).min)
         self.masks.append((mask_B1LK, said))
         return said
+
+    def _part_of(self, plan: Plan, mask_B1LK: torch.Tensor) -> torch.Tensor:
+        """`(S, 1, W, W)`, or of every head."""
+        assert plan.rows is not None
+        rows_S11 = (self.rows_S if mask_B1LK.shape[0] > 1 else torch.zeros_like(self.rows_S))[:, None, None]
+        queries_SW1, keys_S1W = self.places_SW[:, :, None], self.places_SW[:, None, :]
+        if (deferred := plan.rows.masks.get(mask_B1LK.data_ptr())) is not None:
+            return deferred.at(rows_S11[:, None], queries_SW1[:, None], keys_S1W[:, None])
+        heads = slice(self.head, self.head_stop) if mask_B1LK.shape[1] > 1 else slice(None)
+        return mask_B1LK[rows_S11, heads, queries_SW1, keys_S1W].permute(0, 3, 1, 2)
 
     def clear_padding(self, probabilities_SHWW: torch.Tensor) -> None:
         """Queries of padding attend to nothing: so they add nothing to the gradients of the token they repeat."""

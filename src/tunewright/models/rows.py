@@ -22,7 +22,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Rows:
-    """Identity and extent of the rows of one padded micro-batch.
+    """Identity and extent of the rows of one micro-batch, padded or flat.
 
     row_ids, lengths: int64 `(rows,)`. width: the padded length. left_padded: real tokens stand at the end of each row.
     With (seed, epoch) a row's id keys all of its randomness.
@@ -36,17 +36,39 @@ class Rows:
     left_padded: bool = False
     segments: tuple[np.ndarray, ...] | None = None
     """Of packed rows: the lengths of the documents in each, which do not see each other."""
+    flat: bool = False
+    """The rows stand end to end, in tensors of one row and `width` tokens (`models/flat.py`)."""
     starts: np.ndarray = field(init=False)
     """int64 `(rows,)`: position of each row's first real token."""
     layouts: dict[int, Any] = field(init=False, repr=False, compare=False, default_factory=dict)
-    """Number of heads -> how attention computes packed rows (`models/pieces.py`): worked out in the first layer, used in all."""
+    """Number of heads -> how attention computes packed or flat rows (`models/pieces.py`): worked out in the first layer, used in all."""
+    masks: dict[int, Any] = field(init=False, repr=False, compare=False, default_factory=dict)
+    """Of flat rows: masks that attention works out where it needs them (`models/attention.py`)."""
 
     def __post_init__(self) -> None:
-        starts = self.width - self.lengths if self.left_padded else np.zeros_like(self.lengths)
+        starts = np.zeros_like(self.lengths)
+        if self.flat:
+            starts = np.cumsum(self.lengths) - self.lengths
+        elif self.left_padded:
+            starts = self.width - self.lengths
         object.__setattr__(self, "starts", starts)
 
     def __len__(self) -> int:
         return len(self.row_ids)
+
+    @property
+    def batch_size(self) -> int:
+        """The first dimension of the tensors they are in."""
+        return 1 if self.flat else len(self)
+
+    def laid_flat(self, multiple: int) -> Rows:
+        """The same rows end to end, filled up to a multiple of tokens."""
+        width = -(-int(self.lengths.sum()) // multiple) * multiple
+        return Rows(self.seed, self.epoch, self.row_ids, self.lengths, width, flat=True)
+
+    def padded(self) -> Rows:
+        """The same rows, each padded on the right to the longest."""
+        return Rows(self.seed, self.epoch, self.row_ids, self.lengths, int(self.lengths.max()))
 
 
 _of_thread = threading.local()

@@ -81,6 +81,8 @@ class Task(Protocol):
     """Whether rows have classes that `train.class_weights` can weigh."""
     thread_safe: bool
     """Whether two threads may compute its loss with one model at a time: nothing in the model is exchanged meanwhile."""
+    packs: bool
+    """Whether its rows hold several documents that do not see each other."""
     first_model: str | None
     """The model that `init` proposes, where the default encoder cannot learn the task."""
 
@@ -262,6 +264,7 @@ class BaseTask:
     called = "label"
     has_classes = False
     thread_safe = False
+    packs = False
     first_model: str | None = None
     needs_reference = False
     writes = False

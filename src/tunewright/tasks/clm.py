@@ -66,6 +66,7 @@ class Task(BaseTask):
     name = "clm"
     first_model = "HuggingFaceTB/SmolLM2-135M"
     loss_terms = (TERM,)
+    packs = True
     documents = "auto"
 
     # Understanding rows

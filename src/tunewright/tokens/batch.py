@@ -30,16 +30,17 @@ def cut(
     num_ranks: int = 1,
     fixed_cost: int = FIXED_COST_TOKENS,
     multiple: int = 1,
+    flat: bool = False,
 ) -> list[np.ndarray]:
     """Positions into `lengths`, longest rows first, as micro-batches of at most `token_budget` padded tokens.
 
     Of all cuts of the sorted rows the cheapest is taken: padded tokens plus `fixed_cost` for each micro-batch. A row longer
     than the budget stands alone. With several ranks the number of micro-batches is a multiple of `num_ranks`; rank r takes
     every `num_ranks`-th one from r on. Where rows do not suffice the missing ones are empty. multiple: of the tokens
-    in each, see `models/shapes.py`.
+    in each, see `models/shapes.py`. flat: rows stand end to end, and only their sum is filled up (`models/flat.py`).
     """
     order = np.argsort(-lengths, kind="stable")
-    groups = [order[start:stop] for start, stop in _cheapest(lengths[order], token_budget, fixed_cost, multiple)]
+    groups = [order[start:stop] for start, stop in _cheapest(lengths[order], token_budget, fixed_cost, multiple, flat)]
     while len(groups) % num_ranks and max(map(len, groups)) > 1:
         widest = max(
             range(len(groups)), key=lambda g: (len(groups[g]) > 1, len(groups[g]) * int(lengths[groups[g][0]]))
@@ -49,15 +50,21 @@ def cut(
     return groups + [order[:0]] * (-len(groups) % num_ranks)
 
 
-def _cheapest(lengths: np.ndarray, token_budget: int, fixed_cost: int, multiple: int) -> list[tuple[int, int]]:
+def _cheapest(
+    lengths: np.ndarray, token_budget: int, fixed_cost: int, multiple: int, flat: bool
+) -> list[tuple[int, int]]:
     """Cut descending lengths into runs: dynamic programming over where the last run begins."""
     num_rows = len(lengths)
     costs = np.zeros(num_rows + 1)
     begins = np.zeros(num_rows + 1, dtype=np.int64)
+    before = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
     for stop in range(1, num_rows + 1):
         starts = np.arange(max(0, stop - _LONGEST_SEARCH), stop)
         counts = stop - starts
-        padded = padded_width(lengths[starts].astype(np.int64), counts, multiple) * counts
+        if flat:
+            padded = -(-(before[stop] - before[starts]) // multiple) * multiple
+        else:
+            padded = padded_width(lengths[starts].astype(np.int64), counts, multiple) * counts
         totals = costs[starts] + padded + fixed_cost
         totals[(padded > token_budget) & (counts > 1)] = np.inf
         best = len(totals) - 1 - int(np.argmin(totals[::-1])) if len(totals) else 0

@@ -27,7 +27,7 @@ class TrainConfig(Section):
     )
     micro_batch_tokens: PositiveInt | Auto = Field(
         "auto",
-        description="Padded tokens computed at a time; changes time and memory, never the update. auto: 1,024 on a CPU, 16,384 on a GPU.",
+        description="Padded tokens computed at a time; changes time and memory, not the update. auto: 1,024 on a CPU (1,536 without padding), 16,384 on a GPU.",
     )
     learning_rate: PositiveFloat | Auto = Field(
         "auto",

@@ -29,7 +29,7 @@ from tunewright.models.shapes import shape_tokens
 from tunewright.records import Batch
 from tunewright.tasks.base import Weights
 from tunewright.tokens.batch import FIXED_COST_TOKENS, cut, deal, rows_of
-from tunewright.tokens.padding import Padding
+from tunewright.tokens.padding import LONGEST, Padding
 from tunewright.tokens.plan import Plan
 from tunewright.tokens.store import SplitStore
 from tunewright.tokens.tokenizer import TextEncoder
@@ -45,6 +45,7 @@ class Settings:
     """How a step is computed; none of it changes the update beyond rounding.
 
     precision: bf16 (autocast, weights stay fp32), fp32 or fp64. in_halves: two threads compute a long step (`halves.py`).
+    flat: the model computes rows end to end, without padding (`models/flat.py`).
     """
 
     seed: int = 0
@@ -56,6 +57,7 @@ class Settings:
     rank: int = 0
     num_ranks: int = 1
     in_halves: bool = False
+    flat: bool = False
 
     def cut(self, lengths: np.ndarray, *, num_ranks: int = 1) -> list[np.ndarray]:
         """A step's rows as micro-batches for this device; see `tokens.batch.cut`."""
@@ -64,7 +66,8 @@ class Settings:
             self.token_budget,
             num_ranks=num_ranks,
             fixed_cost=self._fixed_cost,
-            multiple=self.row_padding.multiple,
+            multiple=self._multiple,
+            flat=self.flat,
         )
 
     @property
@@ -75,10 +78,20 @@ class Settings:
         return _BF16_FIXED_COST_TOKENS if self.precision == "bf16" else FIXED_COST_TOKENS
 
     @property
+    def _multiple(self) -> int:
+        """What the tokens of a micro-batch are filled up to."""
+        return shape_tokens(torch.bfloat16 if self.precision == "bf16" else torch.float32, self.device)
+
+    @property
     def row_padding(self) -> Padding:
         """How wide the rows of a micro-batch are made."""
-        dtype = torch.bfloat16 if self.precision == "bf16" else torch.float32
-        return Padding(self.padding == "max_length", shape_tokens(dtype, self.device))
+        return LONGEST if self.flat else Padding(self.padding == "max_length", self._multiple)
+
+    def num_computed(self, lengths: np.ndarray, width: int) -> int:
+        """Positions that the layers compute for a micro-batch of rows of these lengths, padded to `width` or flat."""
+        if self.flat:
+            return -(-int(lengths.sum()) // self._multiple) * self._multiple
+        return len(lengths) * width
 
     def halves(self, lengths: np.ndarray) -> list[list[np.ndarray]]:
         """A step's rows as the micro-batches of each half; none where the step is too short, or computed whole."""
@@ -229,7 +242,7 @@ def accumulate_gradient(
                     with torch.autocast(settings.device.type, enabled=False):
                         backward(part * settings.num_ranks)
                 sums[:-1] += torch.stack([terms[term][0].detach().double() for term in totals])
-                sums[-1] += batch.inputs["input_ids"].numel() * bool(len(piece))
+                sums[-1] += settings.num_computed(batch.lengths, batch.width) * bool(len(piece))
         return sums
 
     with autocast(settings):

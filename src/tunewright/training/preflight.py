@@ -70,7 +70,7 @@ def preflight(run: Any, *, first_step: int = 0) -> Preflight:
         lengths = split.lengths[run.plan.rows_of_step(int(step))[1]]
         real += int(lengths.sum())
         padded += sum(
-            len(piece) * run.settings.row_padding.width(lengths[piece], run.encoder)
+            run.settings.num_computed(lengths[piece], run.settings.row_padding.width(lengths[piece], run.encoder))
             for piece in run.settings.micro_batches(lengths)
         )
     seconds, memory = _heaviest(run, split)
