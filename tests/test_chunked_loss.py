@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -118,6 +119,14 @@ def causal(name: str, **values) -> torch.nn.Module:
         "intermediate_size": 32,
     }
     return AutoModelForCausalLM.from_config(AutoConfig.for_model(name, **shape, **values))
+
+
+def test_another_thread_gets_logits_meanwhile():
+    model, ids = causal("llama"), torch.tensor([[3, 9, 4]])
+    with hidden_instead_of_logits(model), ThreadPoolExecutor(1) as pool:
+        states, logits = model(ids).logits, pool.submit(lambda: model(ids).logits).result()
+    assert (states.shape[-1], logits.shape[-1]) == (model.config.hidden_size, model.config.vocab_size)
+    assert torch.equal(model(ids).logits, logits)
 
 
 def test_capped_logits_are_no_plain_product():

@@ -29,8 +29,7 @@ from .conftest import messages, write_jsonl
 
 LANGUAGE = ["clm", "mlm", "whole_word", "next_sentence"]
 PREFERENCE = ["dpo", "kto", "orpo", "reward", "judge"]
-IN_HALVES = ["classification", "multi_label", "pairs", "ner"]
-TASKS = [*IN_HALVES, "sft", *PREFERENCE, *LANGUAGE]
+TASKS = ["classification", "multi_label", "pairs", "ner", "sft", *PREFERENCE, *LANGUAGE]
 
 
 def values_for(kind: str, base: dict, folder: Path) -> dict:
@@ -160,13 +159,11 @@ def test_a_steps_gradient_does_not_depend_on_its_cut(run_values, tmp_path, kind,
 
 
 @pytest.mark.parametrize("adapter", [None, "lora"])
-@pytest.mark.parametrize("kind", IN_HALVES)
-def test_two_halves_have_the_gradient_of_the_whole(run_values, tmp_path, kind, adapter):
+@pytest.mark.parametrize("kind", TASKS)
+def test_two_halves_have_the_gradient_of_the_whole(run_values, tmp_path, tiny_gpt, kind, adapter):
     """With dropout, as the model's config says."""
-    run = set_up(
-        {**values_for(kind, run_values, tmp_path), **({"adapter": adapter} if adapter else {})}, precision="fp64"
-    )
-    assert run.task.thread_safe
+    values = values_for(kind, run_values, tmp_path)
+    run = set_up(with_lora(kind, run_values, tmp_path, tiny_gpt) if adapter else values, precision="fp64")
     assert Settings(token_budget=100, in_halves=True).halves(run.prepared.store["train"].lengths[:16])
     whole = gradient(run, budget=100)
     halves = [gradient(run, budget=100, in_halves=True) for _ in range(2)]
@@ -177,10 +174,10 @@ def test_two_halves_have_the_gradient_of_the_whole(run_values, tmp_path, kind, a
 
 
 @pytest.mark.parametrize("kind", TASKS)
-def test_long_steps_in_bf16_are_computed_in_halves_where_that_is_safe(run_values, tmp_path, kind, monkeypatch):
+def test_long_steps_in_bf16_are_computed_in_halves(run_values, tmp_path, kind, monkeypatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     values = values_for(kind, run_values, tmp_path)
-    assert set_up(values, precision="bf16").settings.in_halves == (kind in IN_HALVES)
+    assert set_up(values, precision="bf16").settings.in_halves
     assert not set_up(values, precision="fp32").settings.in_halves
     assert not set_up(values, precision="bf16", dropout="stock").settings.in_halves
 

@@ -36,12 +36,23 @@ def test_every_row_is_dealt_once_and_parts_differ_by_a_row_at_most(lengths, numb
 def test_short_steps_are_computed_whole_and_long_ones_hold_every_row(lengths):
     lengths = np.array(lengths)
     halves = Settings(token_budget=200, in_halves=True).halves(lengths)
-    assert bool(halves) == (lengths.sum() >= 300 and len(lengths) > 1)
     assert not Settings(token_budget=200).halves(lengths)
+    tokens = sorted(int(lengths[np.concatenate(half)].sum()) for half in halves)
     if halves:
-        assert sorted(np.concatenate([piece for half in halves for piece in half]).tolist()) == list(
-            range(len(lengths))
-        )
+        assert lengths.sum() > 200
+        assert tokens[0] >= 0.85 * tokens[1]
+        rows = np.concatenate([piece for half in halves for piece in half])
+        assert sorted(rows.tolist()) == list(range(len(lengths)))
+    else:
+        assert lengths.sum() <= 200 or lengths.max() > lengths.sum() / 20  # without a row that long two parts balance
+
+
+def test_a_row_as_long_as_all_others_is_not_computed_beside_them():
+    settings = Settings(token_budget=200, in_halves=True)
+    assert settings.halves(np.array([150, 150]))
+    assert settings.halves(np.array([200, 100, 80]))
+    assert not settings.halves(np.array([300, 20, 20]))
+    assert not settings.halves(np.array([500]))
 
 
 def test_gradients_of_both_are_added_to_what_is_there():

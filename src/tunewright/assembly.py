@@ -189,7 +189,6 @@ def assemble(config: RunConfig, *, say: Say = lambda _: None) -> Parts:
             num_ranks=processes.num_ranks,
             in_halves=exact
             and alone
-            and task.thread_safe
             and precision == "bf16"
             and not train.gradient_checkpointing
             and torch.get_num_threads() > 1,

@@ -11,8 +11,10 @@ Shapes: S supervised tokens, H hidden width, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -133,15 +135,29 @@ def _add_product(total_VH: torch.Tensor, left_VP: torch.Tensor, right_PH: torch.
         total_VH += left_VP @ right_PH
 
 
+_of_thread = threading.local()
+
+
 @contextmanager
 def hidden_instead_of_logits(model: Any) -> Iterator[tuple[torch.Tensor, torch.Tensor | None]]:
-    """Inside, the model gives what its last layer would have multiplied; (rows `(V, H)`, bias) of that layer are given.
+    """Inside, the model gives this thread what its last layer would have multiplied; (rows `(V, H)`, bias) of that layer are given.
 
     What a head does before (dense, GELU and norm of masked models) and adapters stay in the pass.
     """
     output = _inner(model).get_output_embeddings()
-    with _in_place_of(output, nn.Identity(), model):
+    if "forward" not in vars(output):
+        output.forward = partial(_multiplied, output, output.forward)
+    _of_thread.passed = output
+    try:
         yield output.weight, getattr(output, "bias", None)
+    finally:
+        _of_thread.passed = None
+
+
+def _multiplied(
+    layer: nn.Module, forward: Callable[[torch.Tensor], torch.Tensor], states: torch.Tensor
+) -> torch.Tensor:
+    return states if getattr(_of_thread, "passed", None) is layer else forward(states)
 
 
 @contextmanager
@@ -171,18 +187,20 @@ def has_plain_output(model: Any) -> bool:
     Tried once a model: names of config values cannot tell what a model does.
     """
     inner = _inner(model)
-    if inner not in _PLAIN:
-        was_training = inner.training
-        inner.eval()
-        try:
-            _PLAIN[inner] = _is_plain(inner)
-        except Exception:  # a model that misses its layer fails in ways of its own
-            _PLAIN[inner] = False
-        inner.train(was_training)
-    return _PLAIN[inner]
+    with _trying:  # two threads may compute with one model, which is another one during the trial
+        if inner not in _PLAIN:
+            was_training = inner.training
+            inner.eval()
+            try:
+                _PLAIN[inner] = _is_plain(inner)
+            except Exception:  # a model that misses its layer fails in ways of its own
+                _PLAIN[inner] = False
+            inner.train(was_training)
+        return _PLAIN[inner]
 
 
 _PLAIN: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
+_trying = threading.Lock()
 _LARGE = 1_000.0
 
 
@@ -201,7 +219,7 @@ def _is_plain(model: Any) -> bool:
         found, factor * large.to(logits.dtype).double(), rtol=1e-3, atol=1e-3 * _LARGE
     ):
         return False
-    with _in_place_of(output, nn.Identity(), model):
+    with hidden_instead_of_logits(model):
         states = _tried(model)
     product = functional.linear(states.to(output.weight.dtype), output.weight, output.bias).double()
     return torch.allclose(product, logits.double(), rtol=0.02, atol=0.02 * float(logits.double().abs().max()))

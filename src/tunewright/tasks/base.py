@@ -79,8 +79,6 @@ class Task(Protocol):
     """The labels or types the task knows once it is settled; empty where it has none."""
     has_classes: bool
     """Whether rows have classes that `train.class_weights` can weigh."""
-    thread_safe: bool
-    """Whether two threads may compute its loss with one model at a time: nothing in the model is exchanged meanwhile."""
     packs: bool
     """Whether its rows hold several documents that do not see each other."""
     first_model: str | None
@@ -263,7 +261,6 @@ class BaseTask:
     loss_terms: tuple[str, ...] = ("cross_entropy",)
     called = "label"
     has_classes = False
-    thread_safe = False
     packs = False
     first_model: str | None = None
     needs_reference = False

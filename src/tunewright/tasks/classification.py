@@ -72,7 +72,6 @@ class Task(BaseTask):
     name = "classification"
     loss_terms = (TERM,)
     has_classes = True
-    thread_safe = True
 
     @classmethod
     def start(cls, config: Any, source: Source, columns: Sequence[str], rows: Sequence[Row]) -> tuple[Task, str]:

@@ -90,7 +90,6 @@ class Task(BaseTask):
     name = "ner"
     called = "entity type"
     loss_terms = (TERM,)
-    thread_safe = True
 
     # Understanding rows
 

@@ -36,7 +36,8 @@ from tunewright.tokens.tokenizer import TextEncoder
 from tunewright.training.halves import Backward, side_by_side
 
 _BF16_FIXED_COST_TOKENS = 128  # on a CPU: where products take half the time, all else weighs twice as much
-_LEAST_BUDGETS_IN_HALVES = 1.5
+_LEAST_BALANCE = 0.85
+"""Of the tokens of two halves: with less, the thread that is done waits longer than was gained."""
 _GPU_FIXED_COST_TOKENS = 2_048  # launching a model's kernels takes as long as computing about this many tokens
 
 
@@ -94,11 +95,14 @@ class Settings:
         return len(lengths) * width
 
     def halves(self, lengths: np.ndarray) -> list[list[np.ndarray]]:
-        """A step's rows as the micro-batches of each half; none where the step is too short, or computed whole."""
-        long = len(lengths) > 1 and lengths.sum() >= _LEAST_BUDGETS_IN_HALVES * self.token_budget
-        if not self.in_halves or not long:
+        """A step's rows as the micro-batches of each half; none where the step is too short, or a row too long for halves."""
+        if not self.in_halves or lengths.sum() <= self.token_budget:
             return []
-        return [[part[piece] for piece in self.cut(lengths[part])] for part in deal(lengths, 2)]
+        parts = deal(lengths, 2)
+        fewer, more = sorted(int(lengths[part].sum()) for part in parts)
+        if fewer < _LEAST_BALANCE * more:
+            return []
+        return [[part[piece] for piece in self.cut(lengths[part])] for part in parts]
 
     def micro_batches(self, lengths: np.ndarray) -> list[np.ndarray]:
         """A step's rows as micro-batches, by whichever thread they are computed."""
