@@ -16,15 +16,32 @@ assert not memory.give_back_fragments()  # the allocator is as it was
 assert memory.keep_freed_memory()
 memory._TOLERATED_HOLES = 2**26
 held = lambda: psutil.Process().memory_info().rss / 2**20
-blocks = [torch.ones(2**20 + 4096 * n) for n in range(200)]  # 4 MB and a little more each time
-kept = blocks[::8]
+
+
+
+def leave_holes(number):
+    blocks = [torch.ones(2**20 + 4096 * n) for n in range(number)]  # 4 MB and a little more each time
+    return blocks[::8]
+
+
+used = [torch.ones(2**20 + 4096 * n) for n in range(50)]
 assert not memory.give_back_fragments()  # all of it is used
-del blocks
+kept = leave_holes(200)
 full = held()
 assert memory.give_back_fragments()
 assert full - held() > 500, (full, held())
 assert all(bool((block == 1).all()) for block in kept)
 assert not memory.give_back_fragments()
+
+del kept
+kept = leave_holes(200)  # a step like the one before
+assert held() > full - 100
+assert not memory.give_back_fragments()
+kept += leave_holes(500)  # one that needs much more
+assert memory.give_back_fragments()
+del kept
+kept = leave_holes(500)
+assert [memory.give_back_fragments() for _ in range(100)] == [False] * 99 + [True]
 """
 
 

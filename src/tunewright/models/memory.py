@@ -5,13 +5,14 @@ again, which is dear on a virtual machine. Here the allocator is asked to
 keep what is freed in one heap, and the kernel to back that heap with 2 MB pages. No value changes.
 
     keep_freed_memory()            once, before a model is built
-    give_back_fragments()          after every step: blocks of ever other sizes leave holes that nothing fits into
+    give_back_fragments()          after every step, acts seldom: blocks of ever other sizes leave holes that nothing fits into
 """
 
 from __future__ import annotations
 
 import ctypes
 import platform
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, ClassVar
 
@@ -22,6 +23,7 @@ _MADV_HUGEPAGE = 14  # mman.h
 _LARGE_PAGE = 2 * 2**20
 _LARGEST_RESERVE = 8 * 2**30
 _TOLERATED_HOLES = 2**30
+_CALLS_BETWEEN, _GROWTH = 100, 1.25
 
 
 @lru_cache(maxsize=1)
@@ -45,15 +47,32 @@ class _Usage(ctypes.Structure):
     ]
 
 
+@dataclass
+class _LastTime:
+    """What the process held when holes were last given back, and how often it was asked since."""
+
+    held: int = 0
+    calls: int = 0
+
+
+_last_time = _LastTime()
+
+
 def give_back_fragments() -> bool:
     """Give the pages of the heap's holes back to the system, where the process holds a gigabyte more than it uses, and twice as much.
 
+    A step needs again what the one before it freed, and pays for every page of it that was given back (a seventh of a step of
+    16 reviews). So not again within a hundred calls, unless by then a quarter more is held.
     True where it did. Without `keep_freed_memory` there is nothing to do.
     """
+    _last_time.calls += 1
     held = psutil.Process().memory_info().rss
     usage = _usage() if held > _TOLERATED_HOLES else None
     if usage is None or held - usage.used <= max(_TOLERATED_HOLES, usage.used):
         return False
+    if _last_time.calls < _CALLS_BETWEEN and held <= _GROWTH * _last_time.held:
+        return False
+    _last_time.held, _last_time.calls = held, 0
     trim = ctypes.CDLL(None).malloc_trim
     trim.argtypes = [ctypes.c_size_t]
     return bool(trim(usage.at_end))  # what was reserved at the heap's end stays, with its large pages
