@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 
 import numpy as np
@@ -180,6 +181,23 @@ def test_without_rows_in_flight_nothing_changes():
         expected = model(**batch, use_cache=False).logits
         assert lay_rows_flat(model)
         torch.testing.assert_close(model(**batch, use_cache=False).logits, expected, rtol=0, atol=0)
+
+
+def test_a_copy_of_the_model_computes_with_its_own_weights():
+    model = build("llama").eval()
+    assert lay_rows_flat(model)
+    other = copy.deepcopy(model)
+    torch.nn.init.zeros_(other.model.norm.weight)
+    batch, rows = batch_of()
+    with torch.no_grad(), rows_in_flight(rows):
+        assert float(other(**batch, use_cache=False).logits.abs().max()) == 0
+        assert float(model(**batch, use_cache=False).logits.abs().max()) > 0
+
+
+def test_weights_in_half_precision_are_laid_flat_too():
+    model = build("llama").bfloat16()
+    assert lay_rows_flat(model)
+    assert tokens_seen(model) == [LENGTHS.sum()]
 
 
 @pytest.mark.parametrize(
