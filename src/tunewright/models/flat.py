@@ -24,6 +24,7 @@ from tunewright.models.attention import NAME, UnsupportedAttention, on_call
 from tunewright.models.dropout import RowsNotFirst
 from tunewright.models.rows import Rows, current_rows, rows_in_flight
 from tunewright.models.shapes import shape_tokens
+from tunewright.tokens.pack import positions_within
 
 _TOLERANCE, _HALF_TOLERANCE = 1e-4, 0.02  # of the largest logit; of weights in half precision
 
@@ -118,18 +119,12 @@ def padded(x_1NX: torch.Tensor, rows: Rows) -> torch.Tensor:
 def _places(rows: Rows) -> torch.Tensor:
     """int64 `(T,)`: where each real token of padded rows stands among all positions."""
     firsts = np.arange(len(rows)) * rows.width + rows.starts
-    return torch.from_numpy(np.repeat(firsts, rows.lengths) + _within(rows))
-
-
-def _within(rows: Rows) -> np.ndarray:
-    """int64 `(T,)`: where each real token stands in its own row."""
-    begins = np.cumsum(rows.lengths) - rows.lengths
-    return np.arange(int(rows.lengths.sum())) - np.repeat(begins, rows.lengths)
+    return torch.from_numpy(np.repeat(firsts, rows.lengths) + positions_within(rows.lengths))
 
 
 def _positions(rows: Rows) -> torch.Tensor:
     filling = np.arange(rows.width - int(rows.lengths.sum()))  # a row of its own, that no one reads
-    return torch.from_numpy(np.concatenate([_within(rows), filling]))[None]
+    return torch.from_numpy(np.concatenate([positions_within(rows.lengths), filling]))[None]
 
 
 def _with_states(output: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:
