@@ -78,7 +78,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
             for start in range(0, len(labels), piece):
                 part = slice(start, start + piece)
                 logits_PV = functional.linear(hidden[part], rows_VH)
-                losses_S[part] = _to_gradients(logits_PV, bias, labels[part], weights[part], d_bias)
+                losses_S[part] = _to_gradients(logits_PV, bias, labels[part], weights[part], d_bias, wanted=any(wanted))
                 if d_hidden is not None:
                     torch.matmul(logits_PV, rows_VH, out=d_hidden[part])
                 if d_weight is not None:
@@ -105,8 +105,10 @@ def _to_gradients(
     labels_P: torch.Tensor,
     weights_P: torch.Tensor,
     d_bias_V: torch.Tensor | None,
+    *,
+    wanted: bool,
 ) -> torch.Tensor:
-    """Each token's loss; the logits, still without their bias, become the gradient of the weighted sum in place."""
+    """Each token's loss; where it is wanted the logits, still without their bias, become the gradient of the weighted sum in place."""
     wide = weights_P.dtype
     losses_P = torch.empty_like(weights_P)
     tokens = len(labels_P)
@@ -120,6 +122,8 @@ def _to_gradients(
         at_label_P = wide_PV.gather(1, label_P1)[:, 0]
         largest_P, d_logits_PV = wide_PV.amax(-1), wide_PV.softmax(-1)
         losses_P[part] = largest_P - at_label_P - d_logits_PV.amax(-1).log()
+        if not wanted:
+            continue
         d_logits_PV.mul_(weight_P1).scatter_add_(1, label_P1, -weight_P1)
         if d_bias_V is not None:
             d_bias_V += d_logits_PV.sum(0)
