@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -45,7 +47,7 @@ def rows(lengths: list[int], width: int, left: bool = False, ids: list[int] | No
 @pytest.mark.parametrize("piece", [1, 200, 10**6])
 @pytest.mark.parametrize("left", [False, True])
 def test_values_and_gradients_equal_the_plain_formula_on_real_tokens(monkeypatch, piece, left):
-    monkeypatch.setattr(pieces, "_PIECE_ELEMENTS", piece)
+    monkeypatch.setattr(pieces, "PIECE_ELEMENTS", piece)
     lengths, width = [9, 8, 5, 2], 9
     q, k, v = tensors(4, width)
     real = torch.isfinite(padding_mask(lengths, width, left))[:, 0, 0]
@@ -85,7 +87,7 @@ def test_dropout_is_the_same_for_every_cut(monkeypatch, piece):
     q, k, v = (x.detach() for x in tensors(3, 7))
     with rows_in_flight(rows([7, 6, 4], 7, ids=[11, 12, 13])):
         whole, _ = row_attention(Module(), q, k, v, None, None, 0.4)
-    monkeypatch.setattr(pieces, "_PIECE_ELEMENTS", piece)
+    monkeypatch.setattr(pieces, "PIECE_ELEMENTS", piece)
     for index, (row_id, length) in enumerate([(11, 7), (12, 6), (13, 4)]):
         with rows_in_flight(rows([length], length, ids=[row_id])):
             one, _ = row_attention(Module(), *(x[index : index + 1, :, :length] for x in (q, k, v)), None, None, 0.4)
@@ -102,12 +104,34 @@ def test_gradient_under_dropout_is_that_of_the_drawn_mask():
     assert torch.autograd.gradcheck(forward, (q, k, v))
 
 
-def test_half_precision_is_computed_in_fp32():
-    q, k, v = (x.detach().bfloat16() for x in tensors(2, 6))
-    with rows_in_flight(rows([6, 6], 6)):
-        found, _ = row_attention(Module(), q, k, v, None)
-    assert found.dtype == torch.bfloat16
-    assert torch.allclose(found.float(), plain(q.float(), k.float(), v.float(), None), atol=1e-2)
+@pytest.mark.parametrize("piece", [1, 10**6])
+@pytest.mark.parametrize("laid", ["padded", "left", "flat", "packed"])
+def test_bf16_rounds_factors_and_nothing_else(monkeypatch, laid, piece):
+    """Beside the same numbers in fp64: each result within a bf16 step or two, whatever stands beside a row, dropout on."""
+    monkeypatch.setattr(pieces, "PIECE_ELEMENTS", piece)
+    lengths, width = [21, 13, 11, 3], 24
+    places = rows(lengths, width, left=laid == "left")
+    mask = None
+    if laid == "flat":
+        places = places.laid_flat(32)
+    elif laid == "packed":
+        places = Rows(1, 2, np.arange(4), np.array(lengths), width, segments=tuple(np.array([n]) for n in lengths))
+        mask = padding_mask(lengths, width, left=False).expand(-1, -1, width, -1)
+    wide = [x.detach().bfloat16().double().requires_grad_() for x in tensors(places.batch_size, places.width)]
+    real = torch.zeros(places.batch_size, places.width, dtype=torch.bool)
+    for row, (start, length) in enumerate(zip(places.starts, places.lengths, strict=True)):
+        real[0 if laid == "flat" else row, start : start + length] = True
+    upstream = torch.randn(*real.shape, 6, 8).bfloat16() * real[:, :, None, None]
+    computed = []
+    for dtype in (torch.float64, torch.bfloat16):
+        inputs = [x.detach().to(dtype).requires_grad_() for x in wide]
+        with rows_in_flight(replace(places)):
+            found, _ = row_attention(Module(), *inputs, None if mask is None else mask.to(dtype), None, 0.2)
+            grads = torch.autograd.grad(found, inputs, upstream.to(dtype))
+        assert {x.dtype for x in (found, *grads)} == {dtype}
+        computed.append([x.double() for x in (found[real], *grads)])
+    for exact, rounded in zip(*computed, strict=True):
+        assert (rounded - exact).norm() < 2**-7 * exact.norm()
 
 
 def test_what_it_does_not_compute_is_refused():

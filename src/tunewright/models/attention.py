@@ -1,9 +1,9 @@
 """Attention on a CPU, row by row at real lengths, in pieces that stay in the cache.
 
 Registered with transformers as the attention implementation `tunewright`; BERT, RoBERTa, GPT-2, Llama, Qwen and the others that
-go through `AttentionInterface` reach it. Three facts make it faster when
-dropout is on: scores of a few rows at a time fit the second-level cache, padding is never
-computed, and fp32 products of narrow heads beat bf16 ones. Dropout masks belong to rows (`models/dropout.py`).
+go through `AttentionInterface` reach it. Two facts make it faster when
+dropout is on: scores of a few rows at a time stay in the cache, and next to no padding is computed. Dropout masks belong to
+rows (`models/dropout.py`).
 
     rows of 248, 246, 31, 30 tokens, 12 heads  ->  pieces [248] [246] [31 30]
 
@@ -12,7 +12,9 @@ Shapes: B rows, H heads, L padded length, D features per head, K keys (L, or mor
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import math
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -21,8 +23,9 @@ import torch
 from torch import nn
 
 from tunewright.models.dropout import RowsNotFirst, keep_scale
-from tunewright.models.pieces import Block, Plan, Stretches, pieces_of
+from tunewright.models.pieces import PIECE_ELEMENTS, Plan, pieces_of
 from tunewright.models.rows import current_rows
+from tunewright.models.shapes import shape_positions
 
 NAME = "tunewright"
 
@@ -103,7 +106,7 @@ def row_attention(
 ) -> tuple[torch.Tensor, None]:
     """softmax(query keyᵀ · scaling + mask), dropped out, times value. query `(B, H, L, D)` -> `(B, L, H, D)`.
 
-    Computed in fp32 when the inputs are of half precision, in their own dtype otherwise.
+    Scores and probabilities are fp32 when the inputs are of half precision, of their own dtype otherwise.
     """
     if _on_call is not None:
         _on_call()
@@ -132,16 +135,22 @@ def row_attention(
         site=getattr(module, "dropout_site", 0),
         p=dropout,
         scale=query.shape[-1] ** -0.5 if scaling is None else scaling,
+        multiple=shape_positions(value.dtype, value.device),
     )
     return _RowAttention.apply(query, key, value, attention_mask, plan), None
 
 
 class _RowAttention(torch.autograd.Function):
-    """Forward and backward piece by piece. Saves probabilities, before and after dropout, in the computing dtype."""
+    """Forward and backward piece by piece.
+
+    Keeps probabilities, before and after dropout. Of bf16 values scores and their gradients are computed in fp32, and the four
+    products that probabilities or gradients of scores are factors of in bf16 (as FlashAttention does, Dao et al. 2022).
+    """
 
     @staticmethod
     def forward(ctx, query, key, value, mask, plan):
         dtype = torch.float32 if query.dtype in (torch.bfloat16, torch.float16) else query.dtype
+        factors = value.dtype if value.dtype == torch.bfloat16 else dtype
         num_rows, num_heads, num_queries, _ = query.shape
         pieces = pieces_of(plan, num_rows, num_heads, num_queries, key.shape[2])
         out_BLHD = value.new_zeros(num_rows, num_queries, num_heads, value.shape[-1])
@@ -149,56 +158,74 @@ class _RowAttention(torch.autograd.Function):
         training = any(ctx.needs_input_grad[:3])
         with torch.autocast(query.device.type, enabled=False):
             for piece in pieces:
-                q, k, v = _parts(piece, plan, query, key, value, dtype)
-                scores = torch.matmul(q.mul(plan.scale), k.transpose(-1, -2))
-                visible = piece.mask(plan, mask, dtype)
-                if visible is not None:
-                    scores += visible
-                probabilities = dropped = torch.softmax(scores, -1)
-                piece.clear_padding(probabilities)
+                whole = not plan.ragged
+                q, k = piece.of(query, dtype).mul(plan.scale), piece.of(key, dtype, whole=whole)
+                v = piece.of(value, factors, whole=whole)
+                shape = (*q.shape[:-1], k.shape[-2])
+                # What dropout leaves is written over the scores; where it is kept as it stands, they need memory of their own.
+                own = training and plan.p and factors == dtype
+                scores = q.new_empty(shape) if own else _scratch(0, shape, dtype)
+                torch.matmul(q, k.transpose(-1, -2), out=scores)
+                piece.hide(plan, mask, scores)
+                probabilities = torch.softmax(scores, -1)
+                dropped = probabilities
                 if plan.p:
-                    dropped = piece.keep(plan, probabilities).mul_(probabilities)
+                    dropped = piece.keep(plan, scores).mul_(probabilities)
                     v = v * keep_scale(plan.p)
+                dropped = dropped.to(factors)
                 piece.put(out_BLHD.transpose(1, 2), torch.matmul(dropped, v))
                 if training:
                     kept_for_backward += [probabilities, dropped]
         if training:
             ctx.save_for_backward(query, key, value, *kept_for_backward)
-            ctx.plan, ctx.pieces, ctx.dtype = plan, pieces, dtype
+            ctx.plan, ctx.pieces, ctx.dtypes = plan, pieces, (dtype, factors)
         return out_BLHD
 
     @staticmethod
     def backward(ctx, grad_BLHD):
         query, key, value, *kept = ctx.saved_tensors
-        plan, dtype = ctx.plan, ctx.dtype
+        plan, (dtype, factors) = ctx.plan, ctx.dtypes
         # As queries, keys and values lie in memory where a linear layer made them: (B, L, H, D).
         grads = [
             torch.zeros_like(x.transpose(1, 2), memory_format=torch.contiguous_format).transpose(1, 2)
             for x in (query, key, value)
         ]
         keep = keep_scale(plan.p) if plan.p else 1.0
+        whole = not plan.ragged
         with torch.autocast(query.device.type, enabled=False):
             for piece, probabilities, dropped in zip(ctx.pieces, kept[::2], kept[1::2], strict=True):
-                q, k, v = _parts(piece, plan, query, key, value, dtype)
+                q, k = piece.of(query, factors), piece.of(key, factors, whole=whole)
+                v = piece.of(value, dtype, whole=whole)
                 grad = piece.of(grad_BLHD.transpose(1, 2), dtype).mul(keep)
                 # d scores = p * (keep * d dropped) - p * sum(p * keep * d dropped), and p * keep is `dropped`.
-                products = torch.matmul(grad, v.transpose(-1, -2)).mul_(dropped)
+                products = torch.matmul(
+                    grad.mul(plan.scale), v.transpose(-1, -2), out=_scratch(0, probabilities.shape, dtype)
+                ).mul_(_in(dtype, dropped, 1) if plan.p else probabilities)
                 d_scores = products.addcmul_(probabilities, products.sum(-1, keepdim=True), value=-1)
-                d_query = torch.matmul(d_scores, k).mul_(plan.scale)
-                d_key = torch.matmul(d_scores.transpose(-1, -2), q).mul_(plan.scale)
-                d_value = torch.matmul(dropped.transpose(-1, -2), grad)
-                for total, part, whole in zip(grads, (d_query, d_key, d_value), (False, True, True), strict=True):
-                    piece.put(total, part, whole=whole and not plan.ragged)
+                d_scores = _in(factors, d_scores, 2)
+                d_query, d_key = torch.matmul(d_scores, k), torch.matmul(d_scores.transpose(-1, -2), q)
+                d_value = torch.matmul(dropped.transpose(-1, -2), grad.to(factors))
+                for total, part, all_keys in zip(grads, (d_query, d_key, d_value), (False, True, True), strict=True):
+                    piece.put(total, part, whole=all_keys and whole)
         return *grads, None, None
 
 
-def _parts(
-    piece: Block | Stretches,
-    plan: Plan,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    dtype: torch.dtype,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    whole = not plan.ragged
-    return piece.of(query, dtype), piece.of(key, dtype, whole=whole), piece.of(value, dtype, whole=whole)
+_MOST_SCRATCH = 4 * PIECE_ELEMENTS
+_of_thread = threading.local()  # "slots": (number, dtype) -> tensor
+
+
+def _scratch(slot: int, shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
+    """Memory of this thread that every piece uses again, and that therefore stays in the cache. Not of very large pieces."""
+    size = math.prod(shape)
+    if size > _MOST_SCRATCH:
+        return torch.empty(shape, dtype=dtype)
+    slots = _of_thread.__dict__.setdefault("slots", {})
+    held = slots.get((slot, dtype))
+    if held is None or held.numel() < size:
+        held = slots[slot, dtype] = torch.empty(size, dtype=dtype)
+    return held[:size].view(shape)
+
+
+def _in(dtype: torch.dtype, x: torch.Tensor, slot: int) -> torch.Tensor:
+    """x itself, or a copy in scratch memory where it is of another dtype."""
+    return x if x.dtype == dtype else _scratch(slot, x.shape, dtype).copy_(x)

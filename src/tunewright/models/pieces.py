@@ -21,6 +21,7 @@ import torch
 
 from tunewright.models.dropout import Draw, fill_keep
 from tunewright.models.rows import Rows
+from tunewright.tokens.padding import rounded_up
 
 HEADS_PER_STREAM = 4
 _STREAMS_OF_PREFIX = 1 << 15
@@ -29,7 +30,7 @@ _STRETCH_TOKENS = 64
 """Documents of a packed row form one stretch up to this many tokens, and stretches this short are computed together."""
 _LIKE = 0.75
 """Longer stretches are computed together where the shortest has this share of the longest one's length."""
-_PIECE_ELEMENTS = 768 * 1024  # scores held at a time: 3 MB in fp32
+PIECE_ELEMENTS = 768 * 1024  # scores held at a time: 3 MB in fp32
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,8 @@ class Plan:
     site: int
     p: float
     scale: float
+    multiple: int = 1
+    """Pieces are filled up to a multiple of so many positions, where rows are computed at their real extents."""
 
 
 def pieces_of(
@@ -54,16 +57,19 @@ def pieces_of(
     """All that one call computes. Of packed and flat rows it is the same in every layer, and worked out once."""
     if not plan.ragged or plan.rows is None or not (plan.rows.flat or plan.rows.segments):
         return list(_blocks(plan, num_rows, num_heads, num_queries, num_keys))
-    layouts = plan.rows.layouts
-    if num_heads not in layouts:
-        layouts[num_heads] = list(_gathered(plan.rows, num_heads))
-    return layouts[num_heads]
+    layouts, key = plan.rows.layouts, (num_heads, plan.multiple)
+    if key not in layouts:
+        layouts[key] = list(_gathered(plan.rows, num_heads, plan.multiple))
+    return layouts[key]
 
 
 def _blocks(plan: Plan, num_rows: int, num_heads: int, num_queries: int, num_keys: int) -> Iterator[Block]:
     """Neighbouring rows together, long rows by groups of heads."""
     if plan.ragged and plan.rows is not None:
-        spans = [(int(start), int(start + n)) for start, n in zip(plan.rows.starts, plan.rows.lengths, strict=True)]
+        spans = [
+            (start, min(num_queries, start + rounded_up(length, plan.multiple)))
+            for start, length in zip(plan.rows.starts.tolist(), plan.rows.lengths.tolist(), strict=True)
+        ]
     else:
         spans = [(0, num_queries)] * num_rows
     extra_keys = num_keys - num_queries
@@ -74,7 +80,7 @@ def _blocks(plan: Plan, num_rows: int, num_heads: int, num_queries: int, num_key
         while last < num_rows:
             wide_start, wide_stop = min(start, spans[last][0]), max(stop, spans[last][1])
             width = wide_stop - wide_start
-            if (last + 1 - first) * num_heads * width * (width + extra_keys) > _PIECE_ELEMENTS:
+            if (last + 1 - first) * num_heads * width * (width + extra_keys) > PIECE_ELEMENTS:
                 break
             start, stop, last = wide_start, wide_stop, last + 1
         for heads in _groups_of_heads(num_heads, (stop - start) * (stop - start + extra_keys)):
@@ -84,7 +90,7 @@ def _blocks(plan: Plan, num_rows: int, num_heads: int, num_queries: int, num_key
 
 def _groups_of_heads(num_heads: int, scores_of_head: int) -> Iterator[tuple[int, int]]:
     """(first, stop) of heads whose scores fit; a stream of dropout is never cut."""
-    streams = max(1, _PIECE_ELEMENTS // max(1, HEADS_PER_STREAM * scores_of_head))
+    streams = max(1, PIECE_ELEMENTS // max(1, HEADS_PER_STREAM * scores_of_head))
     for head in range(0, num_heads, streams * HEADS_PER_STREAM):
         yield head, min(head + streams * HEADS_PER_STREAM, num_heads)
 
@@ -112,8 +118,14 @@ class Block:
         """Write this piece's part into its place."""
         self._view(total_BHLD, whole).copy_(part)
 
-    def mask(self, plan: Plan, mask_B1LK: torch.Tensor | None, dtype: torch.dtype) -> torch.Tensor | None:
-        """The additive mask, broadcastable to this piece's scores, or None when every query sees every key."""
+    def hide(self, plan: Plan, mask_B1LK: torch.Tensor | None, scores_BHLK: torch.Tensor) -> None:
+        """Add the mask to this piece's scores."""
+        visible = self._mask(plan, mask_B1LK, scores_BHLK.dtype)
+        if visible is not None:
+            scores_BHLK += visible
+
+    def _mask(self, plan: Plan, mask_B1LK: torch.Tensor | None, dtype: torch.dtype) -> torch.Tensor | None:
+        """The additive mask, broadcastable to the scores, or None when every query sees every key."""
         if mask_B1LK is not None:
             rows = slice(self.first, self.last) if mask_B1LK.shape[0] > 1 else slice(None)
             heads = slice(self.head, self.head_stop) if mask_B1LK.shape[1] > 1 else slice(None)
@@ -130,13 +142,9 @@ class Block:
         outside_BL = torch.from_numpy((places_L < starts[:, None]) | (places_L >= stops[:, None]))
         return torch.zeros(outside_BL.shape, dtype=dtype).masked_fill_(outside_BL, -torch.inf)[:, None, None, :]
 
-    def clear_padding(self, probabilities_BHLK: torch.Tensor) -> None:
-        """Nothing to do: what queries of padding give is read by no one, and their gradient is zero."""
-
-    def keep(self, plan: Plan, like_BHLK: torch.Tensor) -> torch.Tensor:
-        """The dropout mask, 0 and 1. One stream for every four heads of a row: any cut by heads draws the same."""
+    def keep(self, plan: Plan, keep_BHLK: torch.Tensor) -> torch.Tensor:
+        """The dropout mask, 0 and 1, written over what is there. One stream for every four heads of a row: any cut draws the same."""
         assert plan.rows is not None
-        keep_BHLK = torch.empty_like(like_BHLK)
         draws = []
         for offset, row in enumerate(range(self.first, self.last)):
             part_HLK = keep_BHLK[offset]
@@ -186,62 +194,64 @@ def _stretches(rows: Rows) -> Iterator[Stretch]:
         yield Stretch(row, number, start, length)
 
 
-def _gathered(rows: Rows, num_heads: int) -> Iterator[Stretches]:
+def _gathered(rows: Rows, num_heads: int, multiple: int) -> Iterator[Stretches]:
     """Stretches of like length together, the longest first."""
     group: list[Stretch] = []
     for stretch in sorted(_stretches(rows), key=lambda one: -one.length):
         longest = group[0].length if group else stretch.length
-        fits = (len(group) + 1) * num_heads * longest**2 <= _PIECE_ELEMENTS
+        fits = (len(group) + 1) * num_heads * longest**2 <= PIECE_ELEMENTS
         if group and not (fits and max(stretch.length, _STRETCH_TOKENS) >= _LIKE * longest):
-            yield from _piece_of(group, rows, num_heads)
+            yield from _piece_of(group, rows, num_heads, multiple)
             group = []
         group.append(stretch)
-    yield from _piece_of(group, rows, num_heads)
+    yield from _piece_of(group, rows, num_heads, multiple)
 
 
-def _piece_of(group: list[Stretch], rows: Rows, num_heads: int) -> Iterator[Stretches]:
-    for heads in _groups_of_heads(num_heads, len(group) * group[0].length ** 2):
-        yield Stretches(tuple(group), *heads, rows.width, rows.flat)
+def _piece_of(group: list[Stretch], rows: Rows, num_heads: int, multiple: int) -> Iterator[Stretches]:
+    length = rounded_up(group[0].length, multiple)
+    for heads in _groups_of_heads(num_heads, len(group) * length**2):
+        yield Stretches(tuple(group), *heads, length, rows.width, rows.flat)
 
 
 @dataclass(frozen=True)
 class Stretches:
-    """Stretches of packed or flat rows, heads `[head, head_stop)`; shorter ones are padded behind with their own last token."""
+    """Stretches of packed or flat rows, heads `[head, head_stop)`; shorter ones than `length` are padded behind with zeros."""
 
     stretches: tuple[Stretch, ...]
     head: int
     head_stop: int
+    length: int
     width: int
     flat: bool
     rows_S: torch.Tensor = field(init=False, repr=False, compare=False)
     """int64: the row of the tensors that each is in."""
     places_SW: torch.Tensor = field(init=False, repr=False, compare=False)
-    """int64: where in its row each token stands."""
+    """int64: where in its row each token stands; in the padding, where the last one does."""
     real_SW: torch.Tensor = field(init=False, repr=False, compare=False)
     flat_SW: torch.Tensor = field(init=False, repr=False, compare=False)
     """int64: where each token stands among those of all rows."""
     real_T: torch.Tensor = field(init=False, repr=False, compare=False)
     """int64: which of the S · W tokens are real."""
-    masks: list[tuple[torch.Tensor | None, torch.Tensor]] = field(
-        init=False, repr=False, compare=False, default_factory=list
-    )
+    padding_P: torch.Tensor = field(init=False, repr=False, compare=False)
+    """int64: which are not."""
+    masks: list[tuple[torch.Tensor, torch.Tensor]] = field(init=False, repr=False, compare=False, default_factory=list)
     """What came in as a mask in an earlier layer, and what it says of these stretches."""
 
     def __post_init__(self) -> None:
         lengths_S1 = torch.tensor([[one.length] for one in self.stretches])
         rows_S = torch.tensor([0 if self.flat else one.row for one in self.stretches])
-        steps_W = torch.arange(self.stretches[0].length)
+        steps_W = torch.arange(self.length)
         places_SW = torch.tensor([[one.start] for one in self.stretches]) + torch.minimum(steps_W, lengths_S1 - 1)
         real_SW = steps_W < lengths_S1
         for name, value in {
             "rows_S": rows_S, "places_SW": places_SW, "real_SW": real_SW, "real_T": real_SW.flatten().nonzero()[:, 0],
-            "flat_SW": rows_S[:, None] * self.width + places_SW,
+            "padding_P": (~real_SW).flatten().nonzero()[:, 0], "flat_SW": rows_S[:, None] * self.width + places_SW,
         }.items():  # fmt: skip
             object.__setattr__(self, name, value)
 
     @property
     def _is_padded(self) -> bool:
-        return self.stretches[-1].length < self.stretches[0].length
+        return self.stretches[-1].length < self.length
 
     def _alone(self, x_BHLD: torch.Tensor) -> torch.Tensor:
         """The only stretch there is, `(1, H, W, D)`, as it lies in memory."""
@@ -252,15 +262,20 @@ class Stretches:
     def of(self, x_BHLD: torch.Tensor, dtype: torch.dtype, *, whole: bool = False) -> torch.Tensor:
         """These stretches of `(B, H, L, D)` as a contiguous `(S, H, W, D)` in the computing dtype."""
         if len(self.stretches) == 1:
-            return self._alone(x_BHLD).to(dtype, memory_format=torch.contiguous_format).contiguous()
+            alone = self._alone(x_BHLD)
+            part_1HWD = alone.new_empty(*alone.shape[:2], self.length, alone.shape[3], dtype=dtype)
+            part_1HWD[:, :, : alone.shape[2]] = alone
+            part_1HWD[:, :, alone.shape[2] :] = 0
+            return part_1HWD
         flat_THD = x_BHLD.transpose(1, 2).flatten(0, 1)[:, self.head : self.head_stop]
-        part_SWHD = flat_THD.index_select(0, self.flat_SW.flatten()).unflatten(0, self.flat_SW.shape)
-        return part_SWHD.transpose(1, 2).to(dtype, memory_format=torch.contiguous_format).contiguous()
+        part_THD = flat_THD.index_select(0, self.flat_SW.flatten()).index_fill_(0, self.padding_P, 0)
+        part_SHWD = part_THD.unflatten(0, self.flat_SW.shape).transpose(1, 2)
+        return part_SHWD.to(dtype, memory_format=torch.contiguous_format).contiguous()
 
     def put(self, total_BHLD: torch.Tensor, part_SHWD: torch.Tensor, *, whole: bool = False) -> None:
         """Write the real tokens into their places in a tensor that lies in memory as `(B, L, H, D)`."""
         if len(self.stretches) == 1:
-            self._alone(total_BHLD).copy_(part_SHWD)
+            self._alone(total_BHLD).copy_(part_SHWD[:, :, : self.stretches[0].length])
             return
         flat_THD = total_BHLD.transpose(1, 2).view(-1, *total_BHLD.shape[1::2])[:, self.head : self.head_stop]
         places_T, part_THD = self.flat_SW.flatten(), part_SHWD.transpose(1, 2).to(total_BHLD.dtype).flatten(0, 1)
@@ -268,16 +283,20 @@ class Stretches:
             places_T, part_THD = places_T[self.real_T], part_THD.index_select(0, self.real_T)
         flat_THD.index_copy_(0, places_T, part_THD)
 
-    def mask(self, plan: Plan, mask_B1LK: torch.Tensor | None, dtype: torch.dtype) -> torch.Tensor | None:
-        """The additive mask of these stretches; padded keys are hidden."""
-        if mask_B1LK is None and not (self.flat and self._is_padded):
-            assert self.flat, "packed rows come with a mask: documents of a stretch do not see each other"
-            return None
+    def hide(self, plan: Plan, mask_B1LK: torch.Tensor | None, scores_SHWW: torch.Tensor) -> None:
+        """Add the mask to the scores of these stretches, and hide padded keys."""
+        if mask_B1LK is not None:
+            scores_SHWW += self._mask(plan, mask_B1LK, scores_SHWW.dtype)
+            return
+        assert self.flat, "packed rows come with a mask: documents of a stretch do not see each other"
+        for one, part_HWW in zip(self.stretches, scores_SHWW, strict=True):
+            part_HWW[..., one.length :] = torch.finfo(scores_SHWW.dtype).min
+
+    def _mask(self, plan: Plan, mask_B1LK: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         for seen, said in self.masks:
             if seen is mask_B1LK:
                 return said
-        part_SHWW = torch.zeros(1, 1, 1, 1, dtype=dtype) if mask_B1LK is None else self._part_of(plan, mask_B1LK)
-        said = _additive(part_SHWW, dtype)
+        said = _additive(self._part_of(plan, mask_B1LK), dtype)
         if self._is_padded:
             said = said.masked_fill(~self.real_SW[:, None, None, :], torch.finfo(dtype).min)
         self.masks.append((mask_B1LK, said))
@@ -293,17 +312,13 @@ class Stretches:
         heads = slice(self.head, self.head_stop) if mask_B1LK.shape[1] > 1 else slice(None)
         return mask_B1LK[rows_S11, heads, queries_SW1, keys_S1W].permute(0, 3, 1, 2)
 
-    def clear_padding(self, probabilities_SHWW: torch.Tensor) -> None:
-        """Queries of padding attend to nothing: so they add nothing to the gradients of the token they repeat."""
-        if self._is_padded:
-            probabilities_SHWW.mul_(self.real_SW[:, None, :, None])
-
-    def keep(self, plan: Plan, like_SHWW: torch.Tensor) -> torch.Tensor:
-        """The dropout mask, 0 and 1: streams are numbered by row and stretch, so that any company draws the same."""
+    def keep(self, plan: Plan, keep_SHWW: torch.Tensor) -> torch.Tensor:
+        """The dropout mask, 0 and 1, written over what is there. Streams are numbered by row and stretch: any company draws the same."""
         assert plan.rows is not None
-        keep_SHWW = torch.zeros_like(like_SHWW) if self._is_padded else torch.empty_like(like_SHWW)
         draws = []
         for one, part_HWW in zip(self.stretches, keep_SHWW, strict=True):
+            part_HWW[:, :, one.length :] = 0
+            part_HWW[:, one.length :] = 0
             stream = one.number * _STREAMS_OF_STRETCH
             draws += _draws(part_HWW[:, : one.length, : one.length], plan, one.row, self.head, first_stream=stream)
         fill_keep(draws, plan.rows, plan.p)

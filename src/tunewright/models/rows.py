@@ -40,8 +40,8 @@ class Rows:
     """The rows stand end to end, in tensors of one row and `width` tokens (`models/flat.py`)."""
     starts: np.ndarray = field(init=False)
     """int64 `(rows,)`: position of each row's first real token."""
-    layouts: dict[int, Any] = field(init=False, repr=False, compare=False, default_factory=dict)
-    """Number of heads -> how attention computes packed or flat rows (`models/pieces.py`): worked out in the first layer, used in all."""
+    layouts: dict[tuple[int, int], Any] = field(init=False, repr=False, compare=False, default_factory=dict)
+    """Number of heads, multiple of positions -> how attention computes packed or flat rows (`models/pieces.py`): worked out in the first layer, used in all."""
     masks: dict[int, Any] = field(init=False, repr=False, compare=False, default_factory=dict)
     """Of flat rows: masks that attention works out where it needs them (`models/attention.py`)."""
 

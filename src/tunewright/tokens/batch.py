@@ -15,7 +15,7 @@ import torch
 
 from tunewright.models.rows import Rows
 from tunewright.records import Batch, Encoded
-from tunewright.tokens.padding import LONGEST, Padding, padded_width
+from tunewright.tokens.padding import LONGEST, Padding, padded_width, rounded_up
 from tunewright.tokens.tokenizer import TextEncoder
 
 FIXED_COST_TOKENS = 64
@@ -62,7 +62,7 @@ def _cheapest(
         starts = np.arange(max(0, stop - _LONGEST_SEARCH), stop)
         counts = stop - starts
         if flat:
-            padded = -(-(before[stop] - before[starts]) // multiple) * multiple
+            padded = rounded_up(before[stop] - before[starts], multiple)
         else:
             padded = padded_width(lengths[starts].astype(np.int64), counts, multiple) * counts
         totals = costs[starts] + padded + fixed_cost

@@ -38,5 +38,9 @@ LONGEST = Padding()
 
 def padded_width(longest: Any, num_rows: Any, multiple: int) -> Any:
     """The least width not under `longest` at which `num_rows` rows hold a multiple of `multiple` tokens. Integers or arrays of them."""
-    step = multiple // np.gcd(multiple, num_rows)
-    return -(-longest // step) * step
+    return rounded_up(longest, multiple // np.gcd(multiple, num_rows))
+
+
+def rounded_up(number: Any, multiple: Any) -> Any:
+    """The least multiple that is not smaller. Integers or arrays of them."""
+    return -(-number // multiple) * multiple

@@ -29,7 +29,7 @@ from tunewright.models.shapes import shape_tokens
 from tunewright.records import Batch
 from tunewright.tasks.base import Weights
 from tunewright.tokens.batch import FIXED_COST_TOKENS, cut, deal, rows_of
-from tunewright.tokens.padding import LONGEST, Padding
+from tunewright.tokens.padding import LONGEST, Padding, rounded_up
 from tunewright.tokens.plan import Plan
 from tunewright.tokens.store import SplitStore
 from tunewright.tokens.tokenizer import TextEncoder
@@ -91,7 +91,7 @@ class Settings:
     def num_computed(self, lengths: np.ndarray, width: int) -> int:
         """Positions that the layers compute for a micro-batch of rows of these lengths, padded to `width` or flat."""
         if self.flat:
-            return -(-int(lengths.sum()) // self._multiple) * self._multiple
+            return rounded_up(int(lengths.sum()), self._multiple)
         return len(lengths) * width
 
     def halves(self, lengths: np.ndarray) -> list[list[np.ndarray]]:
