@@ -57,13 +57,13 @@ def run_tunewright(steps: int) -> dict[str, Any]:
     }
 
 
-def fresh_llama(tokenizer: Any) -> Any:
+def fresh_llama(tokenizer: Any, seed: int = 0) -> Any:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
     from tunewright.models.presets import preset_values, sized_to
 
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     config = AutoConfig.for_model(**sized_to(preset_values("scratch:llama-mini"), tokenizer))
     return AutoModelForCausalLM.from_config(config, dtype=torch.float32)
 

@@ -13,7 +13,8 @@ optimizer step; the conversations of mlx_wwdc25 and alpaca_en_demo in the chat t
 50 steps are one whole group of rows that length grouping sorts, the longest first: of fewer it would compute the long ones only.
 All get the same ids and the same learned tokens. Each variant runs in a fresh process, one after the other, every round; the first two
 steps are not counted. Padding is not counted as tokens. Before training and after it every variant's loss per learned token on
-the same 64 rows stands beside it: the same within noise.
+the same 64 rows stands beside it. Each round has a seed of its own (weights, order of rows), so that the spread is the noise. The
+peers' first step has a learning rate of zero, so they are a step behind; length grouping has given them the longest rows only.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ TOKENIZER = DATA / "tokenizers/minimind"
 NUM_CHECKED = 64
 
 
-def values(data: str, folder: str, steps: int = STEPS) -> dict[str, Any]:
+def values(data: str, folder: str, steps: int = STEPS, seed: int = 0) -> dict[str, Any]:
     return {
         "task": "sft",
         "model": {"name": "scratch:llama-mini", "tokenizer": str(TOKENIZER)},
@@ -47,7 +48,7 @@ def values(data: str, folder: str, steps: int = STEPS) -> dict[str, Any]:
         },
         "train": {
             "max_steps": steps, "batch_size": BATCH, "save_every": "never", "learning_rate": RATE, "schedule": "linear",
-            "weight_decay": 0.01,
+            "weight_decay": 0.01, "seed": seed,
         },
         "evaluate": {"baselines": False},
         "output": f"{folder}/run",
@@ -83,7 +84,7 @@ def loss_on(model: Any, rows: list[dict[str, list[int]]]) -> float:
     return nats / count
 
 
-def run_tunewright(data: str, steps: int) -> dict[str, Any]:
+def run_tunewright(data: str, steps: int, seed: int) -> dict[str, Any]:
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -91,7 +92,7 @@ def run_tunewright(data: str, steps: int) -> dict[str, Any]:
 
     with tempfile.TemporaryDirectory() as folder:
         recorder = recorder_of_steps()
-        tw.train(values(data, folder, steps), reporter=recorder)
+        tw.train(values(data, folder, steps, seed), reporter=recorder)
         model = AutoModelForCausalLM.from_pretrained(f"{folder}/run/model", dtype=torch.float32)
     counted = recorder.steps[WARM_UP:]
     return {
@@ -100,11 +101,11 @@ def run_tunewright(data: str, steps: int) -> dict[str, Any]:
     }
 
 
-def run_peer(variant: str, data: str, steps: int) -> dict[str, Any]:
+def run_peer(variant: str, data: str, steps: int, seed: int) -> dict[str, Any]:
     from transformers import AutoTokenizer, DataCollatorForSeq2Seq, Trainer, TrainingArguments
 
     rows, tokenizer = tokenized(data), AutoTokenizer.from_pretrained(TOKENIZER)
-    model = fresh_llama(tokenizer)
+    model = fresh_llama(tokenizer, seed)
     before, counts = loss_on(model, rows), list[int]()
     model.train()
     clock, times, _ = clock_and_losses()
@@ -112,7 +113,7 @@ def run_peer(variant: str, data: str, steps: int) -> dict[str, Any]:
         shared: dict[str, Any] = {
             "output_dir": folder, "per_device_train_batch_size": BATCH, "max_steps": steps, "learning_rate": RATE,
             "save_strategy": "no", "report_to": [], "logging_steps": 1, "disable_tqdm": True, "use_cpu": True,
-            "warmup_steps": max(1, round(0.1 * steps)), "weight_decay": 0.01, "dataloader_num_workers": 0,
+            "warmup_steps": max(1, round(0.1 * steps)), "weight_decay": 0.01, "dataloader_num_workers": 0, "seed": seed,
             "train_sampling_strategy": "random" if variant == "trainer-random" else "group_by_length",
         }  # fmt: skip
         if variant.startswith("trainer"):
@@ -154,35 +155,36 @@ def main() -> None:
     parser.add_argument("--data", default=",".join(FILES))
     parser.add_argument("--variants", default=",".join(VARIANTS))
     parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--seed", type=int, default=0, help="of the first round")
     parser.add_argument("--one", help="run this variant alone and print JSON")
     options = parser.parse_args()
     if options.one:
-        one, data, steps = options.one, options.data, options.steps
-        print(json.dumps(run_tunewright(data, steps) if one == "tunewright" else run_peer(one, data, steps)))
+        work = (options.data, options.steps, options.seed)
+        print(json.dumps(run_tunewright(*work) if options.one == "tunewright" else run_peer(options.one, *work)))
         return
     print(machine())
     variants = options.variants.split(",")
     for data in options.data.split(","):
         results: dict[str, list[dict[str, Any]]] = {variant: [] for variant in variants}
         began = time.perf_counter()
-        for _ in range(options.rounds):
+        for seed in range(options.seed, options.seed + options.rounds):
+            words = ("--data", data, "--steps", str(options.steps), "--seed", str(seed))
             for variant in variants:
-                results[variant].append(
-                    in_own_process(__file__, "--one", variant, "--data", data, "--steps", str(options.steps))
-                )
+                results[variant].append(in_own_process(__file__, "--one", variant, *words))
         _print(data, results, time.perf_counter() - began)
 
 
 def _print(data: str, results: dict[str, list[dict[str, Any]]], seconds: float) -> None:
     print(f"\n{data}: {Path(FILES[data]).name}, {seconds:,.0f} s")
-    print(f"{'':14}{'real tokens/s, median (spread)':>34}{'ratio':>8}  loss on {NUM_CHECKED} rows")
+    print(f"{'':14}{'real tokens/s, median (spread)':>34}{'ratio':>8}  loss on {NUM_CHECKED} rows, mean (spread)")
     ours = statistics.median(
         one["tokens_per_second"] for one in results.get("tunewright", [{"tokens_per_second": 0.0}])
     )
     for variant, runs in results.items():
         speeds = [one["tokens_per_second"] for one in runs]
-        loss = statistics.mean(one["loss"] for one in runs)
-        print(f"{variant:14}{median_and_spread(speeds):>34}{ours / statistics.median(speeds):>8.2f}  {loss:.3f}")
+        losses = [one["loss"] for one in runs]
+        loss = f"{statistics.mean(losses):.3f} ({min(losses):.3f} - {max(losses):.3f})"
+        print(f"{variant:14}{median_and_spread(speeds):>34}{ours / statistics.median(speeds):>8.2f}  {loss}")
     before = [one["before"] for runs in results.values() for one in runs if "before" in one]
     if before:
         print(f"before training: {statistics.mean(before):.3f}")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -18,26 +19,29 @@ from torch.nn import functional
 _local = threading.local()
 
 
+@dataclass(frozen=True)
+class RowGradients:
+    """What is to be added to rows of a table's gradient: `grad_TH` to `rows_T` (int64), one of which may come again."""
+
+    weight: torch.Tensor
+    rows_T: torch.Tensor
+    grad_TH: torch.Tensor
+
+    def add(self) -> None:
+        """To `weight.grad`, made of zeros where there is none yet."""
+        if self.weight.grad is None:
+            self.weight.grad = torch.zeros_like(self.weight)
+        self.weight.grad.index_add_(0, self.rows_T, self.grad_TH.to(self.weight.dtype))
+
+
 @contextmanager
-def table_gradients_in(sums: dict[torch.Tensor, torch.Tensor]) -> Iterator[None]:
-    """Inside, a backward pass of this thread adds to the table's place in `sums` and leaves `weight.grad` alone."""
-    _local.sums = sums
+def table_gradients_in(later: list[RowGradients]) -> Iterator[None]:
+    """Inside, a backward pass of this thread leaves `weight.grad` alone and appends what is to be added to it later."""
+    _local.later = later
     try:
         yield
     finally:
-        _local.sums = None
-
-
-def _gradient_of(weight: torch.Tensor) -> torch.Tensor:
-    """Where this thread adds up a table's gradient; made of zeros where there is none yet."""
-    sums: dict[torch.Tensor, torch.Tensor] | None = getattr(_local, "sums", None)
-    if sums is not None:
-        if weight not in sums:
-            sums[weight] = torch.zeros_like(weight)
-        return sums[weight]
-    if weight.grad is None:
-        weight.grad = torch.zeros_like(weight)
-    return weight.grad
+        _local.later = None
 
 
 class _Lookup(torch.autograd.Function):
@@ -54,7 +58,11 @@ class _Lookup(torch.autograd.Function):
         if ctx.padding_idx is not None:
             real = rows != ctx.padding_idx
             rows, grad = rows[real], grad[real]
-        _gradient_of(weight).index_add_(0, rows, grad.to(weight.dtype))
+        found, later = RowGradients(weight, rows, grad), getattr(_local, "later", None)
+        if later is None:
+            found.add()
+        else:
+            later.append(found)
         return None, None, None
 
 

@@ -21,7 +21,7 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-from tunewright.models.embedding import table_gradients_in
+from tunewright.models.embedding import RowGradients, table_gradients_in
 
 Result = TypeVar("Result")
 Backward = Callable[[torch.Tensor], object]
@@ -56,20 +56,32 @@ class _Apart:
     def __init__(self, parameters: Sequence[nn.Parameter]) -> None:
         self.parameters = parameters
         self.sums: dict[torch.Tensor, torch.Tensor] = {}
+        self.of_tables: list[RowGradients] = []
 
     def backward(self, loss: torch.Tensor) -> None:
-        with table_gradients_in(self.sums):
+        with table_gradients_in(self.of_tables):
             found = torch.autograd.grad(loss, self.parameters, allow_unused=True)
+        taken = set[int]()
         for parameter, gradient in zip(self.parameters, found, strict=True):
             if gradient is not None and parameter in self.sums:
                 self.sums[parameter] += gradient
             elif gradient is not None:
-                self.sums[parameter] = gradient.clone()  # two parameters may have been given one tensor
+                self.sums[parameter] = gradient if _is_alone(gradient, taken) else gradient.clone()
 
     def add(self) -> None:
         """To the gradients of the parameters."""
         for parameter, gradient in self.sums.items():
             parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
+        for of_table in self.of_tables:
+            of_table.add()
+
+
+def _is_alone(gradient: torch.Tensor, taken: set[int]) -> bool:
+    """May it be added to in place? Not where two parameters were given one tensor, or parts of one."""
+    memory = gradient.untyped_storage()
+    first, place = memory.data_ptr() not in taken, memory.data_ptr()
+    taken.add(place)
+    return first and gradient.is_contiguous() and memory.nbytes() == gradient.nbytes
 
 
 def _with_threads(number: int, work: Callable[[], Result]) -> Result:
