@@ -10,7 +10,7 @@ Inputs are read in windows, sorted by length, cut into micro-batches of a token 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
@@ -37,18 +37,19 @@ _WINDOW = 1_024
 _CPU_TOKENS, _GPU_TOKENS = 2_048, 32_768
 
 Text = str | tuple[str, str]
+Refused = Callable[[str, str], object]
+"""Told where an input stands and why it cannot be predicted."""
 
 
 def token_budget(device: torch.device) -> int:
     return _GPU_TOKENS if device.type == "cuda" else _CPU_TOKENS
 
 
-class _NotEncoded(UserError):
-    """number: of the input, from 0 on."""
+@dataclass(frozen=True)
+class _NotEncoded:
+    """In the place of a prediction."""
 
-    def __init__(self, reason: str, number: int) -> None:
-        super().__init__(reason, where=f"input {number + 1}", mend="Mend the input.")
-        self.number = number
+    reason: str
 
 
 @dataclass
@@ -102,26 +103,34 @@ class Model:
         becomes None."""
         return list(self.stream(texts, min_score=min_score))
 
-    def stream(self, texts: Iterable[Text], *, min_score: float = 0.0) -> Iterator[Any]:
-        """The same for endless inputs: predictions come window by window. UserError for an input that is no text."""
+    def stream(self, texts: Iterable[Text], *, min_score: float = 0.0, refused: Refused | None = None) -> Iterator[Any]:
+        """The same for endless inputs: predictions come window by window. UserError for an input that is no text.
+
+        refused: is told of an input that the model cannot predict, which then gets no prediction; otherwise that is a UserError.
+        """
         if isinstance(texts, str):
             raise UserError("a list of texts is predicted", found="one text", mend="Write predict([text]).")
         examples = (self._example(text, number) for number, text in enumerate(texts, start=1))
-        for prediction in self._predicted(examples):
-            yield prediction.above(min_score)
+        for number, found in enumerate(self._predicted(examples), start=1):
+            if isinstance(found, _NotEncoded):
+                (refused or _refuse)(f"input {number}", found.reason)
+            else:
+                yield found.above(min_score)
 
-    def predict_rows(self, rows: Iterable[Row], *, min_score: float = 0.0) -> Iterator[tuple[Row, Any]]:
-        """Rows of a file with their predictions; the columns are those of training. RowError becomes a UserError with the line."""
+    def predict_rows(
+        self, rows: Iterable[Row], *, min_score: float = 0.0, refused: Refused | None = None
+    ) -> Iterator[tuple[Row, Any]]:
+        """Rows of a file with their predictions; the columns are those of training. RowError becomes a UserError with the line.
+
+        refused: as in `stream`.
+        """
         ours, theirs = itertools.tee(rows)
         examples = (self._row_example(row) for row in ours)
-        num_done = 0
-        try:
-            for prediction, row in zip(self._predicted(examples), theirs, strict=True):
-                num_done += 1
-                yield row, prediction.above(min_score)
-        except _NotEncoded as error:
-            row = next(itertools.islice(theirs, error.number - num_done, None))
-            raise UserError(error.problem, where=row.address, mend="Mend the row.") from None
+        for found, row in zip(self._predicted(examples), theirs, strict=True):
+            if isinstance(found, _NotEncoded):
+                (refused or _refuse)(row.address, found.reason)
+            else:
+                yield row, found.above(min_score)
 
     def scores(self, texts: Iterable[Text]) -> np.ndarray:
         """Of a classifier: probabilities, float64 `(texts, labels)`, columns in the order of `model.task.labels`."""
@@ -165,14 +174,12 @@ class Model:
                 with autocast(self.settings):
                     yield from writer.complete(asked)
             return
-        num_before = 0
         for window, encoded, scores in self._scored(examples):
-            if encoded.rejected:
-                number, reason = next(iter(encoded.rejected.items()))
-                raise _NotEncoded(reason, num_before + number)
-            num_before += len(window)
             bounds = np.searchsorted(encoded.example, np.arange(len(window) + 1))
-            for example, start, stop in zip(window, bounds, bounds[1:], strict=False):
+            for number, (example, start, stop) in enumerate(zip(window, bounds, bounds[1:], strict=False)):
+                if number in encoded.rejected:
+                    yield _NotEncoded(encoded.rejected[number])
+                    continue
                 rows = range(int(start), int(stop))
                 yield self.task.decode(example, [encoded[row] for row in rows], [scores[row] for row in rows])
 
@@ -195,6 +202,10 @@ class Model:
                 for index, output in zip(piece, found, strict=True):
                     outputs[int(index)] = output
         return outputs
+
+
+def _refuse(where: str, reason: str) -> None:
+    raise UserError(reason, where=where, mend="Mend it; every input gets one prediction.")
 
 
 def load(run: Any, *, device: str = "auto", precision: str = "auto") -> Model:

@@ -88,14 +88,18 @@ def run(
         _predict_file(model, file, output, min_score, bad)
         bad.tell()
         return
-    inputs: Any = [pair] if pair else bad.usable(_lines() if texts == ["-"] else _arguments(texts))
+    inputs: Any = [("the pair", pair)] if pair else bad.usable(_lines() if texts == ["-"] else _arguments(texts))
     if model.task.writes and sys.stdout.isatty() and not as_json:
         _write_live(model, inputs)
         bad.tell()
         return
-    waiting: deque[Any] = deque()
-    for prediction in model.stream(_remembered(inputs, waiting), min_score=min_score):
-        given = waiting.popleft()
+    waiting: deque[tuple[str, Any]] = deque()
+
+    def refused(_: str, reason: str) -> None:
+        bad.found(waiting.popleft()[0], reason)
+
+    for prediction in model.stream(_remembered(inputs, waiting), min_score=min_score, refused=refused):
+        _, given = waiting.popleft()
         print(
             json_text(prediction.as_dict()) if as_json or not sys.stdout.isatty() else _line(given, prediction),
             flush=texts == ["-"],
@@ -107,9 +111,9 @@ def _writing(model: Any, wishes: dict[str, Any]) -> Any:
     return model.writing(replace(model.sampling, **wishes)) if wishes else model
 
 
-def _write_live(model: Any, prompts: Iterable[str]) -> None:
+def _write_live(model: Any, prompts: Iterable[tuple[str, str]]) -> None:
     """Completions as they are written."""
-    for prompt in prompts:
+    for _, prompt in prompts:
         if not hasattr(model.task, "dialogues"):
             print(prompt, end="", flush=True)
         for piece in model.write(prompt):
@@ -135,8 +139,8 @@ class BadInputs:
         if len(self.first) < _SHOWN:
             self.first.append(f"  {where}: {reason}")
 
-    def usable(self, inputs: Iterable[tuple[str, str | None]]) -> Iterator[str]:
-        """The texts of (where, text), text None where it is not UTF-8."""
+    def usable(self, inputs: Iterable[tuple[str, str | None]]) -> Iterator[tuple[str, str]]:
+        """Of (where, text) those with a text that is not blank. text: None where it is not UTF-8."""
         from tunewright.text.columns import is_blank
 
         for where, text in inputs:
@@ -145,7 +149,7 @@ class BadInputs:
             elif is_blank(text):
                 self.found(where, "blank text")
             else:
-                yield text
+                yield where, text
 
     def tell(self) -> None:
         if self.count:
@@ -154,9 +158,9 @@ class BadInputs:
             print("\n".join([f"{inputs} skipped:", *self.first, *more]), file=sys.stderr)
 
 
-def _remembered(inputs: Iterable[Any], waiting: deque[Any]) -> Iterator[Any]:
-    for given in inputs:
-        waiting.append(given)
+def _remembered(inputs: Iterable[tuple[str, Any]], waiting: deque[tuple[str, Any]]) -> Iterator[Any]:
+    for where, given in inputs:
+        waiting.append((where, given))
         yield given
 
 
@@ -223,7 +227,12 @@ def _predict_file(model: Any, file: str, output: str | None, min_score: float, b
         for number, row in enumerate(open_source(file, options).rows())
         if number not in skipped and isinstance(row, Row)
     )
-    predictions = model.predict_rows(rows(), min_score=min_score)
+
+    def refused(where: str, reason: str) -> None:
+        bad.found(where, reason)
+        next(as_written)
+
+    predictions = model.predict_rows(rows(), min_score=min_score, refused=refused)
     results = (_with_prediction(next(as_written), prediction) for _, prediction in predictions)
     if output is None:
         for result in results:

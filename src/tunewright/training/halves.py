@@ -79,9 +79,11 @@ class _Apart:
 def _is_alone(gradient: torch.Tensor, taken: set[int]) -> bool:
     """May it be added to in place? Not where two parameters were given one tensor, or parts of one."""
     memory = gradient.untyped_storage()
-    first, place = memory.data_ptr() not in taken, memory.data_ptr()
+    place = memory.data_ptr()
+    if place in taken:
+        return False
     taken.add(place)
-    return first and gradient.is_contiguous() and memory.nbytes() == gradient.nbytes
+    return gradient.is_contiguous() and memory.nbytes() == gradient.nbytes
 
 
 def _with_threads(number: int, work: Callable[[], Result]) -> Result:
