@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
+import tunewright.models.attention as attention
 import tunewright.models.pieces as pieces
 from tunewright.models.attention import UnsupportedAttention, row_attention
 from tunewright.models.rows import Rows, rows_in_flight
@@ -132,6 +134,18 @@ def test_bf16_rounds_factors_and_nothing_else(monkeypatch, laid, piece):
         computed.append([x.double() for x in (found[real], *grads)])
     for exact, rounded in zip(*computed, strict=True):
         assert (rounded - exact).norm() < 2**-7 * exact.norm()
+
+
+def test_memory_that_prediction_made_does_for_training_and_the_other_way_round(monkeypatch):
+    monkeypatch.setattr(attention, "_of_thread", threading.local())
+    q, k, v = tensors(2, 6)
+    for size in (3, 6):
+        parts = [x[:, :, :size] for x in (q, k, v)]
+        with rows_in_flight(rows([size, size], size)):
+            with torch.inference_mode():
+                row_attention(Module(), *parts, None)
+            found, _ = row_attention(Module(), *parts, None, None, 0.2)
+        assert all(grad.abs().sum() > 0 for grad in torch.autograd.grad(found.sum(), (q, k, v)))
 
 
 def test_what_it_does_not_compute_is_refused():

@@ -222,7 +222,8 @@ def _scratch(slot: int, shape: Sequence[int], dtype: torch.dtype) -> torch.Tenso
     slots = _of_thread.__dict__.setdefault("slots", {})
     held = slots.get((slot, dtype))
     if held is None or held.numel() < size:
-        held = slots[slot, dtype] = torch.empty(size, dtype=dtype)
+        with torch.inference_mode(False):  # what prediction made must do for training too
+            held = slots[slot, dtype] = torch.empty(size, dtype=dtype)
     return held[:size].view(shape)
 
 
