@@ -150,8 +150,9 @@ class _RowAttention(torch.autograd.Function):
     @staticmethod
     def forward(ctx, query, key, value, mask, plan):
         dtype = torch.float32 if query.dtype in (torch.bfloat16, torch.float16) else query.dtype
-        factors = value.dtype if value.dtype == torch.bfloat16 else dtype
         num_rows, num_heads, num_queries, _ = query.shape
+        # Of a single query (a first position, a word being written) every number of keys would be another product to compile.
+        factors = value.dtype if value.dtype == torch.bfloat16 and num_queries > 1 else dtype
         pieces = pieces_of(plan, num_rows, num_heads, num_queries, key.shape[2])
         out_BLHD = value.new_zeros(num_rows, num_queries, num_heads, value.shape[-1])
         kept_for_backward = []
