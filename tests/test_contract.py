@@ -174,12 +174,16 @@ def test_two_halves_have_the_gradient_of_the_whole(run_values, tmp_path, tiny_gp
 
 
 @pytest.mark.parametrize("kind", TASKS)
-def test_long_steps_in_bf16_are_computed_in_halves(run_values, tmp_path, kind, monkeypatch):
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+def test_long_steps_are_computed_in_halves(run_values, tmp_path, kind, monkeypatch):
     values = values_for(kind, run_values, tmp_path)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    assert not set_up(values).settings.in_halves
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     assert set_up(values, precision="bf16").settings.in_halves
-    assert not set_up(values, precision="fp32").settings.in_halves
-    assert not set_up(values, precision="bf16", dropout="stock").settings.in_halves
+    assert set_up(values, precision="fp32").settings.in_halves
+    assert not set_up(values, dropout="stock").settings.in_halves
+    monkeypatch.setattr("tunewright.assembly._LARGEST_SECOND_GRADIENT", 2**10)
+    assert not set_up(values).settings.in_halves
 
 
 @pytest.mark.parametrize("kind", TASKS)

@@ -43,6 +43,7 @@ from tunewright.training.optimizer import Schedule, build_optimizer, freeze, lea
 from tunewright.training.reference import with_reference
 
 _CPU_TOKENS, _FLAT_CPU_TOKENS, _GPU_TOKENS = 1_024, 1_536, 16_384
+_LARGEST_SECOND_GRADIENT = 2**30  # bytes: what two halves of a step may take beside the gradient
 _LONGEST_WAIT = timedelta(days=2)
 """For a rank that prepares a large data set alone; one that dies is noticed by the launcher."""
 
@@ -189,15 +190,19 @@ def assemble(config: RunConfig, *, say: Say = lambda _: None) -> Parts:
             num_ranks=processes.num_ranks,
             in_halves=exact
             and alone
-            and precision == "bf16"
             and not train.gradient_checkpointing
-            and torch.get_num_threads() > 1,
+            and torch.get_num_threads() > 1
+            and _gradient_bytes(model) <= _LARGEST_SECOND_GRADIENT,
             flat=flat,
         ),
     )
     if not task.needs_reference:
         return parts
     return replace(parts, task=with_reference(task, model, prepared.store, encoder, parts.settings, say=say))
+
+
+def _gradient_bytes(model: Any) -> int:
+    return sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
 
 
 def _recompute_activations(model: Any) -> None:

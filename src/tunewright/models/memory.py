@@ -2,26 +2,34 @@
 
 glibc gives large blocks back to the system when they are freed; the next one is then mapped, faulted in page by page and zeroed
 again, which is dear on a virtual machine. Here the allocator is asked to
-keep what is freed in one heap, and the kernel to back that heap with 2 MB pages. No value changes.
+keep what is freed, and the kernel to back its heaps with 2 MB pages. No value changes.
 
     keep_freed_memory()            once, before a model is built
+    keep_freed_memory_of_thread()  at the start of another thread that computes, before it asks for memory
     give_back_fragments()          after every step, acts seldom: blocks of ever other sizes leave holes that nothing fits into
+
+A thread has a heap of its own: two that take turns at one lock wait for each other hundreds of times a step.
 """
 
 from __future__ import annotations
 
 import ctypes
 import platform
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, ClassVar
 
 import psutil
 
-_M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8  # malloc.h
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # malloc.h
 _MADV_HUGEPAGE = 14  # mman.h
 _LARGE_PAGE = 2 * 2**20
 _LARGEST_RESERVE = 8 * 2**30
+_PART_OF_THREAD = 64 * 2**20
+"""A thread's heap is made of parts of this size (glibc's HEAP_MAX_SIZE), and given back part by part unless padded by more."""
+_HEADER = 64 * 2**10  # more than what a part and a block need for themselves
+_LARGEST_THREAD_RESERVE = 2 * 2**30
 _TOLERATED_HOLES = 2**30
 _CALLS_BETWEEN, _GROWTH = 100, 1.25
 
@@ -32,10 +40,17 @@ def keep_freed_memory() -> bool:
     if platform.libc_ver()[0] != "glibc":
         return False
     libc = ctypes.CDLL(None)
-    settings = ((_M_TRIM_THRESHOLD, -1), (_M_MMAP_MAX, 0), (_M_ARENA_MAX, 1))
+    settings = ((_M_TRIM_THRESHOLD, -1), (_M_TOP_PAD, 2 * _PART_OF_THREAD), (_M_MMAP_MAX, 0))
     accepted = [libc.mallopt(name, value) for name, value in settings]
-    _use_large_pages(libc)
+    _use_large_pages(libc, [min(_LARGEST_RESERVE, psutil.virtual_memory().available // 2)])
     return all(accepted)
+
+
+def keep_freed_memory_of_thread() -> None:
+    """Large pages for the heap of the calling thread, too. Without `keep_freed_memory` there is nothing to do."""
+    if keep_freed_memory.cache_info().currsize and keep_freed_memory():
+        reserve = min(_LARGEST_THREAD_RESERVE, psutil.virtual_memory().available // 8)
+        _use_large_pages(ctypes.CDLL(None), [_PART_OF_THREAD - _HEADER] * (reserve // _PART_OF_THREAD))
 
 
 class _Usage(ctypes.Structure):
@@ -88,16 +103,16 @@ def _usage() -> _Usage | None:
     return told()
 
 
-def _use_large_pages(libc: ctypes.CDLL) -> None:
-    """Stretch the heap, untouched, mark it for large pages, and give it back to the allocator: address space, not memory."""
-    size = min(_LARGEST_RESERVE, psutil.virtual_memory().available // 2)
+def _use_large_pages(libc: ctypes.CDLL, sizes: Sequence[int]) -> None:
+    """Stretch the heap by untouched blocks, mark them for large pages, and give them back to the allocator: address space, not memory."""
     libc.malloc.restype = ctypes.c_void_p
     libc.malloc.argtypes = [ctypes.c_size_t]
     libc.free.argtypes = [ctypes.c_void_p]
     libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-    block = libc.malloc(size)
-    if not block:
-        return
-    start = -(-block // _LARGE_PAGE) * _LARGE_PAGE
-    libc.madvise(start, (block + size - start) // _LARGE_PAGE * _LARGE_PAGE, _MADV_HUGEPAGE)
-    libc.free(block)
+    blocks = [(libc.malloc(size), size) for size in sizes]
+    for block, size in blocks:
+        if block:
+            start = -(-block // _LARGE_PAGE) * _LARGE_PAGE
+            libc.madvise(start, (block + size - start) // _LARGE_PAGE * _LARGE_PAGE, _MADV_HUGEPAGE)
+    for block, _ in blocks:
+        libc.free(block)
