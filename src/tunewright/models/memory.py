@@ -64,7 +64,7 @@ class _Usage(ctypes.Structure):
 
 @dataclass
 class _LastTime:
-    """What the process held when holes were last given back, and how often it was asked since."""
+    """What the process held when holes were first found or last given back, and how often it was asked since."""
 
     held: int = 0
     calls: int = 0
@@ -77,7 +77,8 @@ def give_back_fragments() -> bool:
     """Give the pages of the heap's holes back to the system, where the process holds a gigabyte more than it uses, and twice as much.
 
     A step needs again what the one before it freed, and pays for every page of it that was given back (a seventh of a step of
-    16 reviews). So not again within a hundred calls, unless by then a quarter more is held.
+    16 reviews). So what the first such call finds is taken for a step's own, and pages are given back after a hundred calls, or
+    when a quarter more is held; then not again until either holds once more.
     True where it did. Without `keep_freed_memory` there is nothing to do.
     """
     _last_time.calls += 1
@@ -87,7 +88,10 @@ def give_back_fragments() -> bool:
         return False
     if _last_time.calls < _CALLS_BETWEEN and held <= _GROWTH * _last_time.held:
         return False
+    first = not _last_time.held
     _last_time.held, _last_time.calls = held, 0
+    if first:
+        return False
     trim = ctypes.CDLL(None).malloc_trim
     trim.argtypes = [ctypes.c_size_t]
     return bool(trim(usage.at_end))  # what was reserved at the heap's end stays, with its large pages
