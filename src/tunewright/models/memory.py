@@ -64,10 +64,11 @@ class _Usage(ctypes.Structure):
 
 @dataclass
 class _LastTime:
-    """What the process held when holes were first found or last given back, and how often it was asked since."""
+    """held: by the process when holes were first found or last given back, in bytes. calls: since then. most: that it was seen to hold."""
 
     held: int = 0
     calls: int = 0
+    most: int = 0
 
 
 _last_time = _LastTime()
@@ -83,8 +84,12 @@ def give_back_fragments() -> bool:
     """
     _last_time.calls += 1
     held = psutil.Process().memory_info().rss
-    usage = _usage() if held > _TOLERATED_HOLES else None
+    if held <= _TOLERATED_HOLES or (held <= _last_time.most and _last_time.calls < _CALLS_BETWEEN):
+        return False  # counting the holes takes milliseconds
+    _last_time.most = held
+    usage = _usage()
     if usage is None or held - usage.used <= max(_TOLERATED_HOLES, usage.used):
+        _last_time.calls = 0
         return False
     if _last_time.calls < _CALLS_BETWEEN and held <= _GROWTH * _last_time.held:
         return False
