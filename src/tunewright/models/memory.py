@@ -64,11 +64,9 @@ class _Usage(ctypes.Structure):
 
 @dataclass
 class _LastTime:
-    """held: by the process when holes were first found or last given back, in bytes. calls: since then. most: that it was seen to hold."""
-
-    held: int = 0
-    calls: int = 0
-    most: int = 0
+    held: int = 0  # bytes of the process when holes were first found, or last given back
+    calls: int = 0  # since then
+    most: int = 0  # bytes, the most there were when holes were counted
 
 
 _last_time = _LastTime()
