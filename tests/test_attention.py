@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-import tunewright.models.attention as attention
 import tunewright.models.pieces as pieces
+import tunewright.models.stretches as stretches
+from tunewright.models import scratch
 from tunewright.models.attention import UnsupportedAttention, row_attention
 from tunewright.models.rows import Rows, rows_in_flight
 
@@ -137,7 +137,7 @@ def test_bf16_rounds_factors_and_nothing_else(monkeypatch, laid, piece):
 
 
 def test_memory_that_prediction_made_does_for_training_and_the_other_way_round(monkeypatch):
-    monkeypatch.setattr(attention, "_of_thread", threading.local())
+    monkeypatch.setattr(scratch, "_of_thread", scratch._OfThread())
     q, k, v = tensors(2, 6)
     for size in (3, 6):
         parts = [x[:, :, :size] for x in (q, k, v)]
@@ -161,7 +161,7 @@ def test_what_it_does_not_compute_is_refused():
 @pytest.mark.parametrize("left", [False, True])
 @pytest.mark.parametrize("tokens", [1, 4, 64])
 def test_packed_documents_are_computed_apart(monkeypatch, left, tokens):
-    monkeypatch.setattr(pieces, "_STRETCH_TOKENS", tokens)
+    monkeypatch.setattr(stretches, "_STRETCH_TOKENS", tokens)
     lengths, width = [9, 7], 9
     segments = (np.array([2, 1, 4, 2]), np.array([5, 2]))
     q, k, v = tensors(2, width)

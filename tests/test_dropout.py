@@ -42,9 +42,7 @@ def test_mean_and_variance_are_those_of_a_bernoulli(p):
 
 def test_bits_of_rows_sites_epochs_seeds_and_streams_are_independent():
     def bits(seed=0, epoch=0, row_id=7, site=3, stream=0):
-        return random_bits(
-            rows([row_id], [1], seed=seed, epoch=epoch), Draw(torch.empty(40_000), 0, site, stream)
-        ).numpy()
+        return random_bits(rows([row_id], [1], seed=seed, epoch=epoch), Draw(torch.empty(40_000), 0, site, stream))
 
     base = bits().astype(np.float64)
     for other in (bits(seed=1), bits(epoch=1), bits(row_id=8), bits(site=4), bits(stream=1)):

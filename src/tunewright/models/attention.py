@@ -12,8 +12,6 @@ Shapes: B rows, H heads, L padded length, D features per head, K keys (L, or mor
 
 from __future__ import annotations
 
-import math
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,9 +21,11 @@ import torch
 from torch import nn
 
 from tunewright.models.dropout import RowsNotFirst, keep_scale
-from tunewright.models.pieces import PIECE_ELEMENTS, Plan, pieces_of
+from tunewright.models.pieces import Block, Blocks, Plan
 from tunewright.models.rows import current_rows
+from tunewright.models.scratch import in_dtype, scratch
 from tunewright.models.shapes import shape_positions
+from tunewright.models.stretches import Stretches, StretchLayout
 
 NAME = "tunewright"
 
@@ -143,91 +143,133 @@ def row_attention(
 class _RowAttention(torch.autograd.Function):
     """Forward and backward piece by piece.
 
-    Keeps probabilities, before and after dropout. Of bf16 values scores and their gradients are computed in fp32, and the four
-    products that probabilities or gradients of scores are factors of in bf16 (as FlashAttention does, Dao et al. 2022).
+    Keeps one number a score: its probability, negative where dropout keeps it. Of bf16 values scores and their gradients are
+    computed in fp32, and the four products that probabilities or gradients of scores are factors of in bf16 (as FlashAttention
+    does, Dao et al. 2022).
     """
 
     @staticmethod
     def forward(ctx, query, key, value, mask, plan):
         dtype = torch.float32 if query.dtype in (torch.bfloat16, torch.float16) else query.dtype
-        num_rows, num_heads, num_queries, _ = query.shape
         # Of a single query (a first position, a word being written) every number of keys would be another product to compile.
-        factors = value.dtype if value.dtype == torch.bfloat16 and num_queries > 1 else dtype
-        pieces = pieces_of(plan, num_rows, num_heads, num_queries, key.shape[2])
-        out_BLHD = value.new_zeros(num_rows, num_queries, num_heads, value.shape[-1])
+        factors = value.dtype if value.dtype == torch.bfloat16 and query.shape[2] > 1 else dtype
+        ctx.shapes = query.shape, key.shape, value.shape
+        layout = layout_of(plan, query.shape, key.shape[2])
+        query, key, value = (layout.gathered(x) for x in (query, key, value))
+        out = layout.total((*ctx.shapes[0][:3], ctx.shapes[2][3]), value.dtype, factors, _RESULT)
+        pieces: Sequence[Block | Stretches] = layout.pieces
         kept_for_backward = []
         training = any(ctx.needs_input_grad[:3])
         with torch.autocast(query.device.type, enabled=False):
-            for piece in pieces:
-                whole = not plan.ragged
-                q, k = piece.of(query, dtype).mul(plan.scale), piece.of(key, dtype, whole=whole)
-                v = piece.of(value, factors, whole=whole)
-                shape = (*q.shape[:-1], k.shape[-2])
-                # What dropout leaves is written over the scores; where it is kept as it stands, they need memory of their own.
-                own = training and plan.p and factors == dtype
-                scores = q.new_empty(shape) if own else _scratch(0, shape, dtype)
-                torch.matmul(q, k.transpose(-1, -2), out=scores)
+            parts = zip(
+                pieces,
+                layout.parts(query, dtype, _QUERY),
+                layout.parts(key, dtype, _KEY, keys=True),
+                layout.parts(value, factors, _VALUE, keys=True),
+                strict=True,
+            )
+            for number, (piece, q, k, v) in enumerate(parts):
+                scores = scratch(_SCORES, (*q.shape[:2], k.shape[1]), dtype)
+                _multiply(q, k.transpose(1, 2), scores, factor=plan.scale)
                 piece.hide(plan, mask, scores)
-                probabilities = torch.softmax(scores, -1)
-                dropped = probabilities
-                if plan.p:
-                    dropped = piece.keep(plan, scores).mul_(probabilities)
-                    v = v * keep_scale(plan.p)
-                dropped = dropped.to(factors)
-                piece.put(out_BLHD.transpose(1, 2), torch.matmul(dropped, v))
+                probabilities = torch.softmax(scores, -1, out=scores)
+                if training or plan.p:
+                    kept = _signed(probabilities, piece, plan, factors)
+                else:
+                    kept = in_dtype(factors, probabilities, _DROPPED)
+                _multiply(_dropped(kept, plan), v, out.room(number), factor=_kept_factor(plan))
+                out.put(number)
                 if training:
-                    kept_for_backward += [probabilities, dropped]
-        if training:
+                    kept_for_backward.append(kept)
+        if kept_for_backward:
             ctx.save_for_backward(query, key, value, *kept_for_backward)
-            ctx.plan, ctx.pieces, ctx.dtypes = plan, pieces, (dtype, factors)
-        return out_BLHD
+            ctx.plan, ctx.layout, ctx.dtypes = plan, layout, (dtype, factors)
+        return out.whole().transpose(1, 2)
 
     @staticmethod
     def backward(ctx, grad_BLHD):
-        query, key, value, *kept = ctx.saved_tensors
-        plan, (dtype, factors) = ctx.plan, ctx.dtypes
-        # As queries, keys and values lie in memory where a linear layer made them: (B, L, H, D).
-        grads = [
-            torch.zeros_like(x.transpose(1, 2), memory_format=torch.contiguous_format).transpose(1, 2)
-            for x in (query, key, value)
-        ]
-        keep = keep_scale(plan.p) if plan.p else 1.0
-        whole = not plan.ragged
+        query, key, value, *kept_for_backward = ctx.saved_tensors
+        layout, plan, (dtype, factors) = ctx.layout, ctx.plan, ctx.dtypes
+        grad = layout.gathered(grad_BLHD.transpose(1, 2))
+        d_query, d_key, d_value = (
+            layout.total(shape, x.dtype, factors, _RESULT, keys=x is not query)
+            for shape, x in zip(ctx.shapes, (query, key, value), strict=True)
+        )
+        sign = -1.0 if plan.p else 1.0
         with torch.autocast(query.device.type, enabled=False):
-            for piece, probabilities, dropped in zip(ctx.pieces, kept[::2], kept[1::2], strict=True):
-                q, k = piece.of(query, factors), piece.of(key, factors, whole=whole)
-                v = piece.of(value, dtype, whole=whole)
-                grad = piece.of(grad_BLHD.transpose(1, 2), dtype).mul(keep)
-                # d scores = p * (keep * d dropped) - p * sum(p * keep * d dropped), and p * keep is `dropped`.
-                products = torch.matmul(
-                    grad.mul(plan.scale), v.transpose(-1, -2), out=_scratch(0, probabilities.shape, dtype)
-                ).mul_(_in(dtype, dropped, 1) if plan.p else probabilities)
-                d_scores = products.addcmul_(probabilities, products.sum(-1, keepdim=True), value=-1)
-                d_scores = _in(factors, d_scores, 2)
-                d_query, d_key = torch.matmul(d_scores, k), torch.matmul(d_scores.transpose(-1, -2), q)
-                d_value = torch.matmul(dropped.transpose(-1, -2), grad.to(factors))
-                for total, part, all_keys in zip(grads, (d_query, d_key, d_value), (False, True, True), strict=True):
-                    piece.put(total, part, whole=all_keys and whole)
-        return *grads, None, None
+            parts = zip(
+                layout.parts(query, factors, _QUERY),
+                layout.parts(key, factors, _KEY, keys=True),
+                layout.parts(value, dtype, _VALUE, keys=True),
+                layout.parts(grad, dtype, _GRAD),
+                layout.parts(grad, factors, _GRAD_FACTOR),
+                kept_for_backward,
+                strict=True,
+            )
+            for number, (q, k, v, d_out, d_out_factor, kept) in enumerate(parts):
+                dropped = _dropped(kept, plan)
+                # d scores = dropped d dropped - p sum(dropped d dropped), here with the sign that what is kept has.
+                d_scores = scratch(_SCORES, kept.shape, dtype)
+                _multiply(d_out, v.transpose(1, 2), d_scores, factor=sign * _kept_factor(plan) * plan.scale)
+                d_scores.mul_(in_dtype(dtype, dropped, _CAST))
+                probabilities = in_dtype(dtype, kept, _PROBABILITIES)
+                if plan.p:
+                    probabilities = torch.abs(probabilities, out=scratch(_PROBABILITIES, kept.shape, dtype))
+                d_scores.addcmul_(probabilities, d_scores.sum(-1, keepdim=True), value=-1)
+                d_scores = in_dtype(factors, d_scores, _CAST)
+                _multiply(d_scores, k, d_query.room(number), factor=sign)
+                d_query.put(number)
+                _multiply(d_scores.transpose(1, 2), q, d_key.room(number), factor=sign)
+                d_key.put(number)
+                _multiply(dropped.transpose(1, 2), d_out_factor, d_value.room(number), factor=_kept_factor(plan))
+                d_value.put(number)
+        return d_query.whole(), d_key.whole(), d_value.whole(), None, None
 
 
-_MOST_SCRATCH = 4 * PIECE_ELEMENTS
-_of_thread = threading.local()  # "slots": (number, dtype) -> tensor
+# Slots of scratch memory.
+_QUERY, _KEY, _VALUE, _GRAD, _GRAD_FACTOR, _SCORES, _PROBABILITIES, _DROPPED, _RESULT, _KEEP, _CAST = range(11)
+_BITS_OF = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
-def _scratch(slot: int, shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
-    """Memory of this thread that every piece uses again, and that therefore stays in the cache. Not of very large pieces."""
-    size = math.prod(shape)
-    if size > _MOST_SCRATCH:
-        return torch.empty(shape, dtype=dtype)
-    slots = _of_thread.__dict__.setdefault("slots", {})
-    held = slots.get((slot, dtype))
-    if held is None or held.numel() < size:
-        with torch.inference_mode(False):  # what prediction made must do for training too
-            held = slots[slot, dtype] = torch.empty(size, dtype=dtype)
-    return held[:size].view(shape)
+def layout_of(plan: Plan, shape_BHLD: Sequence[int], num_keys: int) -> Blocks | StretchLayout:
+    """All that one call computes. Of packed and flat rows it is the same in every layer, and worked out once."""
+    num_rows, num_heads, num_queries, _ = shape_BHLD
+    if not plan.ragged or plan.rows is None or not (plan.rows.flat or plan.rows.segments):
+        return Blocks(plan, num_rows, num_heads, num_queries, num_keys)
+    layouts, key = plan.rows.layouts, (num_heads, plan.multiple)
+    if key not in layouts:
+        layouts[key] = StretchLayout(plan.rows, num_heads, plan.multiple)
+    return layouts[key]
 
 
-def _in(dtype: torch.dtype, x: torch.Tensor, slot: int) -> torch.Tensor:
-    """x itself, or a copy in scratch memory where it is of another dtype."""
-    return x if x.dtype == dtype else _scratch(slot, x.shape, dtype).copy_(x)
+def _multiply(a_NWX: torch.Tensor, b_NXV: torch.Tensor, out_NWV: torch.Tensor, factor: float = 1.0) -> None:
+    """out = factor · a b."""
+    torch.baddbmm(out_NWV, a_NWX, b_NXV, beta=0, alpha=factor, out=out_NWV)
+
+
+def _signed(probabilities_NWK: torch.Tensor, piece: Block | Stretches, plan: Plan, dtype: torch.dtype) -> torch.Tensor:
+    """Those that dropout keeps are negative, in `dtype` and memory of their own. Without dropout none is."""
+    if not plan.p:
+        return probabilities_NWK.to(dtype, copy=True)
+    if dtype.itemsize > 2:
+        keep = piece.keep(plan, scratch(_KEEP, probabilities_NWK.shape, dtype))
+        return torch.addcmul(probabilities_NWK, probabilities_NWK, keep, value=-2)
+    signed = probabilities_NWK.to(dtype)
+    keep = piece.keep(plan, scratch(_KEEP, signed.shape, torch.int16))
+    signed.view(torch.int16).add_(keep, alpha=torch.iinfo(torch.int16).min)  # sets the bit of the sign
+    return signed
+
+
+def _dropped(signed_NWK: torch.Tensor, plan: Plan) -> torch.Tensor:
+    """What dropout keeps, the others 0, with the signs of `_signed`. Not scaled."""
+    if not plan.p:
+        return signed_NWK
+    bits = _BITS_OF[signed_NWK.element_size()]  # of negative numbers they are negative numbers
+    dropped = scratch(_DROPPED, signed_NWK.shape, signed_NWK.dtype)
+    torch.clamp_max(signed_NWK.view(bits), 0, out=dropped.view(bits))
+    return dropped
+
+
+def _kept_factor(plan: Plan) -> float:
+    """What `_dropped` is multiplied by: the scale of what is kept, and its sign."""
+    return -keep_scale(plan.p) if plan.p else 1.0

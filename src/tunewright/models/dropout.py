@@ -12,7 +12,7 @@ probability is kept to 2**-17. It is also what makes training on a CPU fast: `at
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
@@ -43,7 +43,7 @@ def keep_scale(p: float) -> float:
 
 @dataclass(frozen=True)
 class Draw:
-    """A part of a keep mask (any float dtype, any strides) and the stream that fills it."""
+    """A part of a keep mask (int16 or any float dtype, any strides), or a tensor of its shape, and the stream that fills it."""
 
     keep: torch.Tensor
     row: int
@@ -51,10 +51,12 @@ class Draw:
     site: int
     stream: int = 0
     """Sub-stream, for a site that is computed in several pieces (attention heads)."""
+    skip: int = 0
+    """So many elements of the stream belong to another part: a multiple of four, the elements of a generator's word."""
 
 
-def random_bits(rows: Rows, draw: Draw) -> torch.Tensor:
-    """int16, shaped like `draw.keep`: uniform random bits, a pure function of (seed, epoch, row id, site, stream)."""
+def random_bits(rows: Rows, draw: Draw) -> np.ndarray:
+    """int16 `(elements of draw.keep,)`: uniform random bits, a pure function of (seed, epoch, row id, site, stream)."""
     generator = getattr(_local, "generator", None)
     if generator is None:
         generator = _local.generator = np.random.SFC64(0)
@@ -65,22 +67,27 @@ def random_bits(rows: Rows, draw: Draw) -> torch.Tensor:
         "has_uint32": 0,
         "uinteger": 0,
     }
-    generator.random_raw(_WARM_UP_ROUNDS)
+    generator.random_raw(_WARM_UP_ROUNDS + draw.skip // 4, output=False)
     count = draw.keep.numel()
-    words = generator.random_raw((count + 3) // 4)
-    return torch.from_numpy(words.view(np.int16)[:count]).view(draw.keep.shape)
+    return generator.random_raw((count + 3) // 4).view(np.int16)[:count]
+
+
+def _bits_of(draws: Sequence[Draw], rows: Rows) -> Iterator[np.ndarray]:
+    """Of each draw, in parallel where there is enough to draw."""
+    several = len(draws) > 1 and torch.get_num_threads() > 1
+    if several and sum(draw.keep.numel() for draw in draws) >= _MIN_PARALLEL_ELEMENTS:
+        return _drawing_threads().map(lambda draw: random_bits(rows, draw), draws)
+    return (random_bits(rows, draw) for draw in draws)
 
 
 def fill_keep(draws: Sequence[Draw], rows: Rows, p: float) -> None:
-    """Write 0 (dropped) and 1 (kept) into every mask part, in parallel where there is enough to draw."""
-    threshold = drop_threshold(p) - _BITS // 2  # int16 reads the same bits as a value from -32,768
-    several = len(draws) > 1 and torch.get_num_threads() > 1
-    if several and sum(draw.keep.numel() for draw in draws) >= _MIN_PARALLEL_ELEMENTS:
-        drawn = _drawing_threads().map(lambda draw: random_bits(rows, draw), draws)
-    else:
-        drawn = (random_bits(rows, draw) for draw in draws)
-    for draw, bits in zip(draws, drawn, strict=True):
-        torch.ge(bits, threshold, out=draw.keep)
+    """Write 0 (dropped) and 1 (kept) into every mask part."""
+    for draw, bits in zip(draws, _bits_of(draws, rows), strict=True):
+        torch.ge(torch.from_numpy(bits).view(draw.keep.shape), _least_kept(p), out=draw.keep)
+
+
+def _least_kept(p: float) -> int:
+    return drop_threshold(p) - _BITS // 2  # int16 reads the same bits as a value from -32,768
 
 
 @lru_cache(maxsize=1)
@@ -111,9 +118,10 @@ class RowDropout(nn.Dropout):
 
     def _keep(self, x: torch.Tensor, rows: Rows) -> torch.Tensor:
         """Only what is of a row's own tokens is drawn: a mask does not depend on the padding beside them."""
-        keep = torch.empty_like(x, memory_format=torch.contiguous_format)
+        dtype = torch.int16 if x.element_size() == 2 else x.dtype
         if rows.flat:
-            return self._keep_flat(keep, rows)
+            return self._keep_flat(x, rows).to(dtype)
+        keep = torch.empty_like(x, dtype=dtype, memory_format=torch.contiguous_format)
         parts = list(keep)
         apart: list[tuple[int, int, int, torch.Tensor]] = []  # drawn in one piece, of keys that do not stand together
         attends = x.dim() == 4 and x.shape[2] == rows.width and x.shape[3] >= rows.width  # (rows, heads, queries, keys)
@@ -137,13 +145,14 @@ class RowDropout(nn.Dropout):
             own.narrow(2, num_before + start, length).copy_(part[..., num_before:])
         return keep
 
-    def _keep_flat(self, keep_1LX: torch.Tensor, rows: Rows) -> torch.Tensor:
-        if keep_1LX.dim() != 3 or keep_1LX.shape[1] != rows.width:
-            raise RowsNotFirst(f"dropout site {self.site} sees {tuple(keep_1LX.shape)}, of rows end to end")
-        *parts, rest = keep_1LX[0].split([*rows.lengths.tolist(), rows.width - int(rows.lengths.sum())])
-        rest.zero_()
-        fill_keep([Draw(part, row, self.site) for row, part in enumerate(parts)], rows, self.p)
-        return keep_1LX
+    def _keep_flat(self, x_1LX: torch.Tensor, rows: Rows) -> torch.Tensor:
+        """int16. The bits themselves become the mask: every row's drawn behind those of the row before."""
+        if x_1LX.dim() != 3 or x_1LX.shape[1] != rows.width:
+            raise RowsNotFirst(f"dropout site {self.site} sees {tuple(x_1LX.shape)}, of rows end to end")
+        *parts, rest = x_1LX[0].split([*rows.lengths.tolist(), rows.width - int(rows.lengths.sum())])
+        draws = [Draw(part, row, self.site) for row, part in enumerate(parts)]
+        bits = np.concatenate([*_bits_of(draws, rows), np.full(rest.numel(), -_BITS // 2, np.int16)])
+        return torch.from_numpy(bits).ge_(_least_kept(self.p)).view(x_1LX.shape)
 
 
 class RowsNotFirst(Exception):
@@ -155,12 +164,19 @@ class _KeepAndScale(torch.autograd.Function):
     def forward(ctx, x, keep, scale):
         ctx.save_for_backward(keep)
         ctx.scale = scale
-        return (x * keep).mul_(scale)
+        return zero_where_dropped(x * scale, keep)
 
     @staticmethod
     def backward(ctx, grad):
         (keep,) = ctx.saved_tensors
-        return (grad * keep).mul_(ctx.scale), None, None
+        return zero_where_dropped(grad * ctx.scale, keep), None, None
+
+
+def zero_where_dropped(x: torch.Tensor, keep: torch.Tensor) -> torch.Tensor:
+    """x in place, times a mask of 0 and 1. An int16 mask multiplies the bits of half-precision numbers, without rounding each twice."""
+    bits = x.view(torch.int16) if keep.dtype == torch.int16 else x
+    bits.mul_(keep)
+    return x
 
 
 def install_row_dropout(model: nn.Module) -> int:

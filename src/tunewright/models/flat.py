@@ -3,7 +3,7 @@
     rows of 5, 2 and 3 tokens, (3, 5)  ->  (1, 10), positions 0 1 2 3 4 0 1 0 1 2  ->  (3, 5) again
 
 What calls the model, and its head, see padded rows as ever. Between them row attention knows where each row stands, so that none
-sees another (`models/pieces.py`), and dropout draws what it draws of padded rows. Installed only where a trial run gives the
+sees another (`models/stretches.py`), and dropout draws what it draws of padded rows. Installed only where a trial run gives the
 same logits either way.
 
 Shapes: B rows, L padded length, T real tokens, N of them and what fills them up, H hidden width.

@@ -31,7 +31,7 @@ _PART_OF_THREAD = 64 * 2**20
 _HEADER = 64 * 2**10  # more than what a part and a block need for themselves
 _LARGEST_THREAD_RESERVE = 2 * 2**30
 _TOLERATED_HOLES = 2**30
-_CALLS_BETWEEN, _GROWTH = 100, 1.25
+_CALLS_BETWEEN, _GROWTH, _NOTICED_GROWTH = 100, 1.25, 1.02
 
 
 @lru_cache(maxsize=1)
@@ -82,7 +82,7 @@ def give_back_fragments() -> bool:
     """
     _last_time.calls += 1
     held = psutil.Process().memory_info().rss
-    if held <= _TOLERATED_HOLES or (held <= _last_time.most and _last_time.calls < _CALLS_BETWEEN):
+    if held <= _TOLERATED_HOLES or (held <= _NOTICED_GROWTH * _last_time.most and _last_time.calls < _CALLS_BETWEEN):
         return False  # counting the holes takes milliseconds
     _last_time.most = held
     usage = _usage()

@@ -284,10 +284,11 @@ def _sync_gradients(model: nn.Module, last: bool) -> contextlib.AbstractContextM
 
 def _clip(parameters: Sequence[nn.Parameter], max_norm: float) -> float:
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    norm = torch.nn.utils.get_total_norm(gradients)
-    if max_norm and torch.isfinite(norm):
-        torch.nn.utils.clip_grads_with_norm_(parameters, max_norm, norm)
-    return float(norm)
+    total = torch.nn.utils.get_total_norm(gradients)
+    norm = float(total)
+    if max_norm and max_norm < norm < math.inf:
+        torch.nn.utils.clip_grads_with_norm_(parameters, max_norm, total)
+    return norm
 
 
 def _seed_generator(device: torch.device, seed: int) -> None:

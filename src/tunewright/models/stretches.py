@@ -1,0 +1,235 @@
+"""Packed rows and rows end to end as attention computes them: stretches of tokens that see each other.
+
+Packed rows hold documents that do not see each other: stretches of whole documents are gathered from all rows, those of like
+length together, so that many short documents cost one product, not one each. Rows that stand end to end are a stretch each.
+
+    layout = StretchLayout(rows, num_heads, multiple=8)
+    for piece, q in zip(layout.pieces, layout.parts(layout.gathered(query), torch.float32, slot=0)): ...
+
+What a layer's stretches are is the same in every layer; queries, keys and values are brought into the order of the pieces in one go.
+
+Shapes: B rows, H heads, L padded length, D features per head, S stretches, W the longest of them; N = S H, R all rows of all
+pieces, a row being one head of one token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from tunewright.models import pieces
+from tunewright.models.dropout import fill_keep
+from tunewright.models.pieces import Plan, additive, draws_of, groups_of_heads
+from tunewright.models.rows import Rows
+from tunewright.models.scratch import in_dtype
+from tunewright.tokens.padding import rounded_up
+
+_STREAMS_OF_STRETCH = 1 << 6
+_STRETCH_TOKENS = 64
+"""Documents of a packed row form one stretch up to this many tokens, and stretches this short are computed together."""
+_LIKE = 0.75
+"""Longer stretches are computed together where the shortest has this share of the longest one's length."""
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Whole documents of a packed row, tokens `[start, start + length)`: the `number`-th stretch of the row. Or a flat row."""
+
+    row: int
+    number: int
+    start: int
+    length: int
+
+
+def _stretches(rows: Rows) -> Iterator[Stretch]:
+    """Row by row: neighbouring documents up to `_STRETCH_TOKENS` together, longer ones alone. Each flat row alone."""
+    if rows.flat:
+        for row, (start, length) in enumerate(zip(rows.starts.tolist(), rows.lengths.tolist(), strict=True)):
+            yield Stretch(row, 0, start, length)
+        return
+    assert rows.segments is not None
+    for row, (begin, documents) in enumerate(zip(rows.starts.tolist(), rows.segments, strict=True)):
+        start, number, length = begin, 0, 0
+        for document in documents.tolist():
+            if length and length + document > _STRETCH_TOKENS:
+                yield Stretch(row, number, start, length)
+                start, number, length = start + length, number + 1, 0
+            length += document
+        yield Stretch(row, number, start, length)
+
+
+def _gathered(rows: Rows, num_heads: int, multiple: int) -> Iterator[Stretches]:
+    """Stretches of like length together, the longest first."""
+    group: list[Stretch] = []
+    for stretch in sorted(_stretches(rows), key=lambda one: -one.length):
+        longest = group[0].length if group else stretch.length
+        fits = (len(group) + 1) * num_heads * longest**2 <= pieces.PIECE_ELEMENTS
+        if group and not (fits and max(stretch.length, _STRETCH_TOKENS) >= _LIKE * longest):
+            yield from _piece_of(group, rows, num_heads, multiple)
+            group = []
+        group.append(stretch)
+    yield from _piece_of(group, rows, num_heads, multiple)
+
+
+def _piece_of(group: list[Stretch], rows: Rows, num_heads: int, multiple: int) -> Iterator[Stretches]:
+    length = rounded_up(group[0].length, multiple)
+    for heads in groups_of_heads(num_heads, len(group) * length**2):
+        yield Stretches(tuple(group), *heads, length, rows.width, rows.flat)
+
+
+@dataclass(frozen=True)
+class Stretches:
+    """Stretches of packed or flat rows, heads `[head, head_stop)`; shorter ones than `length` are padded behind with zeros."""
+
+    stretches: tuple[Stretch, ...]
+    head: int
+    head_stop: int
+    length: int
+    width: int
+    flat: bool
+    rows_S: torch.Tensor = field(init=False, repr=False, compare=False)
+    """int64: the row of the tensors that each is in."""
+    places_SW: torch.Tensor = field(init=False, repr=False, compare=False)
+    """int64: where in its row each token stands; in the padding, where the last one does."""
+    real_SW: torch.Tensor = field(init=False, repr=False, compare=False)
+    masks: list[tuple[torch.Tensor, torch.Tensor]] = field(init=False, repr=False, compare=False, default_factory=list)
+    """What came in as a mask in an earlier layer, and what it says of these stretches."""
+
+    def __post_init__(self) -> None:
+        lengths_S1 = torch.tensor([[one.length] for one in self.stretches])
+        rows_S = torch.tensor([0 if self.flat else one.row for one in self.stretches])
+        steps_W = torch.arange(self.length)
+        places_SW = torch.tensor([[one.start] for one in self.stretches]) + torch.minimum(steps_W, lengths_S1 - 1)
+        real_SW = steps_W < lengths_S1
+        for name, value in {"rows_S": rows_S, "places_SW": places_SW, "real_SW": real_SW}.items():
+            object.__setattr__(self, name, value)
+
+    @property
+    def num_products(self) -> int:
+        """N."""
+        return len(self.stretches) * (self.head_stop - self.head)
+
+    def rows_of(self, num_heads: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """int64 and bool `(N W,)`: which heads of which tokens of all are in it, `token · num_heads + head`, and which of them are real."""
+        tokens_SW = self.rows_S[:, None] * self.width + self.places_SW
+        rows_SHW = tokens_SW[:, None] * num_heads + torch.arange(self.head, self.head_stop)[:, None]
+        return rows_SHW.flatten(), self.real_SW[:, None].expand_as(rows_SHW).flatten()
+
+    @property
+    def _is_padded(self) -> bool:
+        return self.stretches[-1].length < self.length
+
+    def hide(self, plan: Plan, mask_B1LK: torch.Tensor | None, scores_NWW: torch.Tensor) -> None:
+        """Add the mask to the scores of these stretches, and hide padded keys."""
+        scores_SHWW = self._apart(scores_NWW)
+        if mask_B1LK is not None:
+            scores_SHWW += self._mask(plan, mask_B1LK, scores_NWW.dtype)
+            return
+        assert self.flat, "packed rows come with a mask: documents of a stretch do not see each other"
+        for one, part_HWW in zip(self.stretches, scores_SHWW, strict=True):
+            if one.length < self.length:
+                part_HWW[..., one.length :] = torch.finfo(scores_NWW.dtype).min
+
+    def _apart(self, scores_NWW: torch.Tensor) -> torch.Tensor:
+        return scores_NWW.unflatten(0, (len(self.stretches), self.head_stop - self.head))
+
+    def _mask(self, plan: Plan, mask_B1LK: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        for seen, said in self.masks:
+            if seen is mask_B1LK:
+                return said
+        said = additive(self._part_of(plan, mask_B1LK), dtype)
+        if self._is_padded:
+            said = said.masked_fill(~self.real_SW[:, None, None, :], torch.finfo(dtype).min)
+        self.masks.append((mask_B1LK, said))
+        return said
+
+    def _part_of(self, plan: Plan, mask_B1LK: torch.Tensor) -> torch.Tensor:
+        """`(S, 1, W, W)`, or of every head."""
+        assert plan.rows is not None
+        rows_S11 = (self.rows_S if mask_B1LK.shape[0] > 1 else torch.zeros_like(self.rows_S))[:, None, None]
+        queries_SW1, keys_S1W = self.places_SW[:, :, None], self.places_SW[:, None, :]
+        if (deferred := plan.rows.masks.get(mask_B1LK.data_ptr())) is not None:
+            return deferred.at(rows_S11[:, None], queries_SW1[:, None], keys_S1W[:, None])
+        heads = slice(self.head, self.head_stop) if mask_B1LK.shape[1] > 1 else slice(None)
+        return mask_B1LK[rows_S11, heads, queries_SW1, keys_S1W].permute(0, 3, 1, 2)
+
+    def keep(self, plan: Plan, keep_NWW: torch.Tensor) -> torch.Tensor:
+        """The dropout mask, 0 and 1, written over what is there. Streams are numbered by row and stretch: any company draws the same."""
+        assert plan.rows is not None
+        draws = []
+        for one, part_HWW in zip(self.stretches, self._apart(keep_NWW), strict=True):
+            if one.length < self.length:
+                part_HWW[:, :, one.length :] = 0
+                part_HWW[:, one.length :] = 0
+            stream = one.number * _STREAMS_OF_STRETCH
+            part_HLL = part_HWW[:, : one.length, : one.length]
+            draws += draws_of(part_HLL, plan, one.row, self.head, first_stream=stream)
+        fill_keep(draws, plan.rows, plan.p)
+        return keep_NWW
+
+
+class StretchLayout:
+    """All pieces of packed or flat rows, and how queries, keys and values are brought into their order and back."""
+
+    def __init__(self, rows: Rows, num_heads: int, multiple: int) -> None:
+        self.pieces = list(_gathered(rows, num_heads, multiple))
+        self._sizes = [piece.num_products * piece.length for piece in self.pieces]
+        found = [piece.rows_of(num_heads) for piece in self.pieces]
+        self._rows_R, real_R = (torch.cat(parts) for parts in zip(*found, strict=True))
+        self._padding = (~real_R).nonzero()[:, 0]
+        # Where each head of each token ended up; those of no stretch, behind all of them.
+        self._back = torch.full((rows.batch_size * rows.width * num_heads,), len(self._rows_R))
+        self._back[self._rows_R[real_R]] = real_R.nonzero()[:, 0]
+
+    @property
+    def num_rows(self) -> int:
+        """R."""
+        return len(self._rows_R)
+
+    def gathered(self, x_BHLD: torch.Tensor) -> torch.Tensor:
+        """`(R, D)`, piece after piece, zeros in the padding."""
+        rows_RD = x_BHLD.transpose(1, 2).reshape(-1, x_BHLD.shape[3]).index_select(0, self._rows_R)
+        return rows_RD.index_fill_(0, self._padding, 0) if len(self._padding) else rows_RD
+
+    def parts(self, rows_RD: torch.Tensor, dtype: torch.dtype, slot: int, *, keys: bool = False) -> list[torch.Tensor]:
+        """Of every piece its `(N, W, D)`."""
+        return self.split(in_dtype(dtype, rows_RD, slot))
+
+    def split(self, rows_RD: torch.Tensor) -> list[torch.Tensor]:
+        """Views `(N, W, D)` of what lies piece after piece."""
+        parts = rows_RD.split(self._sizes)
+        return [part.view(piece.num_products, piece.length, -1) for piece, part in zip(self.pieces, parts, strict=True)]
+
+    def total(
+        self, shape_BHLD: Sequence[int], dtype: torch.dtype, computed: torch.dtype, slot: int, *, keys: bool = False
+    ) -> _StretchTotal:
+        """Where pieces are put together to a tensor of that shape."""
+        return _StretchTotal(self, shape_BHLD, dtype, computed)
+
+    def back(self, rows_RD: torch.Tensor, shape_BHLD: Sequence[int]) -> torch.Tensor:
+        """`(B, H, L, D)` of `(R + 1, D)`, whose last row stands for what is in no piece. In memory it lies as `(B, L, H, D)`."""
+        num_rows, num_heads, length, width = shape_BHLD
+        return rows_RD.index_select(0, self._back).view(num_rows, length, num_heads, width).transpose(1, 2)
+
+
+class _StretchTotal:
+    """Pieces are written where they belong."""
+
+    def __init__(
+        self, layout: StretchLayout, shape_BHLD: Sequence[int], dtype: torch.dtype, computed: torch.dtype
+    ) -> None:
+        self._layout, self._shape_BHLD, self._dtype = layout, shape_BHLD, dtype
+        self._rows_RD = torch.empty(layout.num_rows + 1, shape_BHLD[3], dtype=computed)
+        self._rows_RD[-1] = 0
+        self._parts = layout.split(self._rows_RD[:-1])
+
+    def room(self, number: int) -> torch.Tensor:
+        return self._parts[number]
+
+    def put(self, number: int) -> None:
+        pass
+
+    def whole(self) -> torch.Tensor:
+        return self._layout.back(self._rows_RD, self._shape_BHLD).to(self._dtype)
