@@ -41,7 +41,7 @@ class Rows:
     starts: np.ndarray = field(init=False)
     """int64 `(rows,)`: position of each row's first real token."""
     layouts: dict[tuple[int, int], Any] = field(init=False, repr=False, compare=False, default_factory=dict)
-    """Number of heads, multiple of positions -> how attention computes packed or flat rows (`models/stretches.py`): worked out in the first layer, used in all."""
+    """Number of heads, multiple of positions -> how attention computes packed or flat rows (`models/stretches.py`): worked out once, used in all layers."""
     masks: dict[int, Any] = field(init=False, repr=False, compare=False, default_factory=dict)
     """Of flat rows: masks that attention works out where it needs them (`models/attention.py`)."""
 
