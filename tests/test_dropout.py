@@ -107,12 +107,32 @@ def test_left_padding_drops_the_same_real_tokens():
     assert torch.equal(right[0, :4], left[0, 2:])
 
 
-def test_kept_elements_are_scaled_and_gradients_follow_the_same_mask():
-    x = torch.full((2, 5, 16), 2.0, requires_grad=True)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+def test_kept_elements_are_scaled_and_gradients_follow_the_same_mask(dtype):
+    x = torch.full((2, 5, 16), -2.0, dtype=dtype, requires_grad=True)
     y = drop(x, rows([1, 2], [5, 5]), p=0.5)
     y.sum().backward()
-    assert set(y.unique().tolist()) == {0.0, 4.0}
-    assert torch.equal(x.grad, y.detach() / 2)
+    assert y.dtype == dtype
+    assert set(y.unique().tolist()) == {0.0, -4.0}
+    assert torch.equal(x.grad, y.detach() / -2)
+    assert torch.equal(y == 0, drop(torch.ones(2, 5, 16), rows([1, 2], [5, 5]), p=0.5) == 0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_rows_end_to_end_are_dropped_as_padded_ones(dtype):
+    padded = rows([4, 9, 7], [5, 2, 3])
+    flat = drop(torch.ones(1, 16, 6, dtype=dtype), padded.laid_flat(16))
+    expected = drop(torch.ones(3, 5, 6, dtype=dtype), padded)
+    assert torch.equal(flat[0, :10], torch.cat([expected[row, :length] for row, length in enumerate([5, 2, 3])]))
+    assert not flat[0, 10:].any()
+
+
+def test_a_part_of_a_stream_is_drawn_as_in_the_whole():
+    whole, part = torch.empty(12, 7, 7), torch.empty(4, 7, 7)
+    among = rows([3], [7])
+    fill_keep([Draw(whole, 0, 1)], among, 0.3)
+    fill_keep([Draw(part, 0, 1, skip=4 * 49)], among, 0.3)
+    assert torch.equal(part, whole[4:8])
 
 
 def test_outside_a_micro_batch_and_in_evaluation_it_is_the_stock_module():
