@@ -171,7 +171,11 @@ class Stretches:
 
 
 class StretchLayout:
-    """All pieces of packed or flat rows, and how queries, keys and values are brought into their order and back."""
+    """All pieces of packed or flat rows, and how queries, keys and values are brought into their order and back.
+
+    It is asked what `Blocks` is asked: `keys`, and the slot of a total, matter there, where keys may outnumber queries and pieces
+    are copied to their places.
+    """
 
     def __init__(self, rows: Rows, num_heads: int, multiple: int) -> None:
         self.pieces = list(_gathered(rows, num_heads, multiple))
