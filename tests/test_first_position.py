@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from torch import nn
 from transformers import (
     BertConfig,
     BertForSequenceClassification,
@@ -81,6 +82,42 @@ def test_dropout_masks_belong_to_rows_here_too():
         parts = gradient_of(alone, slice(row, row + 1), int(length))  # gradients add up in the model
     for name, found in parts.items():
         torch.testing.assert_close(found, together[name], rtol=0, atol=1e-10, msg=name)
+
+
+def test_dropped_probabilities_weigh_values_and_their_bias():
+    """Of what attention keeps, the sum over positions of p (V x + b), head by head."""
+    model = build(*KINDS[0], first=True, dropout=0.3).train()
+    layer = model.bert.encoder.layer[-1]
+    attention = layer.attention.self
+    torch.nn.init.normal_(attention.value.bias)
+    seen = {}
+    layer.register_forward_pre_hook(lambda module, args: seen.update(states=args[0]))
+    attention.dropout.register_forward_hook(lambda module, args, kept: seen.update(kept=kept))
+    layer.attention.output.register_forward_pre_hook(lambda module, args: seen.update(mixed=args[0]))
+    batch, context = inputs()
+    with rows_in_flight(context), torch.no_grad():
+        model(**batch)
+        values_BLND = attention.value(seen["states"]).unflatten(-1, (4, 4))
+    expected = torch.einsum("bln,blnd->bnd", seen["kept"], values_BLND).flatten(1)
+    assert not torch.allclose(seen["kept"].sum(1), torch.ones(3, 4, dtype=torch.float64))
+    torch.testing.assert_close(seen["mixed"][:, 0], expected, rtol=0, atol=1e-12)
+
+
+class OtherLinear(nn.Linear):
+    """Stands for an adapter's or a quantized layer: what it computes is not known from its weight."""
+
+
+def test_where_keys_and_values_are_not_plain_they_are_computed_at_every_position():
+    plain, other = (build(*KINDS[0], first=True) for _ in range(2))
+    attention = other.bert.encoder.layer[-1].attention.self
+    called = []
+    for linear in (attention.key, attention.value):
+        linear.__class__ = OtherLinear
+        linear.register_forward_hook(lambda module, args, out: called.append(out.shape))
+    expected = gradient_of(plain)
+    for name, found in gradient_of(other).items():
+        torch.testing.assert_close(found, expected[name], rtol=0, atol=1e-12, msg=name)
+    assert called == [(3, 9, 16)] * 2
 
 
 def test_the_attention_dropout_of_the_first_query_drops():

@@ -4,9 +4,14 @@ A BERT classifier reads `[CLS]` and nothing else: of the last layer's products o
 With six layers that leaves about a seventh of the work undone, in training and in prediction, and changes no result:
 
     whole    query key value (L)   attention (L × L)   output, feed-forward (L)
-    first    key value (L), query (1)   attention (1 × L)   output, feed-forward (1)
+    first    query (1), score and mix states (L)   output, feed-forward (1)
+
+Keys and values are not computed either: with one query, `q · (K x + b)` is `(Kᵀ q) · x + q · b`, and a mean of `V x + b` is V of the
+mean of x. Only where an adapter or a quantized weight stands in for K or V is each computed at every position.
 
 Installed only where a trial run gives the same logits; the weights stay where they are.
+
+Shapes: B rows, L padded length, H hidden width, N heads of D features.
 """
 
 from __future__ import annotations
@@ -79,25 +84,63 @@ def _forward(
     alone = all(other is None for other in (*others, kwargs.get("past_key_values")))
     if rows is None or rows.left_padded or hidden_BLH.shape[1] != rows.width or not alone:
         return whole(hidden_BLH, attention_mask, *others, **kwargs)
-    attention = layer.attention.self
-    key_BLH, value_BLH = attention.key(hidden_BLH), attention.value(hidden_BLH)
+    first_B1H = hidden_BLH[:, :1]
     if rows.flat:
-        starts_B = torch.from_numpy(rows.starts)
-        first_B1H, rows = hidden_BLH[0].index_select(0, starts_B)[:, None], rows.padded()
-        key_BLH, value_BLH = padded(key_BLH, rows), padded(value_BLH, rows)
-    else:
-        first_B1H = hidden_BLH[:, :1]
+        first_B1H = hidden_BLH[0].index_select(0, torch.from_numpy(rows.starts))[:, None]
+        rows = rows.padded()
+        hidden_BLH = padded(hidden_BLH, rows)
+    attention = layer.attention.self
+    can_mix_states = attention_mask is None and type(attention.key) is type(attention.value) is nn.Linear
     with rows_in_flight(rows):
-        mixed_B1HD, _ = row_attention(
-            attention,
-            _heads(attention.query(first_B1H), attention),
-            _heads(key_BLH, attention),
-            _heads(value_BLH, attention),
-            None if attention_mask is None else attention_mask[:, :, :1],
-            scaling=attention.scaling,
-            dropout=attention.dropout.p if attention.training else 0.0,
-        )
-        return layer.feed_forward_chunk(layer.attention.output(mixed_B1HD.flatten(2), first_B1H))
+        if can_mix_states:
+            mixed_B1H = _mixed_states(attention, first_B1H, hidden_BLH, rows)
+        else:
+            mixed_B1H = _mixed_values(attention, first_B1H, hidden_BLH, attention_mask)
+        return layer.feed_forward_chunk(layer.attention.output(mixed_B1H, first_B1H))
+
+
+def _mixed_states(attention: Any, first_B1H: torch.Tensor, hidden_BLH: torch.Tensor, rows: Rows) -> torch.Tensor:
+    """What the first position attends to, `(B, 1, H)`, in fp32 at least."""
+    query_B1H = attention.query(first_B1H)
+    size, dtype = attention.attention_head_size, torch.promote_types(hidden_BLH.dtype, torch.float32)
+    with torch.autocast(hidden_BLH.device.type, enabled=False):
+        hidden_BLH = hidden_BLH.to(dtype)
+        key_NDH, key_ND1 = _by_head(attention.key, size, dtype)
+        value_NDH, value_ND1 = _by_head(attention.value, size, dtype)
+        query_NBD = (query_B1H[:, 0].to(dtype) * attention.scaling).unflatten(-1, (-1, size)).transpose(0, 1)
+        weights_BHN = (query_NBD @ key_NDH).permute(1, 2, 0)
+        biases_B1N = (query_NBD @ key_ND1).permute(1, 2, 0)
+        scores_BLN = torch.baddbmm(biases_B1N, hidden_BLH, weights_BHN)
+        padding_BL = torch.arange(rows.width) >= torch.from_numpy(rows.lengths)[:, None]
+        scores_BLN = scores_BLN.masked_fill(padding_BL[:, :, None].to(scores_BLN.device), -torch.inf)
+        probabilities_BLN = attention.dropout(torch.softmax(scores_BLN, 1))
+        states_NBH = (probabilities_BLN.transpose(1, 2) @ hidden_BLH).transpose(0, 1)
+        sums_NB1 = probabilities_BLN.sum(1).t()[:, :, None]  # not 1 where dropout is on
+        mixed_NBD = states_NBH @ value_NDH.transpose(1, 2) + sums_NB1 * value_ND1.transpose(1, 2)
+        return mixed_NBD.transpose(0, 1).flatten(1)[:, None]
+
+
+def _by_head(linear: nn.Linear, size: int, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+    """Weight `(N, D, H)` and bias `(N, D, 1)`."""
+    weight = linear.weight.to(dtype)
+    bias = weight.new_zeros(linear.out_features) if linear.bias is None else linear.bias.to(dtype)
+    return weight.unflatten(0, (-1, size)), bias.view(-1, size, 1)
+
+
+def _mixed_values(
+    attention: Any, first_B1H: torch.Tensor, hidden_BLH: torch.Tensor, attention_mask: torch.Tensor | None
+) -> torch.Tensor:
+    """The same from keys and values of all positions."""
+    mixed_B1ND, _ = row_attention(
+        attention,
+        _heads(attention.query(first_B1H), attention),
+        _heads(attention.key(hidden_BLH), attention),
+        _heads(attention.value(hidden_BLH), attention),
+        None if attention_mask is None else attention_mask[:, :, :1],
+        scaling=attention.scaling,
+        dropout=attention.dropout.p if attention.training else 0.0,
+    )
+    return mixed_B1ND.flatten(2)
 
 
 def _heads(x_BLH: torch.Tensor, attention: Any) -> torch.Tensor:
