@@ -19,15 +19,13 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
 from tunewright.models.attention import NAME, row_attention
 from tunewright.models.flat import padded
 from tunewright.models.rows import Rows, current_rows, rows_in_flight
-
-_TOLERANCE = 1e-5
+from tunewright.models.trial import same_logits, try_logits
 
 
 def compute_first_position_only(model: Any) -> bool:
@@ -40,21 +38,13 @@ def compute_first_position_only(model: Any) -> bool:
         return False
     was_training = model.training
     model.eval()
-    whole = _trial_logits(model)
+    whole = try_logits(model)
     layer.forward = partial(_forward, layer, layer.forward)
-    same = _same(whole, _trial_logits(model))
+    same = same_logits(whole, try_logits(model))
     if not same:
         del layer.forward
     model.train(was_training)
     return same
-
-
-def _same(whole: torch.Tensor | None, first: torch.Tensor | None) -> bool:
-    if whole is None or first is None or whole.shape != first.shape:
-        return False
-    if torch.allclose(whole[0], whole[1]):  # a head of zeros would prove nothing
-        return False
-    return torch.allclose(first, whole, rtol=0, atol=_TOLERANCE)
 
 
 def _last_layer(model: Any) -> nn.Module | None:
@@ -145,17 +135,3 @@ def _mixed_values(
 
 def _heads(x_BLH: torch.Tensor, attention: Any) -> torch.Tensor:
     return x_BLH.view(*x_BLH.shape[:2], -1, attention.attention_head_size).transpose(1, 2)
-
-
-def _trial_logits(model: Any) -> torch.Tensor | None:
-    """Logits `(2, labels)` of two short rows of different lengths and tokens; None where the head gives none of that shape."""
-    vocabulary = model.config.get_text_config().vocab_size
-    ids_BL = torch.arange(12).view(2, 6) % vocabulary
-    mask_BL = torch.tensor([[1] * 6, [1] * 4 + [0] * 2])
-    rows = Rows(seed=0, epoch=0, row_ids=np.array([0, 1]), lengths=np.array([6, 4]), width=6)
-    try:
-        with rows_in_flight(rows), torch.no_grad():
-            logits = getattr(model(input_ids=ids_BL, attention_mask=mask_BL), "logits", None)
-    except (RuntimeError, IndexError):  # a head that looks for the other positions
-        return None
-    return logits if logits is not None and logits.dim() == 2 else None

@@ -18,16 +18,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
-from tunewright.models.attention import NAME, UnsupportedAttention, on_call
-from tunewright.models.dropout import RowsNotFirst
+from tunewright.models.attention import NAME, on_call
 from tunewright.models.rows import Rows, current_rows, rows_in_flight
 from tunewright.models.shapes import shape_tokens
+from tunewright.models.trial import same_logits, try_logits
 from tunewright.tokens.pack import positions_within
-
-_TOLERANCE, _HALF_TOLERANCE = 1e-4, 0.02  # of the largest logit; of weights in half precision
-
 
 _Laid = tuple[dict[str, Any], Rows, Rows]
 
@@ -50,11 +46,11 @@ def lay_rows_flat(model: Any) -> bool:
     was_training = inner.training
     inner.eval()
     laid = list[bool]()
-    before = _trial(model, inner)
+    before = try_logits(model)
     # As a partial, not a closure: in a copy of the model it is bound to the copy.
     body.forward = functools.update_wrapper(functools.partial(_forward, whole, flat), whole)
     with on_call(lambda: laid.append(current_rows().flat)):  # type: ignore[union-attr]
-        same = _same(before, _trial(model, inner)) and any(laid)
+        same = same_logits(before, try_logits(model)) and any(laid)
     if not same:
         del body.forward
     inner.train(was_training)
@@ -132,36 +128,3 @@ def _with_states(output: Any, change: Callable[[torch.Tensor], torch.Tensor]) ->
         return (change(output[0]), *output[1:])
     output.last_hidden_state = change(output.last_hidden_state)
     return output
-
-
-def _trial(model: Any, inner: nn.Module) -> list[torch.Tensor] | None:
-    """Logits of three rows of different lengths and tokens, of each row's own positions; None where the model gives none."""
-    lengths = np.array([9, 4, 7])
-    config: Any = inner.config
-    text = config.get_text_config()
-    ids_BL = (torch.arange(27).view(3, 9) * 7 + 3) % text.vocab_size
-    mask_BL = torch.arange(9) < torch.from_numpy(lengths)[:, None]
-    padding = getattr(text, "pad_token_id", None)
-    ids_BL[~mask_BL] = padding if isinstance(padding, int) and padding < text.vocab_size else 0
-    rows = Rows(seed=0, epoch=0, row_ids=np.arange(3), lengths=lengths, width=9)
-    cached = {"use_cache": False} if "use_cache" in inspect.signature(inner.forward).parameters else {}
-    try:
-        with rows_in_flight(rows), torch.no_grad():
-            logits = model(input_ids=ids_BL, attention_mask=mask_BL.long(), **cached)[0]
-    except (UnsupportedAttention, RowsNotFirst, RuntimeError, ValueError, IndexError, TypeError):
-        return None
-    if len(logits) != len(rows):
-        return None  # something in the body took the one row of tensors for one of ours
-    of_tokens = logits.dim() > 2 and logits.shape[1] == 9
-    return [row[:length] if of_tokens else row for row, length in zip(logits, lengths, strict=True)]
-
-
-def _same(one: list[torch.Tensor] | None, other: list[torch.Tensor] | None) -> bool:
-    if one is None or other is None or torch.allclose(one[0][-1], one[1][-1]):  # a head of zeros would prove nothing
-        return False
-    largest = float(max(logits.abs().max() for logits in one))
-    rounding = _TOLERANCE if one[0].dtype.itemsize >= 4 else _HALF_TOLERANCE
-    return all(
-        first.shape == second.shape and torch.allclose(first, second, rtol=0, atol=rounding * largest)
-        for first, second in zip(one, other, strict=True)
-    )

@@ -23,11 +23,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from tunewright.errors import UserError
 from tunewright.models import attention
-from tunewright.models.dropout import RowsNotFirst, install_row_dropout, remove_row_dropout
+from tunewright.models.dropout import install_row_dropout, remove_row_dropout
 from tunewright.models.extend import extend_embeddings
 from tunewright.models.presets import sized_to
 from tunewright.models.rows import Rows, rows_in_flight
 from tunewright.models.source import ModelFolder
+from tunewright.models.trial import CANNOT, LENGTHS, try_rows
 from tunewright.tokens.tokenizer import load_tokenizer
 
 _RANDOM_WORDS = ("dropout", "bernoulli", "rand", "uniform", "normal_", "multinomial")
@@ -171,7 +172,7 @@ def make_rows_independent(model: Any) -> str | None:
                 raise _Unreached(f"it calls {', '.join(sorted(tried.random))} by itself")
             if not tried.reached:
                 raise _Unreached("its attention does not go through transformers' AttentionInterface")
-        except _CANNOT as error:
+        except (_Unreached, *CANNOT) as error:
             model.set_attn_implementation("eager" if num_sites else stock_attention)
             reason = "" if _only_rows_are_random(model) else str(error)
         if reason:
@@ -183,8 +184,8 @@ def make_rows_independent(model: Any) -> str | None:
 def _only_rows_are_random(model: Any) -> bool:
     """With the model's own attention and row-keyed dropout: does nothing draw from torch's generator, and no mask depend on padding?"""
     try:
-        narrow, wide = _trial(model), _trial(model, width=9)
-    except _CANNOT:
+        narrow, wide = _trial(model), _trial(model, width=max(LENGTHS) + 3)
+    except CANNOT:
         return False
     alike = all(
         one.shape == other.shape and torch.allclose(one, other, rtol=1e-3, atol=1e-4)
@@ -197,9 +198,6 @@ class _Unreached(Exception):
     """A source of randomness, or the attention, that our modules did not replace."""
 
 
-_CANNOT = (_Unreached, RowsNotFirst, attention.UnsupportedAttention, ValueError, RuntimeError, NotImplementedError)
-
-
 @dataclass(frozen=True)
 class _Tried:
     """reached: was our attention called? random: the random operations that were. rows: what came out for each row's own tokens."""
@@ -209,25 +207,11 @@ class _Tried:
     rows: list[torch.Tensor]
 
 
-def _trial(model: Any, *, width: int = 6) -> _Tried:
-    """Run two short rows of different lengths, padded to `width`."""
-    lengths = np.array([6, 4])
-    config = model.config.get_text_config()
-    ids = torch.full((2, width), min(5, config.vocab_size - 1))
-    if isinstance(pad := getattr(config, "pad_token_id", None), int) and pad < config.vocab_size:
-        for row, length in enumerate(lengths):
-            ids[row, length:] = pad  # classifiers look for the last token by it
-    if isinstance(end := getattr(config, "eos_token_id", None), int) and end < config.vocab_size:
-        ids[[0, 1], lengths - 1] = end  # BART classifies at the end token
-    mask = torch.tensor([[1] * length + [0] * (width - length) for length in lengths])
-    rows = Rows(seed=0, epoch=0, row_ids=np.array([0, 1]), lengths=lengths, width=width)
+def _trial(model: Any, *, width: int = max(LENGTHS)) -> _Tried:
     called: list[bool] = []
-    handle = attention.on_call(lambda: called.append(True))
-    with handle, rows_in_flight(rows), torch.no_grad(), _RandomOperations() as seen:
-        output = model(input_ids=ids, attention_mask=mask)[0]
-    of_tokens = output.dim() > 2 and output.shape[1] == width
-    found = [row[:length] if of_tokens else row for row, length in zip(output, lengths, strict=True)]
-    return _Tried(bool(called), seen.names, found)
+    with attention.on_call(lambda: called.append(True)), _RandomOperations() as seen:
+        rows = try_rows(model, width=width)
+    return _Tried(bool(called), seen.names, rows)
 
 
 class _RandomOperations(TorchDispatchMode):
@@ -249,7 +233,7 @@ def draws_randomly(model: Any) -> bool:
     was_training = model.training
     try:
         return bool(_trial(model.train()).random)
-    except _CANNOT:
+    except CANNOT:
         return True
     finally:
         model.train(was_training)
