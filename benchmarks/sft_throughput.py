@@ -10,11 +10,11 @@ optimizer step; the conversations of mlx_wwdc25 and alpaca_en_demo in the chat t
   trainer-random the same without length grouping: rows in random order, as tunewright takes them
   trl            TRL's SFTTrainer, answers only, length grouping, bf16 as it is by default
   trl-packed     the same, packed to 512
-50 steps are one whole group of rows that length grouping sorts, the longest first: of fewer it would compute the long ones only.
+100 steps are two whole groups of rows that length grouping sorts, the longest first: of fewer it would compute the long ones only.
 All get the same ids and the same learned tokens. Each variant runs in a fresh process, one after the other, every round; the first two
 steps are not counted. Padding is not counted as tokens. Before training and after it every variant's loss per learned token on
 the same 64 rows stands beside it. Each round has a seed of its own (weights, order of rows), so that the spread is the noise. The
-peers' first step has a learning rate of zero, so they are a step behind; length grouping has given them the longest rows only.
+peers' first step has a learning rate of zero, so they are a step behind.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from lm_throughput import clock_and_losses, counting, fresh_llama
 
 FILES = {"mlx_wwdc25": "instruction/mlx_wwdc25_train.jsonl", "alpaca": "instruction/alpaca_en_demo.json"}
 VARIANTS = ("tunewright", "trainer-fp32", "trainer-bf16", "trainer-random", "trl", "trl-packed")
-STEPS, WARM_UP, BATCH, LENGTH, RATE = 50, 2, 8, 512, 1e-3
+STEPS, WARM_UP, BATCH, LENGTH, RATE = 100, 2, 8, 512, 1e-3
 TOKENIZER = DATA / "tokenizers/minimind"
 NUM_CHECKED = 64
 

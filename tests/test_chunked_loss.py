@@ -10,6 +10,7 @@ import torch
 from torch.nn import functional
 
 import tunewright.losses.chunked as chunked
+import tunewright.models.embedding as embedding
 from tunewright.losses.chunked import has_plain_output, hidden_instead_of_logits, linear_cross_entropy
 from tunewright.losses.language import labelled_loss
 
@@ -39,6 +40,37 @@ def test_loss_and_gradients_equal_the_plain_computation(monkeypatch, piece, soft
     assert torch.allclose(total, (plain * weights).sum(), rtol=tolerance)
     for found, grad in zip(torch.autograd.grad(total / 3, wanted), expected, strict=True):
         assert torch.allclose(found, grad, atol=tolerance)
+
+
+@pytest.mark.parametrize("piece", [40, 10**6])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.bfloat16, 0.05)])
+def test_output_rows_take_their_gradient_in_place(monkeypatch, piece, dtype, tolerance):
+    """As they would from autograd, also when another thread's gradients are added later, one micro-batch after the other."""
+    monkeypatch.setattr(chunked, "PIECE_BYTES", piece)
+    monkeypatch.setattr(chunked, "LEAST_TOKENS", 1)
+    monkeypatch.setattr(embedding, "_ELEMENTS_TOGETHER", 7)
+    wide = torch.float64 if dtype == torch.float64 else torch.float32
+    hidden, weight, _ = inputs(wide)
+    layer = torch.nn.Linear(6, 17, bias=False)
+    layer.weight, labels = torch.nn.Parameter(weight.detach().clone()), torch.arange(11) % 17
+    layer.get_output_embeddings = lambda: layer
+    (expected,) = torch.autograd.grad(functional.cross_entropy(hidden @ weight.T, labels, reduction="sum"), weight)
+
+    def backward(factor: float) -> None:
+        (factor * linear_cross_entropy(hidden.detach().to(dtype), layer.weight, None, labels)[0]).backward()
+
+    backward(1.0)
+    assert torch.allclose(layer.weight.grad, expected, atol=tolerance)
+    layer.weight.grad = None
+    embedding.add_table_gradients_in_place(layer)
+    backward(0.5)
+    later = embedding.Later()
+    with embedding.gradients_later(later):
+        for factor in (1.0, 2.0, 4.0):
+            backward(factor)
+    assert torch.allclose(layer.weight.grad, 0.5 * expected, atol=tolerance)
+    later.add_to(layer.weight)
+    assert torch.allclose(layer.weight.grad, 7.5 * expected, atol=7.5 * tolerance)
 
 
 def test_two_tokens_by_hand():

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tunewright.models.embedding import install_row_embeddings
+from tunewright.models.embedding import add_table_gradients_in_place
 from tunewright.models.rows import Rows, current_rows, rows_in_flight
 from tunewright.tokens.batch import deal
 from tunewright.training.engine import Settings
@@ -59,7 +59,7 @@ def test_gradients_of_both_are_added_to_what_is_there():
     torch.manual_seed(0)
     table, layer, frozen = torch.nn.Embedding(5, 3), torch.nn.Linear(3, 2), torch.nn.Linear(2, 2).requires_grad_(False)
     model = torch.nn.ModuleList([table, layer, frozen])
-    install_row_embeddings(model)
+    add_table_gradients_in_place(model)
 
     def loss(*ids: int) -> torch.Tensor:
         return frozen(layer(table(torch.tensor(ids)))).square().sum()
@@ -134,7 +134,7 @@ def test_each_thread_sees_its_own_rows():
 
 def test_the_second_halfs_gradients_of_tables_stay_apart_until_both_are_done():
     table = torch.nn.Embedding(4, 2)
-    install_row_embeddings(table)
+    add_table_gradients_in_place(table)
 
     def second(backward):
         backward(table(torch.tensor([1, 1])).sum())

@@ -23,7 +23,7 @@ from tunewright.adapters import base as adapters
 from tunewright.adapters.config import adapter_of
 from tunewright.config import RunConfig
 from tunewright.errors import UserError
-from tunewright.models.embedding import install_row_embeddings
+from tunewright.models.embedding import add_table_gradients_in_place
 from tunewright.models.first_position import compute_first_position_only
 from tunewright.models.flat import lay_rows_flat
 from tunewright.models.heads import head_parameters
@@ -244,7 +244,7 @@ def _adapted(
 def _make_cpu_model_exact(model: Any, *, stock_dropout: bool, alone: bool, say: Say) -> bool:
     """Whether all that is random in the model belongs to rows."""
     if alone:
-        install_row_embeddings(model)
+        add_table_gradients_in_place(model)
     if stock_dropout:
         return False
     reason = make_rows_independent(model)

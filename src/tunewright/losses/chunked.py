@@ -23,11 +23,14 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from tunewright.models.embedding import TableGradient, add_gradient, takes_gradient_in_place
 from tunewright.models.rows import Rows, rows_in_flight
+from tunewright.models.scratch import in_dtype
 from tunewright.models.shapes import shape_tokens
 
 PIECE_BYTES, LEAST_TOKENS = 1 << 24, 256
 """Logits held at a time: 16 MB, or 256 tokens where that is more (66 MB of a 128,256 vocabulary in bf16)."""
+_OUTPUT_ROWS, _LOGITS = "output rows", "logits"  # slots of scratch memory
 _SOFTMAX_ELEMENTS = 1 << 19
 """Logits whose softmax a CPU computes at a time: 2 MB in fp32, which stay in the cache over the dozen passes."""
 
@@ -68,10 +71,11 @@ class _LinearCrossEntropy(torch.autograd.Function):
     def forward(ctx, hidden, weight, bias, labels, weights):
         wanted = ctx.needs_input_grad[:3]
         wide = _wide(hidden.dtype)
-        rows_VH = weight.to(hidden.dtype)
+        on_cpu = hidden.device.type == "cpu"
+        rows_VH = in_dtype(hidden.dtype, weight, _OUTPUT_ROWS) if on_cpu else weight.to(hidden.dtype)
         losses_S = torch.empty(len(labels), dtype=wide, device=hidden.device)
         d_hidden = torch.empty_like(hidden) if wanted[0] else None
-        d_weight = torch.zeros_like(weight, dtype=wide) if wanted[1] else None
+        d_weight = None
         d_bias = torch.zeros_like(bias, dtype=wide) if bias is not None and wanted[2] else None
         piece = max(LEAST_TOKENS, PIECE_BYTES // max(1, len(rows_VH) * hidden.itemsize))
         with torch.autocast(hidden.device.type, enabled=False):
@@ -81,10 +85,13 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 losses_S[part] = _to_gradients(logits_PV, bias, labels[part], weights[part], d_bias, wanted=any(wanted))
                 if d_hidden is not None:
                     torch.matmul(logits_PV, rows_VH, out=d_hidden[part])
-                if d_weight is not None:
-                    _add_product(d_weight, logits_PV.T, hidden[part])
+                if wanted[1]:
+                    d_weight = _plus_product(d_weight, logits_PV.T, hidden[part], wide)
+        if wanted[1] and d_weight is None:  # no token at all
+            d_weight = torch.zeros_like(weight)
         ctx.save_for_backward(*(x for x in (d_hidden, d_weight, d_bias) if x is not None))
         ctx.wanted = (d_hidden is not None, d_weight is not None, d_bias is not None)
+        ctx.table = weight if d_weight is not None and takes_gradient_in_place(weight) else None
         ctx.dtypes = (hidden.dtype, weight.dtype, None if bias is None else bias.dtype)
         ctx.mark_non_differentiable(losses_S)
         return (losses_S * weights).sum(), losses_S
@@ -92,9 +99,13 @@ class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def backward(ctx, d_total, _):
         saved = iter(ctx.saved_tensors)
+        d_hidden, d_weight, d_bias = (next(saved) if wanted else None for wanted in ctx.wanted)
+        if ctx.table is not None and d_weight is not None:
+            add_gradient(TableGradient(ctx.table, d_weight, float(d_total)))
+            d_weight = None
         grads = [
-            (next(saved) * d_total).to(dtype) if wanted else None
-            for wanted, dtype in zip(ctx.wanted, ctx.dtypes, strict=True)
+            None if grad is None else (grad * d_total).to(dtype)
+            for grad, dtype in zip((d_hidden, d_weight, d_bias), ctx.dtypes, strict=True)
         ]
         return *grads, None, None
 
@@ -108,35 +119,39 @@ def _to_gradients(
     *,
     wanted: bool,
 ) -> torch.Tensor:
-    """Each token's loss; where it is wanted the logits, still without their bias, become the gradient of the weighted sum in place."""
+    """Each token's loss; the logits, still without their bias, are lost: where it is wanted they become the gradient of the weighted sum."""
     wide = weights_P.dtype
     losses_P = torch.empty_like(weights_P)
-    tokens = len(labels_P)
-    if logits_PV.device.type == "cpu":
-        tokens = max(1, _SOFTMAX_ELEMENTS // logits_PV.shape[1])
+    on_cpu = logits_PV.device.type == "cpu"
+    tokens = max(1, _SOFTMAX_ELEMENTS // logits_PV.shape[1]) if on_cpu else len(labels_P)
     for start in range(0, len(labels_P), tokens):
         part = slice(start, start + tokens)
-        wide_PV, label_P1, weight_P1 = logits_PV[part].to(wide), labels_P[part, None], weights_P[part, None]
+        written_PV, label_P1, weight_P1 = logits_PV[part], labels_P[part, None], weights_P[part, None]
+        wide_PV = in_dtype(wide, written_PV, _LOGITS) if on_cpu else written_PV.to(wide)
         if bias_V is not None:
-            wide_PV = wide_PV + bias_V.to(wide)
-        at_label_P = wide_PV.gather(1, label_P1)[:, 0]
-        largest_P, d_logits_PV = wide_PV.amax(-1), wide_PV.softmax(-1)
-        losses_P[part] = largest_P - at_label_P - d_logits_PV.amax(-1).log()
+            wide_PV += bias_V.to(wide)
+        at_label_P, largest_P = wide_PV.gather(1, label_P1)[:, 0], wide_PV.amax(-1)
+        wide_PV = torch.softmax(wide_PV, -1, out=wide_PV if on_cpu else None)
+        losses_P[part] = largest_P - at_label_P - wide_PV.amax(-1).log()
         if not wanted:
             continue
-        d_logits_PV.mul_(weight_P1).scatter_add_(1, label_P1, -weight_P1)
+        wide_PV.mul_(weight_P1).scatter_add_(1, label_P1, -weight_P1)
         if d_bias_V is not None:
-            d_bias_V += d_logits_PV.sum(0)
-        logits_PV[part] = d_logits_PV
+            d_bias_V += wide_PV.sum(0)
+        if wide_PV is not written_PV:
+            written_PV.copy_(wide_PV)
     return losses_P
 
 
-def _add_product(total_VH: torch.Tensor, left_VP: torch.Tensor, right_PH: torch.Tensor) -> None:
-    """total += left · right, where the total may be wider than the factors."""
-    if left_VP.dtype == total_VH.dtype:
-        total_VH.addmm_(left_VP, right_PH)
-    else:
-        total_VH += left_VP @ right_PH
+def _plus_product(
+    total_VH: torch.Tensor | None, left_VP: torch.Tensor, right_PH: torch.Tensor, wide: torch.dtype
+) -> torch.Tensor:
+    """total + left · right. The first product is as it comes; sums are `wide`."""
+    if total_VH is None:
+        return left_VP @ right_PH
+    if left_VP.dtype == total_VH.dtype == wide:
+        return total_VH.addmm_(left_VP, right_PH)
+    return total_VH.to(wide).add_(left_VP @ right_PH)
 
 
 _of_thread = threading.local()

@@ -66,8 +66,9 @@ class DeferredMask:
 
     def at(self, row: torch.Tensor, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
         """bool, as the places broadcast: whether the query of that row sees the key."""
-        places = torch.broadcast_tensors(row, query, key)
-        return self.visible(places[0], torch.zeros_like(places[0]), *places[1:])
+        shape = torch.broadcast_shapes(row.shape, query.shape, key.shape)
+        # Not broadcast before: what it looks up for each place would be looked up for each pair of them.
+        return self.visible(row, torch.zeros_like(row), query, key).expand(shape)
 
 
 def row_mask(
@@ -181,16 +182,17 @@ class _RowAttention(torch.autograd.Function):
                 out.put(number)
                 if training:
                     kept_for_backward.append(kept)
+        whole = out.whole().transpose(1, 2)
         if kept_for_backward:
-            ctx.save_for_backward(query, key, value, *kept_for_backward)
+            ctx.save_for_backward(query, key, value, whole, *kept_for_backward)
             ctx.plan, ctx.layout, ctx.dtypes = plan, layout, (dtype, factors)
-        return out.whole().transpose(1, 2)
+        return whole
 
     @staticmethod
     def backward(ctx, grad_BLHD):
-        query, key, value, *kept_for_backward = ctx.saved_tensors
+        query, key, value, out_BLHD, *kept_for_backward = ctx.saved_tensors
         layout, plan, (dtype, factors) = ctx.layout, ctx.plan, ctx.dtypes
-        grad = layout.gathered(grad_BLHD.transpose(1, 2))
+        out, grad = (layout.gathered(x_BLHD.transpose(1, 2)) for x_BLHD in (out_BLHD, grad_BLHD))
         d_query, d_key, d_value = (
             layout.total(shape, x.dtype, factors, _RESULT, keys=x is not query)
             for shape, x in zip(ctx.shapes, (query, key, value), strict=True)
@@ -201,21 +203,29 @@ class _RowAttention(torch.autograd.Function):
                 layout.parts(query, factors, _QUERY),
                 layout.parts(key, factors, _KEY, keys=True),
                 layout.parts(value, dtype, _VALUE, keys=True),
+                layout.parts(out, dtype, _OUT),
                 layout.parts(grad, dtype, _GRAD),
                 layout.parts(grad, factors, _GRAD_FACTOR),
                 kept_for_backward,
                 strict=True,
             )
-            for number, (q, k, v, d_out, d_out_factor, kept) in enumerate(parts):
+            for number, (q, k, v, o, d_out, d_out_factor, kept) in enumerate(parts):
                 dropped = _dropped(kept, plan)
-                # d scores = dropped d dropped - p sum(dropped d dropped), here with the sign that what is kept has.
+                # With p the probabilities: d scores = dropped d dropped - p sum(dropped d dropped), and that sum is out · d out
+                # (Dao et al. 2022, appendix B.4). Here with the sign that what is kept has.
+                sums_NW1 = torch.sum(o * d_out, -1, keepdim=True).mul_(-sign * plan.scale)
                 d_scores = scratch(_SCORES, kept.shape, dtype)
-                _multiply(d_out, v.transpose(1, 2), d_scores, factor=sign * _kept_factor(plan) * plan.scale)
-                d_scores.mul_(in_dtype(dtype, dropped, _CAST))
-                probabilities = in_dtype(dtype, kept, _PROBABILITIES)
+                factor = sign * _kept_factor(plan) * plan.scale
                 if plan.p:
-                    probabilities = torch.abs(probabilities, out=scratch(_PROBABILITIES, kept.shape, dtype))
-                d_scores.addcmul_(probabilities, d_scores.sum(-1, keepdim=True), value=-1)
+                    _multiply(d_out, v.transpose(1, 2), d_scores, factor=factor)
+                    d_scores.mul_(in_dtype(dtype, dropped, _CAST))
+                    probabilities = in_dtype(dtype, kept, _PROBABILITIES)
+                    d_scores.addcmul_(
+                        torch.abs(probabilities, out=scratch(_PROBABILITIES, kept.shape, dtype)), sums_NW1
+                    )
+                else:
+                    torch.baddbmm(sums_NW1, d_out, v.transpose(1, 2), alpha=factor, out=d_scores)
+                    d_scores.mul_(in_dtype(dtype, kept, _CAST))
                 d_scores = in_dtype(factors, d_scores, _CAST)
                 _multiply(d_scores, k, d_query.room(number), factor=sign)
                 d_query.put(number)
@@ -227,7 +237,9 @@ class _RowAttention(torch.autograd.Function):
 
 
 # Slots of scratch memory.
-_QUERY, _KEY, _VALUE, _GRAD, _GRAD_FACTOR, _SCORES, _PROBABILITIES, _DROPPED, _RESULT, _KEEP, _CAST = range(11)
+(
+    _QUERY, _KEY, _VALUE, _OUT, _GRAD, _GRAD_FACTOR, _SCORES, _PROBABILITIES, _DROPPED, _RESULT, _KEEP, _CAST,
+) = range(12)  # fmt: skip
 _BITS_OF = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 

@@ -11,26 +11,27 @@ import threading
 
 import torch
 
+Slot = int | str
 _MOST_BYTES = 16 << 20
 _MOST_VIEWS = 256
 
 
 class _OfThread(threading.local):
     def __init__(self) -> None:
-        self.slots: dict[tuple[int, torch.dtype], torch.Tensor] = {}
-        self.views: dict[tuple[int, torch.dtype, tuple[int, ...]], torch.Tensor] = {}
+        self.slots: dict[tuple[Slot, torch.dtype], torch.Tensor] = {}
+        self.views: dict[tuple[Slot, torch.dtype, tuple[int, ...]], torch.Tensor] = {}
 
 
 _of_thread = _OfThread()
 
 
-def scratch(slot: int, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+def scratch(slot: Slot, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
     """A contiguous CPU tensor with anything in it, valid until this thread asks for the slot again. Very large ones are not held."""
     view = _of_thread.views.get((slot, dtype, shape))  # most shapes come again in the next layer
     return _new_view(slot, shape, dtype) if view is None else view
 
 
-def _new_view(slot: int, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+def _new_view(slot: Slot, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
     size = math.prod(shape)
     if size * dtype.itemsize > _MOST_BYTES:
         return torch.empty(shape, dtype=dtype)
@@ -46,6 +47,6 @@ def _new_view(slot: int, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Te
     return view
 
 
-def in_dtype(dtype: torch.dtype, x: torch.Tensor, slot: int) -> torch.Tensor:
+def in_dtype(dtype: torch.dtype, x: torch.Tensor, slot: Slot) -> torch.Tensor:
     """x itself, or a copy in scratch memory where it is of another dtype."""
     return x if x.dtype == dtype else scratch(slot, x.shape, dtype).copy_(x)

@@ -100,8 +100,9 @@ class Settings:
         """A step's rows as the micro-batches of each half; none where the step is too short, or a row too long for halves."""
         if not self.in_halves or lengths.sum() <= min(self.token_budget, _LEAST_TOKENS_IN_HALVES):
             return []
-        parts = deal(lengths, 2)
-        fewer, more = sorted(int(lengths[part].sum()) for part in parts)
+        # The fewer tokens first: the thread that computes them has more to do besides.
+        parts = sorted(deal(lengths, 2), key=lambda part: int(lengths[part].sum()))
+        fewer, more = (int(lengths[part].sum()) for part in parts)
         if fewer < _LEAST_BALANCE * more:
             return []
         return [[part[piece] for piece in self.cut(lengths[part])] for part in parts]

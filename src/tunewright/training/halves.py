@@ -6,21 +6,21 @@ runs between them (Python, memory, small copies) runs on one. Two halves of the 
     first, second = deal(lengths, 2)
     computed = side_by_side(lambda backward: compute(first, backward), lambda backward: compute(second, backward), parameters)
 
-The model is there once. The second half's gradient is kept apart, and added when both are done: the sum does not depend on
-which thread was faster.
+The model is there once. The second half's gradient is kept apart, and added when both are done, by both threads: the sum does not
+depend on which was faster.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TypeVar
 
 import torch
 from torch import nn
 
-from tunewright.models.embedding import RowGradients, table_gradients_in
+from tunewright.models.embedding import Later, gradients_later
 from tunewright.models.memory import keep_freed_memory_of_thread
 
 Result = TypeVar("Result")
@@ -35,18 +35,24 @@ def side_by_side(
     `first` runs in the calling thread. What either raises is raised when both have ended.
     """
     apart = _Apart([parameter for parameter in parameters if parameter.requires_grad])
+    computed = _both(lambda: first(torch.Tensor.backward), lambda: second(apart.backward))
+    _both(*(partial(apart.add_to, share) for share in apart.shares()))
+    return computed
+
+
+def _both(first: Callable[[], Result], second: Callable[[], Result]) -> tuple[Result, Result]:
+    """What both return, computed at the same time with half of the threads each."""
     num_threads = torch.get_num_threads()
     share = max(1, num_threads // 2)
-    other = _second_thread().submit(_with_threads, share, lambda: second(apart.backward))
+    other = _second_thread().submit(_with_threads, share, second)
     torch.set_num_threads(share)
     try:
-        mine = first(torch.Tensor.backward)
+        mine = first()
     finally:
         failure = other.exception()  # waits
         torch.set_num_threads(num_threads)
     if failure is not None:
         raise failure
-    apart.add()
     return mine, other.result()
 
 
@@ -56,10 +62,10 @@ class _Apart:
     def __init__(self, parameters: Sequence[nn.Parameter]) -> None:
         self.parameters = parameters
         self.sums: dict[torch.Tensor, torch.Tensor] = {}
-        self.of_tables: list[RowGradients] = []
+        self.of_tables = Later()
 
     def backward(self, loss: torch.Tensor) -> None:
-        with table_gradients_in(self.of_tables):
+        with gradients_later(self.of_tables):
             found = torch.autograd.grad(loss, self.parameters, allow_unused=True)
         taken = set[int]()
         for parameter, gradient in zip(self.parameters, found, strict=True):
@@ -68,12 +74,22 @@ class _Apart:
             elif gradient is not None:
                 self.sums[parameter] = gradient if _is_alone(gradient, taken) else gradient.clone()
 
-    def add(self) -> None:
-        """To the gradients of the parameters."""
-        for parameter, gradient in self.sums.items():
-            parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
-        for of_table in self.of_tables:
-            of_table.add()
+    def shares(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+        """The parameters, about half of the numbers in each share."""
+        shares: tuple[list[nn.Parameter], list[nn.Parameter]] = ([], [])
+        sizes = [0, 0]
+        for parameter in sorted(self.parameters, key=torch.Tensor.numel, reverse=True):
+            fewer = int(sizes[1] < sizes[0])
+            shares[fewer].append(parameter)
+            sizes[fewer] += parameter.numel()
+        return shares
+
+    def add_to(self, parameters: Iterable[nn.Parameter]) -> None:
+        """To the gradients of these."""
+        for parameter in parameters:
+            if (gradient := self.sums.get(parameter)) is not None:
+                parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
+            self.of_tables.add_to(parameter)
 
 
 def _is_alone(gradient: torch.Tensor, taken: set[int]) -> bool:
