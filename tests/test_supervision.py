@@ -208,6 +208,7 @@ def test_templates_that_cannot_be_proven_are_refused(source, reason):
         (CHATML, Conversation(MULTI.messages, ({"name": "f"},)), "descriptions of tools"),
         (CHATML, Conversation((MULTI.messages[1], Message("assistant", "a", reasoning="why"))), "the reasoning of the last turn"),
         ("{{ raise_exception('not so') }}", MULTI, "the template refuses this conversation: not so"),
+        ("{{ '' + mask_token }}", MULTI, "'mask_token' is undefined; name one in the model's tokenizer_config.json"),
         (CHATML.replace("m.content", "m.content.split('|')[0]"), Conversation((Message("user", "a|b"), Message("assistant", "c"))), "turn 1 (user)"),
     ],
 )  # fmt: skip

@@ -10,6 +10,7 @@ Templates run in the sandbox that transformers uses, with its settings, filters 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -22,6 +23,8 @@ from tunewright.text.messages import DEVELOPER, SYSTEM, Conversation, Message, T
 GENERATION_BEGINS, GENERATION_ENDS = "\U0010fff0", "\U0010fff1"
 _FOLDER = files("tunewright") / "text" / "chat_templates"
 _JINJA = ("{{", "{%")
+_NO_TOKEN = re.compile(r"'\w+_token' is undefined")
+_NO_TOKEN_MEND = "; name one in the model's tokenizer_config.json, or take another task.template"
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,8 @@ class Template:
                 raise
             raise RowError(f"the template refuses this conversation: {error}") from None
         except (TemplateError, ValueError, KeyError, AttributeError) as error:
-            raise RowError(f"the template refuses this conversation: {error}") from None
+            mend = _NO_TOKEN_MEND if _NO_TOKEN.fullmatch(str(error)) else ""
+            raise RowError(f"the template refuses this conversation: {error}{mend}") from None
 
     def _values(self, message: Message) -> dict[str, Any]:
         """A turn as templates expect it; what a template has no place for goes where it has one."""
