@@ -10,7 +10,7 @@ optimizer step; the conversations of mlx_wwdc25 and alpaca_en_demo in the chat t
   trainer-random the same without length grouping: rows in random order, as tunewright takes them
   trl            TRL's SFTTrainer, answers only, length grouping, bf16 as it is by default
   trl-packed     the same, packed to 512
-100 steps are two whole groups of rows that length grouping sorts, the longest first: of fewer it would compute the long ones only.
+100 steps are two whole groups of rows that length grouping sorts, the longest first: of a part of one it would compute the long ones only.
 All get the same ids and the same learned tokens. Each variant runs in a fresh process, one after the other, every round; the first two
 steps are not counted. Padding is not counted as tokens. Before training and after it every variant's loss per learned token on
 the same 64 rows stands beside it. Each round has a seed of its own (weights, order of rows), so that the spread is the noise. The

@@ -75,13 +75,19 @@ def try_logits(model: Any) -> list[torch.Tensor] | None:
         return None
 
 
-def same_logits(one: list[torch.Tensor] | None, other: list[torch.Tensor] | None) -> bool:
-    """Are they of the same shapes, and equal beyond rounding? Logits that do not depend on the row prove nothing."""
+def same_logits(
+    one: list[torch.Tensor] | None, other: list[torch.Tensor] | None, *, within: float | None = None
+) -> bool:
+    """Are they of the same shapes, and equal beyond rounding? Logits that do not depend on the row prove nothing.
+
+    within: the largest difference allowed; None: what their precision makes of the largest logit.
+    """
     if one is None or other is None or torch.allclose(one[0][-1], one[1][-1]):
         return False
-    largest = float(max(logits.abs().max() for logits in one))
-    rounding = _TOLERANCE if one[0].dtype.itemsize >= 4 else _HALF_TOLERANCE
+    if within is None:
+        largest = float(max(logits.abs().max() for logits in one))
+        within = largest * (_TOLERANCE if one[0].dtype.itemsize >= 4 else _HALF_TOLERANCE)
     return all(
-        first.shape == second.shape and torch.allclose(first, second, rtol=0, atol=rounding * largest)
+        first.shape == second.shape and torch.allclose(first, second, rtol=0, atol=within)
         for first, second in zip(one, other, strict=True)
     )
