@@ -7,6 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 import tunewright.models.pieces as pieces
 import tunewright.models.stretches as stretches
@@ -160,8 +162,10 @@ def test_what_it_does_not_compute_is_refused():
 
 @pytest.mark.parametrize("left", [False, True])
 @pytest.mark.parametrize("tokens", [1, 4, 64])
-def test_packed_documents_are_computed_apart(monkeypatch, left, tokens):
+@pytest.mark.parametrize("tile", [1, 2, 128])
+def test_packed_documents_are_computed_apart(monkeypatch, left, tokens, tile):
     monkeypatch.setattr(stretches, "_STRETCH_TOKENS", tokens)
+    monkeypatch.setattr(stretches, "_TILE_QUERIES", tile)
     lengths, width = [9, 7], 9
     segments = (np.array([2, 1, 4, 2]), np.array([5, 2]))
     q, k, v = tensors(2, width)
@@ -192,3 +196,31 @@ def test_packed_documents_are_computed_apart(monkeypatch, left, tokens):
     with rows_in_flight(Rows(1, 2, np.array([1]), np.array([7]), 7, segments=segments[1:])):
         one, _ = row_attention(Module(), *alone, own, None, 0.4)
     assert torch.allclose(dropped[1, 2:] if left else dropped[1, :7], one[0], atol=1e-12)
+
+
+@given(st.integers(1, 3), st.integers(1, 20), st.integers(1, 9), st.data())
+def test_tiles_leave_out_nothing_that_a_query_sees(num_rows, length, tile, data):
+    cells = st.lists(st.booleans(), min_size=num_rows * length**2, max_size=num_rows * length**2)
+    visible = torch.tensor(data.draw(cells)).view(num_rows, 1, length, length)
+    if data.draw(st.booleans()):
+        visible = visible.tril() | torch.eye(length, dtype=torch.bool)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stretches, "_TILE_QUERIES", tile)
+        tiles = stretches._tiles(pieces.additive(visible, torch.float32))
+    queries = torch.arange(length)[None]
+    assert torch.cat([one.queries_of(queries) for one in tiles], 1).equal(queries)  # each once, in order
+    assert tiles[-1].keys_of(queries).shape[1] == length
+    if tiles == [pieces.WHOLE]:
+        return
+    for one in tiles:
+        hidden = visible[:, 0, one.first : one.stop, one.keys_of(queries).shape[1] :]
+        assert not hidden.any()
+
+
+def test_causal_rows_are_computed_in_tiles_of_fewer_keys():
+    causal = torch.ones(1, 1, 300, 300, dtype=torch.bool).tril()
+    tiles = stretches._tiles(pieces.additive(causal, torch.float32))
+    assert tiles == [pieces.Tile(0, 128, 128), pieces.Tile(128, 256, 256), pieces.Tile(256, None, None)]
+    assert stretches._tiles(torch.zeros(1, 1, 300, 300)) == [pieces.WHOLE]
+    causal[0, 0, 5] = False  # sees nothing, so all keys alike
+    assert stretches._tiles(pieces.additive(causal, torch.float32)) == [pieces.WHOLE]

@@ -32,7 +32,7 @@ from transformers import (
     MistralForCausalLM,
 )
 
-from tunewright.models import attention
+from tunewright.models import attention, stretches
 from tunewright.models.first_position import compute_first_position_only
 from tunewright.models.flat import lay_rows_flat
 from tunewright.models.load import make_rows_independent
@@ -110,6 +110,20 @@ def test_logits_and_gradients_are_those_of_padded_rows(name):
     expected = computed(model)
     assert lay_rows_flat(model)
     assert_same(computed(model), expected, tolerance=1e-6 if "gemma" in name else 1e-9)  # its norms compute in fp32
+
+
+@pytest.mark.parametrize("name", [name for name in MODELS if "classes" not in name])
+@pytest.mark.parametrize("queries", [8, 33])
+def test_in_tiles_they_are_the_same(monkeypatch, name, queries):
+    model = build(name)
+    expected = computed(model)
+    assert lay_rows_flat(model)
+    monkeypatch.setattr(stretches, "_TILE_QUERIES", queries)
+    tiles, of_piece = [], stretches.Stretches.tiles
+    monkeypatch.setattr(stretches.Stretches, "tiles", lambda *these: tiles.append(of_piece(*these)) or tiles[-1])
+    assert_same(computed(model), expected, tolerance=1e-6)  # norms round to fp32
+    causal = name.startswith(("llama", "mistral", "gemma"))
+    assert any(len(one) > 1 for one in tiles) == causal, "GPT-2 has dropout, and BERT sees everything"
 
 
 @pytest.mark.parametrize("name", ["llama", "mistral, a window"])

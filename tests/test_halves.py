@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -13,23 +14,37 @@ from hypothesis import strategies as st
 
 from tunewright.models.embedding import add_table_gradients_in_place
 from tunewright.models.rows import Rows, current_rows, rows_in_flight
-from tunewright.tokens.batch import deal
+from tunewright.tokens.batch import halve
 from tunewright.training.engine import Settings
 from tunewright.training.halves import side_by_side
 
 
-def test_rows_are_dealt_longest_first_to_the_smaller_part():
-    first, second = deal(np.array([5, 9, 3, 7]), 2)  # 9 | 7, then 5 to the 7, then 3 to the 9
-    assert (first.tolist(), second.tolist()) == ([1, 2], [3, 0])
+def test_halves_are_as_even_as_can_be():
+    first, second = halve(np.array([5, 9, 3, 7, 6]))  # the longest first to the smaller part: 14 and 16
+    assert {tuple(sorted(first.tolist())), tuple(sorted(second.tolist()))} == {(1, 4), (0, 2, 3)}
+    first, second = halve(np.array([4, 9, 3]))  # fewer tokens first
+    assert (sorted(first.tolist()), second.tolist()) == ([0, 2], [1])
 
 
-@given(st.lists(st.integers(1, 512), min_size=1, max_size=40), st.integers(1, 4))
-def test_every_row_is_dealt_once_and_parts_differ_by_a_row_at_most(lengths, number):
+@given(st.lists(st.integers(1, 512), min_size=1, max_size=9))
+def test_no_other_halves_are_closer(lengths):
     lengths = np.array(lengths)
-    parts = deal(lengths, number)
-    assert sorted(np.concatenate(parts).tolist()) == list(range(len(lengths)))
-    tokens = [int(lengths[part].sum()) for part in parts]
-    assert max(tokens) - min(tokens) <= lengths.max()
+    first, second = halve(lengths)
+    assert sorted([*first.tolist(), *second.tolist()]) == list(range(len(lengths)))
+    differences = [
+        abs(int(lengths.sum()) - 2 * sum(some))
+        for number in range(len(lengths) + 1)
+        for some in combinations(lengths.tolist(), number)
+    ]
+    assert lengths[second].sum() - lengths[first].sum() == min(differences)
+
+
+@given(st.lists(st.integers(1, 512), min_size=33, max_size=80))
+def test_halves_of_many_rows_differ_by_a_row_at_most(lengths):
+    lengths = np.array(lengths)
+    first, second = halve(lengths)
+    assert sorted([*first.tolist(), *second.tolist()]) == list(range(len(lengths)))
+    assert 0 <= lengths[second].sum() - lengths[first].sum() <= lengths.max()
 
 
 @given(st.lists(st.integers(1, 300), min_size=1, max_size=40))
@@ -69,11 +84,12 @@ def test_gradients_of_both_are_added_to_what_is_there():
     expected = [parameter.grad.clone() for parameter in (table.weight, *layer.parameters())]
     model.zero_grad(set_to_none=True)
     loss(0, 1).backward()
-    side_by_side(
+    *_, norm = side_by_side(
         lambda backward: backward(loss(1, 2)),
         lambda backward: (backward(loss(2, 3)), backward(loss(3, 3))),
         model.parameters(),
     )
+    torch.testing.assert_close(norm, torch.cat([one.flatten() for one in expected]).norm())
     for parameter, grad in zip((table.weight, *layer.parameters()), expected, strict=True):
         torch.testing.assert_close(parameter.grad, grad)
     assert frozen.weight.grad is None
@@ -109,7 +125,7 @@ def test_what_fails_in_either_half_is_raised_when_both_have_ended(failing):
     assert ended == [1 - failing]
     assert torch.get_num_threads() == num_threads
     found = side_by_side(lambda backward: 1, lambda backward: torch.get_num_threads(), [parameter])
-    assert found == (1, max(1, num_threads // 2))
+    assert found[:2] == (1, max(1, num_threads // 2))
 
 
 def test_each_thread_sees_its_own_rows():
@@ -140,5 +156,7 @@ def test_the_second_halfs_gradients_of_tables_stay_apart_until_both_are_done():
         backward(table(torch.tensor([1, 1])).sum())
         return table.weight.grad
 
-    assert side_by_side(lambda backward: None, second, table.parameters()) == (None, None)
+    *returned, norm = side_by_side(lambda backward: None, second, table.parameters())
+    assert returned == [None, None]
+    assert float(norm) == pytest.approx(8**0.5)
     assert table.weight.grad.tolist() == [[0, 0], [2, 2], [0, 0], [0, 0]]

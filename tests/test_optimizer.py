@@ -13,6 +13,7 @@ from transformers import AutoModelForSequenceClassification, DistilBertConfig, D
 from tunewright.errors import UserError
 from tunewright.models.heads import head_parameters, pooler_layers
 from tunewright.training.config import TrainConfig
+from tunewright.training.engine import _clip
 from tunewright.training.optimizer import (
     Schedule,
     build_optimizer,
@@ -227,3 +228,31 @@ def test_each_optimizer_learns(name):
         ).__name__.lower()
         == name
     )
+
+
+# Clipping
+
+
+@pytest.mark.parametrize("known", [False, True])
+@pytest.mark.parametrize(
+    ("name", "dtype"), [("adamw", torch.float32), ("adamw", torch.float64), ("sgd", torch.float32)]
+)
+@pytest.mark.parametrize("max_norm", [0.0, 1.0, 100.0])
+def test_a_gradient_is_clipped_as_torch_clips_it(known, name, dtype, max_norm):
+    gradients = ([3.0, 0.0, 4.0], [0.5, 0.5, 0.2])  # norms of 5 and below 1: a scale does not outlive its step
+    learned = []
+    for clip in (False, True):
+        weight = nn.Parameter(torch.tensor([1.0, 2.0, -1.0], dtype=dtype))
+        group = {"params": [weight], "weight_decay": 0.1, "lr": 0.1, "peak_lr": 0.1}
+        optimizer = build_optimizer([group], TrainConfig(optimizer=name))
+        for gradient in gradients:
+            weight.grad = torch.tensor(gradient, dtype=dtype)
+            norm = weight.grad.norm()
+            if clip:
+                found = _clip(optimizer, [weight], norm if known else None, max_norm)
+                assert found == pytest.approx(float(norm))
+            elif max_norm:
+                torch.nn.utils.clip_grad_norm_([weight], max_norm)
+            optimizer.step()
+        learned.append(weight.detach().clone())
+    torch.testing.assert_close(learned[1], learned[0], rtol=1e-6, atol=1e-7)

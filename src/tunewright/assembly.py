@@ -34,6 +34,7 @@ from tunewright.models.load import (
     resolve_precision,
 )
 from tunewright.models.memory import keep_freed_memory
+from tunewright.models.norms import write_down_norms
 from tunewright.prepare import TRAIN, Prepared, prepare
 from tunewright.tokens.plan import Plan
 from tunewright.tokens.store import SplitStore
@@ -156,6 +157,7 @@ def assemble(config: RunConfig, *, say: Say = lambda _: None) -> Parts:
     alone = processes.num_ranks == 1
     exact = flat = False
     if processes.device.type == "cpu":
+        write_down_norms(model)
         exact = _make_cpu_model_exact(model, stock_dropout=train.dropout == "stock", alone=alone, say=say)
         padded = train.gradient_checkpointing or task.packs or config.data.padding == "max_length"
         flat = exact and not padded and lay_rows_flat(model)

@@ -25,12 +25,12 @@ from torch.nn import functional
 
 from tunewright.models.embedding import TableGradient, add_gradient, takes_gradient_in_place
 from tunewright.models.rows import Rows, rows_in_flight
-from tunewright.models.scratch import in_dtype
+from tunewright.models.scratch import in_dtype, scratch
 from tunewright.models.shapes import shape_tokens
 
 PIECE_BYTES, LEAST_TOKENS = 1 << 24, 256
 """Logits held at a time: 16 MB, or 256 tokens where that is more (66 MB of a 128,256 vocabulary in bf16)."""
-_OUTPUT_ROWS, _LOGITS = "output rows", "logits"  # slots of scratch memory
+_OUTPUT_ROWS, _PRODUCT, _LOGITS = "output rows", "product", "logits"  # slots of scratch memory
 _SOFTMAX_ELEMENTS = 1 << 19
 """Logits whose softmax a CPU computes at a time: 2 MB in fp32, which stay in the cache over the dozen passes."""
 
@@ -81,7 +81,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         with torch.autocast(hidden.device.type, enabled=False):
             for start in range(0, len(labels), piece):
                 part = slice(start, start + piece)
-                logits_PV = functional.linear(hidden[part], rows_VH)
+                logits_PV = _product(hidden[part], rows_VH)
                 losses_S[part] = _to_gradients(logits_PV, bias, labels[part], weights[part], d_bias, wanted=any(wanted))
                 if d_hidden is not None:
                     torch.matmul(logits_PV, rows_VH, out=d_hidden[part])
@@ -108,6 +108,14 @@ class _LinearCrossEntropy(torch.autograd.Function):
             for grad, dtype in zip((d_hidden, d_weight, d_bias), ctx.dtypes, strict=True)
         ]
         return *grads, None, None
+
+
+def _product(hidden_PH: torch.Tensor, rows_VH: torch.Tensor) -> torch.Tensor:
+    """Logits `(P, V)`, on a CPU in scratch memory: the heap would grow by a block of yet another size in every micro-batch."""
+    if hidden_PH.device.type != "cpu":
+        return hidden_PH @ rows_VH.T
+    logits_PV = scratch(_PRODUCT, (len(hidden_PH), len(rows_VH)), hidden_PH.dtype)
+    return torch.mm(hidden_PH, rows_VH.T, out=logits_PV)
 
 
 def _to_gradients(

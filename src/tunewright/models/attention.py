@@ -159,33 +159,38 @@ class _RowAttention(torch.autograd.Function):
         query, key, value = (layout.gathered(x) for x in (query, key, value))
         out = layout.total((*ctx.shapes[0][:3], ctx.shapes[2][3]), value.dtype, factors, _RESULT)
         pieces: Sequence[Block | Stretches] = layout.pieces
+        tiles_of_pieces = [piece.tiles(plan, mask, dtype) for piece in pieces]
         kept_for_backward = []
         training = any(ctx.needs_input_grad[:3])
         with torch.autocast(query.device.type, enabled=False):
             parts = zip(
                 pieces,
+                tiles_of_pieces,
                 layout.parts(query, dtype, _QUERY),
                 layout.parts(key, dtype, _KEY, keys=True),
                 layout.parts(value, factors, _VALUE, keys=True),
                 strict=True,
             )
-            for number, (piece, q, k, v) in enumerate(parts):
-                scores = scratch(_SCORES, (*q.shape[:2], k.shape[1]), dtype)
-                _multiply(q, k.transpose(1, 2), scores, factor=plan.scale)
-                piece.hide(plan, mask, scores)
-                probabilities = torch.softmax(scores, -1, out=scores)
-                if training or plan.p:
-                    kept = _signed(probabilities, piece, plan, factors)
-                else:
-                    kept = in_dtype(factors, probabilities, _DROPPED)
-                _multiply(_dropped(kept, plan), v, out.room(number), factor=_kept_factor(plan))
+            for number, (piece, tiles, q, k, v) in enumerate(parts):
+                result = out.room(number)
+                for tile in tiles:
+                    queries, keys = tile.queries_of(q), tile.keys_of(k)
+                    scores = scratch(_SCORES, (len(q), queries.shape[1], keys.shape[1]), dtype)
+                    _multiply(queries, keys.transpose(1, 2), scores, factor=plan.scale)
+                    piece.hide(plan, mask, scores, tile)
+                    probabilities = torch.softmax(scores, -1, out=scores)
+                    if training or plan.p:
+                        kept = _signed(probabilities, piece, plan, factors)
+                    else:
+                        kept = in_dtype(factors, probabilities, _DROPPED)
+                    _multiply(_dropped(kept, plan), tile.keys_of(v), tile.queries_of(result), factor=_kept_factor(plan))
+                    if training:
+                        kept_for_backward.append(kept)
                 out.put(number)
-                if training:
-                    kept_for_backward.append(kept)
         whole = out.whole().transpose(1, 2)
         if kept_for_backward:
             ctx.save_for_backward(query, key, value, whole, *kept_for_backward)
-            ctx.plan, ctx.layout, ctx.dtypes = plan, layout, (dtype, factors)
+            ctx.plan, ctx.layout, ctx.tiles_of_pieces, ctx.dtypes = plan, layout, tiles_of_pieces, (dtype, factors)
         return whole
 
     @staticmethod
@@ -194,8 +199,8 @@ class _RowAttention(torch.autograd.Function):
         layout, plan, (dtype, factors) = ctx.layout, ctx.plan, ctx.dtypes
         out, grad = (layout.gathered(x_BLHD.transpose(1, 2)) for x_BLHD in (out_BLHD, grad_BLHD))
         d_query, d_key, d_value = (
-            layout.total(shape, x.dtype, factors, _RESULT, keys=x is not query)
-            for shape, x in zip(ctx.shapes, (query, key, value), strict=True)
+            layout.total(shape, x.dtype, factors, slot, keys=x is not query)
+            for shape, x, slot in zip(ctx.shapes, (query, key, value), (_RESULT, _OF_KEY, _OF_VALUE), strict=True)
         )
         sign = -1.0 if plan.p else 1.0
         with torch.autocast(query.device.type, enabled=False):
@@ -206,40 +211,50 @@ class _RowAttention(torch.autograd.Function):
                 layout.parts(out, dtype, _OUT),
                 layout.parts(grad, dtype, _GRAD),
                 layout.parts(grad, factors, _GRAD_FACTOR),
-                kept_for_backward,
+                ctx.tiles_of_pieces,
                 strict=True,
             )
-            for number, (q, k, v, o, d_out, d_out_factor, kept) in enumerate(parts):
-                dropped = _dropped(kept, plan)
+            all_kept = iter(kept_for_backward)
+            for number, (q, k, v, o, d_out, d_out_factor, tiles) in enumerate(parts):
                 # With p the probabilities: d scores = dropped d dropped - p sum(dropped d dropped), and that sum is out · d out
                 # (Dao et al. 2022, appendix B.4). Here with the sign that what is kept has.
                 sums_NW1 = torch.sum(o * d_out, -1, keepdim=True).mul_(-sign * plan.scale)
-                d_scores = scratch(_SCORES, kept.shape, dtype)
-                factor = sign * _kept_factor(plan) * plan.scale
-                if plan.p:
-                    _multiply(d_out, v.transpose(1, 2), d_scores, factor=factor)
-                    d_scores.mul_(in_dtype(dtype, dropped, _CAST))
-                    probabilities = in_dtype(dtype, kept, _PROBABILITIES)
-                    d_scores.addcmul_(
-                        torch.abs(probabilities, out=scratch(_PROBABILITIES, kept.shape, dtype)), sums_NW1
-                    )
-                else:
-                    torch.baddbmm(sums_NW1, d_out, v.transpose(1, 2), alpha=factor, out=d_scores)
-                    d_scores.mul_(in_dtype(dtype, kept, _CAST))
-                d_scores = in_dtype(factors, d_scores, _CAST)
-                _multiply(d_scores, k, d_query.room(number), factor=sign)
+                d_q, d_k, d_v = d_query.room(number), d_key.room(number), d_value.room(number)
+                add = False
+                for tile, kept in reversed([(tile, next(all_kept)) for tile in tiles]):
+                    dropped = _dropped(kept, plan)
+                    d_scores = scratch(_SCORES, kept.shape, dtype)
+                    factor = sign * _kept_factor(plan) * plan.scale
+                    sums, d_result, values = tile.queries_of(sums_NW1), tile.queries_of(d_out), tile.keys_of(v)
+                    if plan.p:
+                        _multiply(d_result, values.transpose(1, 2), d_scores, factor=factor)
+                        d_scores.mul_(in_dtype(dtype, dropped, _CAST))
+                        probabilities = in_dtype(dtype, kept, _PROBABILITIES)
+                        d_scores.addcmul_(
+                            torch.abs(probabilities, out=scratch(_PROBABILITIES, kept.shape, dtype)), sums
+                        )
+                    else:
+                        torch.baddbmm(sums, d_result, values.transpose(1, 2), alpha=factor, out=d_scores)
+                        d_scores.mul_(in_dtype(dtype, kept, _CAST))
+                    d_scores = in_dtype(factors, d_scores, _CAST)
+                    _multiply(d_scores, tile.keys_of(k), tile.queries_of(d_q), factor=sign)
+                    _multiply(d_scores.transpose(1, 2), tile.queries_of(q), tile.keys_of(d_k), factor=sign, add=add)
+                    _multiply(
+                        dropped.transpose(1, 2), tile.queries_of(d_out_factor), tile.keys_of(d_v),
+                        factor=_kept_factor(plan), add=add,
+                    )  # fmt: skip
+                    add = True  # the last tile sees all keys
                 d_query.put(number)
-                _multiply(d_scores.transpose(1, 2), q, d_key.room(number), factor=sign)
                 d_key.put(number)
-                _multiply(dropped.transpose(1, 2), d_out_factor, d_value.room(number), factor=_kept_factor(plan))
                 d_value.put(number)
         return d_query.whole(), d_key.whole(), d_value.whole(), None, None
 
 
 # Slots of scratch memory.
 (
-    _QUERY, _KEY, _VALUE, _OUT, _GRAD, _GRAD_FACTOR, _SCORES, _PROBABILITIES, _DROPPED, _RESULT, _KEEP, _CAST,
-) = range(12)  # fmt: skip
+    _QUERY, _KEY, _VALUE, _OUT, _GRAD, _GRAD_FACTOR, _SCORES, _PROBABILITIES, _DROPPED, _RESULT, _OF_KEY,
+    _OF_VALUE, _KEEP, _CAST,
+) = range(14)  # fmt: skip
 _BITS_OF = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
@@ -254,9 +269,11 @@ def layout_of(plan: Plan, shape_BHLD: Sequence[int], num_keys: int) -> Blocks | 
     return layouts[key]
 
 
-def _multiply(a_NWX: torch.Tensor, b_NXV: torch.Tensor, out_NWV: torch.Tensor, factor: float = 1.0) -> None:
-    """out = factor · a b."""
-    torch.baddbmm(out_NWV, a_NWX, b_NXV, beta=0, alpha=factor, out=out_NWV)
+def _multiply(
+    a_NWX: torch.Tensor, b_NXV: torch.Tensor, out_NWV: torch.Tensor, factor: float = 1.0, *, add: bool = False
+) -> None:
+    """out = factor · a b, or added to what is there."""
+    torch.baddbmm(out_NWV, a_NWX, b_NXV, beta=int(add), alpha=factor, out=out_NWV)
 
 
 def _signed(probabilities_NWK: torch.Tensor, piece: Block | Stretches, plan: Plan, dtype: torch.dtype) -> torch.Tensor:

@@ -48,6 +48,24 @@ class Plan:
     """Pieces are filled up to a multiple of so many positions, where rows are computed at their real extents."""
 
 
+@dataclass(frozen=True)
+class Tile:
+    """Queries `[first, stop)` of a piece with all keys that any of them sees: keys `[0, num_keys)`. None: to the end."""
+
+    first: int = 0
+    stop: int | None = None
+    num_keys: int | None = None
+
+    def queries_of(self, x_NWX: torch.Tensor) -> torch.Tensor:
+        return x_NWX[:, self.first : self.stop]
+
+    def keys_of(self, x_NWX: torch.Tensor) -> torch.Tensor:
+        return x_NWX[:, : self.num_keys]
+
+
+WHOLE = Tile()
+
+
 def _blocks(plan: Plan, num_rows: int, num_heads: int, num_queries: int, num_keys: int) -> Iterator[Block]:
     """Neighbouring rows together, long rows by groups of heads."""
     if plan.ragged and plan.rows is not None:
@@ -104,7 +122,11 @@ class Block:
     def _apart(self, scores_NLK: torch.Tensor) -> torch.Tensor:
         return scores_NLK.unflatten(0, (self.last - self.first, self.head_stop - self.head))
 
-    def hide(self, plan: Plan, mask_B1LK: torch.Tensor | None, scores_NLK: torch.Tensor) -> None:
+    def tiles(self, plan: Plan, mask_B1LK: torch.Tensor | None, dtype: torch.dtype) -> list[Tile]:
+        """The whole piece."""
+        return [WHOLE]
+
+    def hide(self, plan: Plan, mask_B1LK: torch.Tensor | None, scores_NLK: torch.Tensor, tile: Tile) -> None:
         """Add the mask to this piece's scores."""
         visible = self._mask(plan, mask_B1LK, scores_NLK.dtype)
         if visible is not None:

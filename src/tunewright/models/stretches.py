@@ -21,7 +21,7 @@ import torch
 
 from tunewright.models import pieces
 from tunewright.models.dropout import fill_keep
-from tunewright.models.pieces import Plan, additive, draws_of, groups_of_heads
+from tunewright.models.pieces import WHOLE, Plan, Tile, additive, draws_of, groups_of_heads
 from tunewright.models.rows import Rows
 from tunewright.models.scratch import in_dtype
 from tunewright.tokens.padding import rounded_up
@@ -29,6 +29,8 @@ from tunewright.tokens.padding import rounded_up
 _STREAMS_OF_STRETCH = 1 << 6
 _STRETCH_TOKENS = 64
 """Documents of a packed row form one stretch up to this many tokens, and stretches this short are computed together."""
+_TILE_QUERIES = 128
+"""So many queries of a stretch are computed together, where none of them sees the keys behind."""
 _LIKE = 0.75
 """Longer stretches are computed together where the shortest has this share of the longest one's length."""
 
@@ -94,8 +96,10 @@ class Stretches:
     places_SW: torch.Tensor = field(init=False, repr=False, compare=False)
     """int64: where in its row each token stands; in the padding, where the last one does."""
     real_SW: torch.Tensor = field(init=False, repr=False, compare=False)
-    masks: list[tuple[torch.Tensor, torch.Tensor]] = field(init=False, repr=False, compare=False, default_factory=list)
-    """What came in as a mask in an earlier layer, and what it says of these stretches."""
+    masks: list[tuple[torch.Tensor, torch.Tensor, list[Tile]]] = field(
+        init=False, repr=False, compare=False, default_factory=list
+    )
+    """What came in as a mask in an earlier layer, what it says of these stretches, and the tiles that follow."""
 
     def __post_init__(self) -> None:
         lengths_S1 = torch.tensor([[one.length] for one in self.stretches])
@@ -121,29 +125,38 @@ class Stretches:
     def _is_padded(self) -> bool:
         return self.stretches[-1].length < self.length
 
-    def hide(self, plan: Plan, mask_B1LK: torch.Tensor | None, scores_NWW: torch.Tensor) -> None:
+    def tiles(self, plan: Plan, mask_B1LK: torch.Tensor | None, dtype: torch.dtype) -> list[Tile]:
+        """Queries that see no key behind them are computed without those keys. With dropout the piece is drawn whole."""
+        if mask_B1LK is None or plan.p or self.length <= _TILE_QUERIES:
+            return [WHOLE]
+        return self._masked(plan, mask_B1LK, dtype)[1]
+
+    def hide(self, plan: Plan, mask_B1LK: torch.Tensor | None, scores_NWK: torch.Tensor, tile: Tile) -> None:
         """Add the mask to the scores of these stretches, and hide padded keys."""
-        scores_SHWW = self._apart(scores_NWW)
+        scores_SHWK = self._apart(scores_NWK)
         if mask_B1LK is not None:
-            scores_SHWW += self._mask(plan, mask_B1LK, scores_NWW.dtype)
+            mask_S1WW, _ = self._masked(plan, mask_B1LK, scores_NWK.dtype)
+            scores_SHWK += mask_S1WW[:, :, tile.first : tile.stop, : tile.num_keys]
             return
         assert self.flat, "packed rows come with a mask: documents of a stretch do not see each other"
-        for one, part_HWW in zip(self.stretches, scores_SHWW, strict=True):
+        for one, part_HWW in zip(self.stretches, scores_SHWK, strict=True):
             if one.length < self.length:
-                part_HWW[..., one.length :] = torch.finfo(scores_NWW.dtype).min
+                part_HWW[..., one.length :] = torch.finfo(scores_NWK.dtype).min
 
     def _apart(self, scores_NWW: torch.Tensor) -> torch.Tensor:
         return scores_NWW.unflatten(0, (len(self.stretches), self.head_stop - self.head))
 
-    def _mask(self, plan: Plan, mask_B1LK: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-        for seen, said in self.masks:
+    def _masked(self, plan: Plan, mask_B1LK: torch.Tensor, dtype: torch.dtype) -> tuple[torch.Tensor, list[Tile]]:
+        """What to add to the scores, `(S, 1, W, W)`, and the tiles to compute."""
+        for seen, said, tiles in self.masks:
             if seen is mask_B1LK:
-                return said
+                return said, tiles
         said = additive(self._part_of(plan, mask_B1LK), dtype)
         if self._is_padded:
             said = said.masked_fill(~self.real_SW[:, None, None, :], torch.finfo(dtype).min)
-        self.masks.append((mask_B1LK, said))
-        return said
+        tiles = _tiles(said)
+        self.masks.append((mask_B1LK, said, tiles))
+        return said, tiles
 
     def _part_of(self, plan: Plan, mask_B1LK: torch.Tensor) -> torch.Tensor:
         """`(S, 1, W, W)`, or of every head."""
@@ -168,6 +181,21 @@ class Stretches:
             draws += draws_of(part_HLL, plan, one.row, self.head, first_stream=stream)
         fill_keep(draws, plan.rows, plan.p)
         return keep_NWW
+
+
+def _tiles(mask_SHWW: torch.Tensor) -> list[Tile]:
+    """Queries by `_TILE_QUERIES`, each time without the keys behind the last one that any of them sees; the last tile has all keys."""
+    length = mask_SHWW.shape[-1]
+    seen_XWW = (mask_SHWW > torch.finfo(mask_SHWW.dtype).min).flatten(0, 1)
+    if not seen_XWW.any(-1).all():
+        return [WHOLE]  # a query that sees no key looks at all of them alike
+    seen_WW = seen_XWW.any(0)
+    tiles = []
+    for first in range(0, length, _TILE_QUERIES):
+        num_seen = int(seen_WW[first : first + _TILE_QUERIES].any(0).nonzero()[-1]) + 1
+        last = first + _TILE_QUERIES >= length
+        tiles.append(Tile(first, None if last else first + _TILE_QUERIES, None if last else num_seen))
+    return [WHOLE] if tiles[0].num_keys in (None, length) else tiles
 
 
 class StretchLayout:

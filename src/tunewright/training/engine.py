@@ -28,7 +28,7 @@ from tunewright.models.rows import rows_in_flight
 from tunewright.models.shapes import shape_tokens
 from tunewright.records import Batch
 from tunewright.tasks.base import Weights
-from tunewright.tokens.batch import FIXED_COST_TOKENS, cut, deal, rows_of
+from tunewright.tokens.batch import FIXED_COST_TOKENS, cut, halve, rows_of
 from tunewright.tokens.padding import LONGEST, Padding, rounded_up
 from tunewright.tokens.plan import Plan
 from tunewright.tokens.store import SplitStore
@@ -40,6 +40,7 @@ _LEAST_TOKENS_IN_HALVES = 768
 """Of a step: 800 tokens of short texts took as long in halves as whole, 1,300 of instructions nine tenths of the time."""
 _LEAST_BALANCE = 0.85
 """Of the tokens of two halves: with less, the thread that is done waits longer than was gained."""
+_CLIP_EPS = 1e-6  # as in torch.nn.utils.clip_grad_norm_
 _GPU_FIXED_COST_TOKENS = 2_048  # launching a model's kernels takes as long as computing about this many tokens
 
 
@@ -100,8 +101,7 @@ class Settings:
         """A step's rows as the micro-batches of each half; none where the step is too short, or a row too long for halves."""
         if not self.in_halves or lengths.sum() <= min(self.token_budget, _LEAST_TOKENS_IN_HALVES):
             return []
-        # The fewer tokens first: the thread that computes them has more to do besides.
-        parts = sorted(deal(lengths, 2), key=lambda part: int(lengths[part].sum()))
+        parts = halve(lengths)  # the fewer tokens first: the thread that computes them has more to do besides
         fewer, more = (int(lengths[part].sum()) for part in parts)
         if fewer < _LEAST_BALANCE * more:
             return []
@@ -165,6 +165,7 @@ def training_steps(
     """
     weights, weighed = Weights(np.zeros(0), {}), -1
     trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    num_learning = sum(parameter.requires_grad for parameter in model.parameters())
     for step in range(plan.step_at(start_samples), plan.num_steps):
         began = time.perf_counter()
         epoch, positions = plan.rows_of_step(step)
@@ -176,7 +177,8 @@ def training_steps(
         )
         if not math.isfinite(done.loss):
             raise _not_finite("the loss", done.loss, step, split, positions)
-        norm = _clip(trained, settings.max_grad_norm)
+        known = done.grad_norm if len(trained) == num_learning else None
+        norm = _clip(optimizer, trained, known, settings.max_grad_norm)
         if not math.isfinite(norm):
             raise _not_finite("the gradient", norm, step, split, positions)
         rate = learning_rate(step) if learning_rate else optimizer.param_groups[0]["lr"]
@@ -199,12 +201,13 @@ def training_steps(
 
 @dataclass(frozen=True)
 class Accumulated:
-    """Losses and token counts of a step whose gradient stands in the parameters."""
+    """Losses and token counts of a step whose gradient stands in the parameters. grad_norm: where it is known already."""
 
     loss: float
     terms: dict[str, float]
     num_tokens: int
     num_padded_tokens: int
+    grad_norm: torch.Tensor | None = None
 
 
 def accumulate_gradient(
@@ -257,15 +260,16 @@ def accumulate_gradient(
         task = task.for_step(model, split, positions, encoder, settings)
         if halves := settings.halves(lengths):
             first, second = (partial(compute, half) for half in halves)
-            sums = torch.stack(side_by_side(first, second, model.parameters())).sum(0)
+            *sums_of_halves, grad_norm = side_by_side(first, second, model.parameters())
+            sums = torch.stack(sums_of_halves).sum(0)
         else:
             mine = settings.share(settings.cut(lengths, num_ranks=settings.num_ranks))
-            sums = compute(mine, torch.Tensor.backward)
+            sums, grad_norm = compute(mine, torch.Tensor.backward), None
     if settings.num_ranks > 1:
         torch.distributed.all_reduce(sums)
     *of_terms, num_padded = sums.tolist()
     means = {term: value / totals[term] for term, value in zip(totals, of_terms, strict=True)}
-    return Accumulated(sum(means.values()), means, int(lengths.sum()), int(num_padded))
+    return Accumulated(sum(means.values()), means, int(lengths.sum()), int(num_padded), grad_norm)
 
 
 def make_batch(task: Any, split: SplitStore, rows: np.ndarray, encoder: TextEncoder, settings: Settings) -> Batch:
@@ -283,13 +287,26 @@ def _sync_gradients(model: nn.Module, last: bool) -> contextlib.AbstractContextM
     return contextlib.nullcontext() if last or not hasattr(model, "no_sync") else model.no_sync()  # type: ignore[operator]
 
 
-def _clip(parameters: Sequence[nn.Parameter], max_norm: float) -> float:
-    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    total = torch.nn.utils.get_total_norm(gradients)
+def _clip(
+    optimizer: torch.optim.Optimizer, parameters: Sequence[nn.Parameter], total: torch.Tensor | None, max_norm: float
+) -> float:
+    """The norm of the gradient, which is scaled to `max_norm` where it is larger. total: the norm, where it is known.
+
+    A fused optimizer scales while it steps: on a CPU one pass over memory less.
+    """
+    if total is None:
+        total = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
     norm = float(total)
-    if max_norm and max_norm < norm < math.inf:
+    too_large = bool(max_norm) and max_norm < norm < math.inf
+    if getattr(optimizer, "_step_supports_amp_scaling", False) and _scales_on_cpu(total):
+        optimizer.grad_scale = (total + _CLIP_EPS) / max_norm if too_large else None  # type: ignore[attr-defined]
+    elif too_large:
         torch.nn.utils.clip_grads_with_norm_(parameters, max_norm, total)
     return norm
+
+
+def _scales_on_cpu(total: torch.Tensor) -> bool:
+    return total.device.type == "cpu" and total.dtype == torch.float32  # in which the scale is taken
 
 
 def _seed_generator(device: torch.device, seed: int) -> None:

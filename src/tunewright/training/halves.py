@@ -3,7 +3,7 @@
 A step of a small model is thousands of short operations. Threads that share each of them meet and wait after every one, and what
 runs between them (Python, memory, small copies) runs on one. Two halves of the rows meet once a step, and each has a heap of its own.
 
-    first, second = deal(lengths, 2)
+    first, second = halve(lengths)
     computed = side_by_side(lambda backward: compute(first, backward), lambda backward: compute(second, backward), parameters)
 
 The model is there once. The second half's gradient is kept apart, and added when both are done, by both threads: the sum does not
@@ -21,7 +21,6 @@ import torch
 from torch import nn
 
 from tunewright.models.embedding import Later, gradients_later
-from tunewright.models.memory import keep_freed_memory_of_thread
 
 Result = TypeVar("Result")
 Backward = Callable[[torch.Tensor], object]
@@ -29,15 +28,15 @@ Backward = Callable[[torch.Tensor], object]
 
 def side_by_side(
     first: Callable[[Backward], Result], second: Callable[[Backward], Result], parameters: Iterable[nn.Parameter]
-) -> tuple[Result, Result]:
-    """What both return. Each is given what it calls, in place of `loss.backward()`, to add a loss's gradient.
+) -> tuple[Result, Result, torch.Tensor]:
+    """What both return, and the norm of the whole gradient. Each is given what it calls, in place of `loss.backward()`, to add a loss's gradient.
 
     `first` runs in the calling thread. What either raises is raised when both have ended.
     """
     apart = _Apart([parameter for parameter in parameters if parameter.requires_grad])
-    computed = _both(lambda: first(torch.Tensor.backward), lambda: second(apart.backward))
-    _both(*(partial(apart.add_to, share) for share in apart.shares()))
-    return computed
+    mine, others = _both(lambda: first(torch.Tensor.backward), lambda: second(apart.backward))
+    norms = _both(*(partial(apart.add_to, share) for share in apart.shares()))
+    return mine, others, torch.stack(norms).norm()
 
 
 def _both(first: Callable[[], Result], second: Callable[[], Result]) -> tuple[Result, Result]:
@@ -84,12 +83,16 @@ class _Apart:
             sizes[fewer] += parameter.numel()
         return shares
 
-    def add_to(self, parameters: Iterable[nn.Parameter]) -> None:
-        """To the gradients of these."""
+    def add_to(self, parameters: Iterable[nn.Parameter]) -> torch.Tensor:
+        """To the gradients of these, whose norm is returned: taken while they are in the cache."""
+        norms = [torch.zeros(())]
         for parameter in parameters:
             if (gradient := self.sums.get(parameter)) is not None:
                 parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
             self.of_tables.add_to(parameter)
+            if parameter.grad is not None:
+                norms.append(torch.linalg.vector_norm(parameter.grad))
+        return torch.stack(norms).norm()
 
 
 def _is_alone(gradient: torch.Tensor, taken: set[int]) -> bool:
@@ -110,4 +113,4 @@ def _with_threads(number: int, work: Callable[[], Result]) -> Result:
 
 @lru_cache(maxsize=1)
 def _second_thread() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(1, thread_name_prefix="second half", initializer=keep_freed_memory_of_thread)
+    return ThreadPoolExecutor(1, thread_name_prefix="second half")
