@@ -12,7 +12,7 @@ from transformers.models.gemma3.modeling_gemma3 import Gemma3RMSNorm
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 from transformers.models.t5.modeling_t5 import T5LayerNorm
 
-from tunewright.models.norms import write_down_norms
+from tunewright.models.norms import round_norms, write_down_norms
 
 WIDTH = 12
 NORMS = {
@@ -122,3 +122,44 @@ def test_states_of_another_dtype_are_computed_as_ever():
     x = torch.randn(3, WIDTH).bfloat16()
     assert torch.equal(norm(x), stock(x)) and norm(x).dtype == stock(x).dtype
     torch.testing.assert_close(norm(hidden_states=x.float()), stock(x.float()))
+
+
+def states_and_gradients(model):
+    ids, seen = torch.arange(3, 23).view(2, 10), []
+    hook = model.model.layers[0].input_layernorm.register_forward_hook(lambda _, __, y: seen.append(y.dtype))
+    with torch.autocast("cpu", torch.bfloat16):
+        output = model(input_ids=ids, labels=ids)
+    output.loss.backward()
+    hook.remove()
+    return seen[0], output.logits.detach(), {name: one.grad for name, one in model.named_parameters()}
+
+
+def test_under_autocast_norms_round_once_for_all_that_follow():
+    plain, rounding = small_llama(), small_llama()
+    for model in (plain, rounding):
+        write_down_norms(model)
+    assert round_norms(rounding)
+    dtype, logits, gradients = states_and_gradients(plain)
+    found_dtype, found_logits, found_gradients = states_and_gradients(rounding)
+    assert (dtype, found_dtype) == (torch.float32, torch.bfloat16)
+    assert torch.equal(found_logits, logits)
+    for name, expected in gradients.items():
+        assert float((found_gradients[name] - expected).norm()) <= 0.01 * float(expected.norm()), name
+    ids = torch.arange(3, 13)[None]
+    assert torch.equal(
+        rounding(input_ids=ids).logits, plain(input_ids=ids).logits
+    )  # without autocast nothing is rounded
+
+
+def test_norms_do_not_round_where_something_reads_what_they_give():
+    model = small_llama()
+    write_down_norms(model)
+    layer = model.model.layers[1].mlp
+    stock = layer.forward
+    layer.forward = lambda states: stock(states * 1.3)
+    assert not round_norms(model)
+    assert states_and_gradients(model)[0] == torch.float32
+
+
+def test_without_such_norms_nothing_rounds():
+    assert not round_norms(nn.Linear(2, 2))

@@ -34,7 +34,7 @@ from tunewright.models.load import (
     resolve_precision,
 )
 from tunewright.models.memory import keep_freed_memory
-from tunewright.models.norms import write_down_norms
+from tunewright.models.norms import round_norms, write_down_norms
 from tunewright.prepare import TRAIN, Prepared, prepare
 from tunewright.tokens.plan import Plan
 from tunewright.tokens.store import SplitStore
@@ -161,6 +161,8 @@ def assemble(config: RunConfig, *, say: Say = lambda _: None) -> Parts:
         exact = _make_cpu_model_exact(model, stock_dropout=train.dropout == "stock", alone=alone, say=say)
         padded = train.gradient_checkpointing or task.packs or config.data.padding == "max_length"
         flat = exact and not padded and lay_rows_flat(model)
+        if precision == "bf16" and adapter is None:  # an adapter may drop what it takes before it rounds
+            round_norms(model)
     model.to(processes.device)
     for line in task.notes(model):
         say(line)

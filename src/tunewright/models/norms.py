@@ -17,11 +17,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from tunewright.models.scratch import scratch
+from tunewright.models.scratch import in_dtype, scratch
+from tunewright.models.trial import try_logits
 
 _EPS = ("variance_epsilon", "eps")
 _SCALED_BY_WEIGHT, _BY_WEIGHT_AND_ONE = 0.0, 1.0
-_PRODUCTS = "norm"  # a slot of scratch memory
+_PRODUCTS, _WIDE, _GRAD = "norm products", "norm", "norm grad"  # slots of scratch memory
 _TOLERANCE = 1e-5
 
 
@@ -35,6 +36,34 @@ def write_down_norms(model: nn.Module) -> int:
             module.forward = partial(_forward, module, module.forward, one)
             found += 1
     return found
+
+
+def round_norms(model: nn.Module) -> bool:
+    """Let the norms give bf16 under autocast, once for all the layers that would each round their states to it.
+
+    Only where what follows rounds them anyway: a trial run gives the same logits bit by bit. Else False, and nothing changed.
+    """
+    norms: list[Any] = [module for module in model.modules() if _is_written_down(module)]
+    if not norms:
+        return False
+    was_training = model.training
+    model.eval()
+    with torch.autocast("cpu", torch.bfloat16):
+        before = try_logits(model)
+        for norm in norms:
+            norm.gives_bf16 = True
+        after = try_logits(model)
+    model.train(was_training)
+    if before and after and all(torch.equal(one, other) for one, other in zip(before, after, strict=True)):
+        return True
+    for norm in norms:
+        del norm.gives_bf16
+    return False
+
+
+def _is_written_down(module: nn.Module) -> bool:
+    forward = vars(module).get("forward")
+    return isinstance(forward, partial) and forward.func is _forward
 
 
 def _added_to_weight(module: nn.Module) -> float | None:
@@ -52,7 +81,7 @@ def _added_to_weight(module: nn.Module) -> float | None:
         except Exception:  # a module that needs more than states fails in ways of its own
             return None
         for one in (_SCALED_BY_WEIGHT, _BY_WEIGHT_AND_ONE):
-            ours_TH = _RootMeanSquareNorm.apply(x_TH, weight, eps, one)
+            ours_TH = _RootMeanSquareNorm.apply(x_TH, weight, eps, one, x_TH.dtype)
             if _same(given_TH, ours_TH):
                 return one
     return None
@@ -73,23 +102,28 @@ def _forward(module: nn.Module, stock: Any, one: float, *args: Any, **kwargs: An
     x_TH = args[0] if len(args) == 1 and not kwargs else None
     if x_TH is None or x_TH.dtype != module.weight.dtype or x_TH.device.type != "cpu":
         return stock(*args, **kwargs)
-    return _RootMeanSquareNorm.apply(x_TH, module.weight, _eps(module), one)
+    rounds = getattr(module, "gives_bf16", False) and torch.is_autocast_enabled("cpu")
+    dtype = torch.get_autocast_dtype("cpu") if rounds else x_TH.dtype
+    return _RootMeanSquareNorm.apply(x_TH, module.weight, _eps(module), one, dtype)
 
 
 class _RootMeanSquareNorm(torch.autograd.Function):
     """With r = 1 / sqrt(mean(x²) + eps), s the scale and g the gradient of y: d x = r g s - x r³ mean(g x s), d s = Σ_T g x r."""
 
     @staticmethod
-    def forward(ctx, x, weight, eps, one):
+    def forward(ctx, x, weight, eps, one, dtype):
         root_T1 = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
         inverse_T1 = root_T1.square_().div_(x.shape[-1]).add_(eps).rsqrt_()
         scale_H = weight + one if one else weight
         ctx.save_for_backward(x, scale_H, inverse_T1)
-        return (x * inverse_T1).mul_(scale_H)
+        if dtype == x.dtype:
+            return (x * inverse_T1).mul_(scale_H)
+        return torch.mul(x, inverse_T1, out=scratch(_WIDE, x.shape, x.dtype)).mul_(scale_H).to(dtype)
 
     @staticmethod
     def backward(ctx, grad):
         x, scale_H, inverse_T1 = ctx.saved_tensors
+        grad = in_dtype(x.dtype, grad, _GRAD)
         products_TH = torch.mul(grad, x, out=scratch(_PRODUCTS, x.shape, x.dtype)).flatten(0, -2)
         inverse_T = inverse_T1.flatten()
         d_x = d_weight = None
@@ -99,4 +133,4 @@ class _RootMeanSquareNorm(torch.autograd.Function):
             d_x = (grad * scale_H).mul_(inverse_T1).addcmul_(x, from_root_T.view_as(inverse_T1))
         if ctx.needs_input_grad[1]:
             d_weight = torch.mv(products_TH.T, inverse_T)
-        return d_x, d_weight, None, None
+        return d_x, d_weight, None, None, None
