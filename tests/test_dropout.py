@@ -5,8 +5,25 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from transformers import (
+    AutoModelForCausalLM,
+    BertConfig,
+    GPT2Config,
+    GPTNeoXConfig,
+    LlamaConfig,
+    OPTConfig,
+)
 
-from tunewright.models.dropout import Draw, RowDropout, drop_threshold, fill_keep, keep_scale, random_bits
+from tunewright.models.dropout import (
+    Draw,
+    RowDropout,
+    drop_threshold,
+    fill_keep,
+    keep_scale,
+    random_bits,
+    switch_off_dropout,
+)
+from tunewright.models.load import draws_randomly
 from tunewright.models.rows import Rows, rows_in_flight
 
 
@@ -154,3 +171,33 @@ def test_parallel_and_serial_draws_are_equal(monkeypatch):
     serial = torch.empty(4, 512, 256)
     fill_keep([Draw(part, row, 1) for row, part in enumerate(serial)], rows([1, 2, 3, 4], [512] * 4), 0.1)
     assert torch.equal(parallel, serial)
+
+
+SIZES = {
+    "vocab_size": 40,
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
+DROPPING = {
+    "bert": BertConfig(**SIZES, intermediate_size=24, is_decoder=True),
+    "gpt2": GPT2Config(vocab_size=40, n_embd=16, n_layer=2, n_head=2, bos_token_id=1, eos_token_id=2),
+    "gpt_neox": GPTNeoXConfig(**SIZES, intermediate_size=24, hidden_dropout=0.1, attention_dropout=0.1),
+    "llama": LlamaConfig(**SIZES, intermediate_size=24, attention_dropout=0.1),
+    "opt, which calls torch's dropout by itself": OPTConfig(
+        vocab_size=40, hidden_size=16, ffn_dim=24, num_hidden_layers=2, num_attention_heads=2, word_embed_proj_dim=16
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DROPPING)
+def test_switched_off_nothing_is_drawn_and_the_config_stays(name):
+    config = DROPPING[name]
+    model = AutoModelForCausalLM.from_config(config, attn_implementation="eager")
+    said = model.config.to_dict()
+    assert draws_randomly(model)
+    switch_off_dropout(model)
+    assert not draws_randomly(model)
+    assert model.config.to_dict() == said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from itertools import combinations
@@ -108,7 +109,7 @@ def test_a_parameter_that_only_the_second_half_reaches_gets_its_gradient():
 @pytest.mark.parametrize("failing", [0, 1])
 def test_what_fails_in_either_half_is_raised_when_both_have_ended(failing):
     parameter, ended = torch.nn.Parameter(torch.ones(2)), []
-    num_threads = torch.get_num_threads()
+    num_threads, interval = torch.get_num_threads(), sys.getswitchinterval()
 
     def half(number: int):
         def compute(backward):
@@ -123,7 +124,7 @@ def test_what_fails_in_either_half_is_raised_when_both_have_ended(failing):
     with pytest.raises(ValueError, match=f"half {failing}"):
         side_by_side(half(0), half(1), [parameter])
     assert ended == [1 - failing]
-    assert torch.get_num_threads() == num_threads
+    assert (torch.get_num_threads(), sys.getswitchinterval()) == (num_threads, interval)
     found = side_by_side(lambda backward: 1, lambda backward: torch.get_num_threads(), [parameter])
     assert found[:2] == (1, max(1, num_threads // 2))
 

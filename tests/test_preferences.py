@@ -333,6 +333,32 @@ def test_the_reference_is_computed_once_and_equals_the_start_model(values):
     assert scores.metrics["kl"] == pytest.approx(0, abs=1e-6)
 
 
+@pytest.mark.parametrize(("dropout", "moved"), [("auto", False), ("off", False), ("fast", True)])
+def test_before_anything_is_learned_the_model_is_its_reference(values, tmp_path, dropout, moved):
+    """A GPT-2 drops out a tenth; between a model and its reference nothing but what it learned may stand."""
+    from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
+
+    from tunewright.assembly import assemble
+    from tunewright.config import parse_config
+    from tunewright.training.engine import training_steps
+
+    values["data"]["on_bad_rows"] = "skip"
+    tokenizer = AutoTokenizer.from_pretrained(values["model"])
+    tokenizer.save_pretrained(tmp_path / "gpt")
+    GPT2LMHeadModel(GPT2Config(vocab_size=len(tokenizer), n_embd=32, n_layer=2, n_head=4)).save_pretrained(
+        tmp_path / "gpt"
+    )
+    values["model"] = str(tmp_path / "gpt")
+    values["train"]["dropout"] = dropout
+    parts = assemble(parse_config(values))
+    steps = training_steps(
+        parts.model, parts.task, parts.rows, parts.encoder, parts.plan, parts.optimizer, settings=parts.settings
+    )
+    first = next(steps)
+    assert (abs(first.loss - np.log(2)) > 1e-4) == moved
+    assert parts.model.config.attn_pdrop == 0.1, "what is saved keeps its own"
+
+
 def test_an_adapters_reference_is_the_model_it_is_put_on(values):
     from tunewright.assembly import assemble
     from tunewright.config import parse_config

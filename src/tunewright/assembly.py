@@ -23,6 +23,7 @@ from tunewright.adapters import base as adapters
 from tunewright.adapters.config import adapter_of
 from tunewright.config import RunConfig
 from tunewright.errors import UserError
+from tunewright.models.dropout import switch_off_dropout
 from tunewright.models.embedding import add_table_gradients_in_place
 from tunewright.models.first_position import compute_first_position_only
 from tunewright.models.flat import lay_rows_flat
@@ -142,6 +143,11 @@ def assemble(config: RunConfig, *, say: Say = lambda _: None) -> Parts:
     dtype = adapters.base_dtype(precision) if stays else whole  # weights that do not learn keep their checkpoint's
     model, fresh = task.build_model(source, seed=train.seed, dtype=dtype)
     model.config.pad_token_id = encoder.pad_token_id
+    dropout = train.dropout if train.dropout != "auto" else "fast" if task.drops else "off"
+    if dropout == "off":
+        switch_off_dropout(model)
+        if processes.device.type == "cpu" and draws_randomly(model):
+            say("The model may still drop out: it draws by itself, and not in modules.")
     heads = head_parameters(model, fresh)
     if adapter is None:
         freeze(model, train.freeze, heads)
@@ -158,7 +164,7 @@ def assemble(config: RunConfig, *, say: Say = lambda _: None) -> Parts:
     exact = flat = False
     if processes.device.type == "cpu":
         write_down_norms(model)
-        exact = _make_cpu_model_exact(model, stock_dropout=train.dropout == "stock", alone=alone, say=say)
+        exact = _make_cpu_model_exact(model, stock_dropout=dropout == "stock", alone=alone, say=say)
         padded = train.gradient_checkpointing or task.packs or config.data.padding == "max_length"
         flat = exact and not padded and lay_rows_flat(model)
         if precision == "bf16" and adapter is None:  # an adapter may drop what it takes before it rounds

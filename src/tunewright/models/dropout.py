@@ -197,6 +197,16 @@ def install_row_dropout(model: nn.Module) -> int:
     return num_sites
 
 
+def switch_off_dropout(model: nn.Module) -> None:
+    """Nothing is dropped in training: all probabilities of its modules become 0. The config, and so what is saved, keeps its own."""
+    for module in model.modules():
+        if isinstance(module, nn.modules.dropout._DropoutNd):
+            module.p = 0.0
+        for name, value in list(vars(module).items()):
+            if isinstance(value, float) and ("dropout" in name or "pdrop" in name):  # what attention hands on
+                setattr(module, name, 0.0)
+
+
 def remove_row_dropout(model: nn.Module) -> None:
     """Give `model` its stock dropout back."""
     for parent in list(model.modules()):

@@ -128,8 +128,7 @@ class _RootMeanSquareNorm(torch.autograd.Function):
         inverse_T = inverse_T1.flatten()
         d_x = d_weight = None
         if ctx.needs_input_grad[0]:
-            means_T = torch.mv(products_TH, scale_H).div_(x.shape[-1])
-            from_root_T = means_T.mul_(inverse_T.pow(3)).neg_()
+            from_root_T = torch.mv(products_TH, scale_H).div_(-x.shape[-1]).mul_(inverse_T.pow(3))
             d_x = (grad * scale_H).mul_(inverse_T1).addcmul_(x, from_root_T.view_as(inverse_T1))
         if ctx.needs_input_grad[1]:
             d_weight = torch.mv(products_TH.T, inverse_T)

@@ -57,10 +57,10 @@ class Tile:
     num_keys: int | None = None
 
     def queries_of(self, x_NWX: torch.Tensor) -> torch.Tensor:
-        return x_NWX[:, self.first : self.stop]
+        return x_NWX if self is WHOLE else x_NWX[:, self.first : self.stop]
 
     def keys_of(self, x_NWX: torch.Tensor) -> torch.Tensor:
-        return x_NWX[:, : self.num_keys]
+        return x_NWX if self.num_keys is None else x_NWX[:, : self.num_keys]
 
 
 WHOLE = Tile()

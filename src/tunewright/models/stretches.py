@@ -96,10 +96,10 @@ class Stretches:
     places_SW: torch.Tensor = field(init=False, repr=False, compare=False)
     """int64: where in its row each token stands; in the padding, where the last one does."""
     real_SW: torch.Tensor = field(init=False, repr=False, compare=False)
-    masks: list[tuple[torch.Tensor, torch.Tensor, list[Tile]]] = field(
+    masks: list[tuple[torch.Tensor, bool, dict[Tile, torch.Tensor]]] = field(
         init=False, repr=False, compare=False, default_factory=list
     )
-    """What came in as a mask in an earlier layer, what it says of these stretches, and the tiles that follow."""
+    """What came in as a mask in an earlier layer, whether pieces were whole, and what it says of these stretches tile by tile."""
 
     def __post_init__(self) -> None:
         lengths_S1 = torch.tensor([[one.length] for one in self.stretches])
@@ -127,16 +127,13 @@ class Stretches:
 
     def tiles(self, plan: Plan, mask_B1LK: torch.Tensor | None, dtype: torch.dtype) -> list[Tile]:
         """Queries that see no key behind them are computed without those keys. With dropout the piece is drawn whole."""
-        if mask_B1LK is None or plan.p or self.length <= _TILE_QUERIES:
-            return [WHOLE]
-        return self._masked(plan, mask_B1LK, dtype)[1]
+        return [WHOLE] if mask_B1LK is None else list(self._masks(plan, mask_B1LK, dtype))
 
     def hide(self, plan: Plan, mask_B1LK: torch.Tensor | None, scores_NWK: torch.Tensor, tile: Tile) -> None:
         """Add the mask to the scores of these stretches, and hide padded keys."""
         scores_SHWK = self._apart(scores_NWK)
         if mask_B1LK is not None:
-            mask_S1WW, _ = self._masked(plan, mask_B1LK, scores_NWK.dtype)
-            scores_SHWK += mask_S1WW[:, :, tile.first : tile.stop, : tile.num_keys]
+            scores_SHWK += self._masks(plan, mask_B1LK, scores_NWK.dtype)[tile]
             return
         assert self.flat, "packed rows come with a mask: documents of a stretch do not see each other"
         for one, part_HWW in zip(self.stretches, scores_SHWK, strict=True):
@@ -146,17 +143,19 @@ class Stretches:
     def _apart(self, scores_NWW: torch.Tensor) -> torch.Tensor:
         return scores_NWW.unflatten(0, (len(self.stretches), self.head_stop - self.head))
 
-    def _masked(self, plan: Plan, mask_B1LK: torch.Tensor, dtype: torch.dtype) -> tuple[torch.Tensor, list[Tile]]:
-        """What to add to the scores, `(S, 1, W, W)`, and the tiles to compute."""
-        for seen, said, tiles in self.masks:
-            if seen is mask_B1LK:
-                return said, tiles
-        said = additive(self._part_of(plan, mask_B1LK), dtype)
+    def _masks(self, plan: Plan, mask_B1LK: torch.Tensor, dtype: torch.dtype) -> dict[Tile, torch.Tensor]:
+        """The tiles to compute, and what to add to the scores of each: `(S, 1, queries, keys)`, or of every head."""
+        whole = plan.p > 0
+        for seen, was_whole, said in self.masks:
+            if seen is mask_B1LK and was_whole == whole:
+                return said
+        mask_S1WW = additive(self._part_of(plan, mask_B1LK), dtype)
         if self._is_padded:
-            said = said.masked_fill(~self.real_SW[:, None, None, :], torch.finfo(dtype).min)
-        tiles = _tiles(said)
-        self.masks.append((mask_B1LK, said, tiles))
-        return said, tiles
+            mask_S1WW = mask_S1WW.masked_fill(~self.real_SW[:, None, None, :], torch.finfo(dtype).min)
+        tiles = [WHOLE] if whole else _tiles(mask_S1WW)
+        said = {tile: mask_S1WW[:, :, tile.first : tile.stop, : tile.num_keys] for tile in tiles}
+        self.masks.append((mask_B1LK, whole, said))
+        return said
 
     def _part_of(self, plan: Plan, mask_B1LK: torch.Tensor) -> torch.Tensor:
         """`(S, 1, W, W)`, or of every head."""
@@ -186,6 +185,8 @@ class Stretches:
 def _tiles(mask_SHWW: torch.Tensor) -> list[Tile]:
     """Queries by `_TILE_QUERIES`, each time without the keys behind the last one that any of them sees; the last tile has all keys."""
     length = mask_SHWW.shape[-1]
+    if length <= _TILE_QUERIES:
+        return [WHOLE]
     seen_XWW = (mask_SHWW > torch.finfo(mask_SHWW.dtype).min).flatten(0, 1)
     if not seen_XWW.any(-1).all():
         return [WHOLE]  # a query that sees no key looks at all of them alike

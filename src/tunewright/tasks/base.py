@@ -188,6 +188,9 @@ class Task(Protocol):
         """The task as it trains in this epoch: what it draws (masks) is a pure function of both and a row's key."""
         ...
 
+    drops: bool
+    """Whether the model drops out while it trains, where train.dropout does not say."""
+
     needs_reference: bool
     """Whether the loss looks at what the start model said: then `referenced` gives it, from `training/reference.py`."""
 
@@ -262,6 +265,7 @@ class BaseTask:
     called = "label"
     has_classes = False
     packs = False
+    drops = True
     first_model: str | None = None
     needs_reference = False
     writes = False

@@ -84,6 +84,7 @@ class Task(ComparedTask):
 
     name = "preference"
     first_model = "HuggingFaceTB/SmolLM2-135M-Instruct"
+    drops = False  # as TRL does: the model differs from its reference by what it learned, and by nothing else
     rate_factor = 0.3  # at the rate of supervised tuning the answers themselves become improbable
 
     @property

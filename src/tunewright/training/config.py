@@ -61,8 +61,10 @@ class TrainConfig(Section):
     freeze: Literal["none", "body"] | Annotated[int, Strict(), Ge(0)] = Field(
         "none", description="body: only the head learns; N: the embeddings and the first N layers stay as they are."
     )
-    dropout: Literal["fast", "stock"] = Field(
-        "fast", description="fast: masks keyed by row (CPU); stock: the model's own."
+    dropout: Literal["auto", "fast", "stock", "off"] = Field(
+        "auto",
+        description="fast: masks keyed by row (CPU); stock: the model's own; off: none. auto: off in preference tuning, where it would stand "
+        "between the model and its reference, else fast.",
     )
     precision: Literal["auto", "bf16", "fp32", "fp64"] = Field(
         "auto", description="auto: bf16 autocast with fp32 weights where the machine is fast at it, else fp32."
