@@ -216,26 +216,14 @@ class _RowAttention(torch.autograd.Function):
             )
             all_kept = iter(kept_for_backward)
             for number, (q, k, v, o, d_out, d_out_factor, tiles) in enumerate(parts):
-                # With p the probabilities: d scores = dropped d dropped - p sum(dropped d dropped), and that sum is out · d out
-                # (Dao et al. 2022, appendix B.4). Here with the sign that what is kept has.
                 sums_NW1 = torch.sum(o * d_out, -1, keepdim=True).mul_(-sign * plan.scale)
                 d_q, d_k, d_v = d_query.room(number), d_key.room(number), d_value.room(number)
                 add = False
                 for tile, kept in reversed([(tile, next(all_kept)) for tile in tiles]):
                     dropped = _dropped(kept, plan)
-                    d_scores = scratch(_SCORES, kept.shape, dtype)
-                    factor = sign * _kept_factor(plan) * plan.scale
-                    sums, d_result, values = tile.queries_of(sums_NW1), tile.queries_of(d_out), tile.keys_of(v)
-                    if plan.p:
-                        _multiply(d_result, values.transpose(1, 2), d_scores, factor=factor)
-                        d_scores.mul_(in_dtype(dtype, dropped, _CAST))
-                        probabilities = in_dtype(dtype, kept, _PROBABILITIES)
-                        d_scores.addcmul_(
-                            torch.abs(probabilities, out=scratch(_PROBABILITIES, kept.shape, dtype)), sums
-                        )
-                    else:
-                        torch.baddbmm(sums, d_result, values.transpose(1, 2), alpha=factor, out=d_scores)
-                        d_scores.mul_(in_dtype(dtype, kept, _CAST))
+                    d_scores = _to_d_scores(
+                        kept, dropped, tile.queries_of(d_out), tile.keys_of(v), tile.queries_of(sums_NW1), plan
+                    )
                     d_scores = in_dtype(factors, d_scores, _CAST)
                     _multiply(d_scores, tile.keys_of(k), tile.queries_of(d_q), factor=sign)
                     _multiply(d_scores.transpose(1, 2), tile.queries_of(q), tile.keys_of(d_k), factor=sign, add=add)
@@ -297,6 +285,32 @@ def _dropped(signed_NWK: torch.Tensor, plan: Plan) -> torch.Tensor:
     dropped = scratch(_DROPPED, signed_NWK.shape, signed_NWK.dtype)
     torch.clamp_max(signed_NWK.view(bits), 0, out=dropped.view(bits))
     return dropped
+
+
+def _to_d_scores(
+    kept_NWK: torch.Tensor,
+    dropped_NWK: torch.Tensor,
+    d_out_NWV: torch.Tensor,
+    values_NKV: torch.Tensor,
+    sums_NW1: torch.Tensor,
+    plan: Plan,
+) -> torch.Tensor:
+    """The scores' gradient times the plan's scale, with the sign that what is kept has; in scratch memory, in the dtype of the values.
+
+    With p the probabilities it is dropped d dropped - p sum(dropped d dropped), and that sum is out · d out (Dao et al. 2022,
+    appendix B.4). sums: the negative sum, times scale and sign.
+    """
+    dtype = values_NKV.dtype
+    d_scores_NWK = scratch(_SCORES, kept_NWK.shape, dtype)
+    values_NVK = values_NKV.transpose(1, 2)
+    if not plan.p:
+        torch.baddbmm(sums_NW1, d_out_NWV, values_NVK, alpha=plan.scale, out=d_scores_NWK)
+        return d_scores_NWK.mul_(in_dtype(dtype, kept_NWK, _CAST))
+    _multiply(d_out_NWV, values_NVK, d_scores_NWK, factor=-_kept_factor(plan) * plan.scale)
+    d_scores_NWK.mul_(in_dtype(dtype, dropped_NWK, _CAST))
+    probabilities_NWK = in_dtype(dtype, kept_NWK, _PROBABILITIES)
+    torch.abs(probabilities_NWK, out=scratch(_PROBABILITIES, kept_NWK.shape, dtype))
+    return d_scores_NWK.addcmul_(scratch(_PROBABILITIES, kept_NWK.shape, dtype), sums_NW1)
 
 
 def _kept_factor(plan: Plan) -> float:
