@@ -16,8 +16,10 @@ from hypothesis import strategies as st
 from tunewright.models.embedding import add_table_gradients_in_place
 from tunewright.models.rows import Rows, current_rows, rows_in_flight
 from tunewright.tokens.batch import halve
+from tunewright.training.config import TrainConfig
 from tunewright.training.engine import Settings
-from tunewright.training.halves import side_by_side
+from tunewright.training.halves import SharedOptimizer, shares, side_by_side
+from tunewright.training.optimizer import build_optimizer, set_learning_rate
 
 
 def test_halves_are_as_even_as_can_be():
@@ -161,3 +163,48 @@ def test_the_second_halfs_gradients_of_tables_stay_apart_until_both_are_done():
     assert returned == [None, None]
     assert float(norm) == pytest.approx(8**0.5)
     assert table.weight.grad.tolist() == [[0, 0], [2, 2], [0, 0], [0, 0]]
+
+
+def test_shares_hold_about_half_of_the_numbers():
+    sizes = (8, 1, 5, 3, 3)  # the largest first, each to the share with less: 8 + 3, 5 + 3 + 1
+    dealt = shares(torch.nn.Parameter(torch.zeros(size)) for size in sizes)
+    assert [[parameter.numel() for parameter in share] for share in dealt] == [[8, 3], [5, 3, 1]]
+
+
+@pytest.mark.parametrize("name", ["adamw", "adam", "sgd", "adafactor", "rmsprop"])
+def test_a_shared_step_is_the_optimizers_own_bit_by_bit(name):
+    """With a rate and a scale that change from step to step, and a parameter that has no gradient at first."""
+
+    def trained(*, in_shares: bool) -> tuple[list[torch.Tensor], dict]:
+        torch.manual_seed(0)
+        weights = [
+            torch.nn.Parameter(torch.randn(7, 5)),
+            torch.nn.Parameter(torch.randn(9)),
+            torch.nn.Parameter(torch.randn(3)),
+        ]
+        groups = [
+            {"params": [weights[0]], "weight_decay": 0.1, "lr": 0.01, "peak_lr": 0.01},
+            {"params": weights[1:], "weight_decay": 0.0, "lr": 0.02, "peak_lr": 0.02},
+        ]
+        optimizer = build_optimizer(groups, TrainConfig(optimizer=name))
+        shared = SharedOptimizer(optimizer)
+        for step in range(4):
+            for weight in weights[: 3 if step else 2]:
+                weight.grad = torch.randn_like(weight)
+            set_learning_rate(optimizer, 1 / (step + 1))
+            if name.startswith("adam"):
+                optimizer.grad_scale = torch.tensor(4.0) if step == 2 else None
+            if in_shares:
+                shared.step_and_clear()
+            else:
+                optimizer.step()
+                optimizer.zero_grad(set_to_none=False)
+        assert not any(weight.grad.any() for weight in weights)
+        return weights, {place: optimizer.state[weight] for place, weight in enumerate(weights)}
+
+    (plain, state), (ours, ours_state) = trained(in_shares=False), trained(in_shares=True)
+    assert all(torch.equal(one, other) for one, other in zip(plain, ours, strict=True))
+    for place, entries in state.items():
+        assert entries.keys() == ours_state[place].keys()
+        for key, value in entries.items():
+            assert np.array_equal(np.asarray(value), np.asarray(ours_state[place][key])), (place, key)

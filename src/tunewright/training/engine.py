@@ -33,7 +33,7 @@ from tunewright.tokens.padding import LONGEST, Padding, rounded_up
 from tunewright.tokens.plan import Plan
 from tunewright.tokens.store import SplitStore
 from tunewright.tokens.tokenizer import TextEncoder
-from tunewright.training.halves import Backward, side_by_side
+from tunewright.training.halves import Backward, SharedOptimizer, side_by_side
 
 _BF16_FIXED_COST_TOKENS = 128  # on a CPU: where products take half the time, all else weighs twice as much
 _LEAST_TOKENS_IN_HALVES = 768
@@ -166,6 +166,7 @@ def training_steps(
     weights, weighed = Weights(np.zeros(0), {}), -1
     trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     num_learning = sum(parameter.requires_grad for parameter in model.parameters())
+    shared = SharedOptimizer(optimizer) if settings.in_halves else None
     for step in range(plan.step_at(start_samples), plan.num_steps):
         began = time.perf_counter()
         epoch, positions = plan.rows_of_step(step)
@@ -182,8 +183,11 @@ def training_steps(
         if not math.isfinite(norm):
             raise _not_finite("the gradient", norm, step, split, positions)
         rate = learning_rate(step) if learning_rate else optimizer.param_groups[0]["lr"]
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=settings.device.type != "cpu")  # on a CPU new memory costs more than zeros
+        if shared and done.in_halves:
+            shared.step_and_clear()
+        else:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=settings.device.type != "cpu")  # on a CPU new memory costs more than zeros
         give_back_fragments()
         yield Step(
             number=step + 1,
@@ -208,6 +212,10 @@ class Accumulated:
     num_tokens: int
     num_padded_tokens: int
     grad_norm: torch.Tensor | None = None
+
+    @property
+    def in_halves(self) -> bool:
+        return self.grad_norm is not None
 
 
 def accumulate_gradient(

@@ -15,6 +15,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 from functools import lru_cache, partial
 from typing import TypeVar
 
@@ -37,12 +38,12 @@ def side_by_side(
     `first` runs in the calling thread. What either raises is raised when both have ended.
     """
     apart = _Apart([parameter for parameter in parameters if parameter.requires_grad])
-    mine, others = _both(lambda: first(torch.Tensor.backward), lambda: second(apart.backward))
-    norms = _both(*(partial(apart.add_to, share) for share in apart.shares()))
+    mine, others = both(lambda: first(torch.Tensor.backward), lambda: second(apart.backward))
+    norms = both(*(partial(apart.add_to, share) for share in shares(apart.parameters)))
     return mine, others, torch.stack(norms).norm()
 
 
-def _both(first: Callable[[], Result], second: Callable[[], Result]) -> tuple[Result, Result]:
+def both(first: Callable[[], Result], second: Callable[[], Result]) -> tuple[Result, Result]:
     """What both return, computed at the same time with half of the threads each."""
     num_threads, interval = torch.get_num_threads(), sys.getswitchinterval()
     share = max(1, num_threads // 2)
@@ -58,6 +59,55 @@ def _both(first: Callable[[], Result], second: Callable[[], Result]) -> tuple[Re
     if failure is not None:
         raise failure
     return mine, other.result()
+
+
+def shares(parameters: Iterable[nn.Parameter]) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """About half of the numbers in each."""
+    dealt: tuple[list[nn.Parameter], list[nn.Parameter]] = ([], [])
+    sizes = [0, 0]
+    for parameter in sorted(parameters, key=torch.Tensor.numel, reverse=True):
+        fewer = int(sizes[1] < sizes[0])
+        dealt[fewer].append(parameter)
+        sizes[fewer] += parameter.numel()
+    return dealt
+
+
+class SharedOptimizer:
+    """An optimizer's step taken by both threads, each for its share of the parameters. The numbers are those of `optimizer.step()`.
+
+    The threads that computed the halves do it, not OpenMP's: theirs spin for a moment on the cores that the next halves want.
+    """
+
+    def __init__(self, optimizer: torch.optim.Optimizer) -> None:
+        self._whole = optimizer
+        self._of_shares = [
+            _of_share(optimizer, share)
+            for share in shares(p for group in optimizer.param_groups for p in group["params"])
+        ]
+
+    def step_and_clear(self) -> None:
+        """The step with the rates and the scale that the whole optimizer has now; then the gradients are zeros."""
+        for one in self._of_shares:
+            one.grad_scale = getattr(self._whole, "grad_scale", None)  # type: ignore[attr-defined]
+            for group, now in zip(one.param_groups, self._whole.param_groups, strict=True):
+                group.update(now | {"params": group["params"]})
+        both(*(partial(_step_and_clear, one) for one in self._of_shares))
+
+
+def _of_share(optimizer: torch.optim.Optimizer, share: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    """The same optimizer, with the same state, of these parameters only."""
+    mine = set(share)
+    one = copy(optimizer)
+    one.param_groups = [
+        {**group, "params": [parameter for parameter in group["params"] if parameter in mine]}
+        for group in optimizer.param_groups
+    ]
+    return one
+
+
+def _step_and_clear(optimizer: torch.optim.Optimizer) -> None:
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=False)  # on a CPU new memory costs more than zeros
 
 
 class _Apart:
@@ -77,16 +127,6 @@ class _Apart:
                 self.sums[parameter] += gradient
             elif gradient is not None:
                 self.sums[parameter] = gradient if _is_alone(gradient, taken) else gradient.clone()
-
-    def shares(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-        """The parameters, about half of the numbers in each share."""
-        shares: tuple[list[nn.Parameter], list[nn.Parameter]] = ([], [])
-        sizes = [0, 0]
-        for parameter in sorted(self.parameters, key=torch.Tensor.numel, reverse=True):
-            fewer = int(sizes[1] < sizes[0])
-            shares[fewer].append(parameter)
-            sizes[fewer] += parameter.numel()
-        return shares
 
     def add_to(self, parameters: Iterable[nn.Parameter]) -> torch.Tensor:
         """To the gradients of these, whose norm is returned: taken while they are in the cache."""
