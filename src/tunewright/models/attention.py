@@ -154,10 +154,11 @@ class _RowAttention(torch.autograd.Function):
         dtype = torch.float32 if query.dtype in (torch.bfloat16, torch.float16) else query.dtype
         # Of a single query (a first position, a word being written) every number of keys would be another product to compile.
         factors = value.dtype if value.dtype == torch.bfloat16 and query.shape[2] > 1 else dtype
-        ctx.shapes = query.shape, key.shape, value.shape
+        ctx.given = [(x.shape, x.dtype) for x in (query, key, value)]
         layout = layout_of(plan, query.shape, key.shape[2])
+        out_shape = (*query.shape[:3], value.shape[3])
         query, key, value = (layout.gathered(x) for x in (query, key, value))
-        out = layout.total((*ctx.shapes[0][:3], ctx.shapes[2][3]), value.dtype, factors, _RESULT)
+        out = layout.total(out_shape, value.dtype, factors, _RESULT)
         pieces: Sequence[Block | Stretches] = layout.pieces
         tiles_of_pieces = [piece.tiles(plan, mask, dtype) for piece in pieces]
         kept_for_backward = []
@@ -189,7 +190,8 @@ class _RowAttention(torch.autograd.Function):
                 out.put(number)
         whole = out.whole().transpose(1, 2)
         if kept_for_backward:
-            ctx.save_for_backward(query, key, value, whole, *kept_for_backward)
+            # Of queries and keys only factors are asked for again: where those are bf16, half of the memory.
+            ctx.save_for_backward(query.to(factors), key.to(factors), value, whole, *kept_for_backward)
             ctx.plan, ctx.layout, ctx.tiles_of_pieces, ctx.dtypes = plan, layout, tiles_of_pieces, (dtype, factors)
         return whole
 
@@ -199,8 +201,8 @@ class _RowAttention(torch.autograd.Function):
         layout, plan, (dtype, factors) = ctx.layout, ctx.plan, ctx.dtypes
         out, grad = (layout.gathered(x_BLHD.transpose(1, 2)) for x_BLHD in (out_BLHD, grad_BLHD))
         d_query, d_key, d_value = (
-            layout.total(shape, x.dtype, factors, slot, keys=x is not query)
-            for shape, x, slot in zip(ctx.shapes, (query, key, value), (_RESULT, _OF_KEY, _OF_VALUE), strict=True)
+            layout.total(shape, as_given, factors, slot, keys=slot != _RESULT)
+            for (shape, as_given), slot in zip(ctx.given, (_RESULT, _OF_KEY, _OF_VALUE), strict=True)
         )
         sign = -1.0 if plan.p else 1.0
         with torch.autocast(query.device.type, enabled=False):
