@@ -187,6 +187,7 @@ def test_a_shared_step_is_the_optimizers_own_bit_by_bit(name):
             {"params": weights[1:], "weight_decay": 0.0, "lr": 0.02, "peak_lr": 0.02},
         ]
         optimizer = build_optimizer(groups, TrainConfig(optimizer=name))
+        assert SharedOptimizer.can_share(optimizer)
         shared = SharedOptimizer(optimizer)
         for step in range(4):
             for weight in weights[: 3 if step else 2]:
@@ -208,3 +209,14 @@ def test_a_shared_step_is_the_optimizers_own_bit_by_bit(name):
         assert entries.keys() == ours_state[place].keys()
         for key, value in entries.items():
             assert np.array_equal(np.asarray(value), np.asarray(ours_state[place][key])), (place, key)
+
+
+def test_an_optimizer_of_ones_own_or_one_that_is_watched_steps_as_a_whole():
+    class OfAllNorms(torch.optim.SGD):
+        """Could look at every gradient before it moves one weight."""
+
+    weights = [torch.nn.Parameter(torch.ones(2))]
+    assert not SharedOptimizer.can_share(OfAllNorms(weights, lr=0.1))
+    watched = torch.optim.SGD(weights, lr=0.1)
+    watched.register_step_post_hook(lambda *these: None)
+    assert not SharedOptimizer.can_share(watched)

@@ -166,7 +166,7 @@ def training_steps(
     weights, weighed = Weights(np.zeros(0), {}), -1
     trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     num_learning = sum(parameter.requires_grad for parameter in model.parameters())
-    shared = SharedOptimizer(optimizer) if settings.in_halves else None
+    shared = SharedOptimizer(optimizer) if settings.in_halves and SharedOptimizer.can_share(optimizer) else None
     for step in range(plan.step_at(start_samples), plan.num_steps):
         began = time.perf_counter()
         epoch, positions = plan.rows_of_step(step)

@@ -28,6 +28,7 @@ Result = TypeVar("Result")
 Backward = Callable[[torch.Tensor], object]
 _SWITCH_SECONDS = 2e-4
 """After so long a thread that wants the interpreter is given it. Both want it for moments, thousands of times a step; Python's 5 ms cost 1 %."""
+_BY_PARAMETER = (torch.optim.AdamW, torch.optim.Adam, torch.optim.SGD, torch.optim.RMSprop, torch.optim.Adafactor)
 
 
 def side_by_side(
@@ -77,6 +78,12 @@ class SharedOptimizer:
 
     The threads that computed the halves do it, not OpenMP's: theirs spin for a moment on the cores that the next halves want.
     """
+
+    @staticmethod
+    def can_share(optimizer: torch.optim.Optimizer) -> bool:
+        """Is it one that looks at each parameter by itself, and does nobody else wait for its steps? Others may need all at once."""
+        hooks = (*optimizer._optimizer_step_pre_hooks, *optimizer._optimizer_step_post_hooks)
+        return type(optimizer) in _BY_PARAMETER and not hooks
 
     def __init__(self, optimizer: torch.optim.Optimizer) -> None:
         self._whole = optimizer
