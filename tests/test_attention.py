@@ -224,3 +224,16 @@ def test_causal_rows_are_computed_in_tiles_of_fewer_keys():
     assert stretches._tiles(torch.zeros(1, 1, 300, 300)) == [pieces.WHOLE]
     causal[0, 0, 5] = False  # sees nothing, so all keys alike
     assert stretches._tiles(pieces.additive(causal, torch.float32)) == [pieces.WHOLE]
+
+
+@pytest.mark.parametrize("num_queries", [1, 6])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_queries_and_keys_are_kept_in_no_wider_dtype_than_they_came_in(num_queries, dtype):
+    """Positions turn queries and keys to fp32 beside values in bf16; of a single query products are fp32."""
+    query = torch.randn(1, 2, num_queries, 4).to(dtype).requires_grad_()
+    key = torch.randn(1, 2, 6, 4).to(dtype).requires_grad_()
+    value = torch.randn(1, 2, 6, 4).bfloat16().requires_grad_()
+    saved = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: saved.append(x.dtype) or x, lambda x: x):
+        row_attention(Module(), query, key, value, torch.zeros(1, 1, num_queries, 6))
+    assert saved[:3] == [torch.bfloat16 if num_queries > 1 else dtype] * 2 + [torch.bfloat16]

@@ -190,8 +190,9 @@ class _RowAttention(torch.autograd.Function):
                 out.put(number)
         whole = out.whole().transpose(1, 2)
         if kept_for_backward:
-            # Of queries and keys only factors are asked for again: where those are bf16, half of the memory.
-            ctx.save_for_backward(query.to(factors), key.to(factors), value, whole, *kept_for_backward)
+            if factors.itemsize < dtype.itemsize:  # of these only factors are asked for again
+                query, key = query.to(factors), key.to(factors)
+            ctx.save_for_backward(query, key, value, whole, *kept_for_backward)
             ctx.plan, ctx.layout, ctx.tiles_of_pieces, ctx.dtypes = plan, layout, tiles_of_pieces, (dtype, factors)
         return whole
 
