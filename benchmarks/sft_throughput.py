@@ -10,11 +10,13 @@ optimizer step; the conversations of mlx_wwdc25 and alpaca_en_demo in the chat t
   trainer-random the same without length grouping: rows in random order, as tunewright takes them
   trl            TRL's SFTTrainer, answers only, length grouping, bf16 as it is by default
   trl-packed     the same, packed to 512
+  trainer-same-rows, trl-same-rows  Trainer in bf16 and TRL given our rows in our order and our learning rates: for their losses
 100 steps are two whole groups of rows that length grouping sorts, the longest first: of a part of one it would compute the long ones only.
 All get the same ids and the same learned tokens. Each variant runs in a fresh process, one after the other, every round; the first two
 steps are not counted. Padding is not counted as tokens. Before training and after it every variant's loss per learned token on
 the same 64 rows stands beside it. Each round has a seed of its own (weights, order of rows), so that the spread is the noise. The
-peers' first step has a learning rate of zero, so they are a step behind.
+peers' first step has a learning rate of zero, so they are a step behind; and length grouping makes other steps of the rows than ours.
+Whether the same steps teach the same is what the variants with the same rows answer: they start from the same weights.
 """
 
 from __future__ import annotations
@@ -32,7 +34,9 @@ from common import DATA, in_own_process, machine, median_and_spread, recorder_of
 from lm_throughput import clock_and_losses, counting, fresh_llama
 
 FILES = {"mlx_wwdc25": "instruction/mlx_wwdc25_train.jsonl", "alpaca": "instruction/alpaca_en_demo.json"}
-VARIANTS = ("tunewright", "trainer-fp32", "trainer-bf16", "trainer-random", "trl", "trl-packed")
+VARIANTS = (
+    "tunewright", "trainer-fp32", "trainer-bf16", "trainer-random", "trl", "trl-packed", "trainer-same-rows", "trl-same-rows",
+)  # fmt: skip
 STEPS, WARM_UP, BATCH, LENGTH, RATE = 100, 2, 8, 512, 1e-3
 TOKENIZER = DATA / "tokenizers/minimind"
 NUM_CHECKED = 64
@@ -109,28 +113,54 @@ def run_peer(variant: str, data: str, steps: int, seed: int) -> dict[str, Any]:
     before, counts = loss_on(model, rows), list[int]()
     model.train()
     clock, times, _ = clock_and_losses()
+    same_rows = variant.endswith("same-rows")
+    train_rows = in_our_order(rows, steps, seed) if same_rows else rows
     with tempfile.TemporaryDirectory() as folder:
         shared: dict[str, Any] = {
             "output_dir": folder, "per_device_train_batch_size": BATCH, "max_steps": steps, "learning_rate": RATE,
             "save_strategy": "no", "report_to": [], "logging_steps": 1, "disable_tqdm": True, "use_cpu": True,
-            "warmup_steps": max(1, round(0.1 * steps)), "weight_decay": 0.01, "dataloader_num_workers": 0, "seed": seed,
-            "train_sampling_strategy": "random" if variant == "trainer-random" else "group_by_length",
+            "warmup_steps": num_warmup_steps(steps), "weight_decay": 0.01, "dataloader_num_workers": 0, "seed": seed,
+            "train_sampling_strategy": (
+                "sequential" if same_rows else "random" if variant == "trainer-random" else "group_by_length"
+            ),
         }  # fmt: skip
         if variant.startswith("trainer"):
-            collate = counting(DataCollatorForSeq2Seq(tokenizer, padding=True), counts)
             arguments = TrainingArguments(**shared, bf16=variant != "trainer-fp32")
-            Trainer(model, arguments, train_dataset=rows, data_collator=collate, callbacks=[clock]).train()  # type: ignore[arg-type]
+            collate = DataCollatorForSeq2Seq(tokenizer, padding=True)
+            trainer = Trainer(model, arguments, train_dataset=train_rows, data_collator=collate)  # type: ignore[arg-type]
         else:
-            _trl(model, tokenizer, rows, shared, counts, clock, packed=variant == "trl-packed")
+            trainer = _trl(model, tokenizer, train_rows, shared, packed=variant == "trl-packed")
+        trainer.data_collator = counting(trainer.data_collator, counts)
+        trainer.add_callback(clock)
+        if same_rows:
+            trainer.lr_scheduler = our_rates(trainer.create_optimizer(), steps)
+        trainer.train()
     tokens = sum(counts[WARM_UP:steps])
     seconds = times[steps - 1] - times[WARM_UP - 1]
     return {"tokens_per_second": tokens / seconds, "loss": loss_on(model.float(), rows), "before": before}
 
 
-def _trl(
-    model: Any, tokenizer: Any, rows: list[dict[str, list[int]]], shared: dict[str, Any], counts: list[int], clock: Any,
-    *, packed: bool,
-) -> None:  # fmt: skip
+def in_our_order(rows: list[Any], steps: int, seed: int) -> list[Any]:
+    from tunewright.tokens.plan import Plan
+
+    plan = Plan(len(rows), BATCH, seed)
+    assert steps * BATCH <= len(rows), "an epoch ends with a smaller step, which a peer would fill up"
+    return [rows[position] for step in range(steps) for position in plan.rows_of_step(step)[1]]
+
+
+def our_rates(optimizer: Any, steps: int) -> Any:
+    from torch.optim.lr_scheduler import LambdaLR
+
+    from tunewright.training.optimizer import Schedule
+
+    return LambdaLR(optimizer, Schedule("linear", num_warmup_steps(steps), steps).factor)
+
+
+def num_warmup_steps(steps: int) -> int:
+    return max(1, round(0.1 * steps))
+
+
+def _trl(model: Any, tokenizer: Any, rows: list[dict[str, list[int]]], shared: dict[str, Any], *, packed: bool) -> Any:
     from datasets import Dataset
     from trl import SFTConfig, SFTTrainer
 
@@ -142,11 +172,7 @@ def _trl(
         for row in rows
     ]
     arguments = SFTConfig(**shared, max_length=LENGTH, packing=packed, gradient_checkpointing=False)
-    trainer = SFTTrainer(
-        model, arguments, train_dataset=Dataset.from_list(masked), processing_class=tokenizer, callbacks=[clock]
-    )
-    trainer.data_collator = counting(trainer.data_collator, counts)
-    trainer.train()
+    return SFTTrainer(model, arguments, train_dataset=Dataset.from_list(masked), processing_class=tokenizer)
 
 
 def main() -> None:
@@ -176,7 +202,7 @@ def main() -> None:
 
 def _print(data: str, results: dict[str, list[dict[str, Any]]], seconds: float) -> None:
     print(f"\n{data}: {Path(FILES[data]).name}, {seconds:,.0f} s")
-    print(f"{'':14}{'real tokens/s, median (spread)':>34}{'ratio':>8}  loss on {NUM_CHECKED} rows, mean (spread)")
+    print(f"{'':18}{'real tokens/s, median (spread)':>34}{'ratio':>8}  loss on {NUM_CHECKED} rows, mean (spread)")
     ours = statistics.median(
         one["tokens_per_second"] for one in results.get("tunewright", [{"tokens_per_second": 0.0}])
     )
@@ -184,7 +210,7 @@ def _print(data: str, results: dict[str, list[dict[str, Any]]], seconds: float) 
         speeds = [one["tokens_per_second"] for one in runs]
         losses = [one["loss"] for one in runs]
         loss = f"{statistics.mean(losses):.3f} ({min(losses):.3f} - {max(losses):.3f})"
-        print(f"{variant:14}{median_and_spread(speeds):>34}{ours / statistics.median(speeds):>8.2f}  {loss}")
+        print(f"{variant:18}{median_and_spread(speeds):>34}{ours / statistics.median(speeds):>8.2f}  {loss}")
     before = [one["before"] for runs in results.values() for one in runs if "before" in one]
     if before:
         print(f"before training: {statistics.mean(before):.3f}")

@@ -202,13 +202,20 @@ PAIR_ROWS = [
 
 
 @pytest.mark.parametrize("budget", [10**6, 1])
-@pytest.mark.parametrize(("loss", "kind"), [("dpo", "sigmoid"), ("ipo", "ipo")])
-def test_dpo_and_ipo_are_trls(trl, tokenizer, tmp_path, loss, kind, budget):
-    trainer = trainer_of(
-        trl.DPOTrainer, trl.DPOConfig, tokenizer, llama(0), llama(1), PAIR_ROWS, tmp_path, loss_type=kind, beta=0.1
-    )
+@pytest.mark.parametrize(
+    ("objective", "kind"),
+    [
+        (Objective.of("dpo"), "sigmoid"),
+        (Objective.of("dpo", length_normalized=True), "sigmoid_norm"),
+        (Objective.of("ipo"), "ipo"),
+    ],
+    ids=["dpo", "dpo-normalized", "ipo"],
+)
+def test_dpo_and_ipo_are_trls(trl, tokenizer, tmp_path, objective, kind, budget):
+    settings = {"loss_type": kind, "beta": objective.beta}
+    trainer = trainer_of(trl.DPOTrainer, trl.DPOConfig, tokenizer, llama(0), llama(1), PAIR_ROWS, tmp_path, **settings)
     expected = theirs(trainer, trainer.data_collator(PAIR_ROWS), trainer.model)
-    assert_same(ours(Objective.of(loss), paired_split(), llama(0), llama(1), budget=budget), expected)
+    assert_same(ours(objective, paired_split(), llama(0), llama(1), budget=budget), expected)
 
 
 @pytest.mark.parametrize("budget", [10**6, 1])
@@ -230,6 +237,34 @@ def test_kto_is_trls_with_the_step_as_one_batch(trl, tokenizer, tmp_path, budget
     assert_same(
         ours(Objective.of("kto", **weights), single_split(answers, good), llama(0), llama(1), budget=budget), expected
     )
+
+
+@pytest.mark.parametrize("budget", [10**6, 1])
+def test_length_normalized_kto_takes_log_ratios_per_token(budget):
+    """TRL has no such KTO: worked out with the plain model, an answer at a time."""
+    answers, signs = [CHOSEN[0], REJECTED[1], CHOSEN[2]], [1, -1, 1]
+    policy, reference = llama(0), llama(1)
+
+    def per_token(model, prompt, answer):
+        logits = model(torch.tensor([prompt + answer])).logits[0, len(prompt) - 1 : -1]
+        return logits.log_softmax(-1)[range(len(answer)), answer].mean()
+
+    def log_ratio(prompt, answer):
+        with torch.no_grad():
+            known = per_token(reference, prompt, answer)
+        return per_token(policy, prompt, answer) - known
+
+    with torch.no_grad():
+        kl = sum(log_ratio(prompt, answers[n - 1]).item() for n, prompt in enumerate(PROMPTS)) / 3
+    assert kl > 0.01, "the reference point takes part"
+    objective = Objective.of("kto", length_normalized=True)
+    assert objective.beta == 5.0
+    sides = zip(PROMPTS, answers, signs, strict=True)
+    loss = sum(torch.sigmoid(-5 * sign * (log_ratio(prompt, answer) - kl)) for prompt, answer, sign in sides) / 3
+    loss.backward()
+    expected = loss.item(), {name: p.grad.clone() for name, p in policy.named_parameters() if p.grad is not None}
+    split = single_split(answers, [sign > 0 for sign in signs])
+    assert_same(ours(objective, split, llama(0), llama(1), budget=budget), expected)
 
 
 @pytest.mark.parametrize("budget", [10**6, 1])

@@ -20,8 +20,8 @@ def kto_rows(
 ) -> torch.Tensor:
     """λ·(1 - σ(±β·(log-ratio - kl))): + and λ_D for good answers, - and λ_U for bad ones. Ethayarajh et al. 2024, eq. 7 and 8.
 
-    ratios_S: summed over an answer's tokens, no length normalization. good_S: bool. kl: the reference point, one number for the
-    whole step, no gradient: `reference_point`.
+    ratios_S: in the paper summed over an answer's tokens, no length normalization. good_S: bool. kl: the reference point, one
+    number for the whole step, no gradient: `reference_point`.
     """
     sign_S = torch.where(good_S, 1.0, -1.0).to(ratios_S)
     weight_S = torch.where(good_S, desirable_weight, undesirable_weight).to(ratios_S)

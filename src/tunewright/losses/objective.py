@@ -20,11 +20,18 @@ from tunewright.losses.simpo import simpo_rows
 DPO, IPO, KTO, ORPO, SIMPO = "dpo", "ipo", "kto", "orpo", "simpo"
 BETAS = {DPO: 0.1, IPO: 0.1, KTO: 0.1, ORPO: 0.1, SIMPO: 2.0}
 """What the papers begin with; of ORPO the weight λ of its second term."""
+NORMALIZED_BETA = 5.0
+"""Of DPO and KTO with length normalization: what Lambert et al. 2024, "Tülu 3", take for DPO."""
+MEANS = (IPO, ORPO, SIMPO)
+"""The losses that compare log-probabilities per token by their definition."""
 
 
 @dataclass(frozen=True)
 class Objective:
-    """margin: SimPO's γ. desirable_weight, undesirable_weight: KTO's λ_D and λ_U. label_smoothing: DPO's ε."""
+    """margin: SimPO's γ. desirable_weight, undesirable_weight: KTO's λ_D and λ_U. label_smoothing: DPO's ε.
+
+    length_normalized: DPO and KTO of log-ratios per token; for DPO as Lambert et al. 2024 have it.
+    """
 
     loss: str
     beta: float
@@ -32,10 +39,15 @@ class Objective:
     margin: float = 1.0
     desirable_weight: float = 1.0
     undesirable_weight: float = 1.0
+    length_normalized: bool = False
 
     @classmethod
-    def of(cls, loss: str, *, beta: float | None = None, **numbers: float) -> Objective:
-        return cls(loss, BETAS[loss] if beta is None else beta, **numbers)
+    def of(
+        cls, loss: str, *, beta: float | None = None, length_normalized: bool = False, **numbers: float
+    ) -> Objective:
+        if beta is None:
+            beta = NORMALIZED_BETA if length_normalized and loss not in MEANS else BETAS[loss]
+        return cls(loss, beta, length_normalized=length_normalized, **numbers)
 
     @property
     def needs_reference(self) -> bool:
@@ -44,11 +56,11 @@ class Objective:
     @property
     def compares_means(self) -> bool:
         """Length normalization: log-probabilities per token instead of sums over an answer."""
-        return self.loss in (IPO, ORPO, SIMPO)
+        return self.length_normalized or self.loss in MEANS
 
     def rewards(self, sums_RK: Any, counts_RK: Any, reference_RK: Any = 0.0) -> Any:
         """β times what the loss compares. Arrays or tensors."""
-        return self.beta * self._compared(sums_RK, counts_RK, reference_RK)
+        return self.beta * self.compared(sums_RK, counts_RK, reference_RK)
 
     def rows(
         self,
@@ -60,7 +72,7 @@ class Objective:
         kl: float = 0.0,
     ) -> torch.Tensor:
         """`(R,)`, of KTO the sum over a row's sides. sums_RK: log π with gradient; reference_RK: log π_ref; kl: KTO's reference point."""
-        compared_RK = self._compared(sums_RK, counts_RK, reference_RK)
+        compared_RK = self.compared(sums_RK, counts_RK, reference_RK)
         if self.loss == KTO:
             weights = {"desirable_weight": self.desirable_weight, "undesirable_weight": self.undesirable_weight}
             return kto_rows(compared_RK, good_RK, kl=kl, beta=self.beta, **weights).sum(1)
@@ -73,6 +85,7 @@ class Objective:
             return self.beta * odds_ratio_rows(chosen_R, rejected_R)
         return simpo_rows(chosen_R, rejected_R, beta=self.beta, margin=self.margin)
 
-    def _compared(self, sums_RK: Any, counts_RK: Any, reference_RK: Any) -> Any:
+    def compared(self, sums_RK: Any, counts_RK: Any, reference_RK: Any) -> Any:
+        """Log-ratios to the start model, or log-probabilities of a loss without one; per token where those are compared."""
         ratios_RK = sums_RK - reference_RK if self.needs_reference else sums_RK
         return ratios_RK / counts_RK.clip(1) if self.compares_means else ratios_RK

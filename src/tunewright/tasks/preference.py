@@ -51,8 +51,12 @@ class Options(ChatOptions):
     )
     beta: PositiveFloat | None = Field(
         None,
-        description="How strongly the model is held to the start model (dpo, ipo, kto: 0.1), the scale of rewards (simpo: 2), or the "
-        "weight of the odds ratio (orpo: 0.1).",
+        description="How strongly the model is held to the start model (dpo, ipo, kto: 0.1; dpo and kto length-normalized: 5), the "
+        "scale of rewards (simpo: 2), or the weight of the odds ratio (orpo: 0.1).",
+    )
+    length_normalized: bool = Field(
+        False,
+        description="dpo, kto: compare log-probabilities per token instead of their sums over an answer. ipo, orpo and simpo always do.",
     )
     label_smoothing: float = Field(
         0.0, ge=0, lt=0.5, description="dpo: the share of pairs taken to be the wrong way round."
@@ -132,9 +136,9 @@ class Task(ComparedTask):
         from tunewright.losses.objective import Objective
 
         options = config.task if isinstance(config.task, Options) else Options()
-        numbers = options.model_dump(include={"label_smoothing", "margin", "desirable_weight", "undesirable_weight"})
+        numbers = {"length_normalized", "label_smoothing", "margin", "desirable_weight", "undesirable_weight"}
         loss = self._loss if options.loss == "auto" else options.loss
-        objective = Objective.of(loss, beta=options.beta, **numbers)
+        objective = Objective.of(loss, beta=options.beta, **options.model_dump(include=numbers))
         return replace(
             self, objective=objective, origin={"model": config.model.model_dump(mode="json"), "seed": config.train.seed}
         )
@@ -231,7 +235,7 @@ class Task(ComparedTask):
         from tunewright.models.rows import rows_in_flight
         from tunewright.tokens.batch import rows_of
 
-        if self._loss != "kto":
+        if self.objective is None or self._loss != "kto":
             return self
         inner = getattr(model, "module", model)
         was_training = inner.training
@@ -243,9 +247,10 @@ class Task(ComparedTask):
                     settings.device
                 )
                 with rows_in_flight(rows_of(batch, encoder)):
-                    sums, _ = self.log_probs(inner, batch)
+                    sums, counts = self.log_probs(inner, batch)
                 known = torch.from_numpy(self.reference[f"{split.name}.mismatched"][positions[piece]]).to(sums)
-                total += torch.stack([(sums - known).double().sum(), torch.tensor(float(sums.numel())).to(total)])
+                ratios = self.objective.compared(sums, counts, known)
+                total += torch.stack([ratios.double().sum(), torch.tensor(float(ratios.numel())).to(total)])
         inner.train(was_training)
         if settings.num_ranks > 1:
             torch.distributed.all_reduce(total)
