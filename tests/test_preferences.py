@@ -252,6 +252,21 @@ def test_scores_by_hand():
     assert rank_correlation(np.array([1.0, 2, 3]), np.array([5.0, 5, 5])) == 0.0
 
 
+def test_length_normalization_is_advised_where_sums_are_compared():
+    from tunewright.losses.objective import Objective
+    from tunewright.tasks import preference, reward, sft
+    from tunewright.text.dialogues import Dialogues
+    from tunewright.text.preference_columns import Preferences
+
+    parts = Preferences("pairs", "prompt", "chosen", "rejected"), sft.Task(Dialogues("pair", "prompt", "chosen"))
+
+    def mend(loss, **numbers):
+        return preference.Task(*parts, objective=Objective.of(loss, **numbers)).length_mend
+
+    assert "task.length_normalized: true" in mend("dpo") and "task.length_normalized: true" in mend("kto")
+    assert not any((mend("dpo", length_normalized=True), mend("simpo"), reward.Task(*parts).length_mend))
+
+
 @given(st.lists(st.tuples(st.integers(-5, 5), st.booleans()), min_size=1, max_size=30))
 def test_the_area_is_the_share_of_pairs_in_order(rows):
     scores, good = np.array([score for score, _ in rows], float), np.array([yes for _, yes in rows])

@@ -83,8 +83,7 @@ def length_warning(scores: Mapping[str, float]) -> str | None:
     kind = "longer" if correlation > 0 else "shorter"
     return (
         f"{kind} answers are rewarded (rank correlation of margin and length {correlation:.2f}; chosen answers have "
-        f"{scores['length_chosen']:.0f} tokens, rejected ones {scores['length_rejected']:.0f}): the model may learn length; "
-        "task.loss: simpo compares means per token"
+        f"{scores['length_chosen']:.0f} tokens, rejected ones {scores['length_rejected']:.0f}): the model may learn length"
     )
 
 

@@ -285,8 +285,13 @@ class ComparedTask(BaseTask, ABC):
             found = judged_scores(rewards[:, 0], lengths[:, 0], good, ratios_R=None if ratios is None else ratios[:, 0])
             between = judged_intervals(rewards[:, 0], good, seed=0) if intervals else None
         warning = length_warning(found)
-        result: dict[str, Any] = {"metrics": found, **({"warnings": [warning]} if warning else {})}
+        result: dict[str, Any] = {"metrics": found, **({"warnings": [warning + self.length_mend]} if warning else {})}
         return result if between is None else {**result, "intervals": between}
+
+    @property
+    def length_mend(self) -> str:
+        """What the warning of length goes on with: an option that keeps length out, if there is one."""
+        return ""
 
     @abstractmethod
     def rewards(self, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:

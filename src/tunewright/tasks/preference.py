@@ -296,6 +296,11 @@ class Task(ComparedTask):
         ratios = sums - reference if self.needs_reference else None
         return self.objective.rewards(sums, counts, reference), ratios
 
+    @property
+    def length_mend(self) -> str:
+        sums = self.objective is not None and not self.objective.compares_means
+        return "; task.length_normalized: true compares log-probabilities per token" if sums else ""
+
     def metric_names(self) -> list[str]:
         return [*super().metric_names(), *(["kl"] if self.needs_reference else [])]
 
