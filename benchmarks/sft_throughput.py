@@ -130,6 +130,7 @@ def run_peer(variant: str, data: str, steps: int, seed: int) -> dict[str, Any]:
             trainer = Trainer(model, arguments, train_dataset=train_rows, data_collator=collate)  # type: ignore[arg-type]
         else:
             trainer = _trl(model, tokenizer, train_rows, shared, packed=variant == "trl-packed")
+        assert num_learned(trainer.train_dataset) == num_learned(train_rows), f"{variant} learns other tokens"
         trainer.data_collator = counting(trainer.data_collator, counts)
         trainer.add_callback(clock)
         if same_rows:
@@ -138,6 +139,10 @@ def run_peer(variant: str, data: str, steps: int, seed: int) -> dict[str, Any]:
     tokens = sum(counts[WARM_UP:steps])
     seconds = times[steps - 1] - times[WARM_UP - 1]
     return {"tokens_per_second": tokens / seconds, "loss": loss_on(model.float(), rows), "before": before}
+
+
+def num_learned(rows: Any) -> int:
+    return sum(label != -100 for row in rows for label in row["labels"])
 
 
 def in_our_order(rows: list[Any], steps: int, seed: int) -> list[Any]:
@@ -171,7 +176,10 @@ def _trl(model: Any, tokenizer: Any, rows: list[dict[str, list[int]]], shared: d
         {"input_ids": row["input_ids"], "completion_mask": [int(label != -100) for label in row["labels"]]}
         for row in rows
     ]
-    arguments = SFTConfig(**shared, max_length=LENGTH, packing=packed, gradient_checkpointing=False)
+    # completion_only_loss: without it TRL leaves a completion_mask unread where there is no column "prompt"
+    arguments = SFTConfig(
+        **shared, max_length=LENGTH, packing=packed, gradient_checkpointing=False, completion_only_loss=True
+    )
     return SFTTrainer(model, arguments, train_dataset=Dataset.from_list(masked), processing_class=tokenizer)
 
 
