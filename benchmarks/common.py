@@ -70,3 +70,25 @@ def recorder_of_steps() -> Any:
             self.steps.append(step)
 
     return Recorder()
+
+
+def in_our_order(rows: list[Any], steps: int, batch_size: int, seed: int) -> list[Any]:
+    """The rows of each of our steps, one step after the other: what a peer that takes rows as they come learns from."""
+    from tunewright.tokens.plan import Plan
+
+    plan = Plan(len(rows), batch_size, seed)
+    assert steps <= plan.steps_per_epoch, "a smaller step ends an epoch, and a peer would fill it up"
+    return [rows[position] for step in range(steps) for position in plan.rows_of_step(step)[1]]
+
+
+def our_rates(optimizer: Any, steps: int) -> Any:
+    """Our learning rates as a torch scheduler: the peers' own begin at zero."""
+    from torch.optim.lr_scheduler import LambdaLR
+
+    from tunewright.training.optimizer import Schedule
+
+    return LambdaLR(optimizer, Schedule("linear", num_warmup_steps(steps), steps).factor)
+
+
+def num_warmup_steps(steps: int) -> int:
+    return max(1, round(0.1 * steps))

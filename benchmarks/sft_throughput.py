@@ -30,7 +30,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import DATA, in_own_process, machine, median_and_spread, recorder_of_steps
+from common import (
+    DATA,
+    in_our_order,
+    in_own_process,
+    machine,
+    median_and_spread,
+    num_warmup_steps,
+    our_rates,
+    recorder_of_steps,
+)
 from lm_throughput import clock_and_losses, counting, fresh_llama
 
 FILES = {"mlx_wwdc25": "instruction/mlx_wwdc25_train.jsonl", "alpaca": "instruction/alpaca_en_demo.json"}
@@ -114,7 +123,7 @@ def run_peer(variant: str, data: str, steps: int, seed: int) -> dict[str, Any]:
     model.train()
     clock, times, _ = clock_and_losses()
     same_rows = variant.endswith("same-rows")
-    train_rows = in_our_order(rows, steps, seed) if same_rows else rows
+    train_rows = in_our_order(rows, steps, BATCH, seed) if same_rows else rows
     with tempfile.TemporaryDirectory() as folder:
         shared: dict[str, Any] = {
             "output_dir": folder, "per_device_train_batch_size": BATCH, "max_steps": steps, "learning_rate": RATE,
@@ -143,26 +152,6 @@ def run_peer(variant: str, data: str, steps: int, seed: int) -> dict[str, Any]:
 
 def num_learned(rows: Any) -> int:
     return sum(label != -100 for row in rows for label in row["labels"])
-
-
-def in_our_order(rows: list[Any], steps: int, seed: int) -> list[Any]:
-    from tunewright.tokens.plan import Plan
-
-    plan = Plan(len(rows), BATCH, seed)
-    assert steps * BATCH <= len(rows), "an epoch ends with a smaller step, which a peer would fill up"
-    return [rows[position] for step in range(steps) for position in plan.rows_of_step(step)[1]]
-
-
-def our_rates(optimizer: Any, steps: int) -> Any:
-    from torch.optim.lr_scheduler import LambdaLR
-
-    from tunewright.training.optimizer import Schedule
-
-    return LambdaLR(optimizer, Schedule("linear", num_warmup_steps(steps), steps).factor)
-
-
-def num_warmup_steps(steps: int) -> int:
-    return max(1, round(0.1 * steps))
 
 
 def _trl(model: Any, tokenizer: Any, rows: list[dict[str, list[int]]], shared: dict[str, Any], *, packed: bool) -> Any:
