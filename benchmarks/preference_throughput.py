@@ -9,7 +9,8 @@ are two epochs and more). The start model's log-probabilities are computed befor
   trl-fp32       DPOTrainer, precompute_ref_log_probs, no gradient checkpointing
   trl-bf16       the same under bf16 autocast
   trl-grouped    bf16, pairs of like length together
-  trl-same-rows  bf16, given our pairs in our order and our learning rates: for its loss; within one epoch, so --steps 7 on dpo_en
+  trl-same-rows  bf16, given our pairs in our order and our learning rates: for its loss. Only where it is
+                 named: it stays within one epoch, so --steps 7 on dpo_en
 All get the same ids. Each variant runs in a fresh process, one after the other, every round; the first two steps are not counted.
 Beside it stands each one's DPO loss after training, on the same 64 pairs in fp32, and log 2 = 0.6931, from where all begin.
 """
@@ -28,7 +29,7 @@ from common import DATA, in_our_order, in_own_process, machine, median_and_sprea
 from lm_throughput import clock_and_losses, fresh_llama
 
 FILES = {"politeness": "preference/politeness_1100.jsonl", "dpo_en": "preference/dpo_en_demo.json"}
-VARIANTS = ("tunewright", "trl-fp32", "trl-bf16", "trl-grouped", "trl-same-rows")
+VARIANTS = ("tunewright", "trl-fp32", "trl-bf16", "trl-grouped")
 STEPS, WARM_UP, BATCH, LENGTH, RATE, BETA = 16, 2, 16, 512, 2e-4, 0.1
 TOKENIZER = DATA / "tokenizers/minimind"
 NUM_CHECKED = 64

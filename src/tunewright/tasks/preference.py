@@ -235,8 +235,9 @@ class Task(ComparedTask):
         from tunewright.models.rows import rows_in_flight
         from tunewright.tokens.batch import rows_of
 
-        if self.objective is None or self._loss != "kto":
+        if self._loss != "kto":
             return self
+        assert self.objective is not None
         inner = getattr(model, "module", model)
         was_training = inner.training
         inner.eval()
