@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -141,6 +142,46 @@ def test_wishes_are_heard(tmp_path):
     assert tokenizer.convert_tokens_to_ids("<|user|>") in tokenizer.all_special_ids
 
 
+PAIRS = list(itertools.combinations(("pad", "cls", "sep", "mask", "bos", "eos"), 2))
+
+
+@pytest.mark.parametrize("template", ["bert", "gpt"])
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_every_role_keeps_the_token_that_is_named_for_it(algorithm, template, tmp_path):
+    for first, second in PAIRS:
+        for wishes in (("<one>", "<two>"), ("<a:1>", "$b two")):
+            special = tuple(f"{role}={token}" for role, token in zip((first, second), wishes, strict=True))
+            roles = Recipe(algorithm=algorithm, template=template, special=special).settled().roles()
+            assert (roles[first], roles[second]) == wishes
+    special = ("bos=<s>", "eos=</s>", "cls=<c:1>", "sep=$s <e>", "pad=<p>")
+    learned = learned_on(
+        tmp_path, "low lower lowest\n" * 3, algorithm=algorithm, template=template, special=special, vocab_size=300
+    )
+    save(learned, tmp_path / "saved")
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "saved")
+    named = {role: getattr(tokenizer, f"{role}_token") for role in ("bos", "eos", "cls", "sep", "pad")}
+    assert named == {"bos": "<s>", "eos": "</s>", "cls": "<c:1>", "sep": "$s <e>", "pad": "<p>"}
+    assert len({tokenizer.convert_tokens_to_ids(token) for token in named.values()}) == 5
+    if template == "bert":
+        ids = tokenizer("low", "low")["input_ids"]
+        assert (ids[0], ids[-1]) == (tokenizer.cls_token_id, tokenizer.sep_token_id)
+
+
+def test_a_role_without_a_name_of_its_own_follows_the_one_it_shares_a_token_with():
+    def roles(template, *special):
+        return Recipe(algorithm="bpe", template=template, special=special).settled().roles()
+
+    assert roles("gpt", "eos=</s>")["bos"] == "</s>"
+    assert roles("bert", "cls=<s>") == roles("bert") | {"cls": "<s>", "bos": "<s>"}
+    assert roles("bert", "cls=<s>", "bos=[CLS]") == roles("bert") | {"cls": "<s>"}
+    assert roles("gpt", "bos=<s>", "eos=<s>", "bos=<s>")["bos"] == "<s>", "one token for both, asked for"
+    assert Recipe(algorithm="bpe", special=("bos=<s>", "<s>", "=b")).settled().specials()[-3:] == [
+        "<|unk|>",
+        "<s>",
+        "=b",
+    ]
+
+
 def test_lowercase_alone_keeps_the_cleaning():
     assert Recipe(algorithm="wordpiece", normalizers=("lowercase",)).settled().normalizers == ("bert", "lowercase")
     assert Recipe(algorithm="wordpiece", normalizers=("none",)).settled().normalizer() is None
@@ -156,6 +197,12 @@ def test_lowercase_alone_keeps_the_cleaning():
         ({"algorithm": "char", "splits": ("bert",)}, "not split further"),
         ({"algorithm": "bpe", "normalizers": ("nfkd ",)}, "Did you mean nfkd?"),
         ({"algorithm": "bpe", "template": "t5"}, "bert, gpt"),
+        ({"algorithm": "bpe", "special": ("bos=<s>", "bos=<b>")}, "the role bos has two tokens; found '<s>' and '<b>'"),
+        ({"algorithm": "bpe", "special": ("begin=<s>",)}, "there is no role 'begin'"),
+        ({"algorithm": "bpe", "special": ("bos_token=<s>",)}, "Did you mean bos=<s>?"),
+        ({"algorithm": "bpe", "special": ("eos=",)}, "the role eos gets no token"),
+        ({"algorithm": "byte-bpe", "special": ("unk=<u>",)}, "byte-bpe knows every byte"),
+        ({"algorithm": "word", "special": ("mask=[PAD]",)}, "the roles mask and pad have the same token"),
     ],
 )
 def test_mistakes_are_said_before_anything_is_read(wishes, expected):

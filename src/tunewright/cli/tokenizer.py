@@ -130,7 +130,7 @@ def train_tokenizer(
     ] = None,
     special: Annotated[
         list[str] | None,
-        typer.Option("--special", help="One more special token, or role=token to rename one (pad, unk, cls, sep, mask, bos, eos)."),
+        typer.Option("--special", help="One more special token, or role=token to name the one of a role (pad, unk, cls, sep, mask, bos, eos); several."),
     ] = None,
     normalizer: Annotated[
         list[str] | None,

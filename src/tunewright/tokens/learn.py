@@ -54,7 +54,7 @@ def learn(corpus: Corpus, recipe: Recipe) -> Learned:
     rust = _LEARNERS[recipe.algorithm](corpus, recipe, alphabet)
     if not corpus.num_texts:
         raise corpus.without_text()
-    _add_specials(rust, recipe)
+    rust = _add_specials(rust, recipe)
     notes = list(_size_notes(rust.get_vocab_size(), recipe, corpus))
     unknown = [character for character in alphabet.left_out if rust.token_to_id(character) is None]
     if unknown:
@@ -245,18 +245,32 @@ def _trained(rust: Any, corpus: Corpus, trainer: str, **settings: Any) -> Any:
 # Saving
 
 
-def _add_specials(rust: Any, recipe: Recipe) -> None:
-    """Special tokens, and the template that puts them around texts."""
-    from tokenizers import processors
+def _add_specials(rust: Any, recipe: Recipe) -> Any:
+    """The tokenizer with its special tokens, and with the template that puts them around texts.
+
+    The template is written as values: the library's own language for it would read a `:` or `$` in a token's name.
+    """
+    from tokenizers import Tokenizer
 
     rust.add_special_tokens(recipe.specials())
-    if recipe.template == "bert":
-        cls, sep = recipe.roles()["cls"], recipe.roles()["sep"]
-        rust.post_processor = processors.TemplateProcessing(
-            single=f"{cls} $A {sep}",
-            pair=f"{cls} $A {sep} $B:1 {sep}:1",
-            special_tokens=[(token, rust.token_to_id(token)) for token in (cls, sep)],
-        )
+    if recipe.template != "bert":
+        return rust
+    cls, sep = recipe.roles()["cls"], recipe.roles()["sep"]
+
+    def piece(token: str, type_id: int) -> dict[str, Any]:
+        return {"SpecialToken": {"id": token, "type_id": type_id}}
+
+    first, second = ({"Sequence": {"id": name, "type_id": number}} for number, name in enumerate("AB"))
+    values = json.loads(rust.to_str())
+    values["post_processor"] = {
+        "type": "TemplateProcessing",
+        "single": [piece(cls, 0), first, piece(sep, 0)],
+        "pair": [piece(cls, 0), first, piece(sep, 0), second, piece(sep, 1)],
+        "special_tokens": {
+            token: {"id": token, "ids": [rust.token_to_id(token)], "tokens": [token]} for token in (cls, sep)
+        },
+    }
+    return Tokenizer.from_str(json.dumps(values))
 
 
 def save(learned: Learned, folder: Path) -> None:

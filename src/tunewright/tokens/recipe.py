@@ -11,11 +11,12 @@ Recipe(algorithm="byte-bpe")
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from tunewright.errors import UserError, check_choice
+from tunewright.errors import UserError, check_choice, did_you_mean
 
 ALGORITHMS = ("bpe", "byte-bpe", "wordpiece", "unigram", "word", "char")
 TEMPLATES = ("bert", "gpt")
@@ -37,13 +38,15 @@ ROLES: dict[str, dict[str, str]] = {
     "gpt": {"pad": "<|pad|>", "unk": "<|unk|>", "bos": "<|endoftext|>", "eos": "<|endoftext|>"},
 }  # fmt: skip
 """Template -> role -> token. Every tokenizer has an end token: causal models join documents with it."""
+ROLE_NAMES = ("pad", "unk", "cls", "sep", "mask", "bos", "eos")
+"""What `--special role=token` can name, in any template: a gpt template with a mask serves masked models."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """The wishes; empty ones are filled in by `settled`. UserError for those that do not go together.
 
-    special: `role=token` renames a special token, anything else is one more. min_count: pieces (words, characters) seen less
+    special: `role=token` names the token of a role, anything else is one more special token. min_count: pieces (words, characters) seen less
     often are not learned.
     """
 
@@ -69,6 +72,7 @@ class Recipe:
             check_choice("--normalizer", name, tuple(_NORMALIZERS))
         for name in full.splits:
             check_choice("--pre-tokenizer", name, tuple(_SPLITS))
+        full._refuse_shared_tokens()
         full._refuse_contradictions(self)
         return full
 
@@ -96,24 +100,76 @@ class Recipe:
             )
 
     def roles(self) -> dict[str, str]:
-        """Role -> token, the user's names in place. Bytes know no unknown."""
+        """Role -> token, the user's names in place. Bytes know no unknown.
+
+        A role that shares a template's token (gpt: `<|endoftext|>` begins and ends documents) follows the other's name, unless it
+        has one of its own.
+        """
         assert self.template is not None
-        roles = dict(ROLES[self.template])
+        usual, named = dict(ROLES[self.template]), self._named()
         if self.algorithm == "byte-bpe":
-            del roles["unk"]
-        for wish in self.special:
-            role, _, token = wish.partition("=")
-            if token and role in roles:
-                for other, same in ROLES[self.template].items():  # [CLS] is also the start token, [SEP] the end token
-                    if other in roles and same == ROLES[self.template][role]:
-                        roles[other] = token
+            del usual["unk"]
+        roles = dict(usual)
+        for role, token in named.items():
+            followers = [other for other in usual if usual[other] == usual.get(role) and other not in named]
+            roles |= dict.fromkeys([role, *followers], token)
         return roles
 
     def specials(self) -> list[str]:
         """Every special token, in the order of its id."""
-        named = self.roles()
-        more = [wish for wish in self.special if not (wish.partition("=")[2] and wish.partition("=")[0] in named)]
-        return list(dict.fromkeys([*named.values(), *more]))
+        more = [wish for wish in self.special if _role_of(wish) is None]
+        return list(dict.fromkeys([*self.roles().values(), *more]))
+
+    def _named(self) -> dict[str, str]:
+        """Role -> token, as the user names them. UserError for a role that is none, or that has two tokens."""
+        named: dict[str, str] = {}
+        for wish in self.special:
+            role = _role_of(wish)
+            if role is None:
+                continue
+            token = wish.partition("=")[2]
+            self._refuse_role(role, token, wish)
+            if named.setdefault(role, token) != token:
+                raise UserError(
+                    f"the role {role} has two tokens",
+                    where="--special",
+                    found=f"{named[role]!r} and {token!r}",
+                    mend="Name one.",
+                )
+        return named
+
+    def _refuse_role(self, role: str, token: str, wish: str) -> None:
+        if role not in ROLE_NAMES:
+            near = did_you_mean(role.removesuffix("_token"), ROLE_NAMES)
+            raise UserError(
+                f"there is no role {role!r}",
+                where=f"--special {wish}",
+                expected=", ".join(ROLE_NAMES),
+                mend=f"Did you mean {near}={token}?" if near else "Name a role, or give the token alone, without `=`.",
+            )
+        if not token.strip():
+            raise UserError(
+                f"the role {role} gets no token",
+                where=f"--special {wish}",
+                mend=f"Write it behind the sign: {role}=TOKEN.",
+            )
+        if role == "unk" and self.algorithm == "byte-bpe":
+            raise UserError(
+                "byte-bpe knows every byte and has no unknown token", where=f"--special {wish}", mend="Leave it out."
+            )
+
+    def _refuse_shared_tokens(self) -> None:
+        """UserError where the unknown token, or the mask, would be another role's token too: their rows mean something of their own."""
+        roles = self.roles()
+        for role in ("unk", "mask"):
+            others = [other for other, token in roles.items() if other != role and token == roles.get(role)]
+            if others:
+                raise UserError(
+                    f"the roles {role} and {others[0]} have the same token",
+                    where="--special",
+                    found=repr(roles[role]),
+                    mend=f"Give {role} a token of its own: --special {role}=TOKEN.",
+                )
 
     def normalizer(self) -> Any | None:
         from tokenizers import normalizers
@@ -131,6 +187,12 @@ class Recipe:
         if self.algorithm == "byte-bpe":
             made.append(pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex="gpt2" in self.splits))
         return None if not made else made[0] if len(made) == 1 else pre_tokenizers.Sequence(made)
+
+
+def _role_of(wish: str) -> str | None:
+    """`bos=<s>` names a role; `<a=b>`, `==` and `<s>` are tokens."""
+    found = re.match(r"([A-Za-z][A-Za-z_]*)=", wish)
+    return found[1] if found else None
 
 
 def split_characters() -> Any:
