@@ -83,6 +83,7 @@ def model_outputs(
     model.eval()
     parts: list[tuple[np.ndarray, list[np.ndarray], dict[str, tuple[float, float]]]] = []
     done = 0
+    # Not inference_mode: what a model keeps between calls (rotary tables that grow) is used in training again.
     with torch.no_grad(), autocast(settings):
         plain = plain.for_step(model, split, np.arange(len(split)), encoder, settings)
         for start in range(0, len(split), _WINDOW):

@@ -45,8 +45,12 @@ def linear_cross_entropy(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """(sum over tokens of weight · loss, each token's loss without gradient `(S,)`), in nats, fp32 or wider.
 
-    Products are computed in the dtype of `hidden_SH`, under autocast in autocast's, softmax and sums in fp32 at least.
+    Products are computed in the dtype of `hidden_SH`, under autocast in autocast's, softmax and sums in fp32 at least. Under
+    `no_grad` no gradient is computed.
     """
+    if not torch.is_grad_enabled():  # a function of autograd is told otherwise: a parameter still says that it takes a gradient
+        hidden_SH, weight_VH = hidden_SH.detach(), weight_VH.detach()
+        bias_V = None if bias_V is None else bias_V.detach()
     if weights_S is None:
         weights_S = hidden_SH.new_ones(len(labels_S), dtype=_wide(hidden_SH.dtype))
     weights_S = weights_S.to(_wide(hidden_SH.dtype))
