@@ -65,9 +65,7 @@ def test_an_evaluation_computes_what_a_frozen_model_computes(run_values, tmp_pat
             rows = run.prepared.store[name]
             found = reference_of(task, run.model, rows, run.encoder, run.settings)
             task = task.referenced({**dict(task.reference or {}), **found})
-        assert_no_backward_work(
-            run.model, lambda: reference_of(task, run.model, split, run.encoder, run.settings)
-        )
+        assert_no_backward_work(run.model, lambda: reference_of(task, run.model, split, run.encoder, run.settings))
         for one in run.model.parameters():
             one.requires_grad_(True)
     assert_no_backward_work(

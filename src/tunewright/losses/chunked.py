@@ -48,7 +48,9 @@ def linear_cross_entropy(
     Products are computed in the dtype of `hidden_SH`, under autocast in autocast's, softmax and sums in fp32 at least. Under
     `no_grad` no gradient is computed.
     """
-    if not torch.is_grad_enabled():  # a function of autograd is told otherwise: a parameter still says that it takes a gradient
+    if (
+        not torch.is_grad_enabled()
+    ):  # a function of autograd is told otherwise: a parameter still says that it takes a gradient
         hidden_SH, weight_VH = hidden_SH.detach(), weight_VH.detach()
         bias_V = None if bias_V is None else bias_V.detach()
     if weights_S is None:

@@ -69,10 +69,12 @@ def _by_pieces(states_TH: torch.Tensor, weight_VH: Any, bias_V: Any, labels_T: t
         return _log_probs(states_TH, weight_VH, bias_V, labels_T)
     # Without a backward pass nothing is made again, and no state of the random generator kept for it.
     compute = partial(checkpoint, _log_probs, use_reentrant=False) if torch.is_grad_enabled() else _log_probs
-    return torch.cat([
-        compute(states_TH[at : at + piece], weight_VH, bias_V, labels_T[at : at + piece])
-        for at in range(0, len(labels_T), piece)
-    ])
+    return torch.cat(
+        [
+            compute(states_TH[at : at + piece], weight_VH, bias_V, labels_T[at : at + piece])
+            for at in range(0, len(labels_T), piece)
+        ]
+    )
 
 
 def _log_probs(states_PH: torch.Tensor, weight_VH: Any, bias_V: Any, labels_P: torch.Tensor) -> torch.Tensor:
