@@ -4,6 +4,8 @@ import datetime
 import decimal
 import gzip
 import json
+import os
+import struct
 
 import pyarrow
 import pyarrow.feather
@@ -13,6 +15,7 @@ import pytest
 
 from tunewright.errors import UserError
 from tunewright.reading import ReadOptions, open_source, splits_of
+from tunewright.reading.sound_batches import sound
 from tunewright.records import Reject, Row
 
 FEATURES = {
@@ -188,3 +191,110 @@ def test_fields_of_structs_that_are_null_are_absent(tmp_path):
     rows = list(open_source(str(tmp_path / "a.parquet")).rows())
     assert [row.fields["calls"] for row in rows] == calls
     assert rows[1].fields["text"] is None
+
+
+def test_an_offset_outside_of_the_texts_is_a_user_error(tmp_path):
+    """Followed, it would end the process by a signal; in the file itself, and in one that a data set's folder names."""
+    table = pyarrow.table({"text": ["a b", "c d"] * 20, "label": ["x", "y"] * 20})
+    for name in ("a.stream.arrow", "a.file.arrow"):
+        raw = write(table, tmp_path / name).read_bytes()
+        at = raw.index(struct.pack("<iii", 0, 3, 6)) + 4
+        for offset in (2**30, -5):
+            (tmp_path / name).write_bytes(raw[:at] + struct.pack("<i", offset) + raw[at + 4 :])
+            with pytest.raises(UserError, match=rf"{name}: not a whole Parquet or Arrow file \(column 'text': Offset"):
+                list(open_source(str(tmp_path / name)).rows())
+
+
+def nested(texts):
+    """Columns in which texts stand inside of something."""
+    few = pyarrow.DictionaryArray.from_arrays(pyarrow.array([1, 0]), texts)
+    return {
+        "list": pyarrow.ListArray.from_arrays([0, 1, 2], texts),
+        "large list": pyarrow.LargeListArray.from_arrays(pyarrow.array([0, 1, 2], pyarrow.int64()), texts),
+        "fixed list": pyarrow.FixedSizeListArray.from_arrays(texts, 1),
+        "struct": pyarrow.StructArray.from_arrays([texts], ["a"]),
+        "map": pyarrow.MapArray.from_arrays([0, 1, 2], pyarrow.array(["k", "l"]), texts),
+        "few": few,
+        "list of few": pyarrow.ListArray.from_arrays([0, 1, 2], few),
+        "json": pyarrow.ExtensionArray.from_storage(pyarrow.json_(), texts),
+    }
+
+
+def texts_of(raw, *offsets):
+    packed = pyarrow.py_buffer(struct.pack(f"<{len(offsets)}i", *offsets))
+    return pyarrow.StringArray.from_buffers(len(offsets) - 1, packed, pyarrow.py_buffer(raw))
+
+
+@pytest.mark.parametrize("kind", list(nested(texts_of(b"ab", 0, 1, 2))))
+def test_a_text_that_is_not_utf8_costs_its_row_and_a_damaged_one_the_file(tmp_path, kind):
+    broken = nested(texts_of(b"okcaf\xe9", 0, 2, 6))[kind]
+    path = write(pyarrow.table({"text": ["a", "b"], "inside": broken}), tmp_path / "a.stream.arrow")
+    rows = list(open_source(str(path)).rows())
+    assert sorted(type(row).__name__ for row in rows) == ["Reject", "Row"]
+    assert next(row for row in rows if isinstance(row, Reject)).reason == "byte 0xE9 of the text is not UTF-8"
+    for offsets in ((0, 7, 6), (0, -7, 6)):
+        with pytest.raises(
+            pyarrow.ArrowInvalid
+        ):  # also where the first text, which is not UTF-8, hides the offset behind it
+            sound(pyarrow.record_batch({"inside": nested(texts_of(b"\xe9kcaf\xe9", *offsets))[kind]}))
+
+
+def test_lists_whose_offsets_point_elsewhere_are_damaged_also_beside_texts_that_are_not_utf8():
+    broken = texts_of(b"okcaf\xe9", 0, 2, 6)
+    for offsets in ((0, 3, 2), (0, -1, 2), (0, 2, 1)):
+        packed = pyarrow.py_buffer(struct.pack("<3i", *offsets))
+        lists = pyarrow.Array.from_buffers(pyarrow.list_(pyarrow.string()), 2, [None, packed], children=[broken])
+        with pytest.raises(pyarrow.ArrowInvalid):
+            sound(pyarrow.record_batch({"inside": lists}))
+    indices = pyarrow.array([0, 5], pyarrow.int32())
+    few = pyarrow.DictionaryArray.from_arrays(indices, broken, safe=False)
+    with pytest.raises(pyarrow.ArrowInvalid):
+        sound(pyarrow.record_batch({"inside": few}))
+
+
+@pytest.mark.parametrize("kind", [pyarrow.timestamp("s"), pyarrow.date32(), pyarrow.list_(pyarrow.timestamp("s"))])
+def test_a_time_that_is_out_of_range_costs_its_row(tmp_path, kind):
+    nested_too = pyarrow.types.is_list(kind)
+    far = 2**30 if pyarrow.types.is_date(kind) else 2**62
+    table = pyarrow.table({"text": ["a", "b"], "when": pyarrow.array([[0], [far]] if nested_too else [0, far], kind)})
+    first, second = open_source(str(write(table, tmp_path / "a.stream.arrow"))).rows()
+    assert isinstance(first, Row) and isinstance(second, Reject)
+    assert second.reason == f"the {kind} in the column 'when' is out of range"
+
+
+def test_a_file_that_becomes_shorter_while_it_is_read_is_a_user_error(tmp_path):
+    path = write(pyarrow.table({"text": ["a"] * 4000}), tmp_path / "a.stream.arrow")
+    rows = open_source(str(path)).rows()
+    next(rows)
+    os.truncate(path, 100)
+    with pytest.raises(UserError, match="the file became shorter while it was read"):
+        list(rows)
+
+
+def test_column_names_that_are_no_text_are_a_user_error(tmp_path):
+    raw = write(pyarrow.table({"text": ["a"], "other": ["b"]}), tmp_path / "a.stream.arrow").read_bytes()
+    (tmp_path / "a.stream.arrow").write_bytes(raw.replace(b"other", b"\xff\xffher"))
+    with pytest.raises(UserError, match="not a whole Parquet or Arrow file"):
+        open_source(str(tmp_path / "a.stream.arrow"))
+    with pytest.raises(UserError, match="a table without columns"):
+        open_source(str(write(pyarrow.table({}), tmp_path / "b.stream.arrow")))
+
+
+@pytest.mark.parametrize("name", ["../gone.arrow", "/etc/passwd", "a\\u0000b", "\\ud800", ".."])
+def test_a_description_names_files_of_its_own_folder_only(tmp_path, name):
+    (tmp_path / "state.json").write_text(f'{{"_data_files": [{{"filename": "{name}"}}]}}')
+    with pytest.raises(UserError, match=r"its description is broken"):
+        open_source(str(tmp_path))
+
+
+def test_a_description_nested_too_deeply_is_a_user_error(tmp_path):
+    (tmp_path / "state.json").write_text("[" * 100_000)
+    with pytest.raises(UserError, match=r"state.json is not valid JSON"):
+        open_source(str(tmp_path))
+
+
+@pytest.mark.parametrize("names", ['"abc"', "[1, 2]", "7", "[" * 50_000])
+def test_class_names_that_are_no_list_of_texts_are_left_out(tmp_path, names):
+    described = f'{{"info": {{"features": {{"label": {{"names": {names}, "_type": "ClassLabel"}}}}}}}}'
+    table = pyarrow.table({"text": ["a"], "label": [0]}).replace_schema_metadata({"huggingface": described})
+    assert open_source(str(write(table, tmp_path / "a.stream.arrow"))).class_names == {}

@@ -182,7 +182,7 @@ def test_a_stream_that_ends_early_is_never_fewer_rows(tmp_path):
         table = reader.read_all()
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table.slice(0, 3))
-    with pytest.raises(StoreDamaged, match=r"train-00001.arrow holds 3 rows, not 4"):
+    with pytest.raises(UserError, match=r"train-00001.arrow: the token store is damaged \(it holds 3 rows, not 4\)"):
         store["train"]
 
 
@@ -225,3 +225,31 @@ def test_leftovers_of_a_killed_write_do_no_harm(tmp_path):
     (tmp_path / "s" / ".tmp-train-00000.arrow").write_bytes(b"half")
     assert len(make(tmp_path / "s", rows_of(3))["train"]) == 3
     assert not (tmp_path / "s" / ".tmp-train-00000.arrow").exists()
+
+
+def test_a_damaged_shard_is_a_user_error_and_never_a_signal(tmp_path):
+    """Also where its hash was taken after the damage, or it was damaged after it was opened."""
+    store = make(tmp_path / "s", rows_of(8))
+    path = tmp_path / "s" / "train-00001.arrow"
+    raw = path.read_bytes()
+    for at in range(0, len(raw) - 4, 4):
+        path.write_bytes(raw[:at] + (2**30).to_bytes(4, "little") + raw[at + 4 :])
+        try:
+            ids = store["train"]
+            [ids.input_ids(position) for position in range(len(ids))]
+        except UserError as error:
+            assert "train-00001.arrow: the token store is damaged" in str(error)
+    path.unlink()
+    with pytest.raises(UserError, match=r"train-00001.arrow: the token store is damaged .*Delete"):
+        store["train"]
+
+
+@pytest.mark.parametrize("manifest", ["[" * 100_000, "[]", "{}", '{"splits": {"train": {"shards": [{"file": "a"}]}}}'])
+def test_a_broken_manifest_is_a_damaged_store(tmp_path, manifest):
+    make(tmp_path / "s", rows_of(8))
+    whole = json.loads((tmp_path / "s" / "manifest.json").read_text())
+    if manifest.startswith("{"):
+        manifest = json.dumps({**{key: whole[key] for key in ("schema", "fingerprint")}, **json.loads(manifest)})
+    (tmp_path / "s" / "manifest.json").write_text(manifest)
+    with pytest.raises(StoreDamaged):
+        open_store(tmp_path / "s", "print")

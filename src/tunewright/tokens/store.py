@@ -32,6 +32,23 @@ class StoreDamaged(Exception):
     """A store is not what its manifest says; it is built again."""
 
 
+def _common_columns(type_ids: bool) -> dict[str, Any]:
+    """Column -> Arrow type, of every store."""
+    import pyarrow as pa
+
+    return {
+        "row_id": pa.int64(),
+        "part": pa.int32(),
+        "source": pa.int16(),
+        "line": pa.int64(),
+        "input_ids": pa.list_(pa.int32()),
+        **({"token_type_ids": pa.list_(pa.int8())} if type_ids else {}),
+        "num_cut": pa.int32(),
+        "num_supervised": pa.int32(),
+        "weight": pa.float32(),
+    }
+
+
 class SplitWriter:
     """Writes one split's rows in order, shard by shard; continues after the shards that an earlier writer finished.
 
@@ -50,18 +67,7 @@ class SplitWriter:
         import pyarrow as pa
 
         self.folder, self.split, self.rows_per_shard = folder, split, rows_per_shard
-        columns = {
-            "row_id": pa.int64(),
-            "part": pa.int32(),
-            "source": pa.int16(),
-            "line": pa.int64(),
-            "input_ids": pa.list_(pa.int32()),
-            **({"token_type_ids": pa.list_(pa.int8())} if type_ids else {}),
-            "num_cut": pa.int32(),
-            "num_supervised": pa.int32(),
-            "weight": pa.float32(),
-            **fields,
-        }
+        columns = {**_common_columns(type_ids), **fields}
         self._schema = pa.schema(list(columns.items()))
         self._fields = tuple(fields)
         self.shards: list[dict[str, Any]] = []
@@ -278,20 +284,26 @@ def open_store(folder: Path, fingerprint: str) -> TokenStore:
         manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise StoreDamaged("it was never finished") from None
-    except ValueError:
+    except (ValueError, RecursionError, OSError):
         raise StoreDamaged("its manifest is broken") from None
     if not isinstance(manifest, dict):
         raise StoreDamaged("its manifest is broken")
     if manifest.get("schema") != SCHEMA or manifest.get("fingerprint") != fingerprint:
         raise StoreDamaged("it was written for other inputs or by another version")
-    for split in manifest["splits"].values():
-        for shard in split["shards"]:
-            path = folder / shard["file"]
-            if not path.is_file():
-                raise StoreDamaged(f"{shard['file']} is gone")
-            if path.stat().st_size != shard["bytes"] or file_sha256(path) != shard["sha256"]:
-                raise StoreDamaged(f"{shard['file']} has changed")
+    try:
+        shards = [shard for split in manifest["splits"].values() for shard in split["shards"]]
+        for shard in shards:
+            _require_whole(folder / shard["file"], shard)
+    except (KeyError, TypeError, AttributeError):
+        raise StoreDamaged("its manifest is broken") from None
     return TokenStore(folder, manifest)
+
+
+def _require_whole(path: Path, shard: Mapping[str, Any]) -> None:
+    if not path.is_file():
+        raise StoreDamaged(f"{shard['file']} is gone")
+    if path.stat().st_size != shard["bytes"] or file_sha256(path) != shard["sha256"]:
+        raise StoreDamaged(f"{shard['file']} has changed")
 
 
 def finish_store(
@@ -319,15 +331,7 @@ def finish_store(
 
 
 def _open_split(folder: Path, split: str, manifest: Mapping[str, Any]) -> SplitStore:
-    import pyarrow as pa
-
-    tables = []
-    for shard in manifest["splits"][split]["shards"]:
-        with pa.ipc.open_stream(pa.memory_map(str(folder / shard["file"]))) as reader:
-            table = reader.read_all()
-        if table.num_rows != shard["rows"]:
-            raise StoreDamaged(f"{shard['file']} holds {table.num_rows} rows, not {shard['rows']}")
-        tables.append(table)
+    tables = [_shard_table(folder / shard["file"], shard["rows"]) for shard in manifest["splits"][split]["shards"]]
     ids = [_offsets_and_values(chunk) for chunk in _chunks(tables, "input_ids")]
     has_types = bool(tables) and "token_type_ids" in tables[0].column_names
     counts = [len(offsets) - 1 for offsets, _ in ids]
@@ -346,6 +350,28 @@ def _open_split(folder: Path, split: str, manifest: Mapping[str, Any]) -> SplitS
         _ids=ids,
         _type_ids=[_offsets_and_values(chunk) for chunk in _chunks(tables, "token_type_ids")] if has_types else None,
     )
+
+
+def _shard_table(path: Path, num_rows: int) -> Any:
+    """A shard, memory-mapped. UserError where it is not the one that was written: an offset outside of it would end the process."""
+    import pyarrow as pa
+
+    try:
+        with pa.ipc.open_stream(pa.memory_map(str(path))) as reader:
+            table = reader.read_all()
+        table.validate(full=True)
+        columns = dict(zip(table.column_names, table.schema.types, strict=True))
+        if not _common_columns("token_type_ids" in columns).items() <= columns.items():
+            raise pa.ArrowInvalid("its columns are not those of a store")
+        if table.num_rows != num_rows:
+            raise pa.ArrowInvalid(f"it holds {table.num_rows} rows, not {num_rows}")
+    except (pa.ArrowException, UnicodeDecodeError, OSError) as error:
+        raise UserError(
+            f"the token store is damaged ({str(error).splitlines()[0]})",
+            where=str(path),
+            mend=f"Delete {path.parent}; the same command builds it again.",
+        ) from error
+    return table
 
 
 def _is_list(type_: Any) -> bool:

@@ -13,8 +13,10 @@ import decimal
 import json
 import shutil
 import tempfile
+import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +24,7 @@ from tunewright.errors import UserError
 from tunewright.reading.files import empty, is_packed, opened, too_large, unreadable
 from tunewright.reading.json_values import text_fault
 from tunewright.reading.options import ReadOptions
+from tunewright.reading.sound_batches import sound
 from tunewright.reading.source import MAX_RAW, MAX_RAW_LARGE, Source
 from tunewright.records import Reject, Row
 
@@ -33,7 +36,9 @@ HEEDS = {"format"}
 _BATCH = 1024
 _CONTINUES = b"\xff\xff\xff\xff"
 _STREAM_END = _CONTINUES + b"\0\0\0\0"
-_AS_TEXT = (datetime.date, datetime.time, datetime.timedelta, decimal.Decimal)
+_AS_TEXT = (datetime.date, datetime.time, datetime.timedelta, decimal.Decimal, uuid.UUID)
+_BEYOND_PYTHON = (ValueError, OverflowError, LookupError)
+_OUT_OF_RANGE = "<value out of range"  # how Arrow itself spells such a time
 
 
 def make_source(path: Path, name: str, format: str, options: ReadOptions) -> Source:
@@ -71,13 +76,18 @@ def class_names(metadata: str | bytes) -> dict[str, tuple[str, ...]]:
         described = json.loads(metadata)
         features = (described.get("info") or described).get("features") or {}
         inner = {column: feature.get("feature") or feature for column, feature in features.items()}
-        return {column: tuple(feature["names"]) for column, feature in inner.items() if feature.get("names")}
-    except (ValueError, AttributeError, KeyError, TypeError):
+        named = {column: feature["names"] for column, feature in inner.items() if feature.get("names")}
+        return {column: tuple(names) for column, names in named.items() if _are_names(names)}
+    except (ValueError, AttributeError, KeyError, TypeError, RecursionError):
         return {}  # metadata of another make: the integers stay without names
 
 
+def _are_names(names: Any) -> bool:
+    return isinstance(names, list) and all(isinstance(name, str) for name in names)
+
+
 def rows_of(batches: Iterator[pyarrow.RecordBatch], name: str, limit: int) -> Iterator[Row | Reject]:
-    """The rows of record batches, numbered through."""
+    """The rows of record batches that are `sound`, numbered through."""
     number = 0
     for batch in batches:
         for start in range(0, batch.num_rows, _BATCH):
@@ -88,10 +98,17 @@ def rows_of(batches: Iterator[pyarrow.RecordBatch], name: str, limit: int) -> It
                 yield _row(name, number, fields, limit if large else None)
 
 
-def _row(name: str, number: int, fields: dict[str, Any] | UnicodeDecodeError, limit: int | None) -> Row | Reject:
-    if isinstance(fields, UnicodeDecodeError):
-        raw = fields.object[:MAX_RAW].decode("utf-8", "backslashreplace")
-        return Reject(name, number, f"byte 0x{fields.object[fields.start]:02X} of the text is not UTF-8", raw)
+@dataclass(frozen=True)
+class _Unreadable:
+    """What stands in a row for a value that Python cannot hold: why, and what can be shown of it."""
+
+    reason: str
+    raw: str
+
+
+def _row(name: str, number: int, fields: dict[str, Any] | _Unreadable, limit: int | None) -> Row | Reject:
+    if isinstance(fields, _Unreadable):
+        return Reject(name, number, fields.reason, fields.raw)
     fault = text_fault(fields)
     if fault is None and limit is None:
         return Row(name, number, fields)
@@ -101,14 +118,15 @@ def _row(name: str, number: int, fields: dict[str, Any] | UnicodeDecodeError, li
     return Reject(name, number, fault, raw[:MAX_RAW]) if fault else Row(name, number, fields)
 
 
-def _python_rows(batch: pyarrow.RecordBatch) -> Iterator[dict[str, Any] | UnicodeDecodeError]:
-    columns = [_python_column(column) for column in batch.columns]
+def _python_rows(batch: pyarrow.RecordBatch) -> Iterator[dict[str, Any] | _Unreadable]:
+    names = batch.schema.names
+    columns = [_python_column(column, name) for column, name in zip(batch.columns, names, strict=True)]
     for values in zip(*columns, strict=True):
-        broken = next((value for value in values if isinstance(value, UnicodeDecodeError)), None)
-        yield broken or dict(zip(batch.schema.names, values, strict=True))
+        broken = next((value for value in values if isinstance(value, _Unreadable)), None)
+        yield broken or dict(zip(names, values, strict=True))
 
 
-def _python_column(column: pyarrow.Array) -> list[Any]:
+def _python_column(column: pyarrow.Array, name: str) -> list[Any]:
     import pyarrow
 
     if pyarrow.types.is_dictionary(column.type):
@@ -122,19 +140,27 @@ def _python_column(column: pyarrow.Array) -> list[Any]:
     if pyarrow.types.is_integer(kind) or pyarrow.types.is_floating(kind) or pyarrow.types.is_boolean(kind):
         return column.to_pylist()
     try:
-        values = column.to_pylist()
-    except UnicodeDecodeError:
-        return [_value(one) for one in column]
-    except ValueError:  # nanoseconds that Python's times cannot hold
-        values = column.cast(pyarrow.string()).to_pylist()
-    return [_plain(value) for value in values]
+        return [_plain(value) for value in column.to_pylist()]
+    except _BEYOND_PYTHON:
+        return [_value(one, name) for one in column]
 
 
-def _value(scalar: Any) -> Any:
+def _value(scalar: Any, column: str) -> Any:
+    """One value by itself, in a column of which Python cannot hold some."""
+    import pyarrow
+
     try:
         return _plain(scalar.as_py())
     except UnicodeDecodeError as error:
-        return error
+        return _not_utf8(error)
+    except _BEYOND_PYTHON:  # nanoseconds, a time zone or a date that Python has not
+        try:
+            text = scalar.cast(pyarrow.string()).as_py()
+        except pyarrow.ArrowException:
+            text = f"{_OUT_OF_RANGE}>"
+    if text.startswith(_OUT_OF_RANGE):
+        return _Unreadable(f"the {scalar.type} in the column {column!r} is out of range", text)
+    return text
 
 
 def _binary_of(kind: pyarrow.DataType) -> pyarrow.DataType:
@@ -143,11 +169,16 @@ def _binary_of(kind: pyarrow.DataType) -> pyarrow.DataType:
     return pyarrow.large_binary() if pyarrow.types.is_large_string(kind) else pyarrow.binary()
 
 
-def _decoded(value: bytes | None) -> str | UnicodeDecodeError | None:
+def _decoded(value: bytes | None) -> str | _Unreadable | None:
     try:
         return None if value is None else value.decode()
     except UnicodeDecodeError as error:
-        return error
+        return _not_utf8(error)
+
+
+def _not_utf8(error: UnicodeDecodeError) -> _Unreadable:
+    raw = error.object[:MAX_RAW].decode("utf-8", "backslashreplace")
+    return _Unreadable(f"byte 0x{error.object[error.start]:02X} of the text is not UTF-8", raw)
 
 
 def _plain(value: Any) -> Any:
@@ -159,8 +190,8 @@ def _plain(value: Any) -> Any:
         return str(value)
     if isinstance(value, bytes):
         decoded = _decoded(value)
-        return value if isinstance(decoded, UnicodeDecodeError) else decoded
-    if isinstance(value, list):
+        return value if isinstance(decoded, _Unreadable) else decoded
+    if isinstance(value, list | tuple):
         return [_plain(part) for part in value]
     if isinstance(value, dict):
         return {key: _plain(part) for key, part in value.items() if part is not None}
@@ -169,17 +200,37 @@ def _plain(value: Any) -> Any:
 
 def _schema(path: Path, name: str) -> pyarrow.Schema:
     with _table(path, name) as table:
-        return table.schema_arrow if hasattr(table, "schema_arrow") else table.schema
+        schema = table.schema_arrow if hasattr(table, "schema_arrow") else table.schema
+        if not schema.names:  # which raises UnicodeDecodeError for names that are no text
+            raise UserError("a table without columns", where=name, mend="Download or write it again.")
+        return schema
 
 
 def _batches(path: Path, name: str) -> Iterator[pyarrow.RecordBatch]:
+    """Sound pieces of at most `_BATCH` rows."""
     with _table(path, name) as table:
-        if hasattr(table, "iter_batches"):
-            yield from table.iter_batches(_BATCH)
-        elif hasattr(table, "num_record_batches"):
-            yield from (table.get_batch(number) for number in range(table.num_record_batches))
-        else:
-            yield from table
+        size = path.stat().st_size
+        for batch in _whole_batches(table):
+            _require_size(path, name, size)
+            for start in range(0, sound(batch).num_rows, _BATCH):
+                yield batch.slice(start, _BATCH)
+                _require_size(path, name, size)
+        _require_size(path, name, size)
+
+
+def _require_size(path: Path, name: str, size: int) -> None:
+    """UserError where a file was cut that is mapped: what lies beyond its end would be noughts, or a signal."""
+    if path.stat().st_size < size:
+        raise UserError("the file became shorter while it was read", where=name, mend="Start again.")
+
+
+def _whole_batches(table: Any) -> Iterator[pyarrow.RecordBatch]:
+    if hasattr(table, "iter_batches"):
+        yield from table.iter_batches(_BATCH)
+    elif hasattr(table, "num_record_batches"):
+        yield from (table.get_batch(number) for number in range(table.num_record_batches))
+    else:
+        yield from table
 
 
 @contextmanager
@@ -212,7 +263,7 @@ def _reader(file: pyarrow.NativeFile, name: str) -> Any:
     end = file.read(len(_STREAM_END))
     file.seek(0)
     if start.startswith(b"PAR1"):
-        return pyarrow.parquet.ParquetFile(file)
+        return pyarrow.parquet.ParquetFile(file, page_checksum_verification=True)
     if start.startswith(b"ARROW1"):
         return pyarrow.ipc.open_file(file)
     reader = pyarrow.ipc.open_stream(file)

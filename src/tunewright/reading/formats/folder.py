@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tunewright.errors import UserError, quoted
-from tunewright.reading.files import unreadable
+from tunewright.reading.files import has_surrogate, unreadable
 from tunewright.reading.formats.columnar import class_names, shards_source
 from tunewright.reading.options import ReadOptions
 from tunewright.reading.source import Source
@@ -61,28 +61,36 @@ def splits(path: Path, name: str) -> dict[str, list[Path]]:
     try:
         if (path / "dataset_dict.json").is_file():
             names = _json(path / "dataset_dict.json", name)["splits"]
-            return {split: _saved(path / split, f"{name}/{split}") for split in names}
+            return {split: _saved(path / _inside(split), f"{name}/{split}") for split in list(names)}
         if (path / "state.json").is_file():
-            return {_json(path / "state.json", name).get("_split") or "": _saved(path, name)}
+            split = _json(path / "state.json", name).get("_split") or ""
+            return {_inside(split) if split else "": _saved(path, name)}
         for folder in (path, path / "data"):
             shards = sorted(file for file in folder.iterdir() if file.suffix in _SHARDS) if folder.is_dir() else []
             if shards:
                 return _by_name(shards)
     except OSError as error:
         raise unreadable(name, error) from error
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise UserError("its description is broken", where=name, mend="Save or download it again.") from error
     raise _nothing_here(path, name)
 
 
 def _saved(folder: Path, name: str) -> list[Path]:
-    return [folder / file["filename"] for file in _json(folder / "state.json", name)["_data_files"]]
+    return [folder / _inside(file["filename"]) for file in _json(folder / "state.json", name)["_data_files"]]
+
+
+def _inside(part: str) -> str:
+    """A name that a description gives, which leads nowhere else. ValueError for other names."""
+    if "\0" in part or part != Path(part).name or part == ".." or has_surrogate(part):
+        raise ValueError(part)
+    return part
 
 
 def _json(path: Path, name: str) -> Any:
     try:
         return json.loads(path.read_bytes())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path.name} is not valid JSON", where=name, mend="Save or download it again.") from error
 
 

@@ -20,6 +20,7 @@ from tunewright.errors import UserError
 from tunewright.reading.formats.columnar import rows_of
 from tunewright.reading.formats.folder import choose_split
 from tunewright.reading.options import ReadOptions
+from tunewright.reading.sound_batches import sound
 from tunewright.reading.source import Source
 from tunewright.records import Reject, Row
 
@@ -32,6 +33,8 @@ _GO_ONLINE = "It is not in the cache: go online once, unset HF_HUB_OFFLINE, or n
 
 def make_source(path: Path, name: str, format: str, options: ReadOptions) -> Source:
     """Raises UserError, with the choices where they are known, for everything that fails on the way."""
+    import pyarrow
+
     data_set = load(name, options)
     split = choose_split(tuple(data_set), options.split, name)
     table = data_set[split]
@@ -39,8 +42,15 @@ def make_source(path: Path, name: str, format: str, options: ReadOptions) -> Sou
 
     def rows(_: Source) -> Iterator[Row | Reject]:
         tables = table.with_format("arrow").iter(_BATCH)
-        batches = (batch for piece in tables for batch in piece.to_batches())
-        yield from rows_of(batches, label, options.max_row_bytes)
+        batches = (sound(batch) for piece in tables for batch in piece.to_batches())
+        try:
+            yield from rows_of(batches, label, options.max_row_bytes)
+        except pyarrow.ArrowException as error:
+            raise UserError(
+                f"the downloaded copy is damaged ({str(error).splitlines()[0]})",
+                where=label,
+                mend="Delete it from the cache of data sets and read it again.",
+            ) from error
 
     named = {column: _names(feature) for column, feature in table.features.items()}
     classes = {column: names for column, names in named.items() if names}
