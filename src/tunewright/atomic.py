@@ -118,6 +118,14 @@ def sync_folder(path: Path) -> None:
         os.close(descriptor)
 
 
+def json_sha256(value: Any) -> str:
+    """sha256 over a value as JSON keeps it: the same for `value` and for what is read back of it.
+
+    Keys that are numbers become texts before they are sorted: JSON sorts 9 before 10 while they are numbers, and behind it once they are texts.
+    """
+    return hashlib.sha256(json.dumps(json.loads(json.dumps(value)), sort_keys=True).encode()).hexdigest()
+
+
 def file_sha256(path: Path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -9,8 +9,6 @@ transformers' Trainer, TRL, Axolotl and LLaMA-Factory use; all problems of a con
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
@@ -21,6 +19,7 @@ import yaml
 from pydantic import Field, SerializeAsAny, ValidationError, field_validator
 
 from tunewright.adapters.config import NONE, AdapterOptions, adapter_options
+from tunewright.atomic import json_sha256
 from tunewright.errors import UserError, did_you_mean, quoted
 from tunewright.models.source import ModelFolder, locate_model
 from tunewright.plugins import find, names
@@ -205,8 +204,7 @@ class RunConfig(Section):
         return re.sub(r"[^\w-]+", "-", name).strip("-").lower() or "run"
 
     def _short_hash(self) -> str:
-        text = json.dumps({**self.as_dict(), "output": None}, sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:6]
+        return json_sha256({**self.as_dict(), "output": None})[:6]
 
 
 def task_options(name: str) -> type[TaskOptions]:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tunewright.atomic import json_sha256
 from tunewright.errors import UserError
 from tunewright.training.reference import weights_hash
 
@@ -34,9 +35,22 @@ def origin_of(parts: Any) -> dict[str, str | None]:
 
 
 def hash_of_rows(manifest: Mapping[str, Any]) -> str:
-    """sha256 over what a token store's manifest says of its rows and labels."""
-    rows = json.dumps([manifest["splits"], manifest["task_state"]], sort_keys=True)
+    """sha256 over what a token store's manifest says of its rows and labels: the same in the process that made the store and in all that open it."""
+    return json_sha256([manifest["splits"], manifest["task_state"]])
+
+
+def _first_hash_of_rows(manifest: Mapping[str, Any]) -> str:
+    """What the process that made the store took for the hash up to version 0.1: numbers of rejected rows sorted as numbers, not as texts."""
+    splits = {
+        name: {**split, "shards": [_with_numbers(shard) for shard in split["shards"]]}
+        for name, split in manifest["splits"].items()
+    }
+    rows = json.dumps([splits, manifest["task_state"]], sort_keys=True)
     return hashlib.sha256(rows.encode()).hexdigest()
+
+
+def _with_numbers(shard: Mapping[str, Any]) -> dict[str, Any]:
+    return {**shard, "rejected": {int(number): why for number, why in shard["rejected"].items()}}
 
 
 def check(
@@ -44,9 +58,13 @@ def check(
     now: Mapping[str, str | None],
     *,
     folder: Path,
+    manifest: Mapping[str, Any] | None = None,
     mend: str = "Put back what was there, or set output to a new folder.",
 ) -> None:
-    """UserError at the first part that is known and another one now."""
+    """UserError at the first part that is known and another one now. manifest: of the token store whose rows are meant."""
     for part, (problem, found) in _SAID.items():
-        if part in saved and part in now and saved[part] != now[part]:
-            raise UserError(problem, where=f"output {folder}", found=found, mend=mend)
+        if part not in saved or part not in now or saved[part] == now[part]:
+            continue
+        if part == "rows" and manifest is not None and saved[part] == _first_hash_of_rows(manifest):
+            continue
+        raise UserError(problem, where=f"output {folder}", found=found, mend=mend)

@@ -261,7 +261,8 @@ class Run:
             if any(self.checkpoints.glob("step-*")):
                 self.reporter.note("No checkpoint is whole: training starts from the beginning.")
             return Progress()
-        check_origin(found.state.get("origin", {}), self.origin, folder=self.folder)
+        manifest = self.parts.prepared.manifest
+        check_origin(found.state.get("origin", {}), self.origin, folder=self.folder, manifest=manifest)
         try:
             checkpoints.load_model(found, self.parts.model)
         except checkpoints.CheckpointDamaged as damage:
@@ -360,10 +361,11 @@ class Run:
     def _finished_before(self) -> RunResult:
         facts = read_json(self.folder / "scores.json", having=("splits", "verdict", "history", "num_steps"))
         try:
-            now = {"rows": hash_of_rows(prepare(self.config).manifest)}
+            manifest = prepare(self.config).manifest
         except UserError:  # the files may be gone; a finished run stands without them
-            now = {}
-        check_origin(facts.get("origin", {}), now, folder=self.folder)
+            manifest = None
+        now = {} if manifest is None else {"rows": hash_of_rows(manifest)}
+        check_origin(facts.get("origin", {}), now, folder=self.folder, manifest=manifest)
         result = RunResult(self.folder, facts["splits"], facts["verdict"], facts["history"], facts["num_steps"], True)
         self.reporter.finished(result)
         return result

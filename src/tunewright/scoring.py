@@ -78,7 +78,8 @@ def _of_split(model: Model, config: RunConfig | None, split: str, note: Callable
     origin = (
         read_json(folder / "scores.json", having=()).get("origin", {}) if (folder / "scores.json").is_file() else {}
     )
-    check(origin, {"rows": hash_of_rows(prepared.manifest)}, folder=folder, mend=_GIVE_A_FILE)
+    manifest = prepared.manifest
+    check(origin, {"rows": hash_of_rows(manifest)}, folder=folder, manifest=manifest, mend=_GIVE_A_FILE)
     if split not in prepared.store.splits:
         raise UserError(
             f"this run has no {split} split",

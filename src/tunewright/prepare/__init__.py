@@ -10,8 +10,6 @@ named by a fingerprint of everything that decides its content: files, columns, s
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from tunewright.adapters.base import longest_row
-from tunewright.atomic import file_sha256, write_json
+from tunewright.atomic import file_sha256, json_sha256, write_json
 from tunewright.config import RunConfig
 from tunewright.errors import UserError
 from tunewright.models.source import ModelFolder
@@ -126,7 +124,7 @@ def _fingerprint(config: RunConfig, inputs: Inputs, model: ModelFolder) -> str:
         "schema": stores.SCHEMA, "tunewright": version("tunewright"), "tokenizers": version("tokenizers"),
         "task": [inputs.task.name, inputs.task.state()], "data": data, "files": files, "tokenizer": model.tokenizer_hash(),
     }  # fmt: skip
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    return json_sha256(parts)
 
 
 def _build(

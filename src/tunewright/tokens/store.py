@@ -150,7 +150,7 @@ class SplitWriter:
             "file": path.name,
             "rows": table.num_rows,
             "examples": self._examples_pending,
-            "rejected": self._rejected_pending,
+            "rejected": {str(number): reason for number, reason in self._rejected_pending.items()},
             "tokens": int(pc.sum(pc.list_value_length(table["input_ids"])).as_py()),
             "supervised_tokens": int(pc.sum(table["num_supervised"]).as_py()),
             "cut_tokens": int(pc.sum(table["num_cut"]).as_py()),
@@ -327,7 +327,7 @@ def finish_store(
         **extra,
     }
     write_json(folder / "manifest.json", manifest)
-    return TokenStore(folder, manifest)
+    return TokenStore(folder, json.loads(json.dumps(manifest)))  # what every other process will hold
 
 
 def _open_split(folder: Path, split: str, manifest: Mapping[str, Any]) -> SplitStore:
