@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
 from transformers import AutoModel, AutoModelForCausalLM
 
+from tunewright.atomic import remove_leftovers
 from tunewright.errors import UserError
 from tunewright.events import Interrupted
-from tunewright.resume import is_finished
+from tunewright.resume import check_folder, is_finished
 from tunewright.run import as_config, train
+from tunewright.training.progress import Progress
 
 from .test_contract import StopAfter, values_for
 
@@ -124,3 +129,86 @@ def test_a_finished_run_says_that_its_rows_have_changed(run_values, tmp_path):
     assert train(run_values).already_finished
     with pytest.raises(UserError, match="evaluate RUN DATA"):
         evaluate(done.folder)
+
+
+@pytest.mark.parametrize("larger_is_better", [True, False])
+@pytest.mark.parametrize(
+    ("evaluations", "best", "bad"),
+    [
+        ([(0.5, 1.0), (0.6, 1.2), (0.7, 1.4)], [1, 2, 3], [0, 0, 0]),  # a better score wins with any loss
+        (
+            [(1.0, 0.3), (1.0, 0.2), (1.0, 0.1)],
+            [1, 2, 3],
+            [0, 1, 2],
+        ),  # equal scores: the lower loss is kept, patience runs
+        ([(1.0, 0.3), (1.0, 0.4), (1.0, 0.2)], [1, 1, 3], [0, 1, 2]),
+        ([(0.9, 0.3), (0.8, 0.1), (0.9, 0.2), (1.0, 0.9)], [1, 1, 3, 4], [0, 1, 2, 0]),
+        ([(0.9, 0.3), (float("nan"), 0.1), (0.9, 0.3)], [1, 1, 1], [0, 1, 2]),
+    ],
+)
+def test_patience_counts_scores_and_the_best_checkpoint_losses_too(evaluations, best, bad, larger_is_better):
+    progress = Progress()
+    for step, (score, loss) in enumerate(evaluations, start=1):
+        signed = score if larger_is_better else -score
+        is_best = progress.judge(signed, loss, step, larger_is_better=larger_is_better)
+        assert is_best == (best[step - 1] == step)
+        assert (progress.best_step, progress.num_bad_evaluations) == (best[step - 1], bad[step - 1])
+
+
+@pytest.mark.parametrize(
+    "left", [".tmp-config.yaml-0123abcd", ".tmp-model-89abcdef/model.safetensors", ".inner.lock", ".store/5f3a/x.json"]
+)
+def test_what_an_interrupted_command_leaves_blocks_no_run(run_values, tmp_path, left):
+    path = tmp_path / "run" / left
+    path.parent.mkdir(parents=True)
+    path.write_text("half")
+    config, _ = check_folder(as_config({**run_values, "output": str(tmp_path / "run")}))
+    assert config.run_folder == tmp_path / "run"
+
+
+@pytest.mark.parametrize("theirs", ["notes.txt", "model/config.json", ".git/HEAD", "config.yml", "x.lock"])
+def test_what_is_a_users_blocks_a_run(run_values, tmp_path, theirs):
+    path = tmp_path / "run" / theirs
+    path.parent.mkdir(parents=True)
+    path.write_text("theirs")
+    with pytest.raises(UserError, match="not empty"):
+        check_folder(as_config({**run_values, "output": str(tmp_path / "run")}))
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "ledger.json", "metrics.jsonl"])
+def test_a_run_whose_first_files_could_not_be_written_starts_with_the_same_command(
+    run_values, monkeypatch, tmp_path, name
+):
+    """A full disk (or a kill: then the temporary file stays) at each of the files that a run begins with."""
+    monkeypatch.setattr(os, "replace", refusing(os.replace, name))
+    with pytest.raises(OSError, match="No space left"):
+        train(run_values)
+    monkeypatch.undo()
+    folder = Path(run_values["output"])
+    assert not list(tmp_path.rglob(".tmp-*"))
+    folder.mkdir(exist_ok=True)
+    (folder / f".tmp-{name}-00000000").write_text("of a kill")
+    assert train(run_values).num_steps
+    assert not list(folder.glob(".tmp-*"))
+
+
+def refusing(replace, name):
+    def refuse(source, target, **kwargs):
+        if Path(target).name == name:
+            raise OSError(errno.ENOSPC, "No space left on device", str(target))
+        return replace(source, target, **kwargs)
+
+    return refuse
+
+
+def test_a_folder_that_was_moved_aside_and_never_replaced_returns(tmp_path):
+    """A kill between the two renames of `whole_folder`."""
+    (tmp_path / ".tmp-aside-step-00000010-0123abcd").mkdir()
+    (tmp_path / ".tmp-aside-step-00000010-0123abcd" / "state.json").write_text("{}")
+    (tmp_path / ".tmp-step-00000010-89abcdef").mkdir()
+    remove_leftovers(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000010"]
+    assert (tmp_path / "step-00000010" / "state.json").is_file()
+    (tmp_path / ".tmp-aside-step-00000010-0123abcd").mkdir()
+    remove_leftovers(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000010"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 import uuid
@@ -20,6 +21,8 @@ from typing import Any
 from tunewright.errors import UserError
 
 TEMPORARY = ".tmp-"
+_ASIDE = f"{TEMPORARY}aside-"
+_LOCK = re.compile(r"\..*\.lock")
 _RESTORE = "Restore the file, or train again in a new folder."
 
 
@@ -39,11 +42,15 @@ def write_whole(path: Path, content: str | bytes) -> None:
     if path.is_dir():
         raise UserError("a folder stands where a file is written", where=str(path), mend="Move it away.")
     temporary = path.with_name(f"{TEMPORARY}{path.name}-{uuid.uuid4().hex[:8]}")
-    with open(temporary, "wb") as file:
-        file.write(content.encode() if isinstance(content, str) else content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
     sync_folder(path.parent)
 
 
@@ -76,7 +83,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
         for folder in (temporary, *(inner for inner in temporary.rglob("*") if inner.is_dir())):
             sync_folder(folder)
         if path.exists():
-            old = path.with_name(f"{TEMPORARY}old-{path.name}-{uuid.uuid4().hex[:8]}")
+            old = path.with_name(f"{_ASIDE}{path.name}-{uuid.uuid4().hex[:8]}")
             os.rename(path, old)
             os.rename(temporary, path)
             if old.is_dir():
@@ -91,10 +98,22 @@ def whole_folder(path: Path) -> Iterator[Path]:
         raise
 
 
+def is_leftover(path: Path) -> bool:
+    """Is it something of ours that an interrupted command left, or that stands beside runs? It holds nothing of a user's."""
+    return path.name.startswith(TEMPORARY) or path.name == ".store" or _LOCK.fullmatch(path.name) is not None
+
+
 def remove_leftovers(folder: Path) -> None:
-    """Delete what interrupted writes left behind. Only for folders that one process writes to."""
+    """Delete what interrupted writes left behind. Only for folders that one process writes to.
+
+    What was moved aside and never replaced goes back to its place.
+    """
     if not folder.is_dir():
         return
+    for path in folder.glob(f"{_ASIDE}*"):
+        place = folder / path.name.removeprefix(_ASIDE).rpartition("-")[0]
+        if place != folder and not place.exists():
+            path.rename(place)
     for path in folder.glob(f"{TEMPORARY}*"):
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)

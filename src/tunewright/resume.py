@@ -9,7 +9,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from tunewright.atomic import refused
+from tunewright.atomic import is_leftover, refused
 from tunewright.config import RunConfig, load_config
 from tunewright.errors import UserError
 
@@ -45,7 +45,7 @@ def check_folder(config: RunConfig) -> tuple[RunConfig, list[str]]:
     where = f"output {folder}"
     if folder.exists() and not folder.is_dir():
         raise UserError("a run's output is a folder", where=where, found="a file", mend="Choose another output.")
-    if folder.exists() and any(folder.iterdir()):
+    if folder.exists() and not all(map(is_leftover, folder.iterdir())):
         raise UserError("the folder is not empty and holds no run", where=where, mend="Choose another output.")
     if reason := refused(folder):
         raise UserError(f"no folder can be made there ({reason})", where=where, mend="Choose another output.")

@@ -218,14 +218,8 @@ class Run:
                 found=known,
                 mend="Choose one of them.",
             )
-        score, sign = metrics[self.metric], 1 if larger_is_better(self.metric) else -1
-        ranking = (sign * score, -metrics["loss"])  # of equal scores the one with the lower loss
-        is_best = progress.best_score is None or ranking > (sign * progress.best_score, -(progress.best_loss or 0.0))
-        if is_best:
-            progress.best_score, progress.best_loss, progress.best_step = score, metrics["loss"], step
-            progress.num_bad_evaluations = 0
-        else:
-            progress.num_bad_evaluations += 1
+        score = metrics[self.metric]
+        is_best = progress.judge(score, metrics["loss"], step, larger_is_better=larger_is_better(self.metric))
         epoch = parts.plan.samples_before(step) / parts.plan.num_rows
         point = {"step": step, "samples": progress.samples, "epoch": epoch}
         point |= {"train_loss": progress.loss_sum / max(1, progress.loss_steps), "validation_loss": metrics["loss"]}

@@ -76,7 +76,9 @@ class TrainConfig(Section):
     save_every: Every = Field("epoch", description="epoch, a number of steps, a time (10m), or never.")
     keep: PositiveInt = Field(2, description="Newest checkpoints kept; the best one is kept besides.")
     early_stopping: PositiveInt | None = Field(
-        None, description="Stop after this many evaluations without a better score."
+        None,
+        description="Stop after this many evaluations without a better score. An equal score with a lower loss becomes the best checkpoint, "
+        "but is no better score: it does not put off the stop.",
     )
     log_every: PositiveInt = Field(10, description="Steps between two records in metrics.jsonl.")
     log_to: list[Literal["tensorboard"]] = Field(default_factory=list, description="Trackers beside metrics.jsonl.")
