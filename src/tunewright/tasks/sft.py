@@ -189,7 +189,10 @@ class Task(BaseTask):
     def _resolved(self, tokenizer: Any) -> Template:
         """The template in force, with the BOS token where the tokenizer would have written it."""
         template = Template(self._source(tokenizer), special_tokens(tokenizer), self.template_kwargs)
-        return template.beginning_with("bos_token") if begins_with_bos(tokenizer) else template
+        try:
+            return template.beginning_with("bos_token") if begins_with_bos(tokenizer) else template
+        except RowError as error:
+            raise UserError(error.reason, where="task.template", mend="Choose another: chatml, plain, …") from None
 
     def _source(self, tokenizer: Any) -> str:
         if self.template not in (None, "auto"):

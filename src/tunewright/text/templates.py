@@ -3,7 +3,8 @@
     template = Template(named("chatml"))
     template.render(conversation)      "<|im_start|>user\\nHi<|im_end|>\\n<|im_start|>assistant\\nHello!<|im_end|>\\n"
 
-Templates run in the sandbox that transformers uses, with its settings, filters and functions, so that both render the same.
+Templates run in the sandbox that transformers uses, with its settings, filters and functions, so that both render the same, and on a
+budget (`sandbox.py`): one that would not end, or fails in any other way, refuses the conversation.
 `{% generation %}` blocks come out between two marks; `supervision.py` reads them and takes them away.
 """
 
@@ -23,6 +24,11 @@ from tunewright.text.messages import DEVELOPER, SYSTEM, Conversation, Message, T
 GENERATION_BEGINS, GENERATION_ENDS = "\U0010fff0", "\U0010fff1"
 _FOLDER = files("tunewright") / "text" / "chat_templates"
 _JINJA = ("{{", "{%")
+_ENDLESS_MEND = "Mend its loops and macros, or take another task.template."
+_MOST_ENDLESS = 3
+"""Conversations on which a template may use up its budget before it is given up."""
+_MOST_WORDS = 300
+"""Characters shown of what a template says."""
 _NO_TOKEN = re.compile(r"'\w+_token' is undefined")
 _NO_TOKEN_MEND = "; name one in the model's tokenizer_config.json, or take another task.template"
 
@@ -34,6 +40,7 @@ class Template:
     source: str
     tokens: Mapping[str, str] = field(default_factory=dict)
     kwargs: Mapping[str, Any] = field(default_factory=dict)
+    _endless: list[str] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def render(self, conversation: Conversation, *, prompt: bool = False) -> str:
         """The conversation as text; prompt: with the beginning of the answer that is to come. RowError as the template says."""
@@ -43,21 +50,26 @@ class Template:
             return self._rendered(_with_json_arguments(conversation), prompt)
 
     def _rendered(self, conversation: Conversation, prompt: bool) -> str:
-        from jinja2 import TemplateError
+        from tunewright.text.sandbox import TooMuch, budget
 
-        messages = [self._values(message) for message in conversation.messages]
+        messages, tools = [self._values(message) for message in conversation.messages], list(conversation.tools)
         try:
-            return _compiled(self.source).render(
-                messages=messages, tools=list(conversation.tools) or None, documents=None, add_generation_prompt=prompt,
-                **{**self.tokens, **self.kwargs},
-            )  # fmt: skip
+            with budget(_length(messages) + _length(tools)):
+                return _compiled(self.source).render(
+                    messages=messages, tools=tools or None, documents=None, add_generation_prompt=prompt,
+                    **{**self.tokens, **self.kwargs},
+                )  # fmt: skip
         except TypeError as error:
             if any(not isinstance(call.arguments, str) for one in conversation.messages for call in one.tool_calls):
                 raise
-            raise RowError(f"the template refuses this conversation: {error}") from None
-        except (TemplateError, ValueError, KeyError, AttributeError) as error:
-            mend = _NO_TOKEN_MEND if _NO_TOKEN.fullmatch(str(error)) else ""
-            raise RowError(f"the template refuses this conversation: {error}{mend}") from None
+            raise RowError(_refusal(error)) from None
+        except TooMuch as error:
+            self._endless.append(_refusal(error))
+            if len(self._endless) >= _MOST_ENDLESS:  # each took seconds: the next rows would too
+                raise UserError(self._endless[-1], where="task.template", mend=_ENDLESS_MEND) from None
+            raise RowError(self._endless[-1]) from None
+        except Exception as error:  # whatever ends a template is the template's
+            raise RowError(_refusal(error)) from None
 
     def _values(self, message: Message) -> dict[str, Any]:
         """A turn as templates expect it; what a template has no place for goes where it has one."""
@@ -85,17 +97,50 @@ class Template:
     def knows_inputs(self) -> bool:
         return ".input" in self.source
 
+    def probed(self) -> str:
+        """A question and its answer as text, behind a system's turn where the template wants one. RowError as the template says."""
+        try:
+            return self.render(_PROBE)
+        except RowError as first:
+            try:
+                return self.render(replace(_PROBE, messages=(Message(SYSTEM, "s"), *_PROBE.messages)))
+            except RowError:
+                raise first from None
+
     @property
     def marks_generation(self) -> bool:
         """Does it say itself what the assistant writes?"""
-        return GENERATION_BEGINS in self.render(_PROBE)
+        return GENERATION_BEGINS in self.probed()
 
     def beginning_with(self, token: str) -> Template:
         """This template, its rendering begun with `token` (`bos_token`) where it does not do that itself."""
         text = self.tokens.get(token)
-        if not text or self.render(_PROBE).startswith(text):
+        if not text or self.probed().startswith(text):
             return self
         return replace(self, source=f"{{{{- {token} }}}}{self.source}")
+
+
+def _length(value: Any) -> int:
+    """Characters in a conversation's values, about."""
+    if isinstance(value, str):
+        return len(value)
+    if isinstance(value, Mapping):
+        return sum(8 + _length(one) for one in value.values())
+    return sum(map(_length, value)) if isinstance(value, (list, tuple)) else 1
+
+
+def _refusal(error: Exception) -> str:
+    """Why a template does not render a conversation, in its own words where it has some."""
+    from jinja2 import TemplateError, TemplateSyntaxError
+
+    told = " ".join(str(error).split())[:_MOST_WORDS]
+    if isinstance(error, TemplateSyntaxError):
+        return f"the template is no valid Jinja: {told} (line {error.lineno})"
+    if isinstance(error, TemplateError):
+        return f"the template refuses this conversation: {told}{_NO_TOKEN_MEND if _NO_TOKEN.fullmatch(told) else ''}"
+    if isinstance(error, RecursionError):
+        told = "a macro or a list in it goes too deep"
+    return f"the template fails on this conversation: {type(error).__name__}{f' ({told})' if told else ''}"
 
 
 _PROBE = Conversation((Message("user", "a"), Message("assistant", "b")))
@@ -136,6 +181,8 @@ def source_of(template: str) -> str:
         raise UserError(
             f"no valid Jinja ({error.message})", where=f"task.template, line {error.lineno}", mend="Mend that line."
         ) from None
+    except Exception as error:  # nested too deep, numbers too long, and what else no compiler takes
+        raise UserError(f"no valid Jinja ({type(error).__name__}: {error!s:.200})", where="task.template") from None
     return source
 
 
@@ -153,16 +200,15 @@ def _compiled(source: str) -> Any:
 def _environment() -> Any:
     from jinja2.exceptions import TemplateError
     from jinja2.ext import loopcontrols
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[_generation(), loopcontrols]
-    )
+    from tunewright.text.sandbox import LimitedEnvironment, limited_filter
+
+    environment = LimitedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[_generation(), loopcontrols])
 
     def refuse(message: str) -> None:
         raise TemplateError(message)
 
-    environment.filters["tojson"] = _to_json
+    environment.filters["tojson"] = limited_filter("tojson", _to_json)
     environment.globals |= {"raise_exception": refuse, "strftime_now": _today}
     return environment
 
