@@ -33,6 +33,10 @@ _TOKENIZER_FILES = (
 )
 
 
+_ALWAYS_FOUND = "always found"
+"""How added tokens are matched. Stores that were made when those that look like control stayed text are other stores."""
+
+
 @dataclass(frozen=True)
 class ModelFolder:
     """A model's local files. name: as the user wrote it.
@@ -77,7 +81,8 @@ class ModelFolder:
             if path.is_file():
                 digest.update(f"{path.name}\0{path.stat().st_size}\0".encode())
                 digest.update(path.read_bytes())
-        digest.update(json.dumps([self.preset, self.added_tokens], sort_keys=True).encode())
+        words = [[*self.added_tokens, _ALWAYS_FOUND]] if self.added_tokens else [[]]
+        digest.update(json.dumps([self.preset, *words], sort_keys=True).encode())
         return digest.hexdigest()
 
 

@@ -28,6 +28,7 @@ from tunewright.reading import Source
 from tunewright.records import Batch, Encoded, Example, Row
 from tunewright.section import Section
 from tunewright.tokens.encoded import EncodedRows
+from tunewright.tokens.extend import keep_control_as_text
 from tunewright.tokens.padding import LONGEST, Padding
 from tunewright.tokens.store import SplitStore, TokenStore
 from tunewright.tokens.tokenizer import TextEncoder
@@ -335,8 +336,7 @@ class BaseTask:
         return []
 
     def finish_tokenizer(self, tokenizer: Any) -> None:
-        tokenizer.split_special_tokens = True
-        tokenizer.init_kwargs |= {"split_special_tokens": True}
+        keep_control_as_text(tokenizer)
 
     def collate_inputs(self, rows: Sequence[Encoded], encoder: TextEncoder, padding: Padding = LONGEST) -> Batch:
         from tunewright.tokens.batch import padded_inputs

@@ -32,6 +32,7 @@ from tunewright.records import IGNORED, Batch, Example, Row
 from tunewright.tasks.base import BaseTask, ExplainedRow, TaskOptions, Weights, explained_row
 from tunewright.text.columns import TextColumns
 from tunewright.tokens.encoded import EncodedRows
+from tunewright.tokens.extend import read_control_in_texts
 from tunewright.tokens.pack import BLOCK_COLUMNS, Document, Packer, positions_within, predicted_tokens
 from tunewright.tokens.padding import LONGEST, Padding
 from tunewright.tokens.store import SplitStore
@@ -227,6 +228,10 @@ class Task(BaseTask):
         return self
 
     # Writing
+
+    def finish_tokenizer(self, tokenizer: Any) -> None:
+        """A document's beginning is typed (`bos_token + prompt`): transformers' pipeline finds it only where it is read as control."""
+        read_control_in_texts(tokenizer)
 
     writes = True
 

@@ -33,6 +33,7 @@ from tunewright.tasks.base import BaseTask, ExplainedRow, TaskOptions, Weights, 
 from tunewright.text.columns import TextColumns
 from tunewright.text.sentences import sentences
 from tunewright.tokens.encoded import EncodedRows, part_numbers
+from tunewright.tokens.extend import read_control_in_texts
 from tunewright.tokens.flat import Flat
 from tunewright.tokens.layout import kept_lengths
 from tunewright.tokens.masking import Masking
@@ -351,8 +352,7 @@ class Task(BaseTask):
 
     def finish_tokenizer(self, tokenizer: Any) -> None:
         """A mask to fill is typed: transformers' fill-mask pipeline finds it only where control tokens in a text are read as such."""
-        tokenizer.split_special_tokens = False
-        tokenizer.init_kwargs |= {"split_special_tokens": False}
+        read_control_in_texts(tokenizer)
 
     # Outputs -> scores -> predictions
 

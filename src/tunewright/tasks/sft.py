@@ -40,6 +40,7 @@ from tunewright.text.transcripts import control_marks, headings
 from tunewright.tokens.chat import begins_with_bos, control_tokens
 from tunewright.tokens.dialogues import ANSWERS, EVERYTHING, ChatRow, DialogueEncoder, unwrapped
 from tunewright.tokens.encoded import EncodedRows
+from tunewright.tokens.extend import read_control_in_texts
 from tunewright.tokens.padding import LONGEST, Padding
 from tunewright.tokens.store import SplitStore, TokenStore
 from tunewright.tokens.tokenizer import TextEncoder, load_tokenizer
@@ -179,7 +180,8 @@ class Task(BaseTask):
             return replace(self, end_ids=(eos,))
         template = self._resolved(tokenizer)
         try:
-            end_token = Supervisor(template, Control(list(control_tokens(tokenizer)))).end_token()
+            control = Control(list(control_tokens(tokenizer, template.own_text())))
+            end_token = Supervisor(template, control).end_token()
         except RowError as error:
             raise UserError(error.reason, where="task.template", mend="Choose another: chatml, plain, …") from None
         end = tokenizer.convert_tokens_to_ids(end_token)
@@ -346,8 +348,7 @@ class Task(BaseTask):
 
     def finish_tokenizer(self, tokenizer: Any) -> None:
         """Chats are rendered as in training. Control tokens stay control: what is handed to it is already rendered."""
-        tokenizer.split_special_tokens = False
-        tokenizer.init_kwargs |= {"split_special_tokens": False}
+        read_control_in_texts(tokenizer)
         if self.template is not None:
             tokenizer.chat_template = self.template
 

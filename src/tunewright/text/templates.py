@@ -119,6 +119,16 @@ class Template:
             return self
         return replace(self, source=f"{{{{- {token} }}}}{self.source}")
 
+    def own_text(self) -> str:
+        """What it writes by itself, as far as that is told: its source, and short conversations rendered (`'<|' + role + '|>'`)."""
+        texts = [self.source]
+        for messages in (_PROBE.messages, (Message(SYSTEM, "s"), *_PROBE.messages)):
+            try:
+                texts.append(self.render(Conversation(messages)))
+            except RowError:  # it may refuse a turn of the system's
+                continue
+        return "\n".join(texts)
+
 
 def _length(value: Any) -> int:
     """Characters in a conversation's values, about."""

@@ -19,6 +19,7 @@ import numpy as np
 from tunewright.errors import UserError
 from tunewright.text.hiding import Control
 from tunewright.text.supervision import Rendered
+from tunewright.tokens.extend import own_words
 from tunewright.tokens.text_only import TextOnly, is_control
 from tunewright.tokens.tokenizer import TextEncoder
 
@@ -50,9 +51,11 @@ class ChatTokenizer:
     _checked: set[bool] = field(default_factory=set, repr=False, compare=False)
 
     @classmethod
-    def of(cls, encoder: TextEncoder) -> ChatTokenizer:
-        """UserError where the tokenizer cannot say where its tokens stand."""
-        text_only, control = encoder.with_offsets(), control_tokens(encoder.tokenizer)
+    def of(cls, encoder: TextEncoder, template: str | None = None) -> ChatTokenizer:
+        """template: what a chat template writes is control. UserError where the tokenizer cannot say where its tokens stand."""
+        text_only, control = encoder.with_offsets(), control_tokens(encoder.tokenizer, template)
+        if text_only.words.intersection(control):
+            text_only = TextOnly.of(encoder.tokenizer, template=template)
         ids = {token: encoder.tokenizer.convert_tokens_to_ids(token) for token in control}
         return cls(encoder.tokenizer, text_only, control, ids)
 
@@ -125,10 +128,11 @@ class ChatTokenizer:
         self._checked.add(True)
 
 
-def control_tokens(tokenizer: Any) -> dict[str, Any]:
-    """Control token -> its `AddedToken`, with the flags that say how it is found in a text."""
-    added = tokenizer.added_tokens_decoder.values()
-    return {token.content: token for token in added if is_control(token.content, special=token.special)}
+def control_tokens(tokenizer: Any, template: str | None = None) -> dict[str, Any]:
+    """Control token -> its `AddedToken`, with the flags that say how it is found in a text; without the user's own words."""
+    added, words = tokenizer.added_tokens_decoder.values(), own_words(tokenizer, template=template)
+    control = (token for token in added if is_control(token.content, special=token.special))
+    return {token.content: token for token in control if token.content not in words}
 
 
 def begins_with_bos(tokenizer: Any) -> bool:

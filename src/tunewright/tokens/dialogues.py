@@ -60,11 +60,11 @@ class DialogueEncoder:
         cuts_prompts: bool,
     ) -> DialogueEncoder:  # fmt: skip
         """source: the template's Jinja, None for plain texts."""
-        tokenizer = ChatTokenizer.of(encoder)
-        supervisor = None
-        if source is not None:
-            template = Template(source, special_tokens(encoder.tokenizer), kwargs)
-            supervisor = Supervisor(template, tokenizer.finder())
+        if source is None:
+            return cls(ChatTokenizer.of(encoder), None, encoder.max_length, supervise, trusted, cuts_prompts)
+        template = Template(source, special_tokens(encoder.tokenizer), kwargs)
+        tokenizer = ChatTokenizer.of(encoder, template.own_text())
+        supervisor = Supervisor(template, tokenizer.finder())
         return cls(tokenizer, supervisor, encoder.max_length, supervise, trusted, cuts_prompts)
 
     def learned(self, conversations: Sequence[Conversation]) -> list[ChatRow | str]:

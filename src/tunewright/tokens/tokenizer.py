@@ -226,6 +226,8 @@ def load_tokenizer(source: ModelFolder) -> Any:
             fit_tokenizer(tokenizer, source)
             return tokenizer
         reason = "it has no vocabulary"  # what transformers makes of a folder without a tokenizer
+    except UserError:
+        raise
     except Exception as error:  # transformers raises many types for a missing or broken tokenizer
         reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
     raise UserError(

@@ -184,7 +184,7 @@ def _with_plain(ids: np.ndarray, counts: np.ndarray, plain: dict[int, list[int]]
 
 def _added_words(text_only: TextOnly) -> list[str]:
     """Vocabulary that the user added on purpose; of words that hold one another only the inner ones: they find all rows."""
-    words = {_as_found(text_only, token["content"]) for token in _visible(text_only)}
+    words = {_as_found(text_only, token) for token in _visible(text_only)}
     return [word for word in words if not any(other in word for other in words if other != word)]
 
 
@@ -192,9 +192,10 @@ def _visible(text_only: TextOnly) -> list[dict[str, Any]]:
     return [token for token in text_only.settings.get("added_tokens", []) if not token["special"]]
 
 
-def _as_found(text_only: TextOnly, word: str) -> str:
-    normalizer = text_only.rust.normalizer if text_only.rust else None
-    return word if normalizer is None else normalizer.normalize_str(word)
+def _as_found(text_only: TextOnly, token: dict[str, Any]) -> str:
+    """A word is found as it is spelled, or in the normalized text: see `normalized` of the library's `AddedToken`."""
+    normalizer = text_only.rust.normalizer if text_only.rust and token.get("normalized", True) else None
+    return token["content"] if normalizer is None else normalizer.normalize_str(token["content"])
 
 
 def _added_words_are_literal(text_only: TextOnly) -> bool:
