@@ -10,7 +10,7 @@ import tunewright
 
 ROOT = Path(tunewright.__file__).parent
 ROOMS = [
-    ["errors", "records", "section", "atomic", "environment"],
+    ["errors", "hints", "records", "section", "atomic", "environment"],
     ["plugins"],
     ["reading"],
     ["text"],
@@ -27,7 +27,7 @@ ROOMS = [
     ["prepare"],
     ["training"],
     ["fit", "baseline"],
-    ["evaluation", "explain", "findings", "guess", "origin", "resume"],
+    ["decision", "evaluation", "explain", "findings", "guess", "origin", "resume"],
     ["saved", "ready", "golden", "adapted"],
     ["report"],
     ["predict"],

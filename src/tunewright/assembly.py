@@ -36,7 +36,7 @@ from tunewright.models.load import (
 )
 from tunewright.models.memory import keep_freed_memory
 from tunewright.models.norms import round_norms, write_down_norms
-from tunewright.prepare import TRAIN, Prepared, prepare
+from tunewright.prepare import TRAIN, Inputs, Prepared, prepare
 from tunewright.tokens.plan import Plan
 from tunewright.tokens.store import SplitStore
 from tunewright.tokens.tokenizer import TextEncoder, for_computing, load_encoder
@@ -120,13 +120,15 @@ class Parts:
         return self.prepared.store[TRAIN]
 
 
-def assemble(config: RunConfig, *, say: Say = lambda _: None) -> Parts:
-    """Put a run together. UserError for everything the user can mend."""
+def assemble(
+    config: RunConfig, *, say: Say = lambda _: None, opened: Callable[[Inputs], None] = lambda _: None
+) -> Parts:
+    """Put a run together. UserError for everything the user can mend. opened: is shown the files' decisions first."""
     train = config.train
     processes = Processes.start(train.device)
     keep_freed_memory()
     with processes.main_first():
-        prepared = prepare(config, say=say)
+        prepared = prepare(config, say=say, opened=opened)
     rows, encoder = prepared.store[TRAIN], for_computing(encoder_of(config, prepared), prepared.model)
     task = prepared.task()
     if train.class_weights != "none" and not task.has_classes:

@@ -68,6 +68,13 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}" + ("" if count == 1 else "s")
 
 
+def with_article(noun: str) -> str:
+    """`an mlm model`, `a clm model`, `an answer`: words without a vowel, and NER, are spelled out letter by letter."""
+    first = noun.split()[0].lower() if noun.split() else ""
+    spelled = first == "ner" or not set(first) & set("aeiouy")
+    return f"{'an' if first[:1] in ('aefhilmnorsx' if spelled else 'aeiou') and first else 'a'} {noun}"
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str | None:
     """The known name closest to `name`, or None when nothing is close."""
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)

@@ -1,4 +1,4 @@
-"""What a run tells its driver: notes, the preflight, every step, every evaluation, the result.
+"""What a run tells its driver: what was decided about its data, notes, the preflight, every step, every evaluation, the result.
 
 class Quiet(Reporter):
     def step(self, step, num_steps): self.losses.append(step.loss)
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # they import torch, which a command that only prints a mistake does not wait for
+    from tunewright.decision import Decision
     from tunewright.evaluation import Evaluation
     from tunewright.training.engine import Step
     from tunewright.training.preflight import Preflight
@@ -21,6 +22,8 @@ class Reporter:
     """What a run tells while it goes. Every method may be left as it is; the command line's prints."""
 
     def note(self, text: str) -> None: ...
+
+    def decided(self, decision: Decision) -> None: ...
 
     def before_first_step(self, preflight: Preflight) -> None: ...
 

@@ -10,8 +10,10 @@ from collections.abc import Callable, Container, Mapping
 from typing import Any
 
 from tunewright.config import RunConfig
+from tunewright.decision import Decision, decision_of
 from tunewright.errors import counted, quoted
 from tunewright.prepare import prepare
+from tunewright.reading.ledger import kept_rows
 
 _CUT_SHARE, _DUPLICATE_SHARE, _RARE_LABEL, _IMBALANCE = 0.02, 0.05, 5, 20
 _NAMES_SHOWN = 12
@@ -20,7 +22,8 @@ _NAMES_SHOWN = 12
 def find_problems(config: RunConfig, *, say: Callable[[str], None]) -> tuple[list[str], dict[str, Any]]:
     """(findings, a sentence each with its mend; summary of rows, tokens and labels). UserError where the data cannot be used."""
     skipping = config.model_copy(update={"data": config.data.model_copy(update={"on_bad_rows": "skip"})})
-    prepared = prepare(skipping, say=say)
+    decisions: list[Decision] = []
+    prepared = prepare(skipping, say=say, opened=lambda inputs: decisions.append(decision_of(config, inputs)))
     manifest = prepared.manifest
     ledger, splits = manifest["ledger"], manifest["splits"]
     findings = []
@@ -55,13 +58,18 @@ def find_problems(config: RunConfig, *, say: Callable[[str], None]) -> tuple[lis
         findings.append(
             f"{counted(count, f'{split} row')} of a group (data.group_by) that is also in train: a given file is not split. Move them."
         )
-    counts = ledger["label_counts"]
+    task = prepared.task()
+    counts = task.label_counts(prepared.store["train"])
     findings += label_findings(counts, several_each=bool(manifest["task_state"].get("multi_label")))
     findings += manifest["tokenizer"]["findings"]
     findings += split_findings(config, splits)
     summary = {
+        "decision": decisions[0].lines(),
+        "read": sum(source["read"] for source in ledger["sources"]),
+        "kept": {name: kept_rows(ledger, name) for name in splits},
         "rows": {name: split["rows"] for name, split in splits.items()},
-        "hints": [*manifest["tokenizer"]["hints"], *prepared.task().remarks(prepared.store)],
+        "stored_as": task.stored_as,
+        "hints": [*manifest["tokenizer"]["hints"], *task.remarks(prepared.store)],
         "tokens": ledger["tokens"],
         "labels": counts,
         "store": str(prepared.store.folder),

@@ -14,8 +14,10 @@ from typing import Any
 
 import yaml
 
-from tunewright.config import DEFAULT_MODEL, RunConfig, load_config, parse_config
+from tunewright.config import DEFAULT_MODEL, ModelConfig, RunConfig, load_config, parse_config
+from tunewright.decision import Decision, decision_of
 from tunewright.errors import UserError, quoted
+from tunewright.hints import command
 from tunewright.prepare import TEST, VALIDATION, Inputs, open_inputs
 from tunewright.prepare.inputs import read_options
 from tunewright.reading import open_source
@@ -35,16 +37,26 @@ class Guess:
 
     values: dict[str, Any]
     inputs: Inputs
-    reasons: list[str]
+    decision: Decision
     left_out: list[str]
     """Files beside the training file that are not used, and why."""
 
+    @property
+    def reasons(self) -> list[str]:
+        """What was decided and from what, a line each: the comments of the written config."""
+        notes = [f"{source.name}: {note}" for _, source in self.inputs.of() for note in source.notes]
+        return [*self.decision.lines(), *(f"notice    {line}" for line in (*self.left_out, *notes))]
+
 
 def guess_config(
-    data: str, *, task: str | None = None, text: str | list[str] | None = None, pair: str | None = None,
-    label: str | list[str] | None = None, model: str | None = None, extra: Mapping[str, Any] | None = None,
+    data: str | Sequence[str], *, task: str | None = None, text: str | list[str] | None = None, pair: str | None = None,
+    label: str | list[str] | None = None, model: str | Mapping[str, Any] | None = None, extra: Mapping[str, Any] | None = None,
 ) -> Guess:  # fmt: skip
-    """Find the splits and columns of `data`. UserError where they cannot be told."""
+    """Find the splits and columns of `data`: a file, a folder, or several files that are one training set.
+
+    The one place where `init`, `check`, `train` and the Python API decide what a config does not say. extra: keys of the
+    `data` section as the user gave them. UserError where something cannot be told.
+    """
     wished = extra or {}
     files, unreadable = _readable(_find_splits(data), wished)
     named = {"text": text, "pair": pair, "label": label}
@@ -53,25 +65,25 @@ def guess_config(
         "model": model or DEFAULT_MODEL,
         "data": {**files, **{key: value for key, value in named.items() if value is not None}, **wished},
     }
-    inputs = open_inputs(parse_config(values, where=data))
-    if len(inputs.sources) == 1 and (column := find_split_column(inputs.sources[TRAIN][0])):
+    where = data if isinstance(data, str) else ", ".join(data)
+    inputs = open_inputs(parse_config(values, where=where))
+    if (
+        len(inputs.sources) == 1
+        and len(inputs.sources[TRAIN]) == 1
+        and (column := find_split_column(inputs.sources[TRAIN][0]))
+    ):
         values["data"]["split_column"] = column
-        inputs = open_inputs(parse_config(values, where=data))
+        inputs = open_inputs(parse_config(values, where=where))
     found = [split for split in (VALIDATION, TEST) if split in files and split not in wished]
     unlabelled = [split for split in found if not _has_labels(inputs, split)]
     if unlabelled:
         values["data"] = {key: value for key, value in values["data"].items() if key not in unlabelled}
-        inputs = open_inputs(parse_config(values, where=data))
+        inputs = open_inputs(parse_config(values, where=where))
     values["task"] = inputs.task.name
     values["model"] = model or inputs.task.first_model or DEFAULT_MODEL
     values["data"] |= inputs.task.settings()
     left_out = [*unreadable, *(f"{files[split]} has no labels: left out" for split in unlabelled)]
-    reasons = [
-        inputs.reason,
-        *left_out,
-        *(f"{source.name}: {note}" for _, source in inputs.of() for note in source.notes),
-    ]
-    return Guess(values, inputs, reasons, left_out)
+    return Guess(values, inputs, decision_of(parse_config(values, where=where), inputs), left_out)
 
 
 def _readable(files: Mapping[str, Any], wished: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
@@ -98,31 +110,45 @@ def _has_labels(inputs: Inputs, split: str) -> bool:
     return label is None or not columns or label in columns
 
 
-_READING = {
-    "format", "encoding", "delimiter", "header", "config", "revision", "train_split", "split_column", "multi_label",
-    "label_delimiter",
-}  # fmt: skip
-
-
 def config_for_data(
-    data: str, overrides: Sequence[str] = (), *, note: Callable[[str], None] = lambda _: None
+    data: str | Sequence[str], overrides: Sequence[str] = (), *, note: Callable[[str], None] = lambda _: None
 ) -> RunConfig:
-    """The config of a data file alone, `key=value` words laid over it. A mistyped key is said before any file is opened."""
-    of_any_task = [word for word in overrides if not word.startswith("task.") or word.startswith("task.name=")]
-    asked = load_config(None, of_any_task, base={"data": {"train": data}})
-    wished, task = asked.data, None if asked.task.name == "auto" else asked.task.name
-    laid = wished.model_dump(mode="json", include=_READING, exclude_defaults=True)
-    laid |= {split: getattr(wished, split) for split in (VALIDATION, TEST) if split in wished.model_fields_set}
-    guess = guess_config(data, task=task, text=wished.text, pair=wished.pair, label=wished.label, extra=laid)
+    """The config of data files alone, `key=value` words laid over it. A mistyped key is said before any file is opened."""
+    guess, config = guess_for_data(data, overrides)
     for line in guess.left_out:
         note(line)
+    return config
+
+
+def guess_for_data(data: str | Sequence[str], overrides: Sequence[str] = ()) -> tuple[Guess, RunConfig]:
+    """(what was guessed, the config with the words laid over it): what `train DATA`, `check DATA` and `init DATA` go by."""
+    of_any_task = [word for word in overrides if not word.startswith("task.") or word.startswith("task.name=")]
+    given = data if isinstance(data, str) else list(data)
+    asked = load_config(None, of_any_task, base={"data": {"train": given}})
+    wished, task = asked.data, None if asked.task.name == "auto" else asked.task.name
+    named = given
+    if not isinstance(data, str) and wished.train == given:
+        _refuse_splits(data)
+    if wished.train != given:  # `data.train=…` among the words names all of the training files
+        named = wished.train
+    laid = wished.model_dump(mode="json", include=wished.model_fields_set - {"train", "text", "pair", "label"})
+    model = asked.model.model_dump(mode="json", exclude_defaults=True) if asked.model != ModelConfig() else None
+    guess = guess_config(
+        named, task=task, text=wished.text, pair=wished.pair, label=wished.label, model=model, extra=laid
+    )
     base = parse_config(guess.values).model_dump(mode="json", exclude_defaults=True)
     base["task"] = {**base.get("task", {}), "name": guess.values["task"]}  # the task's own default name, so left out
-    return load_config(None, overrides, base=base)
+    rest = [word for word in overrides if not word.startswith("data.train=")]
+    return guess, load_config(None, rest, base=base)
 
 
-def _find_splits(data: str) -> dict[str, Any]:
-    """The training file, and its validation and test files where they stand beside it under such names."""
+def _find_splits(data: str | Sequence[str]) -> dict[str, Any]:
+    """The training file, and its validation and test files where they stand beside it under such names.
+
+    Several files are one training set.
+    """
+    if not isinstance(data, str):
+        return {"train": list(data)}
     path = Path(data)
     if path.is_file():
         return {"train": data, **_siblings(path)}
@@ -152,6 +178,18 @@ def _find_splits(data: str) -> dict[str, Any]:
         found=quoted(p.name for p in files) or "no file",
         mend="Name it: tunewright init FOLDER/FILE.",
     )
+
+
+def _refuse_splits(files: Sequence[str]) -> None:
+    """UserError for files behind a command that are one training set, and whose names say that they are splits."""
+    roles = {file: next((split for split in SPLIT_NAMES if _in_role(Path(file), split)), None) for file in files}
+    others = [file for file, role in roles.items() if role in (VALIDATION, TEST)]
+    trains = [file for file, role in roles.items() if role == TRAIN]
+    if trains and others:
+        raise UserError(
+            "several files are one training set, and these are named like splits", found=quoted(files),
+            mend=f"{command('train', trains[0])} finds those beside it; to learn from all of them, add data.train=[A,B].",
+        )  # fmt: skip
 
 
 def _split_folders(path: Path) -> dict[str, Any]:
@@ -211,6 +249,19 @@ def _without_role(words: list[str], split: str) -> list[str]:
     return ["" if word in SPLIT_NAMES[split] else word for word in words]
 
 
+def _model_lines(model: Any, line: Callable[..., str]) -> list[str]:
+    """`model: NAME`, or the section where more than the name was said."""
+    what = "a folder, a Hub id, or package:NAME"
+    if isinstance(model, Mapping) and set(model) - {"name"}:
+        return ["model:", *(line(key, value, what if key == "name" else "as given") for key, value in model.items())]
+    return [line("model", model["name"] if isinstance(model, Mapping) else model, what, 0)]
+
+
+def _on_one_line(reason: str) -> str:
+    """A comment of YAML ends with its line: whatever a column's name holds is escaped."""
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in reason)
+
+
 _COMMENTS = {
     "text": "the column to read",
     "pair": "the column of the second text",
@@ -232,9 +283,9 @@ def config_text(guess: Guess) -> str:
     max_length = data.pop("max_length", "auto")
     of_column = guess.inputs.sources.keys() - data.keys()  # splits that a column of the training file makes
     lines = [
-        *(f"# {reason}" for reason in guess.reasons),
+        *(f"# {_on_one_line(reason)}" for reason in guess.reasons),
         line("task", values["task"], "what is learned", 0),
-        line("model", values["model"], "a folder, a Hub id, or package:NAME", 0),
+        *_model_lines(values["model"], line),
         "",
         "data:",
         line("train", data.pop("train"), "the rows to learn from"),

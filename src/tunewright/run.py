@@ -26,6 +26,7 @@ from tunewright.adapted import save_trained
 from tunewright.assembly import assemble, encoder_of
 from tunewright.atomic import read_json, remove_leftovers, write_json, write_whole
 from tunewright.config import RunConfig, load_config, parse_config
+from tunewright.decision import decision_of
 from tunewright.environment import describe, differences
 from tunewright.errors import UserError, counted, did_you_mean
 from tunewright.evaluation import evaluate_split
@@ -34,7 +35,7 @@ from tunewright.fit import Point, verdict
 from tunewright.guess import config_for_data
 from tunewright.origin import check as check_origin
 from tunewright.origin import hash_of_rows, origin_of
-from tunewright.prepare import TEST, TRAIN, VALIDATION, prepare
+from tunewright.prepare import TEST, TRAIN, VALIDATION, Inputs, prepare
 from tunewright.resume import check_folder, is_finished
 from tunewright.tasks.base import larger_is_better
 from tunewright.tokens.plan import Plan
@@ -123,7 +124,7 @@ class Run:
     def _go(self) -> RunResult:
         if is_finished(self.config):
             return self._finished_before()
-        self.parts = parts = assemble(self.config, say=self.reporter.note)
+        self.parts = parts = assemble(self.config, say=self.reporter.note, opened=self._tell_decision)
         self.is_main = parts.processes.is_main
         if not self.is_main:
             self.reporter = Reporter()
@@ -139,6 +140,11 @@ class Run:
         with stop_signals() as stop:
             self._loop(stop)
         return self._finish()
+
+    def _tell_decision(self, inputs: Inputs) -> None:
+        """The first lines of a run, told by its main process before the files are read through."""
+        if os.environ.get("RANK", "0") == "0":
+            self.reporter.decided(decision_of(self.config, inputs))
 
     def _best_metric(self) -> str:
         """The metric that picks the best checkpoint; UserError before training when the task has none of that name."""

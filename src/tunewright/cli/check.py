@@ -1,35 +1,66 @@
-"""tunewright check CONFIG [key=value …]"""
+"""tunewright check DATA… | CONFIG… [key=value …]"""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from tunewright.cli.options import json_text
-from tunewright.cli.train import Words, config_from
+from tunewright.cli.train import Words, configs_from
 
 NAME = "check"
 
 
 def run(words: Words, as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False) -> None:
     """Look for what would go wrong (bad rows, truncation, labels, leakage) without training; exit 1 on findings."""
+    configs = _with_models(configs_from(words, verb=NAME))
+    checked = [_check(config, number, len(configs), as_json) for number, config in enumerate(configs, start=1)]
+    if as_json:
+        print(json_text(checked[0] if len(checked) == 1 else {"schema": 1, "configs": checked}))
+    raise typer.Exit(1 if any(one["findings"] for one in checked) else 0)
+
+
+def _check(config: Any, number: int, num_configs: int, as_json: bool) -> dict[str, Any]:
+    """One config's findings and summary, printed unless JSON is wanted."""
     from tunewright.cli.progress import say
     from tunewright.findings import find_problems
     from tunewright.ready import refuse_early
 
-    config = config_from(words)
     refuse_early(config, trains=False)
     findings, summary = find_problems(config, say=say)
-    if as_json:
-        print(json_text({"schema": 1, "findings": findings, "summary": summary}))
-    else:
-        for split, rows in summary["rows"].items():
-            print(f"{split:<12}{rows:>10,} {'row' if rows == 1 else 'rows'}")
-        for finding in findings:
-            print(f"finding: {finding}")
-        for hint in summary["hints"]:
-            print(f"hint: {hint}")
-        if not findings:
-            print("no findings")
-    raise typer.Exit(1 if findings else 0)
+    if not as_json:
+        if num_configs > 1:
+            print(f"{'' if number == 1 else chr(10)}Config {number} of {num_configs}: {config.run_folder}")
+        _print(findings, summary)
+    return {"schema": 1, "findings": findings, "summary": summary}
+
+
+def _print(findings: list[str], summary: dict[str, Any]) -> None:
+    from tunewright.cli.progress import labels_text, of_each
+
+    for line in summary["decision"]:
+        print(line)
+    print(f"rows      {of_each(summary['kept'])}  (of {summary['read']:,} read)")
+    if summary["kept"] != summary["rows"]:
+        print(f"{summary['stored_as'] + 's':<10}{of_each(summary['rows'])}")
+    if summary["labels"]:
+        print(f"labels    {labels_text(summary['labels'])}")
+    for finding in findings:
+        print(f"finding   {finding}")
+    for hint in summary["hints"]:
+        print(f"hint      {hint}")
+    if not findings:
+        print("no findings")
+
+
+def _with_models(configs: list[Any]) -> list[Any]:
+    """The configs, `model: previous` of each as the model that the one before starts from: its run may not exist yet."""
+    from tunewright.config import PREVIOUS
+
+    found: list[Any] = []
+    for config in configs:
+        if config.model.name == PREVIOUS and found:
+            config = config.model_copy(update={"model": found[-1].model})
+        found.append(config)
+    return found

@@ -1,23 +1,26 @@
-"""tunewright init DATA [data.key=value …] [--task --text --pair --label --model -o]"""
+"""tunewright init DATA… [KEY=VALUE…] [--task --text --pair --label --model -o]"""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 NAME = "init"
+_SECTIONS = ("data", "model", "task")
 
 
 def run(
-    data: Annotated[
-        str, typer.Argument(help="A data file, a folder with train/validation/test files, or hub:owner/name.")
-    ],
     words: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="data.KEY=VALUE…", help="How the data is read: data.encoding=cp1252."),
-    ] = None,
+        list[str],
+        typer.Argument(
+            metavar="DATA… [KEY=VALUE…]",
+            help="Data files (one training set), a folder with train/validation/test files, or hub:owner/name; "
+            "then how they are read: data.encoding=cp1252.",
+        ),
+    ],
     task: Annotated[str | None, typer.Option(help="What to learn; told by the columns when not given.")] = None,
     text: Annotated[str | None, typer.Option(help="Text column (several: a,b).")] = None,
     pair: Annotated[str | None, typer.Option(help="Column of the second text.")] = None,
@@ -29,7 +32,8 @@ def run(
     """Look at the data and write a commented config with the decisions that matter."""
     from tunewright.atomic import refused, write_whole
     from tunewright.errors import UserError
-    from tunewright.guess import config_text, guess_config
+    from tunewright.guess import config_text, guess_for_data
+    from tunewright.hints import as_argument, command
 
     path = Path(output)
     if path.exists() and not force:
@@ -40,12 +44,14 @@ def run(
         from tunewright.plugins import check_name
 
         check_name("tasks", task)
-    asked = _asked(data, words or [])
-    guess = guess_config(data, task=task, text=_names(text), pair=pair, label=_names(label), model=model, extra=asked)
+    data, overrides = _divided(words)
+    flags = {"task": task, "model": model, "data.text": _names(text), "data.pair": pair, "data.label": _names(label)}
+    overrides += [f"{key}={_word(value)}" for key, value in flags.items() if value is not None]
+    guess, _ = guess_for_data(data[0] if len(data) == 1 else data, overrides)
     content = config_text(guess)
     write_whole(path, content)
     print(content, end="")
-    print(f"\nWritten to {path}. Next: tunewright train {path}")
+    print(f"\nWritten to {path}. Next: {command('train', as_argument(path))}")
 
 
 def _names(named: str | None) -> str | list[str] | None:
@@ -53,17 +59,33 @@ def _names(named: str | None) -> str | list[str] | None:
     return [name.strip() for name in named.split(",")] if named and "," in named else named
 
 
-def _asked(data: str, words: list[str]) -> dict[str, Any]:
-    """The `data.key=value` words, checked. UserError for words of other sections: they belong to `train`."""
-    from tunewright.config import load_config
-    from tunewright.errors import UserError
+def _word(value: str | list[str]) -> str:
+    """The right side of a `key=value` word that stands for this very text, whatever is in it."""
+    return json.dumps(value, ensure_ascii=False)
 
-    other = next((word for word in words if not word.startswith("data.")), None)
+
+def _divided(words: list[str]) -> tuple[list[str], list[str]]:
+    """(data files, words about them), checked. UserError for words of other sections: they belong to `train`."""
+    from tunewright.cli.train import divided, with_globs
+    from tunewright.errors import UserError
+    from tunewright.hints import command
+
+    data, overrides = divided(words)
+    if not data:
+        raise UserError("no data file", found=" ".join(words), mend=f"Write: {command('init', 'DATA.csv')}")
+    files = with_globs(data)
+    other = next((word for word in overrides if word.split("=")[0].split(".")[0] not in _SECTIONS), None)
     if other is not None:
-        raise UserError("init takes words of the data section", found=other, mend=f"tunewright train {data} {other}")
-    if any(word.startswith("data.train=") for word in words):
+        mend = f"Say it when you train: {command('train', *data, other)}"
+        raise UserError("init takes words about data, task and model", found=other, mend=mend)
+    if config := next((word for word in data if Path(word).suffix in (".yaml", ".yml")), None):
         raise UserError(
-            "the training data is named already", where="data.train", found=data, mend="Leave data.train out."
+            "this is a config",
+            where=config,
+            mend=f"{command('train', config)} trains it; init writes one for a data file.",
         )
-    asked = load_config(None, words, base={"data": {"train": data}}).data
-    return asked.model_dump(mode="json", include=asked.model_fields_set - {"train"})
+    if any(word.startswith("data.train=") for word in overrides):
+        raise UserError(
+            "the training data is named already", where="data.train", found=data[0], mend="Leave data.train out."
+        )
+    return files, overrides

@@ -9,7 +9,7 @@ import shlex
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -19,12 +19,13 @@ from tunewright.errors import counted
 from tunewright.events import Reporter, RunResult
 from tunewright.findings import label_findings, split_findings
 from tunewright.fit import Point, curve_plot
-from tunewright.reading.ledger import told
+from tunewright.reading.ledger import kept_rows, told
 from tunewright.records import TaggedText
 from tunewright.saved import open_saved
 
 if TYPE_CHECKING:  # they import torch, which `say` does not need
     from tunewright.config import RunConfig
+    from tunewright.decision import Decision
     from tunewright.evaluation import Evaluation
     from tunewright.training.engine import Step
     from tunewright.training.preflight import Preflight
@@ -100,6 +101,9 @@ class ConsoleReporter(Reporter):
         self.close_line()
         say(text)
 
+    def decided(self, decision: Decision) -> None:
+        say("\n".join(decision.lines()))
+
     def before_first_step(self, preflight: Preflight) -> None:
         say(preflight_text(preflight))
         if self._config is not None:
@@ -148,7 +152,7 @@ class ConsoleReporter(Reporter):
         if not self._summary:
             return
         if result.already_finished:
-            print(f"This run is finished ({result.num_steps:,} steps); its scores:")
+            print(f"This run is finished ({counted(result.num_steps, 'step')}); its scores:")
         elif result.history:
             print_curve(result.history)
         for split, scores in result.scores.items():
@@ -195,16 +199,18 @@ def preflight_text(facts: Preflight) -> str:
         fate: sum(source[fate] for source in ledger["sources"]) for fate in ("rejected", "filtered", "not_selected")
     }
     out = "".join(f", {count:,} {fate.replace('_', ' ')}" for fate, count in lost.items() if count)
-    rows = "  ".join(f"{name} {split.rows:,}" for name, split in facts.splits.items())
+    rows = {name: kept_rows(ledger, name) for name in facts.splits}
     train = facts.splits["train"]
-    lines = [f"rows      {rows}  (of {read:,} read{out})"]
+    lines = [f"rows      {of_each(rows)}  (of {read:,} read{out})"]
+    if any(rows[name] != split.rows for name, split in facts.splits.items()):
+        stored = {name: split.rows for name, split in facts.splits.items()}
+        lines.append(f"{facts.stored_as + 's':<10}{of_each(stored)}  (of at most {facts.max_length:,} tokens)")
     if ledger["reasons"]:
         lines.append(f"left out  {told(ledger['reasons'])}")
-    lines.append(f"columns   {', '.join(f'{role} {column}' for role, column in facts.columns.items())}")
-    labels = sorted(facts.labels.items(), key=lambda item: -item[1])
-    if labels:
-        shown = ", ".join(f"{name} {count:,}" for name, count in labels[:_LABELS_SHOWN])
-        lines.append(f"labels    {len(labels)}: {shown}{', …' if len(labels) > _LABELS_SHOWN else ''}")
+    if facts.labels:
+        lines.append(f"labels    {labels_text(facts.labels)}")
+    if facts.answer is not None:
+        lines.append(f"answers   begin at |: {facts.answer}")
     quantiles = train.length_quantiles
     cut_tokens = train.cut_tokens / max(1, train.tokens + train.cut_tokens)
     lines.append(
@@ -228,16 +234,31 @@ def preflight_text(facts: Preflight) -> str:
         if facts.num_trainable == facts.num_parameters
         else f", {facts.num_trainable / facts.num_parameters:.1%} trained"
     )
-    lines.append(f"model     {facts.num_parameters / 1e6:.1f} M parameters{share}{fresh}")
+    lines.append(f"weights   {facts.num_parameters / 1e6:.1f} M parameters{share}{fresh}")
     body, head = facts.learning_rates
+    noun = facts.stored_as if any(rows[name] != split.rows for name, split in facts.splits.items()) else "row"
     lines.append(
-        f"training  {facts.num_steps:,} steps of {facts.batch_size} rows, learning rate {body:.2g} (fresh head {head:.2g}), {facts.precision} on {facts.device}"
+        f"training  {counted(facts.num_steps, 'step')} of {counted(facts.batch_size, noun)}, "
+        f"learning rate {body:.2g} (fresh head {head:.2g}), {facts.precision} on {facts.device}"
     )
     lines.append(
         f"estimate  padding {facts.padding_share:.0%}, {clock(facts.seconds_left)}, "
         f"{facts.memory_bytes / 2**30:.1f} GB of {facts.memory_available / 2**30:.0f} GB"
     )
     return "\n".join(lines)
+
+
+def of_each(counts: Mapping[str, int]) -> str:
+    """`train 4,000  validation 500`."""
+    return "  ".join(f"{name} {count:,}" for name, count in counts.items())
+
+
+def labels_text(counts: Mapping[str, int]) -> str:
+    """`2 in train: ham 4,344, spam 673`, the most frequent first."""
+    labels = sorted(counts.items(), key=lambda item: -item[1])
+    shown = ", ".join(f"{name} {count:,}" for name, count in labels[:_LABELS_SHOWN])
+    more = f" and {len(labels) - _LABELS_SHOWN} more" if len(labels) > _LABELS_SHOWN else ""
+    return f"{len(labels)} in train: {shown}{more}"
 
 
 def print_curve(history: Sequence[dict[str, Any]]) -> None:

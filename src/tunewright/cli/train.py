@@ -1,8 +1,9 @@
-"""tunewright train DATA.csv | CONFIG.yaml [key=value …]"""
+"""tunewright train DATA.csv … | CONFIG.yaml … [key=value …]"""
 
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,11 +12,13 @@ import typer
 NAME = "train"
 SETTINGS = {"ignore_unknown_options": False}
 
+_KEY = re.compile(r"[A-Za-z_][\w.]*=")
+
 Words = Annotated[
     list[str],
     typer.Argument(
-        metavar="DATA|CONFIG [KEY=VALUE…]",
-        help="A data file, a folder, or a YAML config (of `train` several, in turn); then any config key.",
+        metavar="DATA…|CONFIG… [KEY=VALUE…]",
+        help="Data files (one training set), a folder, or YAML configs (several run in turn); then any config key.",
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object with the scores on stdout.")]
@@ -53,28 +56,70 @@ def _as_json(result: Any) -> dict[str, Any]:
     return {"schema": 1, **facts}
 
 
-def configs_from(words: list[str]) -> list[Any]:
-    """One config, or several YAML files in turn; `key=value` words are laid over each."""
-    is_config = [Path(word).suffix in (".yaml", ".yml") and "=" not in word for word in words]
-    number = is_config.index(False) if False in is_config else len(words)
-    if number < 2:
-        return [config_from(words)]
-    return [config_from([word, *words[number:]]) for word in words[:number]]
+def configs_from(words: list[str], *, verb: str = NAME) -> list[Any]:
+    """The configs that the words name: data files are one training set, YAML files (or run folders) are several in turn.
 
+    `key=value` words are laid over each. UserError where both kinds are named, or neither.
+    """
+    from tunewright.errors import UserError, quoted
+    from tunewright.hints import command
 
-def config_from(words: list[str]) -> Any:
-    """The RunConfig of a data file or a YAML config, with `key=value` words laid over it."""
-    from tunewright.config import load_config
-    from tunewright.errors import UserError
-
-    first, *overrides = words
-    if "=" in first and not Path(first).exists():
-        raise UserError("no data file or config", found=first, mend="Write: tunewright train DATA.csv key=value …")
-    if Path(first).suffix in (".yaml", ".yml"):
-        return load_config(first, overrides)
-    if Path(first).is_dir() and (Path(first) / "config.yaml").is_file():
-        return load_config(Path(first) / "config.yaml", overrides)
+    named, overrides = divided(words)
+    if not named:
+        raise UserError(
+            "no data file or config", found=" ".join(words), mend=f"Write: {command(verb, 'DATA.csv', 'KEY=VALUE')}"
+        )
+    configs = [word for word in named if _is_config(word)]
+    data = [word for word in named if word not in configs]
+    if configs and data:
+        raise UserError(
+            "data files and configs are named together",
+            found=f"{quoted(data)} and {quoted(configs)}",
+            mend="Several data files are one training set, several configs run in turn: name either kind alone.",
+        )
+    if configs:
+        return [_loaded(word, overrides) for word in configs]
     from tunewright.cli.progress import say
     from tunewright.guess import config_for_data
 
-    return config_for_data(first, overrides, note=lambda line: say(f"notice    {line}"))
+    files = with_globs(data)
+    return [
+        config_for_data(files[0] if len(files) == 1 else files, overrides, note=lambda line: say(f"notice    {line}"))
+    ]
+
+
+def config_from(words: list[str], *, verb: str = NAME) -> Any:
+    """The one RunConfig of data files or a YAML config, with `key=value` words laid over it. UserError for several configs."""
+    from tunewright.errors import UserError
+
+    configs = configs_from(words, verb=verb)
+    if len(configs) > 1:
+        raise UserError(f"{verb} takes one config", found=str(len(configs)), mend="Name them one at a time.")
+    return configs[0]
+
+
+def divided(words: list[str]) -> tuple[list[str], list[str]]:
+    """(files, folders and globs; `key=value` words). A file whose own name looks like such a word is a file."""
+    are_keys = [_KEY.match(word) is not None and not Path(word).exists() for word in words]
+    return (
+        [word for word, is_key in zip(words, are_keys, strict=True) if not is_key],
+        [word for word, is_key in zip(words, are_keys, strict=True) if is_key],
+    )
+
+
+def with_globs(data: list[str]) -> list[str]:
+    """The files that quoted patterns stand for, in their order. UserError for a pattern that no file has."""
+    from tunewright.reading.locate import matching
+
+    return [file for word in data for file in matching(word)]
+
+
+def _is_config(word: str) -> bool:
+    path = Path(word)
+    return path.suffix in (".yaml", ".yml") or (path.is_dir() and (path / "config.yaml").is_file())
+
+
+def _loaded(word: str, overrides: list[str]) -> Any:
+    from tunewright.config import load_config
+
+    return load_config(Path(word) / "config.yaml" if Path(word).is_dir() else word, overrides)

@@ -66,11 +66,17 @@ class Prepared:
         return find("tasks", self.manifest["task"]).Task.from_state(self.manifest["task_state"])
 
 
-def prepare(config: RunConfig, *, say: Say = lambda _: None) -> Prepared:
-    """Make the token store of a config, or take the one that stands there. UserError for everything the user can mend."""
+def prepare(
+    config: RunConfig, *, say: Say = lambda _: None, opened: Callable[[Inputs], None] = lambda _: None
+) -> Prepared:
+    """Make the token store of a config, or take the one that stands there. UserError for everything the user can mend.
+
+    opened: is shown what was decided about the files, before they are read.
+    """
     from filelock import FileLock
 
     inputs = open_inputs(config)
+    opened(inputs)
     model = config.model.locate()
     fingerprint = _fingerprint(config, inputs, model)
     folder = config.store_folder / fingerprint[:16]

@@ -19,8 +19,8 @@ from tunewright.config import RunConfig, load_config
 from tunewright.errors import UserError, did_you_mean, quoted
 from tunewright.plugins import find, names
 from tunewright.reading import ReadOptions, Source, open_source, splits_of
-from tunewright.reading.detect import find_column, peek
-from tunewright.reading.locate import readers
+from tunewright.reading.detect import find_column, is_prose, peek
+from tunewright.reading.locate import matching, readers
 from tunewright.reading.names import SPLIT_NAMES
 from tunewright.reading.split import TRAIN
 from tunewright.reading.split_column import split_by
@@ -41,6 +41,10 @@ class Inputs:
     task: Any
     reason: str
     """How task and columns were found out, for the user."""
+    columns: tuple[str, ...] = ()
+    """Every column of the first training file, as the file names it."""
+    prose_columns: tuple[str, ...] = ()
+    """Those of them that hold sentences."""
 
     def of(self, *splits: str) -> Iterator[tuple[str, Source]]:
         for split in splits or SPLITS:
@@ -78,7 +82,9 @@ def open_inputs(config: RunConfig) -> Inputs:
         sources = _open_sources(config, task=name)
         first = sources[TRAIN][0]
     task, reason = module.Task.start(config, first, columns, rows)
-    return Inputs({split: [task.aligned(one) for one in of_split] for split, of_split in sources.items()}, task, reason)
+    aligned = {split: [task.aligned(one) for one in of_split] for split, of_split in sources.items()}
+    prose = tuple(column for column in columns if is_prose([row.fields.get(column) for row in rows]))
+    return Inputs(aligned, task, reason, tuple(columns), prose)
 
 
 def _refuse_idle_keys(config: RunConfig, formats: set[str]) -> None:
@@ -157,7 +163,7 @@ def open_like(path: str, options: ReadOptions, task: Any, *, labelled: bool = Tr
 def _open_sources(config: RunConfig, *, task: str | None = None) -> dict[str, list[Source]]:
     data = config.data
     named = {TRAIN: data.train_split, VALIDATION: data.validation_split, TEST: data.test_split}
-    paths = {split: _as_list(getattr(data, split)) for split in SPLITS}
+    paths = {split: [file for path in _as_list(getattr(data, split)) for file in matching(path)] for split in SPLITS}
     inner = {path: splits_of(path, read_options(config)) for split in SPLITS for path in paths[split]}
     for split in (VALIDATION, TEST):  # a source that brings its own validation and test splits
         path = paths[TRAIN][0]

@@ -145,7 +145,7 @@ def choose_rows(config: RunConfig, inputs: Inputs, survey: Survey, ledger: Ledge
     pool = np.flatnonzero((fate == 0) & (given == 0))
     names = assign(
         len(pool),
-        {name: ratio for name, ratio in _carved(config, inputs).items() if ratio},
+        {name: ratio for name, ratio in carved(config, inputs).items() if ratio},
         seed=data.seed,
         labels=np.frombuffer(survey.labels, dtype=np.int64)[pool] if data.stratify else None,
         groups=_groups(config, survey)[pool] if survey.grouped else None,
@@ -179,7 +179,7 @@ def _groups(config: RunConfig, survey: Survey) -> np.ndarray:
     return np.where(np.isin(groups, found[2 * counts > usable.sum()]) & usable, hashes, groups)
 
 
-def _carved(config: RunConfig, inputs: Inputs) -> dict[str, float]:
+def carved(config: RunConfig, inputs: Inputs) -> dict[str, float]:
     """What share of the training rows goes to the splits that no file was given for."""
     data = config.data
     carve = {

@@ -58,6 +58,11 @@ class Ledger:
         return {"schema": 1, "sources": sources, "reasons": dict(self.reasons.most_common()), **self.facts}
 
 
+def kept_rows(ledger: Mapping[str, Any], split: str) -> int:
+    """The user's rows that a split holds, of a ledger as it is written down."""
+    return sum(source["splits"].get(split, {}).get(KEPT, 0) for source in ledger["sources"])
+
+
 def told(reasons: Mapping[str, int], num_shown: int = 2) -> str:
     """`13 rows: empty answer; 2 rows such as: turn 1 is 'Hi'; 9 rows: other reasons`. Reasons that differ in what they quote
     are one, told by the first."""

@@ -6,6 +6,7 @@ locate("trian.csv", None)             UserError: trian.csv: no such file. Did yo
 
 from __future__ import annotations
 
+import glob
 import importlib
 import os
 import pkgutil
@@ -26,7 +27,25 @@ _PACKED = (".gz", ".zst")
 _SPREADSHEETS = (".xlsx", ".xls", ".ods")
 _PICKLES = (".pkl", ".pickle", ".pt", ".pth", ".bin")
 _OTHER_PACKED = (".zip", ".tar", ".tgz", ".bz2", ".xz", ".7z")
+_SPLIT_OF_FOLDER = re.compile(r"\[[^\[\]]+\]$")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+def matching(name: str) -> list[str]:
+    """The files that a pattern such as `parts/*.jsonl` stands for, sorted; a name that is none stands for itself.
+
+    UserError where no file has such a name.
+    """
+    if name.startswith("hub:") or not glob.has_magic(name) or os.path.lexists(os.path.expanduser(name)):
+        return [name]
+    if _SPLIT_OF_FOLDER.search(name) and Path(name.rpartition("[")[0]).is_dir():  # `folder[train]`
+        return [name]
+    found = sorted(glob.glob(os.path.expanduser(name), recursive=True))
+    if not found:
+        raise UserError(
+            "no file has such a name", where=name, mend="A pattern of files: *, ? and [ab] stand for letters."
+        )
+    return found
 
 
 @cache

@@ -80,6 +80,8 @@ class Task(Protocol):
     """The labels or types the task knows once it is settled; empty where it has none."""
     has_classes: bool
     """Whether rows have classes that `train.class_weights` can weigh."""
+    stored_as: str
+    """What a row of the store is called: block, piece, window; row where each is one of the user's."""
     packs: bool
     """Whether its rows hold several documents that do not see each other."""
     first_model: str | None
@@ -131,6 +133,19 @@ class Task(Protocol):
 
     def settings(self) -> dict[str, Any]:
         """The keys of the `data` section that say how its columns are read, as `init` writes them."""
+        ...
+
+    @property
+    def read_columns(self) -> tuple[str, ...]:
+        """The columns of a row that it looks at: the others are told to be unused."""
+        ...
+
+    def label_counts(self, split: SplitStore) -> dict[str, int]:
+        """Name -> how often it stands in this split, for those of `known_names`; empty where it has none."""
+        ...
+
+    def answer_shown(self, split: SplitStore, encoder: TextEncoder) -> str | None:
+        """Where the first row's answer begins, for people to look at; None where everything is learned."""
         ...
 
     def describe(self) -> dict[str, str]:
@@ -265,6 +280,7 @@ class BaseTask:
     loss_terms: tuple[str, ...] = ("cross_entropy",)
     called = "label"
     has_classes = False
+    stored_as = "row"
     packs = False
     drops = True
     first_model: str | None = None
@@ -277,6 +293,20 @@ class BaseTask:
     @property
     def known_names(self) -> Sequence[str]:
         return ()
+
+    @property
+    def read_columns(self) -> tuple[str, ...]:
+        """The columns of a row that it looks at."""
+        found = self.columns  # type: ignore[attr-defined]
+        return tuple(filter(None, (*found.text, found.pair, found.label, *found.labels)))
+
+    def label_counts(self, split: SplitStore) -> dict[str, int]:
+        """Name -> how often it stands in this split; empty where nothing is named."""
+        return {}
+
+    def answer_shown(self, split: SplitStore, encoder: TextEncoder) -> str | None:
+        """Where the first row's answer begins, for people to look at; None where everything is learned."""
+        return None
 
     @classmethod
     def matches(cls, config: Any, columns: Sequence[str], rows: Sequence[Row]) -> int:

@@ -284,6 +284,11 @@ class Task(BaseTask):
         values = split.array("labels")
         return values.reshape(len(split), len(self.labels)) > 0.5 if self.multi_label else values
 
+    def label_counts(self, split: SplitStore) -> dict[str, int]:
+        gold = self.gold(split)
+        counts = gold.sum(axis=0) if self.multi_label else np.bincount(gold, minlength=len(self.labels))
+        return dict(zip(self.labels.names, map(int, counts), strict=True))
+
     def weights(self, split: SplitStore) -> Weights:
         rows = split.weights.astype(np.float64)
         if self.class_weights is not None and not self.multi_label:

@@ -67,6 +67,7 @@ class Task(BaseTask):
     name = "clm"
     first_model = "HuggingFaceTB/SmolLM2-135M"
     loss_terms = (TERM,)
+    stored_as = "block"
     packs = True
     documents = "auto"
 

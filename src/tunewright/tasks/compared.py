@@ -129,6 +129,15 @@ class ComparedTask(BaseTask, ABC):
     def describe(self) -> dict[str, str]:
         return self.preferences.columns
 
+    @property
+    def read_columns(self) -> tuple[str, ...]:
+        return self.preferences.read_columns
+
+    def answer_shown(self, split: SplitStore, encoder: TextEncoder) -> str | None:
+        if not len(split):
+            return None
+        return sft.answer_begins(*self.sides(split, np.array([0]))[0][0], encoder)
+
     def to_example(self, row: Row) -> Example:
         found = compared(row, self.preferences)
         text = "\n".join(one.content for one in found[0].chosen.messages)

@@ -90,6 +90,10 @@ class Task(BaseTask):
         return (MASKED, NEXT) if self.next_sentence else (MASKED,)
 
     @property
+    def stored_as(self) -> str:  # type: ignore[override]
+        return "pair" if self.next_sentence else "piece"
+
+    @property
     def reads_pairs_too(self) -> bool:
         """Whether a pair of texts is an input beside single texts."""
         return self.next_sentence

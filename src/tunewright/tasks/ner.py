@@ -89,6 +89,7 @@ class Task(BaseTask):
 
     name = "ner"
     called = "entity type"
+    stored_as = "window"
     loss_terms = (TERM,)
 
     # Understanding rows
@@ -273,6 +274,15 @@ class Task(BaseTask):
             columns = (split.lists(name, rows) for name in ("labels", "units"))
             counts += count_pairs((labels[units] for labels, units in zip(*columns, strict=True)), len(self.tags))
         return replace(self, tag_pairs=tuple((int(a), int(b), int(counts[a, b])) for a, b in np.argwhere(counts)))
+
+    def label_counts(self, split: SplitStore) -> dict[str, int]:
+        """Type -> entities that begin in the rows of this split."""
+        counts = np.zeros(len(self.tags), dtype=np.int64)
+        for start in range(0, len(split), _ROWS_COUNTED):
+            rows = np.arange(start, min(start + _ROWS_COUNTED, len(split)))
+            tags = np.concatenate(split.lists("labels", rows)) if len(rows) else np.zeros(0, np.int64)
+            counts += np.bincount(tags[tags >= 0], minlength=len(self.tags))
+        return {tag[2:]: int(count) for tag, count in zip(self.tags, counts, strict=True) if tag.startswith("B-")}
 
     def loss(self, model: Any, batch: Batch, *, weights: torch.Tensor | None = None) -> tuple[LossTerms, torch.Tensor]:
         """Sum over labelled tokens, each with the weight of its row."""

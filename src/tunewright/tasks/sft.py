@@ -53,6 +53,8 @@ if TYPE_CHECKING:
     from tunewright.writing import Answers
 
 TERM = "cross_entropy"
+_TOKENS_SHOWN = 8
+"""Tokens shown on each side of where an answer begins."""
 _RECOGNIZED = ("question-answer", "alpaca")
 """Templates whose words are recognized in prompts that already carry them."""
 
@@ -231,6 +233,16 @@ class Task(BaseTask):
     def describe(self) -> dict[str, str]:
         return {**self.dialogues.columns, "supervise": self.supervise}
 
+    @property
+    def read_columns(self) -> tuple[str, ...]:
+        return self.dialogues.read_columns
+
+    def answer_shown(self, split: SplitStore, encoder: TextEncoder) -> str | None:
+        if self.supervise == EVERYTHING or not len(split):
+            return None
+        ids = split.input_ids(0)
+        return answer_begins(ids, _inside(split.lists("learned", np.array([0]))[0], len(ids)), encoder)
+
     def to_example(self, row: Row) -> Example:
         return self._example(self.dialogues.learned(row), self.columns.weight_of(row))
 
@@ -396,6 +408,18 @@ class Task(BaseTask):
 
     def metric_names(self) -> list[str]:
         return ["loss", "perplexity"]
+
+
+def answer_begins(ids: np.ndarray, learned: np.ndarray, encoder: TextEncoder) -> str | None:
+    """`'<|im_start|>assistant\n' | 'A smooth curve.'`: the last tokens of the prompt and the first ones of the answer."""
+    if not learned.any():
+        return None
+    first = int(np.argmax(learned))
+    before, after = (
+        encoder.tokenizer.decode(ids[part].tolist(), skip_special_tokens=False)
+        for part in (slice(max(0, first - _TOKENS_SHOWN), first), slice(first, first + _TOKENS_SHOWN))
+    )
+    return f"{before!r} | {after!r}"
 
 
 def _inside(learned: Sequence[int] | np.ndarray, length: int) -> np.ndarray:

@@ -80,6 +80,13 @@ class Dialogues:
         return self.format == ALPACA or (self.compared is not None and self.compared.is_instruction)
 
     @property
+    def read_columns(self) -> tuple[str, ...]:
+        """Every column of a row that is looked at."""
+        if self.compared is not None:
+            return self.compared.read_columns
+        return tuple(filter(None, (self.prompt, self.answer, self.input, self.system, self.history, self.tools)))
+
+    @property
     def columns(self) -> dict[str, str]:
         """Role -> column, those that there are."""
         found = {key: value for key, value in asdict(self).items() if key not in ("format", "compared") and value}

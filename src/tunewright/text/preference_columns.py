@@ -90,6 +90,12 @@ class Preferences:
         return [name for name in (*alone, *several) if name] + ([self.prompt] if self.prompt else [])
 
     @property
+    def read_columns(self) -> tuple[str, ...]:
+        """Every column of a row that is looked at."""
+        beside_them = (self.input, self.system, self.history, self.tools)
+        return (*self.needed, *filter(None, beside_them))
+
+    @property
     def is_instruction(self) -> bool:
         """Prompts of an instruction and an input: a template for those is taken where there is no other."""
         return self.input is not None and self.input.lower() == "input"

@@ -38,8 +38,11 @@ class Preflight:
     splits: dict[str, SplitFacts]
     task: str
     labels: dict[str, int]
-    columns: dict[str, str]
-    columns_found_by: str
+    """Name -> how often it stands in the training split."""
+    stored_as: str
+    """What a row of the store is, where several or a part of the user's make one: block, piece, window."""
+    answer: str | None
+    """Where the first row's answer begins."""
     max_length: int
     num_parameters: int
     num_trainable: int
@@ -80,9 +83,9 @@ def preflight(run: Any, *, first_step: int = 0) -> Preflight:
     return Preflight(
         splits={name: _facts(store[name], manifest["splits"][name]) for name in store.splits},
         task=manifest["task"],
-        labels=manifest["ledger"]["label_counts"],
-        columns=run.task.describe(),
-        columns_found_by=manifest["columns_found_by"],
+        labels=run.task.label_counts(split),
+        answer=run.task.answer_shown(split, run.encoder),
+        stored_as=run.task.stored_as,
         max_length=run.encoder.max_length,
         num_parameters=sum(num_weights(p) for p in parameters),
         num_trainable=trainable,
