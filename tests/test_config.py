@@ -88,7 +88,7 @@ def test_keys_of_other_trainers_are_translated(foreign, section):
         ({"train": {"max_length": 3}}, "unknown key 'train.max_length'; it belongs to data.max_length."),
         ({"evaluate": {"batch_sise": 3}}, "unknown key 'evaluate.batch_sise'; did you mean train.batch_size?"),
         ({"trian": {"epochs": 3}}, "unknown key 'trian'; did you mean train?"),
-        ({"zzz": 3}, "unknown key 'zzz'; known: 'task', 'model', 'data', 'adapter', 'train', 'evaluate', 'output'."),
+        ({"zzz": 3}, "unknown key 'zzz'; known: 'task', 'model', 'data', 'adapter', 'train', 'evaluate', 'plugins', 'output'."),
         ({7: 3}, "unknown key '7'; known: "),
     ],
 )  # fmt: skip
@@ -266,7 +266,7 @@ def test_no_such_time(text):
 # Resuming
 
 CHANGED = {
-    "output": "x", "train.log_every": 7, "train.log_to": ["tensorboard"], "train.save_every": 7, "train.keep": 5,
+    "output": "x", "plugins": ["my_package.my_task"], "train.log_every": 7, "train.log_to": ["tensorboard"], "train.save_every": 7, "train.keep": 5,
     "train.micro_batch_tokens": 77, "train.device": "cpu",
     "evaluate.baselines": False, "evaluate.worst_rows": 3, "train.epochs": 5.0, "train.max_steps": 9,
     "train.early_stopping": 2, "task.name": "classification", "model.name": "other", "model.tokenizer": "other", "model.add_tokens": ["word"],

@@ -10,11 +10,11 @@ import tunewright
 
 ROOT = Path(tunewright.__file__).parent
 ROOMS = [
-    ["errors", "hints", "records", "section", "atomic", "environment"],
+    ["errors", "hints", "records", "section", "atomic", "environment", "value_types"],
     ["plugins"],
     ["reading"],
     ["text"],
-    ["models.rows", "models.shapes", "models.source", "models.memory", "models.presets"],
+    ["models.rows", "models.shapes", "models.foreign", "models.source", "models.memory", "models.presets"],
     ["tokens"],
     ["models"],
     ["adapters"],

@@ -18,6 +18,7 @@ from typing import Any
 from tunewright import golden
 from tunewright.adapters.base import attach, base_dtype, fit_virtual_tokens, round_base
 from tunewright.adapters.config import NONE, adapter_of
+from tunewright.adapters.peft_files import read_config
 from tunewright.atomic import file_sha256, whole_folder, write_json
 from tunewright.errors import UserError
 from tunewright.models.source import ModelFolder
@@ -145,10 +146,16 @@ def start_of(config: Any, source: ModelFolder) -> tuple[ModelFolder, Path | None
 def go_on_with(run: Path, adapted: Any, heads: Sequence[str]) -> None:
     """Give a fresh adapter the weights of RUN/adapter; a head of another shape starts anew. UserError for another kind of adapter."""
     from peft import get_peft_model_state_dict, set_peft_model_state_dict
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     own = get_peft_model_state_dict(adapted, save_embedding_layers=False)
-    saved = load_file(run / ADAPTER / "adapter_model.safetensors")
+    try:
+        saved = load_file(run / ADAPTER / "adapter_model.safetensors")
+    except (OSError, SafetensorError) as error:
+        raise UserError(
+            f"the adapter's weights cannot be read ({error})", where=str(run / ADAPTER), mend="Restore the folder, or train again."
+        ) from None  # fmt: skip
     fitting = {name: saved[name] for name in own if name in saved and saved[name].shape == own[name].shape}
     of_heads = {name.replace(".modules_to_save.default", "") for name in heads}
     if missing := [name for name in own if name not in fitting and name not in of_heads]:
@@ -206,7 +213,10 @@ def with_adapter(network: Any, run: Path, *, plain: bool = False) -> Any:
         try:
             if not (run / ADAPTER / "adapter_model.safetensors").is_file():
                 raise OSError("adapter_model.safetensors is gone")  # PEFT would ask the Hub for it
-            adapted = PeftModel.from_pretrained(network, run / ADAPTER, torch_device="cpu")
+            config = read_config(run / ADAPTER)
+            adapted = PeftModel.from_pretrained(network, run / ADAPTER, config=config, torch_device="cpu")
+        except UserError:
+            raise
         except Exception as error:  # damaged files make the library raise anything
             raise UserError(
                 f"the adapter cannot be loaded ({(str(error).strip() or type(error).__name__).splitlines()[0][:200]})",

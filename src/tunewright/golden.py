@@ -187,7 +187,7 @@ def write(folder: Path, written: dict[str, Any]) -> None:
     """golden.json beside a saved model, with what a plain tokenizer makes of each text: whether it makes the same."""
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     for example in written["examples"]:
         example["plain"] = plain_ids(tokenizer, example, chat=bool(written["template"][2])) == _first_ids(example)
     write_json(folder / FILE, written)

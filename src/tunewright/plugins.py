@@ -1,22 +1,50 @@
-"""Find a plugin by its kind and name: a module of ours, a dotted path, or an entry point of another package.
+"""Find a plugin by its kind and name: a module of ours, an entry point of an installed package, or a module the user trusts.
 
     find("tasks", "classification")            tunewright/tasks/classification.py
-    find("tasks", "my_package.my_task")        any importable module
     [project.entry-points."tunewright.tasks"]  in another package's pyproject.toml
+    trust(["my_package.my_task"])              of `plugins:` in one's own config, --plugin, tw.load(…, plugins=[…])
+    find("tasks", "my_package.my_task")        then, and only then, that module
 
 A plugin is a module that holds a class (or function) called what its kind calls it; nothing is registered, nothing listed.
+Names also come from folders that somebody else made (`tunewright.json`, a run's config.yaml): a name alone imports nothing that
+is neither ours, nor installed as a plugin, nor named by the user.
 """
 
 from __future__ import annotations
 
 import importlib
 import pkgutil
+import re
+from collections.abc import Iterable
 from importlib.metadata import entry_points
 from types import ModuleType
 
 from tunewright.errors import UserError, did_you_mean, quoted
 
 _NOT_PLUGINS = {"base", "compared", "config"}
+_HOLDS = {"tasks": "Task", "adapters": "Adapter"}
+"""What a module of the kind must hold."""
+_MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
+_TRUSTED: set[str] = set()
+"""Modules that the user named in this process."""
+
+
+def trust(modules: Iterable[str]) -> None:
+    """Let these modules be found by their names in this process. Only for names that the user gave: never for a folder's.
+
+    UserError for what is no module's name.
+    """
+    for module in modules:
+        if not isinstance(module, str) or not _MODULE.fullmatch(module):
+            raise UserError(
+                "not the name of a module", where="plugins", found=repr(module), expected="a name such as my_package.my_task"
+            )  # fmt: skip
+        _TRUSTED.add(module)
+
+
+def untrusted(modules: Iterable[object]) -> list[str]:
+    """Of these names those that the user has not named."""
+    return [str(module) for module in modules if module not in _TRUSTED]
 
 
 def names(kind: str) -> list[str]:
@@ -28,25 +56,45 @@ def names(kind: str) -> list[str]:
 
 
 def check_name(kind: str, name: str) -> None:
-    """UserError that lists the known plugins when there is none of that name. Imports none."""
-    if "." not in name and name not in names(kind):
-        also_called = getattr(importlib.import_module(f"tunewright.{kind}"), "ALSO_CALLED", {})
-        near = also_called.get(name.lower()) or did_you_mean(name, names(kind))
-        raise UserError(
-            f"no {kind.rstrip('s')} {name!r}", found=quoted(names(kind)), mend=f"Did you mean {near}?" if near else None
-        )
+    """UserError that lists the known plugins when there is none of that name, or it is not trusted. Imports no plugin."""
+    if not isinstance(name, str):
+        raise UserError(f"no {kind.rstrip('s')} {name!r}", expected="a name", found=type(name).__name__)
+    if name in _TRUSTED or name in names(kind):
+        return
+    also_called = getattr(importlib.import_module(f"tunewright.{kind}"), "ALSO_CALLED", {})
+    near = also_called.get(name.lower()) or did_you_mean(name, names(kind))
+    own = (
+        f"A module of your own runs only where you name it: `plugins: [{name}]` in your own config, --plugin {name}, "
+        f'or tw.load(…, plugins=["{name}"]).'
+    )
+    raise UserError(
+        f"no {kind.rstrip('s')} {name!r}",
+        found=quoted(names(kind)),
+        mend=" ".join(filter(None, [near and f"Did you mean {near}?", own if _MODULE.fullmatch(name) else None]))
+        or None,
+    )
 
 
 def find(kind: str, name: str) -> ModuleType:
-    """Import the plugin `name`. UserError that lists the known ones when there is none."""
-    for point in entry_points(group=f"tunewright.{kind}"):
-        if point.name == name:
-            return importlib.import_module(point.value)
+    """Import the plugin `name`. UserError when there is none, it is not trusted, or it holds no plugin of this kind."""
     check_name(kind, name)
-    path = name if "." in name else f"tunewright.{kind}.{name}"
+    points = {point.name: point.value for point in entry_points(group=f"tunewright.{kind}")}
+    path = points.get(name) or (name if name in _TRUSTED else f"tunewright.{kind}.{name}")
     try:
-        return importlib.import_module(path)
-    except ModuleNotFoundError as error:
+        module = importlib.import_module(path)
+    except UserError:
+        raise
+    except Exception as error:  # a plugin's own code may raise anything
+        if path.startswith("tunewright.") and not isinstance(error, ModuleNotFoundError):
+            raise
         raise UserError(
-            f"{path} cannot be imported ({error})", mend=f"Install what it needs, or use one of {quoted(names(kind))}."
+            f"{path} cannot be imported ({type(error).__name__}: {error})",
+            mend=f"Install what it needs (or put its folder on PYTHONPATH), or use one of {quoted(names(kind))}.",
         ) from None
+    wanted = _HOLDS.get(kind)
+    if wanted is not None and not hasattr(module, wanted):
+        raise UserError(
+            f"{path} holds no {wanted}", where=f"{kind.rstrip('s')} {name}", expected=f"a module with a class {wanted}",
+            mend=f"Use one of {quoted(names(kind))}.",
+        )  # fmt: skip
+    return module

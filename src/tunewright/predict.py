@@ -26,6 +26,7 @@ from tunewright.models.generate import Sampling
 from tunewright.models.load import choose_device, make_rows_independent, resolve_precision
 from tunewright.models.memory import keep_freed_memory
 from tunewright.models.rows import rows_in_flight
+from tunewright.plugins import trust
 from tunewright.records import Example, Row
 from tunewright.saved import SavedModel, open_saved
 from tunewright.tokens.batch import rows_of
@@ -208,11 +209,13 @@ def _refuse(where: str, reason: str) -> None:
     raise UserError(reason, where=where, mend="Mend it; every input gets one prediction.")
 
 
-def load(run: Any, *, device: str = "auto", precision: str = "auto") -> Model:
+def load(run: Any, *, device: str = "auto", precision: str = "auto", plugins: Iterable[str] = ()) -> Model:
     """Open a trained model: a run folder, its `model/` folder, or what `train` returned.
 
-    precision: auto (bf16 autocast where the device is fast at it), bf16, fp32 or fp64. UserError when there is no model.
+    precision: auto (bf16 autocast where the device is fast at it), bf16, fp32 or fp64. plugins: modules of your own whose code may
+    run, where the run's task or adapter is one. UserError when there is no model.
     """
+    trust(plugins)
     saved = open_saved(run if isinstance(run, (str, Path)) else run.folder)
     keep_freed_memory()
     task, encoder = saved.task(), saved.encoder()

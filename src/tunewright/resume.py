@@ -15,6 +15,7 @@ from tunewright.errors import UserError
 
 HARMLESS = {
     "output",
+    "plugins",
     "train.log_every",
     "train.log_to",
     "train.save_every",
@@ -39,7 +40,7 @@ def check_folder(config: RunConfig) -> tuple[RunConfig, list[str]]:
     """(the config as its run folder settles it, what to tell). UserError for a folder that no run can be written to."""
     folder, saved = config.run_folder, config.run_folder / "config.yaml"
     if saved.is_file():
-        before = load_config(saved)
+        before = load_config(saved, of_run=True)
         notes = compare_configs(before, config, folder=folder)
         return settled(before, config), notes
     where = f"output {folder}"
@@ -57,7 +58,7 @@ def is_finished(config: RunConfig) -> bool:
     folder = config.run_folder
     if not (folder / "scores.json").is_file() or not (folder / "model" / "tunewright.json").is_file():
         return False
-    saved, now = load_config(folder / "config.yaml").train, config.train
+    saved, now = load_config(folder / "config.yaml", of_run=True).train, config.train
     return (saved.epochs, saved.max_steps, saved.early_stopping) == (now.epochs, now.max_steps, now.early_stopping)
 
 

@@ -11,18 +11,34 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from pathlib import Path
 from typing import Any
 
 from tunewright.atomic import file_sha256, whole_folder, write_json
 from tunewright.errors import UserError, did_you_mean
+from tunewright.models.foreign import read_object
 from tunewright.models.source import ModelFolder
 from tunewright.plugins import find
+from tunewright.value_types import fits, wrong_field
 
 SCHEMA = 1
 FILE = "tunewright.json"
 MANIFEST = "manifest.json"
+_MEND = "Restore the file, or train again."
+_EXPECTED: tuple[tuple[str, str, Callable[[Any], bool]], ...] = (
+    ("task", "the name of a task", lambda value: isinstance(value, str)),
+    ("task_state", "an object", lambda value: isinstance(value, dict)),
+    ("encode", "an object", lambda value: isinstance(value, dict)),
+    ("encode.max_length", "a whole number from 1 on", lambda value: fits(value, int) and 0 < value < 2**31),
+    ("encode.truncation_side", "left or right", lambda value: value in ("left", "right")),
+    ("encode.padding_side", "left or right", lambda value: value in ("left", "right")),
+    ("adapter", "an object", lambda value: value is None or isinstance(value, dict)),
+    ("adapter.name", "a text", lambda value: value is None or isinstance(value, str)),
+    ("adapter.merged", "true or false", lambda value: value is None or isinstance(value, bool)),
+    ("export", "an object", lambda value: value is None or isinstance(value, dict)),
+)
+"""What every reader of `tunewright.json` may rely on: key, what it must be, whether it is."""
 _SUFFIXES = {".json", ".safetensors", ".jinja", ".txt", ".model", ".bin", ".onnx", ".data"}
 """Of files that libraries read from a model folder."""
 
@@ -44,15 +60,28 @@ class SavedModel:
     def unmerged(self) -> str | None:
         """The adapter that cannot be merged and stands beside `model/`, if there is one."""
         adapter = self.facts.get("adapter")
-        return adapter["name"] if adapter and not adapter["merged"] else None
+        return str(adapter["name"]) if adapter and not adapter["merged"] else None
 
     def task(self) -> Any:
-        return find("tasks", self.facts["task"]).Task.from_state(self.facts["task_state"])
+        """The task as it was trained. UserError where its state is not what a task writes."""
+        kind = find("tasks", self.facts["task"]).Task
+        try:
+            task = kind.from_state(self.facts["task_state"])
+        except UserError:
+            raise
+        except Exception as error:  # a missing key or a value of another type, met anywhere in the task
+            raise self._not_as_written("task_state", f"{type(error).__name__}: {error}") from None
+        if is_dataclass(task) and (wrong := wrong_field(task)):
+            raise self._not_as_written(f"task_state.{wrong}", "a value of another type")
+        return task
 
     def encoder(self) -> Any:
         from tunewright.tokens.tokenizer import for_computing, load_encoder
 
         return for_computing(load_encoder(self.source, **self.facts["encode"]), self.source)
+
+    def _not_as_written(self, key: str, found: str) -> UserError:
+        return UserError(f"{key} is not what was written", where=str(self.folder / FILE), found=found[:200], mend=_MEND)
 
 
 def save_model(
@@ -133,25 +162,38 @@ def changed_files(folder: Path) -> list[str]:
     return changed + sorted(others)
 
 
+def _facts(path: Path) -> dict[str, Any]:
+    """tunewright.json. UserError where it is damaged, or a key is missing or of another type."""
+    facts = read_object(path)
+    if facts.get("schema") != SCHEMA:
+        raise UserError(
+            "written by another version of tunewright",
+            where=str(path),
+            found=f"schema {facts.get('schema')}",
+            expected=str(SCHEMA),
+        )
+    for key, expected, holds in _EXPECTED:
+        value: Any = facts
+        for part in key.split("."):
+            value = value.get(part) if isinstance(value, Mapping) else None
+        if not holds(value):
+            found = "nothing" if value is None else repr(value)[:80]
+            raise UserError(
+                f"{key} is not what was written", where=str(path), found=found, expected=expected, mend=_MEND
+            )
+    if facts.get("adapter") and {"name", "merged"} - facts["adapter"].keys():
+        raise UserError("adapter is not what was written", where=str(path), mend=_MEND)
+    if more := facts["encode"].keys() - {"max_length", "truncation_side", "padding_side"}:
+        raise UserError("encode is not what was written", where=str(path), found=", ".join(sorted(more)), mend=_MEND)
+    return facts
+
+
 def open_saved(name: str | Path) -> SavedModel:
     """Accepts RUN and RUN/model. UserError where there is no finished model of ours."""
     path = Path(name).expanduser()
     for folder in (path / "model", path):
         if (folder / FILE).is_file():
-            try:
-                facts = json.loads((folder / FILE).read_text(encoding="utf-8"))
-            except ValueError as error:
-                raise UserError(
-                    f"not valid JSON ({error})", where=str(folder / FILE), mend="Train again, or restore the file."
-                ) from None
-            if not isinstance(facts, dict) or facts.get("schema") != SCHEMA:
-                raise UserError(
-                    "written by another version of tunewright",
-                    where=str(folder / FILE),
-                    found=f"schema {facts.get('schema') if isinstance(facts, dict) else None}",
-                    expected=str(SCHEMA),
-                )
-            return SavedModel(folder, facts)
+            return SavedModel(folder, _facts(folder / FILE))
     if (path / "config.yaml").is_file():
         raise UserError(
             "this run has no model yet",

@@ -7,7 +7,7 @@ scores["metrics"]["accuracy"], scores["intervals"]["accuracy"], scores["baseline
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +33,13 @@ _GIVE_A_FILE = "Give a file: tunewright evaluate RUN DATA."
 
 def evaluate(
     run: Any, data: str | None = None, *, split: str = TEST, precision: str = "auto", device: str = "auto",
-    skip_bad_rows: bool = False, note: Callable[[str], None] = lambda _: None,
+    skip_bad_rows: bool = False, note: Callable[[str], None] = lambda _: None, plugins: Iterable[str] = (),
 ) -> dict[str, Any]:  # fmt: skip
     """Scores of a trained run on its own `split`, or on the file `data`. UserError for bad input.
 
-    Gives `{"schema": 1, "task", "rows", "metrics", "intervals", "baseline", "per_class", "confusion", "worst_rows", …}`.
+    plugins: as for `load`. Gives `{"schema": 1, "task", "rows", "metrics", "intervals", "baseline", "per_class", "confusion", "worst_rows", …}`.
     """
-    model = load(run, precision=precision, device=device)
+    model = load(run, precision=precision, device=device, plugins=plugins)
     config = _config_of(model)
     if data is None:
         return _of_split(model, config, split, note)
@@ -60,7 +60,7 @@ def evaluate(
 
 def _config_of(model: Model) -> RunConfig | None:
     path = model.saved.folder.parent / "config.yaml"
-    return load_config(path) if path.is_file() else None
+    return load_config(path, of_run=True) if path.is_file() else None
 
 
 def _of_split(model: Model, config: RunConfig | None, split: str, note: Callable[[str], None]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ import numpy as np
 from tunewright import golden
 from tunewright.adapted import ADAPTER, BASE, with_adapter
 from tunewright.export import ONNX_FACTS
+from tunewright.plugins import check_name
 from tunewright.saved import FILE, MANIFEST, changed_files, listed_files, open_saved
 
 EXPORTS, SCORES = "exports", "scores.json"
@@ -116,6 +117,7 @@ def _folder_checks(folder: Path, golden_from: str | Path | None) -> Iterator[Che
         yield Check("files", 0, 0.0, 0.0, broken)
         return
     saved = open_saved(folder)
+    check_name("tasks", saved.facts["task"])  # whose code may run is the user's to say
     run = folder.parent
     of_run = folder.name == "model" and (run / "config.yaml").is_file()
     ways = [("reload", _reloaded), ("transformers", _with_transformers), ("pipeline", _with_pipeline)]
@@ -235,13 +237,11 @@ def _with_transformers(folder: Path, examples: dict[str, Any], tolerance: float)
     """As a script that knows nothing of this package: the tokenizer called, the class that config.json names."""
     import transformers
 
-    from tunewright.models.load import quiet_transformers
+    from tunewright.models.load import load_as_named, quiet_transformers
 
     with quiet_transformers():
-        tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-        config = transformers.AutoConfig.from_pretrained(folder)
-        network = getattr(transformers, config.architectures[0]).from_pretrained(folder).float().eval()
-    return _plain(tokenizer, network, examples, tolerance)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    return _plain(tokenizer, load_as_named(folder, dtype="auto").float(), examples, tolerance)
 
 
 def _with_pipeline(folder: Path, examples: dict[str, Any], tolerance: float) -> tuple[int, float, str]:
@@ -250,12 +250,14 @@ def _with_pipeline(folder: Path, examples: dict[str, Any], tolerance: float) -> 
 
     from tunewright.models.load import quiet_transformers
 
-    name = transformers.AutoConfig.from_pretrained(folder).architectures[0]
+    name = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False).architectures[0]
     kind = next((kind for end, kind in _PIPELINES.items() if name.endswith(end)), None)
     if kind is None:
         return 0, 0.0, f"transformers has no pipeline for {name}"
     with quiet_transformers():
-        pipe: Any = cast(Any, transformers).pipeline(kind, model=str(folder), device="cpu", dtype="float32")
+        pipe: Any = cast(Any, transformers).pipeline(
+            kind, model=str(folder), device="cpu", dtype="float32", trust_remote_code=False
+        )
     found = _plain(pipe.tokenizer, pipe.model, examples, tolerance)
     if kind == "text-classification":
         _compare_scores(pipe, examples, tolerance)
@@ -310,16 +312,12 @@ def _logits(network: Any, row: dict[str, Any]) -> np.ndarray:
 
 def _with_peft(folder: Path, examples: dict[str, Any], tolerance: float) -> tuple[int, float, str]:
     """RUN/adapter on RUN/base, as a script with transformers and peft puts them together."""
-    import transformers
-
-    from tunewright.models.load import quiet_transformers
+    from tunewright.models.load import load_as_named
 
     run = folder.parent
-    with quiet_transformers():
-        config = transformers.AutoConfig.from_pretrained(run / BASE)
-        base = getattr(transformers, config.architectures[0]).from_pretrained(run / BASE, dtype="float32")
-        network = with_adapter(base, run, plain=True).eval()
-    _compare_labels(config, examples)
+    base = load_as_named(run / BASE, dtype="float32")
+    _compare_labels(base.config, examples)
+    network = with_adapter(base, run, plain=True).eval()
     measure = _Measure(tolerance)
     for one in examples["examples"]:
         for row in one["rows"]:

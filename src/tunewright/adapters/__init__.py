@@ -4,3 +4,5 @@
 
 `base` says what an adapter is and puts one on a model; what a run keeps of it is written by `adapted`.
 """
+
+NOT_PLUGINS = frozenset({"peft_files"})

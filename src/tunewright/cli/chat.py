@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
+from tunewright.cli.options import Plugins
+
 NAME = "chat"
 _HELP = "/new begins again, /quit ends (so does the end of the input); Ctrl-C ends an answer."
 
@@ -24,6 +26,7 @@ def run(
     seed: Annotated[int | None, typer.Option(help="Of what is drawn (0).", min=0)] = None,
     precision: Annotated[str, typer.Option(help="auto, bf16, fp32 or fp64.")] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, …")] = "auto",
+    plugin: Plugins = None,
 ) -> None:
     """Talk with a fine-tuned model, in the template it was trained with. A line is a turn; answers are shown as they are written."""
     from dataclasses import replace

@@ -6,13 +6,17 @@ from typing import Annotated, Any
 
 import typer
 
-from tunewright.cli.options import json_text
+from tunewright.cli.options import Plugins, json_text
 from tunewright.cli.train import Words, configs_from
 
 NAME = "check"
 
 
-def run(words: Words, as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False) -> None:
+def run(
+    words: Words,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    plugin: Plugins = None,
+) -> None:
     """Look for what would go wrong (bad rows, truncation, labels, leakage) without training; exit 1 on findings."""
     configs = _with_models(configs_from(words, verb=NAME))
     checked = [_check(config, number, len(configs), as_json) for number, config in enumerate(configs, start=1)]

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from tunewright.cli.options import Plugins
+
 NAME = "evaluate"
 
 
@@ -19,6 +21,7 @@ def run(
         bool, typer.Option("--skip-bad-rows", help="Go on without rows that cannot be used.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    plugin: Plugins = None,
 ) -> None:
     """Score a trained run: metrics with 95 % intervals, simple baselines beside it, the worst rows."""
     from tunewright.cli.options import check_file, check_run, json_text

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from tunewright.cli.options import json_text
+from tunewright.cli.options import Plugins, json_text
 from tunewright.cli.train import config_from
 
 NAME = "explain"
@@ -21,6 +21,7 @@ def run(
     words: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE…]")] = None,
     padded: Annotated[bool, typer.Option("--padded", help="Show the row padded to max_length.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    plugin: Plugins = None,
 ) -> None:
     """Follow one row through every stage: as read, as understood, as tokens, as padded."""
     from tunewright.explain import explain

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from tunewright.cli.options import Plugins
+
 NAME = "export"
 
 
@@ -17,6 +19,7 @@ def run(
     output: Annotated[str | None, typer.Option("--output", "-o", help="Folder. Default: RUN/exports/KIND.")] = None,
     dtype: Annotated[str, typer.Option(help="Of the weights: fp32, bf16 or fp16.")] = "fp32",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    plugin: Plugins = None,
 ) -> None:
     """Write a trained model for other programs, and verify what was written. Exit code 1 where it differs."""
     from tunewright.cli.options import json_text

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from tunewright.errors import UserError, check_choice, counted
 
@@ -12,6 +14,23 @@ if TYPE_CHECKING:
     from tunewright.saved import SavedModel
 
 PRECISIONS = ("auto", "bf16", "fp32", "fp64")
+
+
+def _trusted(modules: list[str] | None) -> list[str] | None:
+    from tunewright.plugins import trust
+
+    trust(modules or ())
+    return modules
+
+
+Plugins = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--plugin", metavar="MODULE", callback=_trusted, is_eager=True, show_default=False,
+        help="A module of yours whose code may run, where the run's task or adapter is one.",
+    ),
+]  # fmt: skip
+"""Modules are trusted as the words are read: a verb need not heed the value."""
 
 
 def check_run(run: str, *, precision: str = "auto") -> SavedModel:

@@ -15,6 +15,8 @@ from typing import Annotated, Any
 
 import typer
 
+from tunewright.cli.options import Plugins
+
 NAME = "predict"
 _SHOWN = 5
 
@@ -55,6 +57,7 @@ def run(
     as_json: Annotated[
         bool, typer.Option("--json", help="One JSON object per line, as always off a terminal.")
     ] = False,
+    plugin: Plugins = None,
 ) -> None:
     """Predict with a trained run: one prediction per input, in order. Off a terminal it prints JSON lines."""
     from tunewright.cli.options import check_file, check_run, json_text

@@ -7,12 +7,17 @@ from typing import Annotated
 
 import typer
 
+from tunewright.cli.options import Plugins
 from tunewright.cli.train import Words, config_from
 
 NAME = "prepare"
 
 
-def run(words: Words, as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False) -> None:
+def run(
+    words: Words,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    plugin: Plugins = None,
+) -> None:
     """Read, split and encode into the token store, without training (train does it too)."""
     from tunewright.cli.progress import say
     from tunewright.prepare import prepare

@@ -9,6 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
+from tunewright.cli.options import Plugins
+
 NAME = "runs"
 _SCORES = ("pair_accuracy", "span_f1", "accuracy", "f1_micro", "rouge_l", "perplexity")
 
@@ -20,6 +22,7 @@ def run(
     ] = None,
     folder: Annotated[str, typer.Option(help="Where the runs are.")] = "runs",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    plugin: Plugins = None,
 ) -> None:
     """Past runs and their scores, or what differs between two of them."""
     from tunewright.errors import UserError
@@ -65,7 +68,7 @@ def _facts(path: Path) -> dict[str, Any]:
     if not (path / "config.yaml").is_file():
         raise UserError("not a run of tunewright", where=str(path), mend="`tunewright runs` lists the runs here.")
     try:
-        config = load_config(path / "config.yaml")
+        config = load_config(path / "config.yaml", of_run=True)
     except UserError as error:
         state = str(error).splitlines()[0]
         return {"run": str(path), "task": "-", "model": "-", "state": state, "scores": {}, "config": {}}

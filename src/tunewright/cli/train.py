@@ -9,6 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
+from tunewright.cli.options import Plugins
+
 NAME = "train"
 SETTINGS = {"ignore_unknown_options": False}
 
@@ -24,7 +26,7 @@ Words = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object with the scores on stdout.")]
 
 
-def run(words: Words, as_json: Json = False) -> None:
+def run(words: Words, as_json: Json = False, plugin: Plugins = None) -> None:
     """Fine-tune a model: a data file alone is enough. Several configs run in turn. Run it again to resume."""
     configs = configs_from(words)
     from tunewright.flow import check_in_turn, train_in_turn
@@ -122,4 +124,6 @@ def _is_config(word: str) -> bool:
 def _loaded(word: str, overrides: list[str]) -> Any:
     from tunewright.config import load_config
 
-    return load_config(Path(word) / "config.yaml" if Path(word).is_dir() else word, overrides)
+    if Path(word).is_dir():
+        return load_config(Path(word) / "config.yaml", overrides, of_run=True)
+    return load_config(word, overrides)

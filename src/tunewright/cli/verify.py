@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from tunewright.cli.options import Plugins
+
 NAME = "verify"
 
 
@@ -13,6 +15,7 @@ def run(
     target: Annotated[str, typer.Argument(metavar="RUN", help="A run folder, its model/ folder, or an export.")],
     golden: Annotated[str | None, typer.Option(help="A run whose golden examples an export is held against.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    plugin: Plugins = None,
 ) -> None:
     """Prove that a saved model does what was trained, by every way that leads to it. Exit code 1 at the first difference."""
     from tunewright.cli.options import json_text

@@ -34,7 +34,7 @@ def write(saved: SavedModel, folder: Path, *, dtype: str) -> None:
 def card(saved: SavedModel) -> str:
     """README.md: front matter for the Hub, then one section each on use, data, scores, training and limits."""
     run = saved.folder.parent
-    config = load_config(run / "config.yaml").as_dict() if (run / "config.yaml").is_file() else {}
+    config = load_config(run / "config.yaml", of_run=True).as_dict() if (run / "config.yaml").is_file() else {}
     scores, ledger = (read_json(run / name) if (run / name).exists() else {} for name in ("scores.json", "ledger.json"))
     task = saved.facts["task"]
     front: dict[str, Any] = {

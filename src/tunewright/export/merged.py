@@ -19,9 +19,9 @@ _TORCH = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
 def write(saved: SavedModel, folder: Path, *, dtype: str) -> None:
     """Into an empty folder; the golden examples go along."""
-    from tunewright.models.load import quiet_transformers
+    from tunewright.models.load import load_as_named, quiet_transformers
 
-    network = load_plain(saved.folder, dtype=_TORCH[dtype])
+    network = load_as_named(saved.folder, dtype=_TORCH[dtype])
     set_stop_ids(network, saved)
     with quiet_transformers():
         network.save_pretrained(folder)
@@ -31,17 +31,6 @@ def write(saved: SavedModel, folder: Path, *, dtype: str) -> None:
             shutil.copyfile(file, folder / file.name)
     facts = json.loads((saved.folder / FILE).read_text(encoding="utf-8"))
     write_json(folder / FILE, {**facts, "export": {"to": "merged", "dtype": dtype}})
-
-
-def load_plain(folder: Path, *, dtype: str) -> Any:
-    """The class that config.json names, loaded by transformers alone."""
-    import transformers
-
-    from tunewright.models.load import quiet_transformers
-
-    with quiet_transformers():
-        name = transformers.AutoConfig.from_pretrained(folder).architectures[0]
-        return getattr(transformers, name).from_pretrained(folder, dtype=dtype).eval()
 
 
 def set_stop_ids(network: Any, saved: SavedModel) -> None:

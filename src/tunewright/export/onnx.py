@@ -17,7 +17,6 @@ import numpy as np
 from tunewright.atomic import write_json
 from tunewright.errors import UserError
 from tunewright.export import ONNX_FACTS
-from tunewright.export.merged import load_plain
 from tunewright.saved import FILE, MANIFEST, SavedModel
 
 DTYPES = ("fp32",)
@@ -33,7 +32,9 @@ def write(saved: SavedModel, folder: Path, *, dtype: str) -> None:
     from transformers.exporters.configs import OnnxConfig
     from transformers.exporters.exporter_onnx import OnnxExporter
 
-    network = load_plain(saved.folder, dtype="float32")
+    from tunewright.models.load import load_as_named
+
+    network = load_as_named(saved.folder, dtype="float32")
     network.config.use_cache = False
     inputs = _sample(saved.encoder(), network)
     try:

@@ -13,6 +13,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from tunewright.errors import UserError
 from tunewright.models import attention
 from tunewright.models.dropout import install_row_dropout, remove_row_dropout
 from tunewright.models.extend import extend_embeddings
+from tunewright.models.foreign import check_folder, code_refused, wants_code
 from tunewright.models.presets import sized_to
 from tunewright.models.rows import Rows, rows_in_flight
 from tunewright.models.source import ModelFolder
@@ -47,21 +49,18 @@ def load_pretrained(
     if source.preset is not None:
         model = _from_scratch(auto_class, source, config).to(dtype)
         return model, [name for name, _ in model.named_parameters()]
+    check_folder(source.folder, f"model {source.name}")
     try:
         with quiet_transformers():
             model, info = auto_class.from_pretrained(
-                source.folder, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True, **config
+                source.folder,
+                dtype=dtype,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,
+                trust_remote_code=False,
+                **config,
             )
-    except (
-        SafetensorError,
-        OSError,
-        ValueError,
-        KeyError,
-        RuntimeError,
-        AttributeError,
-        TypeError,
-        ImportError,
-    ) as error:
+    except Exception as error:  # a damaged or odd folder makes the library raise anything
         raise _cannot_be_loaded(auto_class, source, error) from None
     if auto_class.__name__ == "AutoModelForCausalLM":
         _refuse_looking_ahead(model, source)
@@ -73,9 +72,17 @@ def load_pretrained(
 
 def _cannot_be_loaded(auto_class: Any, source: ModelFolder, error: Exception) -> UserError:
     reason, where = (str(error).strip() or type(error).__name__).splitlines()[0][:300], f"model {source.name}"
+    if wants_code(error):
+        return code_refused(where)
     if isinstance(error, SafetensorError):
         return UserError(
             f"its weights cannot be read ({reason})", where=where, mend="Restore the file, or get the model again."
+        )
+    if "weights only load failed" in reason.lower() or type(error).__name__ == "UnpicklingError":
+        return UserError(
+            "its .bin file is no plain pickle of tensors, and reading it could run code",
+            where=where,
+            mend="Get the model with safetensors weights, or convert it where you trust it.",
         )
     if "Unrecognized configuration class" in reason:
         kind = source.json_file("config.json").get("model_type")
@@ -141,7 +148,9 @@ def _from_scratch(auto_class: Any, source: ModelFolder, config: dict[str, Any]) 
 
     values = sized_to(source.json_file("config.json"), load_tokenizer(source))
     with quiet_transformers():
-        return auto_class.from_config(AutoConfig.for_model(**values, **config), dtype=torch.float32)
+        return auto_class.from_config(
+            AutoConfig.for_model(**values, **config), dtype=torch.float32, trust_remote_code=False
+        )
 
 
 def _name_of(mismatch: Any) -> str:
@@ -304,6 +313,27 @@ def quiet_transformers() -> Iterator[None]:
     finally:
         transformers_logging.set_verbosity(level)
         transformers_logging.enable_progress_bar()
+
+
+def load_as_named(folder: Path, *, dtype: str) -> Any:
+    """The model class that config.json names, loaded by transformers alone and ready for use. UserError where it names none."""
+    import transformers
+
+    check_folder(folder, str(folder))
+    try:
+        with quiet_transformers():
+            config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
+            named = getattr(transformers, str((config.architectures or [""])[0]), None)
+            if not (isinstance(named, type) and issubclass(named, transformers.PreTrainedModel)):
+                raise ValueError(f"config.json names no model of transformers: {config.architectures}")
+            return named.from_pretrained(folder, dtype=dtype, trust_remote_code=False).eval()
+    except Exception as error:  # a damaged or odd folder makes the library raise anything
+        if wants_code(error):
+            raise code_refused(str(folder)) from None
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+        raise UserError(
+            f"cannot be loaded ({reason})", where=str(folder), mend="Restore its files, or train again."
+        ) from None
 
 
 def load_pretrained_for_use(task: Any, source: ModelFolder, *, dtype: torch.dtype) -> nn.Module:

@@ -17,6 +17,7 @@ from typing import Any
 
 from tunewright.errors import UserError, did_you_mean
 from tunewright.models import presets
+from tunewright.models.foreign import check_values, read_object
 
 _TOKENIZER_FILES = (
     "tokenizer.json",
@@ -56,22 +57,12 @@ class ModelFolder:
         return self.tokenizer or self.folder
 
     def json_file(self, file_name: str) -> dict[str, Any]:
-        """A JSON file of the folder, empty when there is none. UserError when it is broken."""
+        """A JSON file of the folder, empty when there is none. UserError when it is broken, or says what cannot be."""
         if self.preset is not None and file_name == "config.json":
             return dict(self.preset)
         path = (self.tokenizer_folder if file_name in _TOKENIZER_FILES else self.folder) / file_name
-        try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return {}
-        except (OSError, ValueError) as error:
-            raise UserError(
-                f"not valid JSON ({error})", where=str(path), mend="Restore that file of the model."
-            ) from None
-        if not isinstance(found, dict):
-            raise UserError(
-                "not an object", where=str(path), found=type(found).__name__, mend="Restore that file of the model."
-            )
+        found = read_object(path)
+        check_values(file_name, found, where=str(path))
         return found
 
     def tokenizer_hash(self) -> str:

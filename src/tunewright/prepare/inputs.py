@@ -147,7 +147,7 @@ def options_of_run(run: Path, path: str) -> ReadOptions:
     written = run / "config.yaml"
     if not written.is_file():
         return ReadOptions()
-    config = load_config(written)
+    config = load_config(written, of_run=True)
     options = read_options(config)
     ends = {Path(one).suffix for split in SPLITS for one in _as_list(getattr(config.data, split))}
     if Path(path).suffix in ends:

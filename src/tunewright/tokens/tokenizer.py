@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from tunewright.errors import UserError
+from tunewright.models.foreign import code_refused, wants_code
 from tunewright.models.source import ModelFolder
 from tunewright.records import Encoded
 from tunewright.tokens.aligned import Aligned, framed
@@ -221,7 +222,7 @@ def load_tokenizer(source: ModelFolder) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source.tokenizer_folder)
+        tokenizer = AutoTokenizer.from_pretrained(source.tokenizer_folder, trust_remote_code=False)
         if len(tokenizer) > len(tokenizer.all_special_ids):
             fit_tokenizer(tokenizer, source)
             return tokenizer
@@ -229,6 +230,8 @@ def load_tokenizer(source: ModelFolder) -> Any:
     except UserError:
         raise
     except Exception as error:  # transformers raises many types for a missing or broken tokenizer
+        if wants_code(error):
+            raise code_refused(f"model {source.name}") from None
         reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
     raise UserError(
         f"its tokenizer cannot be loaded ({reason})",
