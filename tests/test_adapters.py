@@ -151,6 +151,108 @@ def test_a_prefix_starts_as_real_tokens_before_the_row(run_values, tmp_path, tin
     assert torch.allclose(found, expected, atol=1e-9)
 
 
+WORDS = ["my order", "ere", "[E1]"]  # the last one stands in no row
+ROWS_LEARN = ["classification", "pairs", "ner", "sft", "dpo", "kto", "reward", "clm"]
+
+
+def with_added_rows(kind, base, folder, decoder, **options):
+    values = with_lora(kind, base, folder, decoder, **{"train_added_tokens": True, **options})
+    return {**values, "model": {"name": values["model"], "add_tokens": WORDS}}
+
+
+@pytest.mark.parametrize(
+    ("kind", "untied"), [*((kind, False) for kind in ROWS_LEARN), *((kind, True) for kind in ("sft", "dpo", "clm"))]
+)
+def test_rows_of_added_tokens_learn_beside_lora(run_values, tmp_path, tiny_gpt, kind, untied):
+    """They alone of all rows; a step's gradient does not depend on its cut; merged they are what the adapter made of them."""
+    if untied:
+        tiny_gpt = untied_copy(tiny_gpt, tmp_path / "untied")
+    values = with_added_rows(kind, run_values, tmp_path, tiny_gpt)
+    run, notes = assembled(adapted(values, values["adapter"], precision="fp64"))
+    assert not [note for note in notes if "Added tokens stay" in note]
+    whole, cut = gradient(run, budget=10**6), gradient(run, budget=60)
+    norm = torch.sqrt(sum((g**2).sum() for g in whole.values()))
+    assert max(float((cut[name] - whole[name]).abs().max() / norm) for name in whole) < 1e-9
+    tables = [name for name in whole if "trainable_tokens_delta" in name]
+    assert len(tables) == (2 if untied else 1)
+    read = {int(number) for position in range(16) for number in run.rows.input_ids(position)}
+    assert all(bool(whole[tables[0]][row].any()) for row in range(3) if 600 + row in read)
+
+    done = train({**values, "train": {**values["train"], "max_steps": 4}}).folder
+    assert not [check for check in verify(done) if check.broken]
+    base, merged = saved_rows(done / "base"), saved_rows(done / "model")
+    changed = (base != merged).any(1).nonzero()[:, 0].tolist()
+    assert changed[:2] == [600, 601] and set(changed) <= {600, 601, 602}
+    delta = next(v for k, v in saved_adapter(done).items() if k.endswith("trainable_tokens_delta") and "head" not in k)
+    assert torch.equal(merged[600:603], delta)
+
+
+def untied_copy(decoder, folder):
+    import shutil
+
+    from transformers import AutoModelForCausalLM
+
+    shutil.copytree(decoder, folder)
+    model = AutoModelForCausalLM.from_pretrained(decoder)
+    model.config.tie_word_embeddings = False
+    model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.detach() * 1.5)
+    model.save_pretrained(folder)
+    return folder
+
+
+def saved_rows(folder):
+    names = ("bert.embeddings.word_embeddings.weight", "transformer.wte.weight")
+    weights = saved_weights(folder)
+    return next(weights[name] for name in names if name in weights)
+
+
+def saved_adapter(run):
+    from safetensors.torch import load_file
+
+    return load_file(run / "adapter" / "adapter_model.safetensors")
+
+
+@pytest.mark.parametrize("kind", ["classification", "sft"])
+def test_rows_of_added_tokens_resume_and_go_on(run_values, tmp_path, tiny_gpt, kind):
+    values = with_added_rows(kind, run_values, tmp_path, tiny_gpt, dropout=0.1)
+    values["data"]["max_length"] = 128 if kind == "sft" else 40
+    straight = train({**values, "output": str(tmp_path / "straight")})
+    with pytest.raises(Interrupted):
+        train({**values, "output": str(tmp_path / "stopped")}, reporter=StopAfter(9))
+    resumed = train({**values, "output": str(tmp_path / "stopped")})
+    assert straight.history == resumed.history
+    for name in ("adapter/adapter_model.safetensors", "model/model.safetensors", "model/golden.json"):
+        assert (straight.folder / name).read_bytes() == (resumed.folder / name).read_bytes()
+    kept = {**values["adapter"], "keep": True}
+    again, _ = assembled({**adapted(values, kept), "model": {"name": str(straight.folder), "add_tokens": WORDS}})
+    learned = {name: p for name, p in again.model.named_parameters() if "trainable_tokens_delta" in name}
+    delta = [value for name, value in saved_adapter(straight.folder).items() if "trainable_tokens_delta" in name]
+    assert [p.tolist() for p in learned.values()] == [value.tolist() for value in delta]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"adapter": {"name": "lora"}}, "no tokens are added; found an empty model.add_tokens"),
+        ({"adapter": {"name": "prefix"}}, "prefix leaves the rows of tokens as they are.*adapter=lora"),
+        ({"adapter": {"name": "ia3"}}, "ia3 leaves the rows of tokens"),
+        ({"adapter": {"name": "none"}}, "without an adapter every row learns already"),
+    ],
+)
+def test_rows_of_added_tokens_that_cannot_learn_are_refused(run_values, tiny_bert, changes, said):
+    adapter = {**changes["adapter"], "train_added_tokens": True}
+    words = [] if adapter["name"] == "lora" else WORDS
+    values = {**run_values, "task": "classification", "adapter": adapter}
+    with pytest.raises(UserError, match=said) as caught:
+        refuse_early(parse_config({**values, "model": {"name": str(tiny_bert), "add_tokens": words}}))
+    assert caught.value.where == "adapter.train_added_tokens"
+
+
+def test_rows_of_an_output_with_a_bias_are_refused(run_values, tmp_path, tiny_gpt):
+    with pytest.raises(UserError, match="an output layer with a bias"):
+        assembled(with_added_rows("mlm", run_values, tmp_path, tiny_gpt))
+
+
 def write_config(folder, **values):
     import json
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tunewright import golden
-from tunewright.adapters.base import attach, base_dtype, fit_virtual_tokens, round_base
+from tunewright.adapters.base import added_rows, attach, base_dtype, fit_virtual_tokens, round_base
 from tunewright.adapters.config import NONE, adapter_of
 from tunewright.adapters.peft_files import read_config
 from tunewright.atomic import file_sha256, whole_folder, write_json
@@ -94,7 +94,8 @@ def _on_whole_base(parts: Any, adapter: Any) -> Any:
     from peft import get_peft_model_state_dict, set_peft_model_state_dict
 
     model, fresh = _base_again(parts)
-    network, _ = attach(adapter, model, fresh, seed=parts.config.train.seed)
+    rows = added_rows(parts.config, parts.encoder.tokenizer)
+    network, _ = attach(adapter, model, fresh, seed=parts.config.train.seed, rows=rows)
     set_peft_model_state_dict(network, get_peft_model_state_dict(parts.model, save_embedding_layers=False))
     return network.to(parts.settings.device).eval()
 

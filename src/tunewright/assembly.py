@@ -139,6 +139,7 @@ def assemble(
     whole = torch.float64 if precision == "fp64" else torch.float32
     source, kept = start_of(config, prepared.model)
     adapters.refuse_quantized(config)
+    adapters.refuse_added_tokens(config)
     if adapter is not None:
         adapters.refuse(adapter, adapters.situation_of(config, source, task=prepared.manifest["task"]))
     stays = adapter is not None or (train.freeze == "body" and source.preset is None)
@@ -157,9 +158,11 @@ def assemble(
             adapters.learn_in_full_precision(model)
     else:
         adapters.round_base(model, fresh, config.model.bits, processes.device, whole=False)
-        model, heads = _adapted(adapter, model, fresh, train.seed, kept, say)
-        if config.model.add_tokens:
-            say("Added tokens stay at the mean of their pieces: an adapter leaves the embeddings as they are.")
+        trained_rows = adapters.added_rows(config, encoder.tokenizer)
+        model, heads = _adapted(adapter, model, fresh, train.seed, kept, say, rows=trained_rows)
+        if config.model.add_tokens and not trained_rows:
+            able = " adapter.train_added_tokens=true lets them learn." if adapter.trains_added_tokens else ""
+            say(f"Added tokens stay at the mean of their pieces: an adapter leaves the embeddings as they are.{able}")
     if train.gradient_checkpointing:
         _recompute_activations(model)
     alone = processes.num_ranks == 1
@@ -242,10 +245,10 @@ def encoder_of(config: RunConfig, prepared: Prepared) -> TextEncoder:
 
 
 def _adapted(
-    adapter: Any, model: Any, fresh: list[str], seed: int, kept: Path | None, say: Say
+    adapter: Any, model: Any, fresh: list[str], seed: int, kept: Path | None, say: Say, *, rows: list[int]
 ) -> tuple[Any, list[str]]:
     """(the model with its adapter, names of the head's parameters); says what learns. kept: a run whose adapter goes on."""
-    model, heads = adapters.attach(adapter, model, fresh, seed=seed)
+    model, heads = adapters.attach(adapter, model, fresh, seed=seed, rows=rows)
     if kept is not None:
         go_on_with(kept, model, heads)
     for line in (adapters.summary(adapter, model, heads), *adapter.remarks(heads)):

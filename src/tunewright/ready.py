@@ -7,7 +7,7 @@ Everything here is said again, later and slower, by whoever uses the value: this
 
 from __future__ import annotations
 
-from tunewright.adapters.base import refuse, refuse_quantized, situation_of
+from tunewright.adapters.base import refuse, refuse_added_tokens, refuse_quantized, situation_of
 from tunewright.adapters.config import adapter_of
 from tunewright.config import RunConfig
 from tunewright.errors import UserError
@@ -36,6 +36,7 @@ def refuse_early(config: RunConfig, *, trains: bool = True) -> None:
     _check_length(config, model)
     _check_layers(config, model)
     refuse_quantized(config)
+    refuse_added_tokens(config)
     adapter = adapter_of(config.adapter)
     if adapter is not None:
         refuse(adapter, situation_of(config, model))

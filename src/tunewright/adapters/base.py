@@ -73,6 +73,8 @@ class BaseAdapter(ABC):
 
     merges = True
     """Whether its weights can be added into the base's: then `model/` is a plain model."""
+    trains_added_tokens = False
+    """Whether PEFT lets rows of single tokens learn beside it."""
     num_virtual_tokens = 0
     """Positions that it puts before every row."""
     rate_factor = 1.0
@@ -127,6 +129,32 @@ def refuse(adapter: Any, situation: Situation) -> None:
             mend="Set adapter=none, or start from a pretrained model.",
         )
     adapter.refuse(situation)
+
+
+def refuse_added_tokens(config: Any) -> None:
+    """UserError where a config's `adapter.train_added_tokens` has nothing to learn, or cannot."""
+    options, where = config.adapter, "adapter.train_added_tokens"
+    if not options.train_added_tokens:
+        return
+    adapter = adapter_of(options)
+    if adapter is None:
+        raise UserError(
+            "without an adapter every row learns already", where=where, found="adapter=none", mend="Leave it out."
+        )
+    if not adapter.trains_added_tokens:
+        raise UserError(
+            f"{options.name} leaves the rows of tokens as they are",
+            where=where,
+            found=f"adapter={options.name}",
+            mend="Set adapter=lora, or leave it out.",
+        )
+    if not config.model.add_tokens:
+        raise UserError(
+            "no tokens are added",
+            where=where,
+            found="an empty model.add_tokens",
+            mend="Name them in model.add_tokens (those of an earlier run again), or leave it out.",
+        )
 
 
 def refuse_quantized(config: Any) -> None:
@@ -198,10 +226,19 @@ def _tied(module: nn.Module, shared: set[int]) -> list[str]:
     return [name for name, parameter in module.named_parameters() if id(parameter) in shared]
 
 
-def attach(adapter: Any, model: Any, fresh: Sequence[str], *, seed: int) -> tuple[Any, list[str]]:
+def added_rows(config: Any, tokenizer: Any) -> list[int]:
+    """The ids of added tokens whose rows learn beside the adapter: none, unless `adapter.train_added_tokens` says so."""
+    if not config.adapter.train_added_tokens:
+        return []
+    return sorted(tokenizer.convert_tokens_to_ids(list(dict.fromkeys(config.model.add_tokens))))
+
+
+def attach(
+    adapter: Any, model: Any, fresh: Sequence[str], *, seed: int, rows: Sequence[int] = ()
+) -> tuple[Any, list[str]]:
     """(PEFT's model around `model`, names of its parameters that belong to heads). The adapter starts as `seed` says.
 
-    UserError when PEFT cannot put the adapter on this model.
+    rows: ids of tokens whose rows learn besides. UserError when PEFT cannot put the adapter on this model.
     """
     import torch
 
@@ -213,6 +250,8 @@ def attach(adapter: Any, model: Any, fresh: Sequence[str], *, seed: int) -> tupl
             from peft import get_peft_model
 
             config = adapter.peft_config(model, heads=heads, kind=task_kind(model))
+            if rows:
+                config.trainable_token_indices = {name: list(rows) for name in _token_tables(model)}
             torch.manual_seed(seed)
             adapted = get_peft_model(model, config)
     except (ValueError, KeyError, AttributeError, NotImplementedError, TypeError) as error:
@@ -226,6 +265,26 @@ def attach(adapter: Any, model: Any, fresh: Sequence[str], *, seed: int) -> tupl
     learn_in_full_precision(adapted)
     fit_virtual_tokens(adapted)
     return adapted, [name for name, p in adapted.named_parameters() if p.requires_grad and ".modules_to_save." in name]
+
+
+def _token_tables(model: Any) -> list[str]:
+    """Names of the modules with a row for each token: the embeddings, and the output layer where its rows are its own.
+
+    UserError for an output layer with a bias, as masked models have it: PEFT would leave the bias out.
+    """
+    tables = [model.get_input_embeddings()]
+    output = model.get_output_embeddings()
+    if getattr(output, "bias", None) is not None:
+        raise UserError(
+            "PEFT cannot let single rows of an output layer with a bias learn",
+            where="adapter.train_added_tokens",
+            found=type(model).__name__,
+            mend="Leave it out, or set adapter=none: then every row learns.",
+        )
+    if output is not None and output.weight is not tables[0].weight:
+        tables.append(output)
+    names = {id(module): name for name, module in model.named_modules()}
+    return [names[id(table)] for table in tables]
 
 
 def learn_in_full_precision(adapted: nn.Module) -> None:

@@ -25,6 +25,11 @@ class AdapterOptions(Section):
         description="Where model is a run with such an adapter: go on with it on its own base. Otherwise it is merged, and a new one "
         "begins.",
     )
+    train_added_tokens: bool = Field(
+        False,
+        description="With lora: the rows of `model.add_tokens` learn too, of the embeddings and, where the model has its own, of the "
+        "output. Otherwise they stay at the mean of the pieces that they replace.",
+    )
 
 
 def adapter_options(name: str) -> type[AdapterOptions]:

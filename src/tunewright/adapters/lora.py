@@ -34,6 +34,7 @@ class Options(AdapterOptions):
 
 
 class Adapter(BaseAdapter):
+    trains_added_tokens = True
     rate_factor = 4.0
     """Ten, the rule for large decoders, is too much for a small encoder."""
 
@@ -69,6 +70,8 @@ class Adapter(BaseAdapter):
             refused.append("a head that is saved whole")
         if self.options.dora:
             refused.append("DoRA")
+        if self.options.train_added_tokens:
+            refused.append("rows of added tokens")
         return [f"vLLM takes no adapter with {' or '.join(refused)}; it serves model/, where all is merged."] * bool(
             refused
         )
