@@ -3,13 +3,17 @@
 RUN/model/     plain, the adapter merged into it; of prefix and prompt tuning tokenizer and tunewright.json alone
 RUN/adapter/   adapter_config.json  adapter_model.safetensors  tunewright.json (which base: name, revision, content)
 RUN/base/      the base as training began: its fresh head, its labels
+
+What can be written before the first step is (the tokenizer, the base); the weights are the first thing behind the last one, and what
+may fail (golden examples, merging) only completes them.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -22,30 +26,80 @@ from tunewright.adapters.peft_files import read_config
 from tunewright.atomic import file_sha256, whole_folder, write_json
 from tunewright.errors import UserError
 from tunewright.models.source import ModelFolder
-from tunewright.saved import SCHEMA, SavedModel, save_model, write_manifest
+from tunewright.saved import SCHEMA, SavedModel, add_to_model, changed_files, save_model, save_tokenizer, write_manifest
 
 BASE, ADAPTER = "base", "adapter"
+TOKENIZER = "checkpoints/tokenizer"
+
+
+def save_beginning(run: Path, parts: Any) -> None:
+    """What a run leaves and can be written before it learns anything: the tokenizer; of one with an adapter `base/`. Written once."""
+    if not (run / TOKENIZER).is_dir():
+        save_tokenizer(run / TOKENIZER, parts.task, parts.encoder)
+    if adapter_of(parts.config.adapter) is not None and changed_files(run / BASE):
+        _save_base(run / BASE, parts)
+
+
+def save_weights(run: Path, parts: Any) -> None:
+    """The trained weights in a form that can be used, as the first thing behind the last step; the network is as it was afterwards.
+
+    A plain model is complete but for its golden examples; an adapter stands on its base until it is merged.
+    """
+    if adapter_of(parts.config.adapter) is None:
+        with widened(parts.model, parts.settings.precision):
+            _save(run, parts, parts.model)
+        return
+    start = parts.config.model
+    identity = {"name": start.name, "revision": start.revision, "sha256": weights_sha256(run / BASE)}
+    with widened(parts.model, parts.settings.precision):
+        _save_adapter(run / ADAPTER, parts.model, run / BASE, identity)
+    _save(run, parts, None, merged=False)
 
 
 def save_trained(run: Path, parts: Any, *, say: Callable[[str], None]) -> None:
-    """Write what a finished run leaves. The network is used up: an adapter is merged into its base."""
-    precision = parts.settings.precision
+    """Complete what `save_weights` wrote: golden examples; an adapter is merged into its base, by which the network is used up."""
     adapter = adapter_of(parts.config.adapter)
-    network = parts.model if parts.config.model.bits is None else _on_whole_base(parts, adapter)
-    if precision != "fp64":
-        network.float()  # weights that stayed in half precision: widened, they are the same numbers
-    finish = _golden(parts, network, say)
     if adapter is None:
-        save_model(run / "model", network, parts.task, parts.encoder, precision=precision, finish=finish)
+        with widened(parts.model, parts.settings.precision):
+            finish = _golden(parts, parts.model, say)
+        if finish is not None:
+            add_to_model(run / "model", finish)
         return
-    base_sha256 = _save_base(run / BASE, parts)
-    identity = {"name": parts.config.model.name, "revision": parts.config.model.revision, "sha256": base_sha256}
-    _save_adapter(run / ADAPTER, network, run / BASE, identity)
-    facts = {"name": adapter.options.name, "merged": adapter.merges, "base": identity}
-    plain = _merged(network) if adapter.merges else None
+    network = parts.model if parts.config.model.bits is None else _on_whole_base(parts, adapter)
+    if parts.settings.precision != "fp64":
+        network.float()
+    finish = _golden(parts, network, say)
+    _save(run, parts, _merged(network) if adapter.merges else None, merged=adapter.merges, finish=finish)
+
+
+def _save(run: Path, parts: Any, model: Any, *, merged: bool | None = None, finish: Any = None) -> None:
+    """`model/`. merged: whether the adapter is in its weights; None where there is none."""
+    extra = None
+    if merged is not None:
+        extra = {"adapter": {"name": parts.config.adapter.name, "merged": merged, "base": base_of(run)}}
+    tokenizer = run / TOKENIZER
     save_model(
-        run / "model", plain, parts.task, parts.encoder, precision=precision, finish=finish, extra={"adapter": facts}
-    )
+        run / "model", model, parts.task, parts.encoder, precision=parts.settings.precision, finish=finish, extra=extra,
+        tokenizer=tokenizer if tokenizer.is_dir() else None,
+    )  # fmt: skip
+
+
+@contextmanager
+def widened(network: Any, precision: str) -> Iterator[None]:
+    """Inside, weights that stayed in half precision are held in fp32: the same numbers. Afterwards they are what they were."""
+    import torch
+
+    tensors = (*network.parameters(), *network.buffers())
+    halves = [tensor for tensor in tensors if tensor.dtype in (torch.float16, torch.bfloat16)]
+    kept = [tensor.data for tensor in halves]
+    try:
+        if precision != "fp64":
+            for tensor in halves:
+                tensor.data = tensor.data.float()
+        yield
+    finally:
+        for tensor, data in zip(halves, kept, strict=True):
+            tensor.data = data
 
 
 def _merged(network: Any) -> Any:
@@ -68,8 +122,8 @@ def _golden(parts: Any, network: Any, say: Callable[[str], None]) -> Callable[[P
     return partial(golden.write, written=golden.record(texts, network, parts.task, parts.encoder))
 
 
-def _save_base(path: Path, parts: Any) -> str:
-    """The base as training began, built again as it was then: a pure function of checkpoint and seed. Gives its content's hash."""
+def _save_base(path: Path, parts: Any) -> None:
+    """The base as training began, built again as it was then: a pure function of checkpoint and seed."""
     from tunewright.models.load import quiet_transformers
 
     model, _ = _base_again(parts)
@@ -77,7 +131,6 @@ def _save_base(path: Path, parts: Any) -> str:
         model.save_pretrained(folder)
         parts.encoder.tokenizer.save_pretrained(folder)
         write_manifest(folder)
-    return weights_sha256(path)
 
 
 def _base_again(parts: Any) -> tuple[Any, list[str]]:

@@ -98,6 +98,14 @@ def whole_folder(path: Path) -> Iterator[Path]:
         raise
 
 
+def link_or_copy(source: Path, target: Path) -> None:
+    """The same content under a second name, without its bytes being written again where the disk can do that. Neither may be changed in place."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
 def is_leftover(path: Path) -> bool:
     """Is it something of ours that an interrupted command left, or that stands beside runs? It holds nothing of a user's."""
     return path.name.startswith(TEMPORARY) or path.name == ".store" or _LOCK.fullmatch(path.name) is not None

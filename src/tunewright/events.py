@@ -51,6 +51,10 @@ class Interrupted(Exception):
 
     def __init__(self, signal_number: int, folder: Path, step: int) -> None:
         self.signal_number, self.folder, self.step = signal_number, folder, step
-        super().__init__(
-            f"stopped after step {step}; resume with: tunewright train {shlex.quote(str(folder / 'config.yaml'))}"
+        config = folder / "config.yaml"
+        go_on = (
+            f"resume with: tunewright train {shlex.quote(str(config))}"
+            if config.is_file()
+            else "the same command goes on"
         )
+        super().__init__(f"stopped {f'after step {step}' if step else 'before the first step'}; {go_on}")

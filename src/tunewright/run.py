@@ -11,9 +11,10 @@ Starting the same config again resumes where it stopped.
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,14 +23,14 @@ import torch
 import yaml
 
 from tunewright import report
-from tunewright.adapted import save_trained
+from tunewright.adapted import save_beginning, save_trained, save_weights
 from tunewright.assembly import assemble, encoder_of
 from tunewright.atomic import read_json, remove_leftovers, write_json, write_whole
 from tunewright.config import RunConfig, load_config, parse_config
 from tunewright.decision import decision_of
 from tunewright.environment import describe, differences
 from tunewright.errors import UserError, counted, did_you_mean
-from tunewright.evaluation import evaluate_split
+from tunewright.evaluation import Evaluation, evaluate_split
 from tunewright.events import Interrupted, Reporter, RunResult
 from tunewright.fit import Point, verdict
 from tunewright.guess import config_for_data
@@ -44,7 +45,7 @@ from tunewright.training.engine import Step, training_steps
 from tunewright.training.optimizer import set_learning_rate
 from tunewright.training.preflight import preflight
 from tunewright.training.progress import Due, Progress
-from tunewright.training.signals import Stop, stop_signals
+from tunewright.training.signals import Stop, Stopped, saving, stop_signals
 from tunewright.training.trackers import MetricsFile, TensorBoard
 
 
@@ -97,6 +98,7 @@ class Run:
         self.config, self.reporter = config, reporter
         self.folder = config.run_folder
         self.checkpoints = self.folder / "checkpoints"
+        self.progress, self.is_judged, self.is_saved = Progress(), True, False
         self._check_folder()
 
     def _check_folder(self) -> None:
@@ -114,6 +116,8 @@ class Run:
         try:
             with lock.acquire(timeout=0) if "RANK" not in os.environ else nullcontext():
                 return self._go()
+        except Stopped as stopped:
+            raise Interrupted(stopped.signal_number, self.folder, self.progress.step) from None
         except Timeout:
             raise UserError(
                 "another process is training this run",
@@ -162,7 +166,9 @@ class Run:
 
     def _loop(self, stop: Stop) -> None:
         parts, train_config, progress = self.parts, self.config.train, self.progress
-        saving, evaluating = Due(train_config.save_every, parts.plan), Due(self.config.evaluate.every, parts.plan)
+        keeping, evaluating = Due(train_config.save_every, parts.plan), Due(self.config.evaluate.every, parts.plan)
+        if not self.is_judged:  # the evaluation after the step of this checkpoint was interrupted
+            self._evaluate(stop, progress.step, is_saved=True)
         if self._should_stop_early():
             self.reporter.note(
                 f"{counted(progress.num_bad_evaluations, 'evaluation')} without a better score: raise train.early_stopping to go on."
@@ -180,22 +186,33 @@ class Run:
             learning_rate=lambda step: set_learning_rate(parts.optimizer, parts.schedule.factor(step)),
         )
         agreed = parts.processes.agreed
-        for step in steps:
+        for step in self._until_stopped(steps):
             self._count(step)
             last = step.number == parts.plan.num_steps
             signal_number = agreed(stop.signal_number)
+            due = agreed(keeping.after(step.number, last)) or signal_number
             if agreed(evaluating.after(step.number, last)) and VALIDATION in parts.prepared.store.splits:
-                self._evaluate(step.number)
-            stopped = self._should_stop_early()
-            due = agreed(saving.after(step.number, last or stopped))
-            if due or signal_number or progress.best_step == step.number:
+                self.is_judged = False
+            if due:
                 self._save()
-            if stopped:
+            if signal_number:
+                raise Stopped(signal_number)
+            if not self.is_judged:
+                self._evaluate(stop, step.number, is_saved=bool(due))
+            if self._should_stop_early():
                 patience = train_config.early_stopping
                 self.reporter.note(f"Stopped early: {patience} evaluations without a better {self.metric}.")
                 return
-            if signal_number and not last:
-                raise Interrupted(signal_number, self.folder, step.number)
+
+    def _until_stopped(self, steps: Iterator[Step]) -> Iterator[Step]:
+        """The steps. One that is broken off after a signal has changed nothing: what was done before it is saved."""
+        began = self.progress.step
+        try:
+            yield from steps
+        except Stopped:
+            if self.progress.step > began:
+                self._save()
+            raise
 
     def _count(self, step: Step) -> None:
         progress, num_steps = self.progress, self.parts.plan.num_steps
@@ -210,11 +227,30 @@ class Run:
             record["padding_share"] = round(1 - step.num_tokens / step.num_padded_tokens, 4)
             self._track(record)
 
-    def _evaluate(self, step: int) -> None:
-        """Score the validation split; remember the best."""
+    def _evaluate(self, stop: Stop, step: int, *, is_saved: bool) -> None:
+        """Score the validation split and remember the best. Interrupted, it is begun again from the checkpoint of this step.
+
+        is_saved: whether that stands already; then only what is now known is added to it.
+        """
         parts, progress = self.parts, self.progress
         rows = parts.prepared.store[VALIDATION]
-        evaluation = evaluate_split(parts.model, parts.task, rows, parts.encoder, settings=parts.settings)
+        try:
+            with stop.at_once():
+                evaluation = evaluate_split(parts.model, parts.task, rows, parts.encoder, settings=parts.settings)
+        except Stopped:
+            if not is_saved:
+                self._save()
+            raise
+        self._judge(evaluation, step)
+        self.is_judged = True
+        stopped = self._should_stop_early()
+        if is_saved:
+            self._save_state()
+        elif stopped or progress.best_step == step:
+            self._save()
+
+    def _judge(self, evaluation: Evaluation, step: int) -> None:
+        parts, progress = self.parts, self.progress
         metrics = evaluation.metrics
         if self.metric not in metrics:
             known = ", ".join(metrics)
@@ -246,12 +282,25 @@ class Run:
     # What is written and read back
 
     def _save(self) -> None:
-        if not self.is_main:
-            return
+        if self.is_main:
+            with saving():
+                checkpoints.save(self.checkpoints, self.parts.model, self.parts.optimizer, self._state())
+            self._prune()
+
+    def _save_state(self) -> None:
+        """What an evaluation told, into the checkpoint that was saved before it."""
+        if self.is_main:
+            checkpoints.save_state(self.checkpoints, self._state())
+            self._prune()
+
+    def _state(self) -> dict[str, Any]:
         state = {**self.progress.as_dict(), "origin": self.origin, "environment": describe()}
-        checkpoints.save(self.checkpoints, self.parts.model, self.parts.optimizer, state)
+        return state if self.is_judged else {**state, "evaluate_again": True}
+
+    def _prune(self) -> None:
+        progress = self.progress
         checkpoints.prune(
-            self.checkpoints, keep=self.config.train.keep, step=self.progress.step, best_step=self.progress.best_step
+            self.checkpoints, keep=self.config.train.keep, step=progress.step, best_step=progress.best_step
         )
 
     def _resume(self) -> Progress:
@@ -274,6 +323,7 @@ class Run:
             ) from None
         checkpoints.load_optimizer(found, self.parts.model, self.parts.optimizer)
         progress = Progress(**{name: found.state[name] for name in vars(Progress())})
+        self.is_judged = not found.state.get("evaluate_again", False)
         num_steps = self.parts.plan.num_steps
         self.reporter.note(f"Resuming after step {progress.step:,} of {num_steps:,} ({found.folder}).")
         for line in differences(found.state["environment"], describe()):
@@ -292,6 +342,7 @@ class Run:
         rejected = self.parts.prepared.store.folder / "rejected.jsonl"
         if rejected.is_file():
             shutil.copyfile(rejected, self.folder / "rejected.jsonl")
+        save_beginning(self.folder, self.parts)
 
     def _resolved(self) -> dict[str, Any]:
         """The config with what `auto` became, and the folder, so that config.yaml alone resumes the run."""
@@ -305,7 +356,9 @@ class Run:
         return {**values, "task": {**values["task"], "name": parts.task.name}, "output": str(self.folder)}
 
     def _open_trackers(self) -> list[Any]:
-        trackers: list[Any] = [MetricsFile(self.folder / "metrics.jsonl", from_step=self.progress.step)]
+        trackers: list[Any] = [
+            MetricsFile(self.folder / "metrics.jsonl", from_step=self.progress.step, evaluated=self.is_judged)
+        ]
         if "tensorboard" in self.config.train.log_to:
             trackers.append(TensorBoard(self.folder / "tensorboard", from_step=self.progress.step))
         return trackers
@@ -313,27 +366,54 @@ class Run:
     # The end
 
     def _finish(self) -> RunResult:
-        """Take the best weights, score validation and test, write the model. Other ranks only help with scoring."""
+        """Take the best weights and write them, score validation and test, complete the model. Other ranks only help with scoring.
+
+        Whatever fails on the way leaves a model that can be used, and the same command goes on from here.
+        """
         best = self.progress.best_step
         if best is not None and best != self.progress.step:
             self._load_best(best)
-        scores = self._final_scores()
-        history = self.progress.history
-        simple = scores.get(VALIDATION, {}).get("baseline", {})
-        baseline = simple.get("majority", {}).get("log_loss", simple.get("unigram", {}).get("loss"))
-        curve = [Point(**{key: value for key, value in point.items() if key != "step"}) for point in history]
-        limited_by = "train.max_steps" if self.parts.plan.is_cut else "train.epochs"
-        validated = VALIDATION in self.parts.prepared.store.splits
-        judged = asdict(verdict(curve, baseline_loss=baseline, limited_by=limited_by, validated=validated))
-        result = RunResult(self.folder, scores, judged, history, self.progress.step)
         if self.is_main:
-            parts = self.parts
-            save_trained(self.folder, parts, say=self.reporter.note)
-            facts = {"schema": 1, "task": parts.task.name, "metric": self.metric, "num_steps": self.progress.step}
-            facts |= {"best_step": self.progress.best_step, "splits": scores, "verdict": judged, "history": history}
-            write_json(self.folder / "scores.json", {**facts, "origin": self.origin, "environment": describe()})
+            with self._behind_last_step("writing the model"):
+                save_weights(self.folder, self.parts)
+            self.is_saved = True
+        with self._behind_last_step("the final evaluation"):
+            scores = self._final_scores()
+        with self._behind_last_step("judging the run"):
+            judged = self._verdict(scores)
+        result = RunResult(self.folder, scores, judged, self.progress.history, self.progress.step)
+        if self.is_main:
+            with self._behind_last_step("completing the model"):
+                save_trained(self.folder, self.parts, say=self.reporter.note)
+            with self._behind_last_step("writing the scores"):
+                _write_scores(result, self)
         self.reporter.finished(result)
         return result
+
+    def _verdict(self, scores: Mapping[str, Any]) -> dict[str, Any]:
+        simple = scores.get(VALIDATION, {}).get("baseline", {})
+        baseline = simple.get("majority", {}).get("log_loss", simple.get("unigram", {}).get("loss"))
+        points = self.progress.history
+        curve = [Point(**{key: value for key, value in point.items() if key != "step"}) for point in points]
+        limited_by = "train.max_steps" if self.parts.plan.is_cut else "train.epochs"
+        validated = VALIDATION in self.parts.prepared.store.splits
+        return asdict(verdict(curve, baseline_loss=baseline, limited_by=limited_by, validated=validated))
+
+    @contextmanager
+    def _behind_last_step(self, what: str) -> Iterator[None]:
+        """Say what is left of the run when this step of its end fails; the failure itself is said by who catches it."""
+        try:
+            yield
+        except Exception:
+            model = (
+                self.folder / "model" if self.is_saved else checkpoints.folder_of(self.checkpoints, self.progress.step)
+            )
+            again = f"tunewright train {shlex.quote(str(self.folder / 'config.yaml'))}"
+            self.reporter.note(
+                f"Training is done, and what was learned is saved in {model}; but {what} failed, for the reason below. "
+                f"Once that is mended, this finishes the run without training again: {again}"
+            )
+            raise
 
     def _final_scores(self) -> dict[str, Any]:
         parts, config = self.parts, self.config
@@ -369,3 +449,11 @@ class Run:
         result = RunResult(self.folder, facts["splits"], facts["verdict"], facts["history"], facts["num_steps"], True)
         self.reporter.finished(result)
         return result
+
+
+def _write_scores(result: RunResult, run: Run) -> None:
+    """scores.json: from now on the run is finished."""
+    facts = {"schema": 1, "task": run.parts.task.name, "metric": run.metric, "num_steps": result.num_steps}
+    facts |= {"best_step": run.progress.best_step, "splits": result.scores, "verdict": result.verdict}
+    facts |= {"history": result.history, "origin": run.origin, "environment": describe()}
+    write_json(run.folder / "scores.json", facts)

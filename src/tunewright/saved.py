@@ -8,14 +8,16 @@ that prediction encodes exactly as training did.
 
 from __future__ import annotations
 
+import copy
 import json
 import shlex
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from tunewright.atomic import file_sha256, whole_folder, write_json
+from tunewright.atomic import file_sha256, link_or_copy, whole_folder, write_json
 from tunewright.errors import UserError, did_you_mean
 from tunewright.models.foreign import read_object
 from tunewright.models.source import ModelFolder
@@ -93,21 +95,22 @@ def save_model(
     precision: str,
     finish: Callable[[Path], None] | None = None,
     extra: Mapping[str, Any] | None = None,
+    tokenizer: Path | None = None,
 ) -> None:
     """Write `model/`, whole or not at all. The tokenizer is saved as the task wants other programs to use it.
 
     model: None where its weights stand elsewhere. finish: writes what else belongs into the folder, before its files are listed
-    with their hashes. extra: further facts for `tunewright.json`.
+    with their hashes. extra: further facts for `tunewright.json`. tokenizer: a folder that `save_tokenizer` wrote, to take it from.
     """
     from tunewright.models.load import quiet_transformers
 
     with quiet_transformers(), whole_folder(path) as folder:
         if model is not None:
             model.save_pretrained(folder)
-        tokenizer = encoder.tokenizer
-        tokenizer.init_kwargs |= {"model_max_length": encoder.max_length}
-        task.finish_tokenizer(tokenizer)
-        tokenizer.save_pretrained(folder)
+        if tokenizer is None:
+            _finished_tokenizer(task, encoder).save_pretrained(folder)
+        else:
+            shutil.copytree(tokenizer, folder, dirs_exist_ok=True)
         facts = {
             "schema": SCHEMA,
             "task": task.name,
@@ -123,6 +126,33 @@ def save_model(
         write_json(folder / FILE, facts)
         if finish is not None:
             finish(folder)
+        write_manifest(folder)
+
+
+def save_tokenizer(path: Path, task: Any, encoder: Any) -> None:
+    """The tokenizer alone, as `save_model` saves it: so that what cannot be saved is known before anything is learned."""
+    from tunewright.models.load import quiet_transformers
+
+    with quiet_transformers(), whole_folder(path) as folder:
+        _finished_tokenizer(task, encoder).save_pretrained(folder)
+
+
+def _finished_tokenizer(task: Any, encoder: Any) -> Any:
+    """A copy with the settings that other programs need: the encoder's own goes on encoding as it did."""
+    tokenizer = copy.deepcopy(encoder.tokenizer)
+    tokenizer.init_kwargs |= {"model_max_length": encoder.max_length}
+    task.finish_tokenizer(tokenizer)
+    return tokenizer
+
+
+def add_to_model(path: Path, finish: Callable[[Path], None]) -> None:
+    """Write further files into a saved model's folder, which stays whole all the time."""
+    with whole_folder(path) as folder:
+        for file in path.rglob("*"):
+            if file.is_file() and file.name != MANIFEST:
+                (folder / file.relative_to(path)).parent.mkdir(parents=True, exist_ok=True)
+                link_or_copy(file, folder / file.relative_to(path))
+        finish(folder)
         write_manifest(folder)
 
 

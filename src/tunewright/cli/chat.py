@@ -54,8 +54,11 @@ def run(
     )
     if sys.stdin.isatty():
         print(_HELP, file=sys.stderr)
-    for piece in talk(model, _turns(), system=system):
-        print(piece, end="", flush=True)
+    from tunewright.training.signals import keyboard_interrupts
+
+    with keyboard_interrupts():
+        for piece in talk(model, _turns(), system=system):
+            print(piece, end="", flush=True)
 
 
 def talk(model: Any, turns: Iterator[str], *, system: str | None = None) -> Iterator[str]:

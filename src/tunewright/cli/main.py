@@ -33,6 +33,7 @@ from tunewright.cli import (
     verify,
 )
 from tunewright.errors import UserError
+from tunewright.training.signals import Stopped, answering
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False,
@@ -43,6 +44,7 @@ for verb in (demo, init, train, check, explain, prepare, evaluate, predict, chat
 app.add_typer(tokenizer.app, name=tokenizer.NAME)
 
 _BUG = 101
+_INTERRUPTED = (130, 143)
 _CUT = 141  # 128 and SIGPIPE, as other programs end when nobody reads on
 _NO_SPACE = os.strerror(errno.ENOSPC)
 _ENVIRONMENT = {
@@ -61,9 +63,13 @@ _ENVIRONMENT = {
 
 def main() -> None:
     """Run a verb and exit."""
-    code = run()
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        _leave_without_teardown(code)
+    try:
+        with answering(by_force=True):
+            code = run()
+            if code in _INTERRUPTED or int(os.environ.get("WORLD_SIZE", "1")) > 1:
+                _leave_without_teardown(code)
+    except Stopped as stopped:  # while the verb was ending
+        _leave_without_teardown(128 + stopped.signal_number)
     sys.exit(code)
 
 
@@ -84,6 +90,9 @@ def run() -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+    except Stopped as stopped:
+        print(f"interrupted by {stopped}: what was finished is kept, and the same command goes on.", file=sys.stderr)
+        return 128 + stopped.signal_number
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _CUT
@@ -101,7 +110,8 @@ def run() -> int:
 
 
 def _leave_without_teardown(code: int) -> None:
-    """End a rank that has finished: threads of gloo now and then abort the interpreter's own teardown."""
+    """End a rank that has finished, or what was interrupted: threads of gloo now and then abort the interpreter's own teardown, and
+    those of a library that is still computing would be waited for."""
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):

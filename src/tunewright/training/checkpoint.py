@@ -20,10 +20,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from tunewright.atomic import file_sha256, remove_leftovers, whole_folder, write_json
+from tunewright.atomic import file_sha256, link_or_copy, read_json, remove_leftovers, whole_folder, write_json
 
 SCHEMA = 1
 _PATTERN = "step-*"
+_STATE, _MANIFEST = "state.json", "manifest.json"
 
 
 class CheckpointDamaged(Exception):
@@ -53,12 +54,26 @@ def save(root: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state: 
         save_file(_unshared(_learned(model)), folder / "model.safetensors")
         tensors, scalars = _optimizer_state(model, optimizer)
         save_file(tensors, folder / "optimizer.safetensors")
-        write_json(folder / "state.json", {"schema": SCHEMA, **state, "optimizer_scalars": scalars})
-        files = {
-            file.name: {"bytes": file.stat().st_size, "sha256": file_sha256(file)} for file in sorted(folder.iterdir())
-        }
-        write_json(folder / "manifest.json", {"schema": SCHEMA, "files": files})
+        write_json(folder / _STATE, {"schema": SCHEMA, **state, "optimizer_scalars": scalars})
+        files = {file.name: _facts(file) for file in sorted(folder.iterdir())}
+        write_json(folder / _MANIFEST, {"schema": SCHEMA, "files": files})
     return path
+
+
+def save_state(root: Path, state: dict[str, Any]) -> None:
+    """Another state for the checkpoint of `state["step"]`, which this process has just saved: its tensors are not written again."""
+    path = folder_of(root, state["step"])
+    files = read_json(path / _MANIFEST)["files"]
+    scalars = read_json(path / _STATE)["optimizer_scalars"]
+    with whole_folder(path) as folder:
+        for name in files.keys() - {_STATE}:
+            link_or_copy(path / name, folder / name)
+        write_json(folder / _STATE, {"schema": SCHEMA, **state, "optimizer_scalars": scalars})
+        write_json(folder / _MANIFEST, {"schema": SCHEMA, "files": {**files, _STATE: _facts(folder / _STATE)}})
+
+
+def _facts(file: Path) -> dict[str, Any]:
+    return {"bytes": file.stat().st_size, "sha256": file_sha256(file)}
 
 
 def verify(folder: Path) -> Checkpoint:

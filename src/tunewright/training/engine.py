@@ -34,6 +34,7 @@ from tunewright.tokens.plan import Plan
 from tunewright.tokens.store import SplitStore
 from tunewright.tokens.tokenizer import TextEncoder
 from tunewright.training.halves import Backward, SharedOptimizer, side_by_side
+from tunewright.training.signals import break_off_long_step
 
 _BF16_FIXED_COST_TOKENS = 128  # on a CPU: where products take half the time, all else weighs twice as much
 _LEAST_TOKENS_IN_HALVES = 768
@@ -246,6 +247,8 @@ def accumulate_gradient(
         sums = torch.zeros(len(totals) + 1, dtype=torch.float64, device=settings.device)
         with autocast(settings):
             for number, piece in enumerate(pieces):
+                if settings.num_ranks == 1:
+                    break_off_long_step()
                 present = (
                     piece if len(piece) else np.argmin(lengths, keepdims=True)
                 )  # a rank without rows runs one at weight zero

@@ -15,11 +15,19 @@ from tunewright.errors import UserError
 
 
 class MetricsFile:
-    """Appends one JSON object a line. Records after `from_step` of an interrupted run are dropped: they are made again."""
+    """Appends one JSON object a line. Records after `from_step` of an interrupted run are dropped: they are made again.
 
-    def __init__(self, path: Path, *, from_step: int) -> None:
+    evaluated: whether the evaluation after `from_step`, if there was one, is done; else its record is dropped too.
+    """
+
+    def __init__(self, path: Path, *, from_step: int, evaluated: bool = True) -> None:
         self.path = path
-        kept = [line for line in _lines(path) if _step_of(line) <= from_step]
+        kept = [
+            line
+            for line in _lines(path)
+            if (step := _step_of(line)) < from_step
+            or (step == from_step and (evaluated or "split" not in json.loads(line)))
+        ]
         write_whole(path, "".join(f"{line}\n" for line in kept))
 
     def write(self, record: dict[str, Any]) -> None:
