@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tunewright.errors import UserError, did_you_mean, quoted
-from tunewright.reading.names import LABEL_TIERS, NEVER, PAIRS, TEXT_TIERS, plain, tier
+from tunewright.reading.names import BINARY, LABEL_TIERS, NEVER, PAIRS, TEXT_TIERS, plain, tier
 from tunewright.reading.shares import nearly_all
 from tunewright.reading.source import Source
 from tunewright.reading.spelled import spelled_list
@@ -156,6 +156,8 @@ def _label(
     likely = [column for column in rest if is_label(values[column])]
     if len(likely) > 1:
         likely = [column for column in likely if _is_list(values[column])] or likely
+    if len(likely) > 1 and len(_binary(likely, values)) == len(likely):
+        raise _several_labels(likely, where)
     if len(likely) > 1:
         raise _ambiguous("more than one column could be the label", likely, where)
     if likely and (len(candidates) > 1 or has_text):
@@ -165,13 +167,25 @@ def _label(
 
 def _ask_about_one_hot(label: str, candidates: Sequence[str], values: dict[str, list[Any]], where: str | None) -> None:
     """UserError where two columns or more beside the label hold noughts and ones as it does: a column for each label."""
-    found = {column: {str(value) for value in _given(values[column])} for column in candidates}
-    ones = [column for column in candidates if found[column] and found[column] <= {"0", "1"}]
+    ones = _binary(candidates, values)
     if label in ones and len(ones) > 2:
-        raise UserError(
-            "several columns could each be a label", where=where, found=quoted(ones),
-            mend=f"Name one with data.label=…, or all of them: data.label=[{','.join(ones)}].",
-        )  # fmt: skip
+        raise _several_labels(ones, where)
+
+
+def _binary(candidates: Sequence[str], values: dict[str, list[Any]]) -> list[str]:
+    """The columns that hold noughts and ones, however they are written: 0, 1.0, True, "yes"."""
+    return [column for column in candidates if nearly_all(is_binary, _given(values[column]))]
+
+
+def is_binary(value: Any) -> bool:
+    return str(value).strip().lower() in BINARY
+
+
+def _several_labels(columns: Sequence[str], where: str | None) -> UserError:
+    return UserError(
+        "several columns could each be a label", where=where, found=quoted(columns),
+        mend=f"Name one with data.label={columns[0]}, or all of them: data.label=[{','.join(columns)}].",
+    )  # fmt: skip
 
 
 def _text(
@@ -227,12 +241,12 @@ def _given(values: Sequence[Any]) -> list[Any]:
 
 
 def _is_list(values: Sequence[Any]) -> bool:
-    """Lists of strings or integers: the labels of a multi-label task."""
+    """Lists of strings or integers, or of 0.0 and 1.0: the labels of a multi-label task."""
     return nearly_all(_is_list_of_labels, [_as_list(value) for value in _given(values)])
 
 
 def _is_list_of_labels(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(part, str | int) for part in value)
+    return isinstance(value, list) and all(isinstance(part, str | int) or part in (0.0, 1.0) for part in value)
 
 
 def _as_list(value: Any) -> Any:

@@ -8,7 +8,7 @@ Names are compared in lower case with `_` for spaces and hyphens.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 
 def _words(*lines: str) -> frozenset[str]:
@@ -59,6 +59,10 @@ PAIRS: tuple[tuple[str, str], ...] = (
     ("query", "passage"),
     ("claim", "evidence"),
 )
+BINARY: Mapping[str, bool] = {
+    **dict.fromkeys(("1", "1.0", "true", "yes"), True), **dict.fromkeys(("0", "0.0", "false", "no"), False),
+}  # fmt: skip
+"""How a column of its own says that a label applies, or does not: in lower case."""
 NEVER = _words("id idx index uuid guid key row row_id sample_id text_id review_id tweet_id user_id date time")
 """Columns that are neither text nor label, whatever they hold."""
 

@@ -30,6 +30,7 @@ from tunewright.text.columns import TextColumns
 from tunewright.text.labels import (
     MAX_LABELS,
     LabelSpace,
+    are_multi_hot,
     are_scores,
     are_tags_of_words,
     check_labels,
@@ -66,6 +67,8 @@ class Task(BaseTask):
     label_names: tuple[str, ...] | None = None
     threshold: float = 0.5
     class_weights: tuple[float, ...] | None = None
+    multi_hot: bool = False
+    """Whether a row's labels are a list with a nought or one for each label."""
     num_shown: int = 10
     """How many labels' scores a prediction holds."""
 
@@ -111,6 +114,7 @@ class Task(BaseTask):
             LabelSpace((), multi_label),
             tuple(names) if names else None,
             threshold=config.evaluate.threshold,
+            multi_hot=multi_label and not each and are_multi_hot(row.fields.get(roles.label) for row in rows),
         )
         return task, reason
 
@@ -147,6 +151,7 @@ class Task(BaseTask):
             "multi_label": self.multi_label,
             "label_names": list(self.label_names) if self.label_names else None,
             "threshold": self.threshold,
+            "multi_hot": self.multi_hot,
         }
 
     @classmethod
@@ -156,6 +161,7 @@ class Task(BaseTask):
             labels=LabelSpace(tuple(state["labels"]), state["multi_label"]),
             label_names=tuple(state["label_names"]) if state.get("label_names") else None,
             threshold=state.get("threshold", 0.5),
+            multi_hot=state.get("multi_hot", False),
         )
 
     # Row -> Example -> Encoded
@@ -181,7 +187,9 @@ class Task(BaseTask):
         if value == "-" and plain(str(self.columns.label)) == "gold_label":
             raise RowLeftOut("no gold label ('-')")  # of SNLI, where annotators disagreed
         if self.multi_label:
-            return label_names(value, self.label_names, delimiter=self.columns.label_delimiter)
+            return label_names(
+                value, self.label_names, delimiter=self.columns.label_delimiter, multi_hot=self.multi_hot
+            )
         return label_name(value, self.label_names)
 
     def names_of(self, example: Example) -> Sequence[str]:

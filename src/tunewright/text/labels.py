@@ -14,6 +14,7 @@ from functools import cached_property
 from typing import Any
 
 from tunewright.errors import RowError, RowLeftOut, UserError, quoted
+from tunewright.reading.names import BINARY
 from tunewright.reading.spelled import spelled_list
 
 MAX_LABELS = 5_000
@@ -71,8 +72,13 @@ def label_name(value: Any, names: Sequence[str] | None = None) -> str:
     raise RowError(f"label {text!r} is not among data.label_names ({quoted(names)}){hint}")
 
 
-def label_names(value: Any, names: Sequence[str] | None = None, *, delimiter: str | None = None) -> tuple[str, ...]:
-    """The names of a multi-label cell: a list, or a text split at `delimiter`. An empty list is a row without labels."""
+def label_names(
+    value: Any, names: Sequence[str] | None = None, *, delimiter: str | None = None, multi_hot: bool = False
+) -> tuple[str, ...]:
+    """The names of a multi-label cell: a list, or a text split at `delimiter`. An empty list is a row without labels.
+
+    multi_hot: every list of the column has a nought or one for each label (`are_multi_hot`); else a list shows it by a repeat.
+    """
     found = spelled_list(value) if isinstance(value, str) else None
     value = value if found is None else found
     if isinstance(value, str) and value.startswith(("['", '["')):
@@ -82,8 +88,8 @@ def label_names(value: Any, names: Sequence[str] | None = None, *, delimiter: st
         value = [part for part in value if part]
     if not isinstance(value, (list, tuple)):
         raise RowError("no list of labels" if value is None else f"the labels are {value!r}, expected a list")
-    if _is_multi_hot(value):
-        return _named_ones(value, names)
+    if (multi_hot and _are_ones(value)) or _is_multi_hot(value):
+        return _named_ones(value, names, certain=multi_hot)
     return tuple(dict.fromkeys(label_name(one, names) for one in value))
 
 
@@ -126,23 +132,42 @@ def joined_labels(names: Sequence[str]) -> tuple[str, str] | None:
     return None
 
 
+def are_multi_hot(values: Iterable[Any]) -> bool:
+    """Whether a column's lists are noughts and ones, one for each label: all of one length of two or more.
+
+    Also of two labels, where `[0, 1]` alone could be the ids of both: no data set gives every row all of its labels.
+    """
+    lists = [one for value in values if (one := spelled_list(value) if isinstance(value, str) else value) is not None]
+    if not lists or not all(isinstance(one, (list, tuple)) for one in lists):
+        return False
+    return len({len(one) for one in lists}) == 1 and len(lists[0]) > 1 and all(map(_are_ones, lists))
+
+
 def _is_multi_hot(value: Sequence[Any]) -> bool:
-    """Noughts and ones with a repeat, which a list of label ids never has: one number for each label there is."""
+    """Noughts and ones with a repeat, or as 0.0 and 1.0, which a list of label ids never has: one number for each label there is."""
+    if not _are_ones(value):
+        return False
     ones = [_is_one(part) for part in value]
-    return None not in ones and len(set(ones)) < len(ones)
+    return len(set(ones)) < len(ones) or (len(ones) > 1 and any(isinstance(part, (float, bool)) for part in value))
+
+
+def _are_ones(value: Sequence[Any]) -> bool:
+    """Noughts and ones throughout; words (`yes`) in a list are names of labels."""
+    return all(_is_one(part) is not None and str(part).lower() not in ("yes", "no") for part in value)
 
 
 def _is_one(part: Any) -> bool | None:
-    """Of 1, 1.0, true and "1" True, of their opposites False, else None."""
-    return {"1": True, "1.0": True, "True": True, "0": False, "0.0": False, "False": False}.get(str(part).capitalize())
+    """Of 1, 1.0, true, "1" and "yes" True, of their opposites False, else None."""
+    return BINARY.get(str(part).strip().lower())
 
 
-def _named_ones(value: Sequence[Any], names: Sequence[str] | None) -> tuple[str, ...]:
-    """The names at the ones. RowError where they are not known; of two labels [0, 1] would still be the ids of both."""
-    if names is not None and len(names) == len(value) > 2:
+def _named_ones(value: Sequence[Any], names: Sequence[str] | None, *, certain: bool) -> tuple[str, ...]:
+    """The names at the ones. RowError where they are not known; of two labels a lone [0, 1] would still be the ids of both."""
+    told = certain or len(value) > 2 or any(isinstance(part, (float, bool)) for part in value)
+    if names is not None and len(names) == len(value) and told:
         return tuple(name for name, part in zip(names, value, strict=True) if _is_one(part))
     mend = "list the labels' names instead"
-    if len(value) > 2:
+    if told:
         mend = f"set data.label_names to the {len(value)} names in this order"
     raise RowError(f"the labels are {list(value)!r:.80}, a nought or one for each label; {mend}")
 
