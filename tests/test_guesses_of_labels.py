@@ -10,7 +10,9 @@ from tunewright.text.labels import are_multi_hot, label_names
 
 from .conftest import write_jsonl
 
-SPELLINGS = {"ints": (0, 1), "floats": (0.0, 1.0), "bools": (False, True), "words": ("no", "yes"), "capitals": ("False", "True"), "texts": ("0.0", "1.0")}  # fmt: skip
+SPELLINGS = {
+    "ints": (0, 1), "floats": (0.0, 1.0), "bools": (False, True), "words": ("no", "yes"), "capitals": ("FALSE", "TRUE"),
+}  # fmt: skip
 
 
 def table(path, columns, spelling, rows=40):
@@ -25,9 +27,7 @@ def table(path, columns, spelling, rows=40):
 
 
 @pytest.mark.parametrize("spelling", SPELLINGS.values(), ids=SPELLINGS)
-@pytest.mark.parametrize(
-    "columns", [["toxic", "obscene"], ["toxic", "obscene", "threat"], ["one", "two", "three", "four"]]
-)
+@pytest.mark.parametrize("columns", [["one", "two"], ["toxic", "obscene", "threat"], ["one", "two", "three", "four"]])
 def test_a_column_for_each_label_is_asked_about_and_then_read(tmp_path, columns, spelling):
     path = table(tmp_path / "a.csv", columns, spelling)
     with pytest.raises(UserError, match=rf"could each be a label.*data.label=\[{','.join(columns)}\]"):
