@@ -363,6 +363,7 @@ def test_labels_within_lines_are_asked_about(tmp_path, line, message):
     with pytest.raises(UserError, match=message):
         guess_config(str(tmp_path / "train.txt"))
     assert guess_config(str(tmp_path / "train.txt"), task="mlm").values["task"] == "mlm"
+    assert guess_config(str(tmp_path / "train.txt"), extra={"format": "text"}).values["task"] == "mlm"
 
 
 def test_one_row_of_two_labels_does_not_make_all_rows_so(tmp_path):

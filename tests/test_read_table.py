@@ -181,8 +181,11 @@ def test_the_delimiter_can_be_said(tmp_path):
     source, rows = table(tmp_path, "text|label\na,b|x\n", delimiter="|")
     assert cells(rows) == [("a,b", "x")] and source.columns == ("text", "label")
     assert table(tmp_path, "text\tlabel\na\tb\n", delimiter="tab")[0].columns == ("text", "label")
-    with pytest.raises(UserError, match=r"data.delimiter.*expected one character"):
-        ReadOptions(delimiter="||")
+    source, rows = table(tmp_path, 'text||label\na|"b"||x\n', delimiter="||")
+    assert cells(rows) == [('a|"b"', "x")] and source.columns == ("text", "label")
+    for delimiter in ("", '"', "a\n", "too long a one"):
+        with pytest.raises(UserError, match=r"data.delimiter.*expected one to 8 characters"):
+            ReadOptions(delimiter=delimiter)
 
 
 @pytest.mark.parametrize(

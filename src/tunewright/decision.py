@@ -23,6 +23,7 @@ from tunewright.config import RunConfig
 from tunewright.errors import quoted
 from tunewright.prepare import SPLITS, TEST, VALIDATION, Inputs
 from tunewright.prepare.survey import carved
+from tunewright.reading import Source
 
 _NAMES_SHOWN, _FILES_SHOWN = 10, 4
 _LABEL_WIDTH = 10
@@ -60,7 +61,8 @@ class Decision:
         return [f"{label:<{_LABEL_WIDTH}}{text}" for label, text in self._facts()]
 
     def _facts(self) -> Iterator[tuple[str, str]]:
-        yield "task", f"{self.task} ({self.reason})"
+        is_named = all(part.endswith("as named") for part in self.reason.split(", "))
+        yield "task", self.task if is_named else f"{self.task} ({self.reason})"
         yield "columns", ", ".join(f"{role} {column}" for role, column in self.columns.items())
         if self.not_used:
             yield "not used", shortened(self.not_used, _NAMES_SHOWN)
@@ -91,7 +93,7 @@ def decision_of(config: RunConfig, inputs: Inputs) -> Decision:
     task, data = inputs.task, config.data
     used = {*task.read_columns, data.weight, data.group_by, data.split_column}
     not_used = tuple(column for column in inputs.columns if column not in used)
-    files = {split: list(dict.fromkeys(source.name for _, source in inputs.of(split))) for split in inputs.sources}
+    files = {split: list(dict.fromkeys(_name(source) for _, source in inputs.of(split))) for split in inputs.sources}
     return Decision(
         task=task.name,
         reason=inputs.reason,
@@ -102,6 +104,12 @@ def decision_of(config: RunConfig, inputs: Inputs) -> Decision:
         carved={split: carved(config, inputs)[split] for split in (VALIDATION, TEST) if not inputs.sources.get(split)},
         model=config.model.name,
     )
+
+
+def _name(source: Source) -> str:
+    """A source as the user wrote it, and the file that holds its labels."""
+    beside = [path.name for path in source.paths[1:]] if source.format == "text" else []
+    return " + ".join([source.name, *beside])
 
 
 def shortened(names: Sequence[str], most: int) -> str:

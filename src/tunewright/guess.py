@@ -23,11 +23,13 @@ from tunewright.prepare.inputs import read_options
 from tunewright.reading import open_source
 from tunewright.reading.detect import peek
 from tunewright.reading.formats.class_folder import is_class_folder
+from tunewright.reading.label_files import AUTO, is_map_of_labels, label_file_of
 from tunewright.reading.locate import suffixes
 from tunewright.reading.names import SPLIT_NAMES
 from tunewright.reading.split import TRAIN
 from tunewright.reading.split_column import find_split_column
 
+_TEXTS = (".txt", ".text")
 _PACKED = (".gz", ".zst")
 
 
@@ -59,6 +61,8 @@ def guess_config(
     """
     wished = extra or {}
     files, unreadable = _readable(_find_splits(data), wished)
+    if task in (None, "classification") and "label_file" not in wished and _has_label_file(files["train"]):
+        files["label_file"] = AUTO
     named = {"text": text, "pair": pair, "label": label}
     values: dict[str, Any] = {
         "task": task or "auto",
@@ -158,7 +162,7 @@ def _find_splits(data: str | Sequence[str]) -> dict[str, Any]:
         return {"train": data}
     if is_class_folder(path):
         return {"train": data}
-    files = sorted(p for p in path.iterdir() if p.is_file() and not p.name.startswith("."))
+    files = _without_label_files(sorted(p for p in path.iterdir() if p.is_file() and not p.name.startswith(".")))
     trains = [p for p in files if _in_role(p, "train")]
     plain = [p for p in trains if len(_words(p)[0]) == 1]
     if plain or len(trains) == 1:
@@ -178,6 +182,17 @@ def _find_splits(data: str | Sequence[str]) -> dict[str, Any]:
         found=quoted(p.name for p in files) or "no file",
         mend="Name it: tunewright init FOLDER/FILE.",
     )
+
+
+def _has_label_file(train: Any) -> bool:
+    """Whether the labels of a text file stand in another file, a line each."""
+    return isinstance(train, str) and Path(train).suffix in _TEXTS and label_file_of(Path(train)) is not None
+
+
+def _without_label_files(files: list[Path]) -> list[Path]:
+    """The files of a folder without those that hold the labels of others, and without the names of these labels."""
+    labels = {found for one in files if one.suffix in _TEXTS and (found := label_file_of(one)) is not None}
+    return [one for one in files if one not in labels and not (labels and is_map_of_labels(one))]
 
 
 def _refuse_splits(files: Sequence[str]) -> None:

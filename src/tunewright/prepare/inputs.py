@@ -20,10 +20,12 @@ from tunewright.errors import UserError, did_you_mean, quoted
 from tunewright.plugins import find, names
 from tunewright.reading import ReadOptions, Source, open_source, splits_of
 from tunewright.reading.detect import find_column, is_prose, peek
+from tunewright.reading.label_files import AUTO, label_file_of
 from tunewright.reading.locate import matching, readers
 from tunewright.reading.names import SPLIT_NAMES
 from tunewright.reading.split import TRAIN
 from tunewright.reading.split_column import split_by
+from tunewright.reading.unlabelled import refuse_other_lines
 from tunewright.records import Reject, Row
 
 VALIDATION, TEST = "validation", "test"
@@ -71,6 +73,8 @@ def open_inputs(config: RunConfig) -> Inputs:
             found=reject.reason if reject else "no rows",
             mend="Mend the file; data.format and data.encoding say how it is read.",
         )
+    if config.task.name == "auto":
+        _ask_about_texts(config, first, rows)
     name = config.task.name if config.task.name != "auto" else _task_of(config, columns, rows)
     if isinstance(config.data.label, list) and name != DEFAULT_TASK:
         raise UserError(
@@ -85,6 +89,22 @@ def open_inputs(config: RunConfig) -> Inputs:
     aligned = {split: [task.aligned(one) for one in of_split] for split, of_split in sources.items()}
     prose = tuple(column for column in columns if is_prose([row.fields.get(column) for row in rows]))
     return Inputs(aligned, task, reason, tuple(columns), prose)
+
+
+def _ask_about_texts(config: RunConfig, source: Source, rows: Sequence[Row]) -> None:
+    """UserError where plain lines look like something else than prose, or where a file of labels stands beside them.
+
+    Whoever names the task, or data.format, has answered.
+    """
+    if config.data.format is not None or config.data.documents != "auto" or tuple(rows[0].fields) != ("text",):
+        return
+    refuse_other_lines(rows, is_text_file=source.format == "text")
+    labels = label_file_of(source.paths[0]) if source.format == "text" and len(source.paths) == 1 else None
+    if labels is not None and config.data.label_file is None:
+        raise UserError(
+            "a file of labels stands beside it", where=source.name, found=labels.name,
+            mend="data.label_file=auto reads a label for each line; task=mlm (or clm) learns the lines alone.",
+        )  # fmt: skip
 
 
 def _refuse_idle_keys(config: RunConfig, formats: set[str]) -> None:
@@ -127,7 +147,10 @@ def _documents(config: RunConfig, task: str) -> str:
     return str(of_options or getattr(find("tasks", task).Task, "documents", "line"))
 
 
-def read_options(config: RunConfig, *, split: str | None = None, task: str | None = None) -> ReadOptions:
+def read_options(
+    config: RunConfig, *, split: str | None = None, task: str | None = None, of: str | None = None
+) -> ReadOptions:
+    """How the config says that files are read. split: of a source that holds several; of: the split that the file is for."""
     data = config.data
     return ReadOptions(
         documents=_documents(config, task or config.task.name),
@@ -139,7 +162,16 @@ def read_options(config: RunConfig, *, split: str | None = None, task: str | Non
         config=data.config,
         revision=data.revision,
         split=split,
+        label_file=_label_file(config, of),
     )
+
+
+def _label_file(config: RunConfig, of: str | None) -> str | None:
+    """Where the labels of a text file stand: as the config names it for this split, else beside the file."""
+    named = config.data.label_file
+    if isinstance(named, dict):
+        return named.get(of, AUTO)  # type: ignore[call-overload]
+    return named if named is None or of == TRAIN else AUTO
 
 
 def options_of_run(run: Path, path: str) -> ReadOptions:
@@ -172,14 +204,32 @@ def _open_sources(config: RunConfig, *, task: str | None = None) -> dict[str, li
     sources = {
         split: [
             open_source(
-                path, read_options(config, split=_choose_split(path, inner[path], split, named[split]), task=task)
+                path,
+                read_options(config, split=_choose_split(path, inner[path], split, named[split]), task=task, of=split),
             )
             for path in paths[split]
         ]
         for split in SPLITS
         if paths[split]
     }
+    if data.label_file is not None:
+        _require_labels(sources[TRAIN], data)
     return _split_by_column(sources, data.split_column) if data.split_column else sources
+
+
+def _require_labels(sources: Sequence[Source], data: Any) -> None:
+    """UserError where no file of labels stands beside a training file, or one file of labels is for several of texts."""
+    if len(sources) > 1 and data.label_file != AUTO:
+        raise UserError(
+            "one file of labels for several training files", where="data.label_file", found=str(data.label_file),
+            mend="Set data.label_file=auto: the labels of each stand beside it.",
+        )  # fmt: skip
+    for source in sources:
+        if source.format == "text" and source.columns == ("text",):
+            raise UserError(
+                "no file of labels stands beside it", where=source.name, expected="one named so, such as train_labels.txt for train_text.txt",
+                mend="Name it with data.label_file.",
+            )  # fmt: skip
 
 
 def _split_by_column(sources: dict[str, list[Source]], column: str) -> dict[str, list[Source]]:

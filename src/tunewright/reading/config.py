@@ -23,6 +23,11 @@ class ReadConfig(Section):
     format: str | None = Field(None, description="Format of the files where the suffix does not say it.")
     encoding: str = Field("utf-8", description="Text encoding of the files.")
     delimiter: str | None = Field(None, description="Column delimiter of CSV/TSV files; sniffed when not given.")
+    label_file: str | dict[Literal["train", "validation", "test"], str] | None = Field(
+        None,
+        description="Plain text files whose labels stand in another file, a line each: that file (of each split, where they are several), "
+        "or auto: the one beside it that is named so (train_labels.txt for train_text.txt).",
+    )
     documents: Literal["auto", "line", "paragraph", "file"] = Field(
         "auto",
         description="Plain text files: what a row is. auto: a line; in causal language modelling a file with blank lines is one running text.",

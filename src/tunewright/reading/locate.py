@@ -20,7 +20,7 @@ from tunewright.reading import formats
 from tunewright.reading.files import TextFile, opened, unreadable
 from tunewright.reading.formats.class_folder import is_class_folder
 from tunewright.reading.options import ReadOptions
-from tunewright.reading.sniff import table_format, text_format
+from tunewright.reading.sniff import json_format, table_format, text_format
 from tunewright.reading.tagged import NUM_LINES, tag_layout
 
 _PACKED = (".gz", ".zst")
@@ -128,8 +128,11 @@ def _by_content(path: Path, name: str, options: ReadOptions) -> str:
 
 
 def _table_in(path: Path, name: str, options: ReadOptions) -> str | None:
-    """The format of the table that a file of texts holds: public data sets often end in .txt."""
-    return table_format(TextFile(path, name, options).first_lines(200)[0])
+    """The format of the table or the JSON that a file of texts holds: public data sets often end in .txt."""
+    if options.label_file is not None:
+        return None
+    lines = TextFile(path, name, options).first_lines(200)[0]
+    return json_format(lines) or table_format(lines)
 
 
 def _is_conll(path: Path, name: str, options: ReadOptions) -> bool:

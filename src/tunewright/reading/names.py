@@ -11,7 +11,8 @@ import re
 from collections.abc import Mapping, Sequence
 
 
-def _words(*lines: str) -> frozenset[str]:
+def one_of(*lines: str) -> frozenset[str]:
+    """The words of these lines."""
     return frozenset(word for line in lines for word in line.split())
 
 
@@ -22,22 +23,22 @@ SPLIT_NAMES = {
 }
 """What files and folders of a split are called, the most usual word first."""
 TEXT_TIERS: tuple[frozenset[str], ...] = (
-    _words("text"),
-    _words(
+    one_of("text"),
+    one_of(
         "review review_text reviewtext review_body sentence content body message comment comment_text tweet tweet_text",
         "question utterance utt document query sms email post article abstract passage input texts",
     ),
-    _words("description summary statement phrase paragraph prompt"),
-    _words("title headline subject review_title"),
+    one_of("description summary statement phrase paragraph prompt"),
+    one_of("title headline subject review_title"),
 )
 LABEL_TIERS: tuple[frozenset[str], ...] = (
-    _words("label labels gold_label"),
-    _words(
+    one_of("label labels gold_label"),
+    one_of(
         "sentiment category categories class classes class_index intent emotion emotions target topic topics tag tags",
         "airline_sentiment is_duplicate toxic spam",
     ),
-    _words("stars star_rating rating score review_score review_rating overall polarity"),
-    _words("label_text label_name labels_text label_names label_id y"),
+    one_of("stars star_rating rating score review_score review_rating overall polarity"),
+    one_of("label_text label_name labels_text label_names label_id y"),
 )
 PAIRS: tuple[tuple[str, str], ...] = (
     ("sentence1", "sentence2"),
@@ -63,10 +64,10 @@ BINARY: Mapping[str, bool] = {
     **dict.fromkeys(("1", "1.0", "true", "yes"), True), **dict.fromkeys(("0", "0.0", "false", "no"), False),
 }  # fmt: skip
 """How a column of its own says that a label applies, or does not: in lower case."""
-NEVER = _words("id idx index uuid guid key row row_id sample_id text_id review_id tweet_id user_id date time")
+NEVER = one_of("id idx index uuid guid key row row_id sample_id text_id review_id tweet_id user_id date time")
 """Columns that are neither text nor label, whatever they hold."""
 
-KNOWN = NEVER.union(*TEXT_TIERS, *LABEL_TIERS, *PAIRS) | _words(
+KNOWN = NEVER.union(*TEXT_TIERS, *LABEL_TIERS, *PAIRS) | one_of(
     "instruction answer output completion response chosen rejected messages conversations name source author user lang",
     "language url split tokens ner_tags",
 )

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from tunewright.errors import UserError, did_you_mean
 
 _COMMON_ENCODINGS = ("utf-8", "utf-16", "utf-32", "cp1252", "latin-1", "shift_jis", "gb18030", "big5", "euc-kr")
+_LONGEST_DELIMITER = 8
 _DELIMITER_NAMES = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";"}
 
 
@@ -23,7 +24,8 @@ class ReadOptions:
     encoding: str = "utf-8"
     """Any text encoding Python knows. A UTF-8 byte order mark is dropped."""
     delimiter: str | None = None
-    """One character between the fields of a table (`tab` is understood); None: found among `,` `;` `|` and tab."""
+    """What stands between the fields of a table (`tab` is understood); None: found among `,` `;` `|` and tab. One character; where it
+    is several (`||`), quotes are characters like any other."""
     header: bool | None = None
     """Whether a table's first row names its columns; None: found from the first rows."""
     max_row_bytes: int = 32 * 2**20
@@ -32,6 +34,8 @@ class ReadOptions:
     """Hub data sets: the configuration."""
     documents: str = "line"
     """Plain text files: a row is a `line`, a `paragraph`, or a piece of the `file`; `auto`: of the file where it has blank lines."""
+    label_file: str | None = None
+    """Plain text files: where their labels stand, a line each. `auto`: in the file beside it that is named so, if there is one."""
     split: str | None = None
     """Hub data sets and dataset folders: the split."""
     revision: str | None = None
@@ -40,7 +44,7 @@ class ReadOptions:
     def __post_init__(self) -> None:
         object.__setattr__(self, "encoding", _known_encoding(self.encoding))
         if self.delimiter is not None:
-            object.__setattr__(self, "delimiter", _one_character(self.delimiter))
+            object.__setattr__(self, "delimiter", _usable(self.delimiter))
         if self.max_row_bytes < 1:
             found = str(self.max_row_bytes)
             raise UserError("no row fits", where="data.max_row_bytes", found=found, expected="1 or more")
@@ -61,10 +65,13 @@ def _known_encoding(name: str) -> str:
     return "utf-8" if codec.name in ("utf-8", "utf-8-sig") else name
 
 
-def _one_character(delimiter: str) -> str:
+def _usable(delimiter: str) -> str:
     character = _DELIMITER_NAMES.get(delimiter.lower(), delimiter)
-    if len(character) != 1 or character in '\r\n"\0':
+    if not 0 < len(character) <= _LONGEST_DELIMITER or set(character) & set('\r\n"\0'):
         raise UserError(
-            "the delimiter is not usable", where="data.delimiter", found=repr(delimiter), expected="one character"
+            "the delimiter is not usable",
+            where="data.delimiter",
+            found=repr(delimiter),
+            expected=f"one to {_LONGEST_DELIMITER} characters, and no quote or line end",
         )
     return character

@@ -6,6 +6,7 @@ TableShape(delimiter='\\t', quoting=False, header=False, num_columns=2, names=No
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from tunewright.reading.fields import NEVER_CLOSED, Record, records, unquoted
 from tunewright.reading.files import Line
 from tunewright.reading.names import KNOWN, TEXT_TIERS, plain, tier
 from tunewright.reading.options import ReadOptions
+from tunewright.reading.shares import nearly_all
 
 NUM_SNIFFED = 1000
 """Lines looked at."""
@@ -25,6 +27,7 @@ _NAME = re.compile(r"[^\W\d][\w\-./#()? ]*")
 _NUMBER = re.compile(r"[+-]?(\d[\d,_]*)?\.?\d+([eE][+-]?\d+)?%?")
 _BYTE = re.compile(r"byte 0x|character \d+ of the line is not")
 _EXCEL = re.compile(r"\ufeff?sep=[,;|\t]\r?\n", re.IGNORECASE)
+_ARRAY = re.compile(r"\[\s*\{")
 _FEW_LINES = 5
 _SURELY = 0.98
 _LATE = 100
@@ -46,7 +49,7 @@ class TableShape:
 def sniff(lines: Sequence[Line], whole: bool, format: str, name: str, options: ReadOptions) -> TableShape:
     """`lines`: the sample; `whole`: whether it is the whole file. Raises UserError where a header may be unreadable."""
     delimiter = options.delimiter or best_delimiter(lines, _DELIMITERS[format])
-    quoting = delimiter != "\t" or _quotes_close(lines, whole)
+    quoting = len(delimiter) == 1 and (delimiter != "\t" or _quotes_close(lines, whole))
     sample = split(lines, delimiter, quoting, options.max_row_bytes)
     _require_encoding(sample, name)
     if options.header is not False:
@@ -69,7 +72,13 @@ def num_comments(lines: Sequence[Line], format: str, options: ReadOptions) -> in
     if not count or not below:
         return 0
     delimiter = options.delimiter or best_delimiter(below, _DELIMITERS[format])
-    rows = [cells for _, cells, _ in split(below[:200], delimiter, delimiter != "\t", options.max_row_bytes) if cells]
+    rows = [
+        cells
+        for _, cells, _ in split(
+            below[:200], delimiter, delimiter != "\t" and len(delimiter) == 1, options.max_row_bytes
+        )
+        if cells
+    ]
     width = _usual([len(row) for row in rows])
     header_below = any(tier(TEXT_TIERS, cell) is not None for cell in rows[0]) if rows else False
     for _, text, _ in lines[:count]:
@@ -185,6 +194,23 @@ def table_format(lines: Sequence[Line]) -> str | None:
         if delimiter != "," and _has_labels(rows):
             return "csv"
     return None
+
+
+def json_format(lines: Sequence[Line]) -> str | None:
+    """`jsonl` where nearly all lines of text are JSON objects, `json` where an array of objects begins, as prose never does."""
+    texts = [text.strip() for _, text, fault in lines if fault is None and text.strip()]
+    if texts and _ARRAY.match("".join(texts[:2])):
+        return "json"
+    return "jsonl" if nearly_all(_is_object, texts[:200]) else None
+
+
+def _is_object(text: str) -> bool:
+    if not (text.startswith("{") and text.endswith("}")):
+        return False
+    try:
+        return isinstance(json.loads(text), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def _has_labels(rows: Sequence[Sequence[str]]) -> bool:

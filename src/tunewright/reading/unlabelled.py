@@ -7,10 +7,12 @@ is_lone_text(("text",), rows)                                       True
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Sequence
 
 from tunewright.errors import UserError
 from tunewright.reading.detect import detect_roles, detect_text, find_column, is_prose, mean_length
+from tunewright.reading.labelled_lines import line_question
 from tunewright.reading.names import plain
 from tunewright.records import Row
 
@@ -33,7 +35,6 @@ def text_roles(
 
 def is_lone_text(columns: Sequence[str], rows: Sequence[Row]) -> bool:
     """Is there a text and nothing that could be learned about it?"""
-    _refuse_marked(columns, rows)
     if rows and "paragraphs" in columns and isinstance(rows[0].fields.get("paragraphs"), list):
         raise UserError(
             "articles with paragraphs of questions, as SQuAD nests them", where=rows[0].source,
@@ -48,30 +49,32 @@ def is_lone_text(columns: Sequence[str], rows: Sequence[Row]) -> bool:
     return not any(_is_annotated(column, rows) or _is_rival(column, roles.text[0], rows) for column in columns)
 
 
-_TABLE = "Write a table: label<tab>text on each line, with the suffix .tsv."
-_MARKED = {
-    "lines that begin with __label__, as fastText writes them": (r"__label__\S+", _TABLE),
-    "parse trees with a number at every node, as in the Stanford Sentiment Treebank": (r"\([0-9] (?=\()", _TABLE),
-    "questions behind their type (DESC:manner), as in TREC": (r"(ABBR|DESC|ENTY|HUM|LOC|NUM):[a-z]+ ", _TABLE),
-    "sentences that end in @ and a judgement": (r"(?s:.*)@(positive|negative|neutral)\s*\Z", _TABLE),
-    "turns of a conversation joined by __eou__": (
-        r"(?s:.*?)__eou__",
-        "Write JSON lines of `messages`, a role and a content each.",
-    ),
-}
-"""What stands in every line of a file of texts -> how to write it so that it is read."""
+_EOU = re.compile(r"(?s:.*?)__eou__")
 _FEW = 5
 
 
-def _refuse_marked(columns: Sequence[str], rows: Sequence[Row]) -> None:
-    texts = [row.fields.get("text") for row in rows]
-    if list(columns) != ["text"] or len(texts) < _FEW:
+def refuse_other_lines(rows: Sequence[Row], *, is_text_file: bool) -> None:
+    """UserError where the lines of a text look like something else than prose: both readings, and the words for each.
+
+    is_text_file: `data.format` can say how its lines are read.
+    """
+    texts = [text for row in rows if isinstance(text := row.fields.get("text"), str)]
+    if not texts:
         return
-    for what, (mark, mend) in _MARKED.items():
-        if all(isinstance(text, str) and re.match(mark, text) for text in texts):
-            raise UserError(
-                what, where=rows[0].source, mend=f"{mend} Or name the task that learns the lines as they stand."
-            )
+    where, as_they_stand = rows[0].source, "task=mlm (or clm) learns the lines as they stand."
+    if len(texts) >= _FEW and all(map(_EOU.match, texts)):
+        mend = f"Write JSON lines of `messages`, a role and a content each; {as_they_stand}"
+        raise UserError("turns of a conversation joined by __eou__", where=where, mend=mend)
+    question = line_question(texts)
+    if question is None:
+        return
+    if not question.words:
+        mend = f"Name the file of the texts, and this one with data.label_file={shlex.quote(where)}; {as_they_stand}"
+    elif is_text_file:
+        mend = f"{question.words} reads them so; {as_they_stand}"
+    else:
+        mend = f"Write the label into a field of its own; {as_they_stand}"
+    raise UserError(question.what, where=where, found=repr(texts[0][:80]), mend=mend)
 
 
 def _is_annotated(column: str, rows: Sequence[Row]) -> bool:

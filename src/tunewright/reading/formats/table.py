@@ -39,7 +39,7 @@ def make_source(path: Path, name: str, format: str, options: ReadOptions) -> Sou
         notes.append(f"{lines_said} read as a comment: {lines[0][1].strip()[:40]!r}")
     if shape.delimiter != {"csv": ",", "tsv": "\t"}[format] and options.delimiter is None:
         notes.append(f"delimiter {shape.delimiter!r}")
-    if not shape.quoting:
+    if not shape.quoting and shape.delimiter == "\t":
         notes.append('tab-separated: quotes (") are plain text')
     if shape.names is None:
         columns = tuple(f"column{number}" for number in range(1, shape.num_columns + 1))

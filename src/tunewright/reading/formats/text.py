@@ -6,18 +6,23 @@ Row('shakespeare.txt', 1, {'text': 'First Citizen:'})
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
+from tunewright.errors import UserError, counted, quoted
 from tunewright.reading.documents import paragraphs, pieces
 from tunewright.reading.files import TextFile, shown, without_line_end
+from tunewright.reading.label_files import AUTO, label_file_of, names_of_labels
 from tunewright.reading.options import ReadOptions
 from tunewright.reading.sniff import text_format
 from tunewright.reading.source import Source
 from tunewright.records import Reject, Row
 
 FORMATS = {"text": (".txt", ".text", ".md")}
-HEEDS = {"format", "encoding", "documents"}
+HEEDS = {"format", "encoding", "documents", "label_file"}
+LABEL = "label"
 
 
 def make_source(path: Path, name: str, format: str, options: ReadOptions) -> Source:
@@ -26,6 +31,8 @@ def make_source(path: Path, name: str, format: str, options: ReadOptions) -> Sou
     file.require_content()
     looks = text_format(file.first_lines(200)[0]) if options.format is None else "text"
     notes = [f"it looks like {looks}: data.format={looks} would read it so"] if looks in ("jsonl", "tsv", "csv") else []
+    if options.label_file is not None:
+        return _with_labels(file, path, options.label_file)
     documents = options.documents
     if documents in _WITH_BLANK_LINES:
         blank = any(text.isspace() for _, text, _ in file.first_lines(200)[0])
@@ -42,6 +49,53 @@ _HOW_READ = {
     "file": "blank lines stand in it: read as one running text (data.documents says otherwise: line, paragraph)",
     "line": "no blank lines stand in it: every line is a document (data.documents says otherwise: paragraph, file)",
 }
+
+
+def _with_labels(file: TextFile, path: Path, label_file: str) -> Source:
+    """Each line with the label that stands on the same line of another file. Without labels where `auto` finds no such file."""
+    found = label_file_of(path) if label_file == AUTO else Path(os.path.expanduser(label_file))
+    if found is None:
+        return Source(file.name, "text", lambda source: _rows(file, source), ("text",), paths=(path,))
+    if not found.is_file():
+        raise UserError(
+            "no such file",
+            where=f"data.label_file {label_file}",
+            mend="Name the file with a label on each line, or auto.",
+        )
+    labels = replace(file, path=found, name=str(found))
+    num_texts, num_labels = _num_lines(file), _num_lines(labels)
+    if num_texts != num_labels:
+        raise UserError(
+            "as many lines of texts as of labels are needed", where=file.name, found=f"{counted(num_texts, 'line')}, and {num_labels:,} in {found}",
+            mend="Each label stands on the line of its text.",
+        )  # fmt: skip
+    names = names_of_labels(found)
+    notes = [
+        f"the label of each line stands in {found.name}",
+        *([f"its numbers are called {quoted(names, limit=6)}"] if names else []),
+    ]
+    return Source(
+        file.name, "text", lambda source: _labelled(file, labels, source), ("text", LABEL), notes=notes, paths=(path, found),
+        class_names={LABEL: names} if names else {},
+    )  # fmt: skip
+
+
+def _num_lines(file: TextFile) -> int:
+    """Blank lines at the end are none."""
+    last = 0
+    for number, text, fault in file.lines():
+        last = last if fault is None and text.isspace() else number
+    return last
+
+
+def _labelled(file: TextFile, labels: TextFile, source: Source) -> Iterator[Row | Reject]:
+    for (number, text, fault), (_, label, of_label) in zip(file.lines(), labels.lines(), strict=False):
+        if fault or of_label:
+            yield Reject(file.name, number, fault or f"its label: {of_label}", shown(text))
+        elif text.isspace() and label.isspace():
+            source.num_blank_lines += 1
+        else:
+            yield Row(file.name, number, {"text": without_line_end(text), LABEL: without_line_end(label).strip()})
 
 
 def _rows(file: TextFile, source: Source) -> Iterator[Row | Reject]:

@@ -1,0 +1,172 @@
+"""Lines of a plain text file that say more than a text: a label before or behind it, a separator, nothing but labels.
+
+    '__label__joy I am glad'      layout "fasttext"     ('joy', 'I am glad')
+    '3 a stirring film'           layout "first"        ('3', 'a stirring film')
+    'Profit rose .@positive'      layout "at"           ('positive', 'Profit rose .')
+    '(3 (2 It) (4 works))'        layout "tree"         ('3', 'It works')
+
+`formats/labelled.py` reads them so, where `data.format: labelled` says it; `line_question` asks where nothing does.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tunewright.reading.names import one_of
+from tunewright.reading.sniff import is_header
+
+FASTTEXT, TREE, AT, FIRST, LAST = "fasttext", "tree", "at", "first", "last"
+_FEW, _SEVERAL = 5, 20
+"""Lines from which marks, and lines from which mere words or numbers, tell something."""
+_MOST_LABELS, _MOST_NUMBERS, _ROWS_EACH = 20, 10, 4
+_SURELY = 0.98
+_MARK = "__label__"
+_MARKED = re.compile(rf"\s*{_MARK}\S+")
+_TREE = re.compile(r"\([0-9] (?=\()")
+_LEAF = re.compile(r"\([0-9] ([^()]+)\)")
+_AT = re.compile(r"(?s:(.*))@(positive|negative|neutral)\s*\Z")
+_TREC = re.compile(r"(?:ABBR|DESC|ENTY|HUM|LOC|NUM):[a-z]+")
+_NUMBER = re.compile(r"[+-]?[0-9]+(?:\.0)?")
+_BRACKETED = re.compile(r"\[[\w /-]+\]|<\w+>|#\w+")
+_LABEL_WORDS = one_of(
+    "pos neg positive negative neutral neu mixed ham spam yes no true false joy anger sadness fear love surprise disgust",
+    "toxic offensive clean hate normal entailment contradiction duplicate relevant irrelevant subjective objective",
+)
+_SEPARATORS = ("|||", "||", ";;", "@@", "=>", "->", "<sep>", "<SEP>", "[SEP]", "::", "##", "~~", "%%", "&&", "|")
+
+
+@dataclass(frozen=True)
+class LineQuestion:
+    """What the lines look like, and the config words that would read them so; no words where nothing here can."""
+
+    what: str
+    words: str
+
+
+def layout_of(texts: Sequence[str], *, sure: bool = False) -> str | None:
+    """Where the label of these lines stands; None where it stands nowhere. sure: the user says that they have one."""
+    given = [text for text in texts if text.strip()]
+    if len(given) < (1 if sure else _FEW):
+        return None
+    for layout, mark in ((FASTTEXT, _MARKED), (TREE, _TREE), (AT, _AT)):
+        if _nearly_all(mark.match, given):
+            return layout
+    if _nearly_all(lambda text: _TREC.fullmatch(_first(text)), given):
+        return FIRST
+    if _are_labels([_first(text) for text in given if _second(text)], len(given)):
+        return FIRST
+    ends = [text.rsplit(maxsplit=1) for text in given]
+    before = {parts[0].split()[-1].lower() for parts in ends if len(parts) == 2}
+    if len(before) >= _FEW and _are_labels([parts[1] for parts in ends if len(parts) == 2], len(given)):
+        return LAST
+    return FIRST if sure else None
+
+
+def parsed(text: str, layout: str) -> tuple[str | list[str], str]:
+    """(label, or labels of fastText; the text). ValueError for a line that has no label there."""
+    if layout == FASTTEXT:
+        rest, labels = text.strip(), []
+        while rest.startswith(_MARK):
+            label, _, rest = rest.partition(" ")
+            labels.append(label.removeprefix(_MARK))
+            rest = rest.lstrip()
+        return _required(labels), rest
+    if layout == TREE:
+        found = _TREE.match(text)
+        return _required(found and text[1]), " ".join(_LEAF.findall(text))
+    if layout == AT:
+        before, _, label = text.rstrip().rpartition("@")
+        return _required(label if before else ""), before
+    if layout == LAST:
+        before, label = [*text.rsplit(maxsplit=1), ""][:2]
+        return _required(_bare(label)), before
+    label, rest = [*text.split(maxsplit=1), ""][:2]
+    return _required(_bare(label)), rest.rstrip()
+
+
+def line_question(texts: Sequence[str]) -> LineQuestion | None:
+    """What these lines look like, where it is something else than prose; None for prose, verse and lists of words."""
+    given = [text for text in texts if text.strip()]
+    layout = layout_of(given)
+    if layout is not None:
+        return LineQuestion(_WHAT[layout], "data.format=labelled")
+    if separator := _separator(given):
+        return _joined(given, separator)
+    if len(given) >= _SEVERAL and all(len(text.split()) == 1 for text in given) and _are_labels(given, len(given)):
+        return LineQuestion("lines that are labels, without a text", "")
+    return None
+
+
+_WHAT = {
+    FASTTEXT: "lines that begin with __label__, as fastText writes them",
+    TREE: "parse trees with a number at every node, as in the Stanford Sentiment Treebank",
+    AT: "sentences that end in @ and a judgement",
+    FIRST: "lines that begin with a label, as in TREC and SST",
+    LAST: "lines that end with a label",
+}
+
+
+def _joined(texts: Sequence[str], separator: str) -> LineQuestion:
+    """Two parts in each line: a label and a text, or two texts, of which the second is taken for the answer."""
+    spaced = f" {separator} "
+    separator = spaced if all(spaced in text for text in texts) else separator
+    words = f"data.format=csv {shlex.quote(f'data.delimiter={separator}')}"
+    sides = list(zip(*(text.split(separator, 1) for text in texts if separator in text), strict=True))
+    if not any(_are_labels([part.strip() for part in side], len(texts), sure=len(texts) < _SEVERAL) for side in sides):
+        rows = [text.split(separator, 1) for text in texts]
+        first, second = (shlex.quote(name.strip()) for name in (rows[0] if is_header(rows) else ("column1", "column2")))
+        words += f" task=sft data.text={first} data.label={second}"
+    return LineQuestion(f"lines of two parts, joined by {separator!r}", words)
+
+
+def _separator(texts: Sequence[str]) -> str | None:
+    if len(texts) < _FEW:
+        return None
+    return next((one for one in _SEPARATORS if _nearly_all(lambda text, of=one: _is_cut(text, of), texts)), None)
+
+
+def _is_cut(text: str, separator: str) -> bool:
+    return text.count(separator) == 1 and all(part.strip() for part in text.split(separator))
+
+
+def _are_labels(words: Sequence[str], num_lines: int, *, sure: bool = False) -> bool:
+    """Few words of a kind that labels are, each again and again: numbers, what stands in brackets, names of judgements."""
+    distinct = set(words)
+    if len(words) < _SURELY * num_lines or not distinct:
+        return False
+    if sure:
+        return len(distinct) <= max(_MOST_LABELS, num_lines // 2)
+    if num_lines < _SEVERAL or not 2 <= len(distinct) <= _MOST_LABELS or len(words) < _ROWS_EACH * len(distinct):
+        return False
+    if all(map(_NUMBER.fullmatch, distinct)):
+        return len(distinct) <= _MOST_NUMBERS
+    return all(map(_BRACKETED.fullmatch, distinct)) or all(
+        word.lower().rstrip(":,") in _LABEL_WORDS for word in distinct
+    )
+
+
+def _nearly_all(fits: Callable[[str], object], texts: Sequence[str]) -> bool:
+    return sum(bool(fits(text)) for text in texts) >= _SURELY * len(texts)
+
+
+def _first(text: str) -> str:
+    return text.split(maxsplit=1)[0]
+
+
+def _second(text: str) -> str:
+    return text.split(maxsplit=1)[1] if len(text.split(maxsplit=1)) == 2 else ""
+
+
+def _bare(word: str) -> str:
+    """`[joy]`, `joy:` and `#joy` are called joy."""
+    return word.strip("[]<>#:,") or word
+
+
+def _required(label: Any) -> Any:
+    if not label:
+        raise ValueError
+    return label
