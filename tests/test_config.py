@@ -287,7 +287,7 @@ OTHER_DATA = {
     "stratify": False, "limit": 5, "seed": 5, "on_bad_rows": "skip",
     "deduplicate": True, "max_row_bytes": 99, "max_length": 99, "padding": "max_length", "padding_side": "left",
     "truncation_side": "left", "overlaps": "longest", "align": "strict", "annotator": "ann", "long_texts": "truncate",
-    "stride": 7, "rendered": True, "window": 7, "documents": "line",
+    "stride": 7, "rendered": True, "window": 7, "documents": "line", "label_file": "auto",
 }  # fmt: skip
 CHANGED |= {f"data.{key}": value for key, value in OTHER_DATA.items()}
 

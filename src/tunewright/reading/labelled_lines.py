@@ -14,6 +14,7 @@ import re
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from tunewright.reading.names import one_of
@@ -92,10 +93,11 @@ def line_question(texts: Sequence[str]) -> LineQuestion | None:
     """What these lines look like, where it is something else than prose; None for prose, verse and lists of words."""
     given = [text for text in texts if text.strip()]
     layout = layout_of(given)
+    separator = _separator(given) if layout in (None, FIRST, LAST) else None
+    if separator is not None:
+        return _joined(given, separator)
     if layout is not None:
         return LineQuestion(_WHAT[layout], "data.format=labelled")
-    if separator := _separator(given):
-        return _joined(given, separator)
     if len(given) >= _SEVERAL and all(len(text.split()) == 1 for text in given) and _are_labels(given, len(given)):
         return LineQuestion("lines that are labels, without a text", "")
     return None
@@ -126,10 +128,10 @@ def _joined(texts: Sequence[str], separator: str) -> LineQuestion:
 def _separator(texts: Sequence[str]) -> str | None:
     if len(texts) < _FEW:
         return None
-    return next((one for one in _SEPARATORS if _nearly_all(lambda text, of=one: _is_cut(text, of), texts)), None)
+    return next((one for one in _SEPARATORS if _nearly_all(partial(_is_cut, one), texts)), None)
 
 
-def _is_cut(text: str, separator: str) -> bool:
+def _is_cut(separator: str, text: str) -> bool:
     return text.count(separator) == 1 and all(part.strip() for part in text.split(separator))
 
 
