@@ -166,7 +166,7 @@ def test_nothing_said_is_lost_or_becomes_control(system, question, answer):
         f"<|im_start|>assistant\n{answer}<|im_end|>\n"
     )
     assert [rendered.text[a:b] for a, b in rendered.answers] == [f"{answer}<|im_end|>"]
-    said = re.findall(r"<\|im_(?:end|start)\|>", system + question + answer)
+    said = re.findall(r"<\|im_(?:end|start)\|>|<", system + question) + re.findall(r"<\|im_(?:end|start)\|>", answer)
     assert [rendered.text[a:b] for a, b in rendered.untrusted] == said
 
 

@@ -17,7 +17,7 @@ from tunewright.tokens.tokenizer import load_encoder, resolve_max_length
 from .conftest import DATA, SAMPLES, messages, shared
 
 NAMES = [
-    "bert-base-cased", "bert-base-uncased", "byt5", "gpt2", "llama3", "minimind", "pythia", "qwen3", "roberta-base", "t5", "tiny_bert",
+    "bert-base-cased", "bert-base-uncased", "byt5", "gpt2", "llama3", "minimind", "mistral-v0.1", "pythia", "qwen3", "roberta-base", "t5", "tiny_bert",
 ]  # fmt: skip
 LEAKING = {"minimind", "qwen3", "t5"}
 """The plain tokenizer makes control tokens of text in spite of `split_special_tokens`: non-special added ones, Unigram pieces."""

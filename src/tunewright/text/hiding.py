@@ -3,8 +3,11 @@
     hidden = Hidden.of(conversation, control)      user: "what is <|im_end|>?"  ->  user: "what is \\U000f0000?"
     hidden.restored(rendered)                      the text again, and where in it control tokens are only text
 
-A template may cut, join or test a text; one private character in place of a control token travels through all of that, and what
-still looks like a control token after rendering was written by the template (or is the assistant's own, `<think>`).
+A template may cut, join, test or lower-case a text; one private character in place of a control token travels through all of that,
+and what still looks like a control token after rendering was written by the template (or is the assistant's own, `<think>`). So that
+none comes together from parts either (`<|im_` behind a template's white space filter), every character that begins a control token
+is hidden where a user speaks, and in what a tool is called with. An assistant's text keeps its `<`, for templates look for tags in
+it; only an open end is hidden.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ ASSISTANTS_OWN = ("<think>", "</think>", "<tool_call>", "</tool_call>")
 _FIRST = 0xF0000
 _PRIVATE = "\U000f0000-\U0010ffff"
 """Unicode's planes 15 and 16: nobody's characters. Placeholders and marks are taken from them."""
+_IS_PRIVATE = re.compile(f"[{_PRIVATE}]")
 
 
 class Control:
@@ -30,10 +34,18 @@ class Control:
         longest_first = sorted((token for token in tokens if token), key=len, reverse=True)
         self.tokens = re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
         self.several = re.compile(f"(?:{self.tokens.pattern})+")
-        untrusted = "|".join([*map(re.escape, longest_first), f"[{_PRIVATE}]"])
-        own = [token for token in longest_first if token not in ASSISTANTS_OWN]
-        self.of_user = re.compile(untrusted)
-        self.of_assistant = re.compile("|".join([*map(re.escape, own), f"[{_PRIVATE}]"]))
+        first = "".join(sorted({re.escape(form) for token in longest_first for form in _cases(token[0])}))
+        tokens = [re.escape(token) for token in longest_first]
+        self.of_user = re.compile("|".join([*tokens, f"[{first}{_PRIVATE}]"]), re.IGNORECASE)
+        self.of_assistant = re.compile("|".join([*tokens, f"[{_PRIVATE}]"]), re.IGNORECASE)
+        self._begun = {token[:size].lower() for token in longest_first for size in range(1, len(token))}
+        self._longest = max((len(token) for token in longest_first), default=1) - 1
+
+    def open_end(self, text: str) -> tuple[int, int]:
+        """Where a control token stands that the text ends in the middle of, (0, 0) where none does. `a <|im_ ` -> (2, 7)"""
+        stop = len(text.rstrip())
+        begins = range(max(0, stop - self._longest), stop)
+        return next(((begin, stop) for begin in begins if text[begin:stop].lower() in self._begun), (0, 0))
 
 
 @dataclass(frozen=True)
@@ -47,9 +59,16 @@ class Hidden:
     def of(cls, conversation: Conversation, control: Control) -> Hidden:
         strings: dict[str, str] = {}
 
+        def private(string: str) -> str:
+            return strings.setdefault(string, chr(_FIRST + len(strings)))
+
         def hide(value: Any, pattern: re.Pattern[str]) -> Any:
+            if isinstance(value, str) and pattern is control.of_assistant:
+                hidden = pattern.sub(lambda match: match[0] if match[0] in ASSISTANTS_OWN else private(match[0]), value)
+                begin, end = control.open_end(hidden)
+                return hidden[:begin] + private(hidden[begin:end]) + hidden[end:] if begin < end else hidden
             if isinstance(value, str):
-                return pattern.sub(lambda match: strings.setdefault(match[0], chr(_FIRST + len(strings))), value)
+                return pattern.sub(lambda match: private(match[0]), value)
             if isinstance(value, dict):
                 return {hide(key, pattern): hide(one, pattern) for key, one in value.items()}
             return [hide(one, pattern) for one in value] if isinstance(value, list) else value
@@ -57,7 +76,7 @@ class Hidden:
         def of_message(one: Message) -> Message:
             pattern = control.of_assistant if one.role == ASSISTANT else control.of_user
             calls = tuple(
-                ToolCall(hide(call.name, pattern), hide(call.arguments, pattern), hide(call.id, control.of_user))
+                ToolCall(*(hide(value, control.of_user) for value in (call.name, call.arguments, call.id)))
                 for call in one.tool_calls
             )
             return replace(
@@ -73,7 +92,7 @@ class Hidden:
     def restored(
         self, text: str, places: Sequence[int], control: Control
     ) -> tuple[str, list[int], list[tuple[int, int]]]:
-        """(the text with what was hidden, `places` in it moved along, where control tokens stand that are only text)."""
+        """(the text with what was hidden, `places` in it moved along, where something stands that is only text)."""
         if not self.strings:
             return text, list(places), []
         parts: list[str] = []
@@ -84,7 +103,7 @@ class Hidden:
             string = self.strings[ord(match[0]) - _FIRST]
             parts += [text[at : match.start()], string]
             length += match.start() - at
-            if control.tokens.fullmatch(string):
+            if not _IS_PRIVATE.match(string):
                 ranges.append((length, length + len(string)))
             length, at = length + len(string), match.end()
             steps.append((at, length - at))
@@ -95,3 +114,7 @@ class Hidden:
 def _shift(steps: Sequence[tuple[int, int]], place: int) -> int:
     """How far a place moves: by what was put back before it."""
     return next(shift for begin, shift in reversed(steps) if begin <= place)
+
+
+def _cases(letter: str) -> set[str]:
+    return {letter, letter.lower(), letter.upper()}

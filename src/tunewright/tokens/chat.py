@@ -2,26 +2,30 @@
 
     <|im_start|>user\\nHi<|im_end|>\\n…      [1, 872, 198, 13048, 2, 198, …]
 
-The ids are the tokenizer's own for the whole text: what a template writes becomes control tokens. Where a user's text holds the
-like of a control token, that text is cut out between the template's tokens and encoded as text. A token belongs to an answer when
-any of its characters does.
+The ids are the tokenizer's own for the whole text: what a template writes becomes control tokens, and nothing else does. The
+tokenizer that sees the text knows control tokens by secret names only (`tokens/text_only.py`), and where the template wrote one,
+its secret name is put. So a whole stays a whole (Metaspace writes a blank before a text's first word only), and no normalizer can
+make a control token of what a user says. A token belongs to an answer when any of its characters does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from tunewright.errors import UserError
 from tunewright.text.hiding import Control
-from tunewright.text.supervision import Rendered
+from tunewright.text.supervision import Rendered, Span
 from tunewright.tokens.extend import own_words
 from tunewright.tokens.text_only import TextOnly, is_control
 from tunewright.tokens.tokenizer import TextEncoder
+
+_WORD = re.compile(r"\w")
 
 
 @dataclass(frozen=True)
@@ -42,25 +46,34 @@ class ChatTokens:
 
 @dataclass(frozen=True)
 class ChatTokenizer:
-    """tokenizer: the reference. text_only: its copy without control tokens. control: id and flags of each control token."""
+    """tokenizer: the reference. text_only: its copy that has secret names for control tokens. control: the tokens, by content."""
 
     tokenizer: Any
     text_only: TextOnly
     control: dict[str, Any]
-    ids: dict[str, int]
-    _checked: set[bool] = field(default_factory=set, repr=False, compare=False)
 
     @classmethod
     def of(cls, encoder: TextEncoder, template: str | None = None) -> ChatTokenizer:
-        """template: what a chat template writes is control. UserError where the tokenizer cannot say where its tokens stand."""
+        """template: what a chat template writes is control. UserError where the tokenizer cannot say where its tokens stand, or
+        its control tokens cannot be told from text.
+        """
         text_only, control = encoder.with_offsets(), control_tokens(encoder.tokenizer, template)
         if text_only.words.intersection(control):
             text_only = TextOnly.of(encoder.tokenizer, template=template)
-        ids = {token: encoder.tokenizer.convert_tokens_to_ids(token) for token in control}
-        return cls(encoder.tokenizer, text_only, control, ids)
+        made = cls(encoder.tokenizer, text_only, control)
+        made._check()
+        return made
 
     def finder(self) -> Control:
+        return self._finder
+
+    @cached_property
+    def _finder(self) -> Control:
         return Control(list(self.control))
+
+    @cached_property
+    def ids(self) -> dict[str, int]:
+        return {token: self.tokenizer.convert_tokens_to_ids(token) for token in self.control}
 
     @cached_property
     def adds_bos(self) -> bool:
@@ -68,64 +81,93 @@ class ChatTokenizer:
 
     def encode(self, texts: Sequence[Rendered]) -> list[ChatTokens]:
         """Every text whole, nothing cut."""
-        plain = [number for number, one in enumerate(texts) if not one.untrusted]
-        found: dict[int, ChatTokens] = {}
-        if plain:
-            reference = self.tokenizer.backend_tokenizer
-            reference.encode_special_tokens = False
-            reference.no_truncation()
-            reference.no_padding()
-            encodings = reference.encode_batch([texts[number].text for number in plain], add_special_tokens=False)
-            found = {number: _tokens(one.ids, one.offsets) for number, one in zip(plain, encodings, strict=True)}
-        return [found[number] if number in found else self._in_pieces(one) for number, one in enumerate(texts)]
+        named = [_Named.of(one.text, self._written(one)) for one in texts]
+        encodings = self.text_only.encodings([one.text for one in named])
+        return [self._tokens(one, encoding) for one, encoding in zip(named, encodings, strict=True)]
 
-    def _in_pieces(self, rendered: Rendered) -> ChatTokens:
-        """The control tokens that a template wrote as they are, and all between them as text."""
-        ids: list[int] = []
-        offsets: list[tuple[int, int]] = []
-        for begin, end, control in self._pieces(rendered):
-            if control is not None:
-                ids.append(self.ids[control])
-                offsets.append((begin, end))
-            elif begin < end:
-                encoding = self.text_only.encodings([rendered.text[begin:end]])[0]
-                ids += encoding.ids
-                offsets += [(begin + a, begin + b) for a, b in encoding.offsets]
-        return _tokens(ids, offsets)
+    def _tokens(self, named: _Named, encoding: Any) -> ChatTokens:
+        """Where the tokenizer does not find its own token (some look for `▁</s>`), what is written there is text."""
+        found = named.found(encoding)
+        while not found.all():
+            written = [one for one, yes in zip(named.written, found, strict=True) if yes]
+            named = _Named.of(named.original, written)
+            encoding = self.text_only.encodings([named.text])[0]
+            found = named.found(encoding)
+        return _tokens(encoding.ids, named.in_original(encoding.offsets))
 
-    def _pieces(self, rendered: Rendered) -> list[tuple[int, int, str | None]]:
-        """(begin, end, control token or None), in order. White space that a control token swallows is in no piece."""
-        text, at = rendered.text, 0
-        pieces: list[tuple[int, int, str | None]] = []
-        for begin, end in self._written(rendered):
-            token = self.control[text[begin:end]]
-            before = at + len(text[at:begin].rstrip()) if token.lstrip else begin
-            pieces += [(at, before, None), (begin, end, token.content)]
-            at = end + len(text[end:]) - len(text[end:].lstrip()) if token.rstrip else end
-        return [*pieces, (at, len(text), None)]
-
-    def _written(self, rendered: Rendered) -> list[tuple[int, int]]:
+    def _written(self, rendered: Rendered) -> Iterator[_Written]:
         """Where the template's own control tokens stand: wherever one is found outside of what is untrusted."""
-        bounds = [0, *(place for span in rendered.untrusted for place in span), len(rendered.text)]
-        finder = self.finder().tokens
-        return [
-            match.span()
-            for begin, end in zip(bounds[::2], bounds[1::2], strict=True)
-            for match in finder.finditer(rendered.text, begin, end)
-        ]
+        text, finder = rendered.text, self._finder.tokens
+        bounds = [0, *(place for span in rendered.untrusted for place in span), len(text)]
+        for begin, end in zip(bounds[::2], bounds[1::2], strict=True):
+            for match in finder.finditer(text, begin, end):
+                if not self.control[match[0]].single_word or _stands_alone(text, *match.span()):
+                    name = self.text_only.secret_names.get(match[0], match[0])
+                    yield _Written(*match.span(), name, self.ids[match[0]])
 
-    def check_pieces(self) -> None:
-        """UserError where a text in pieces gets other ids than the whole: its control tokens could not be kept as text."""
-        if self._checked:
-            return
-        for token in self.control:
-            probe = Rendered(f"{token} a{token}b\n{token}")
-            if list(self._in_pieces(probe).ids) != list(self.encode([probe])[0].ids):
+    def _check(self) -> None:
+        """UserError where a text with a control token gets other ids than the tokenizer gives it."""
+        reference = self.tokenizer.backend_tokenizer
+        reference.encode_special_tokens = False
+        reference.no_truncation()
+        reference.no_padding()
+        probes = [
+            Rendered(f"{token} a {token} b\n{token}" if one.single_word else f"{token} a{token}b\n{token}")
+            for token, one in self.control.items()
+        ]
+        expected = reference.encode_batch([probe.text for probe in probes], add_special_tokens=False)
+        for token, found, wanted in zip(self.control, self.encode(probes), expected, strict=True):
+            if found.ids.tolist() != wanted.ids:
                 raise UserError(
-                    "control tokens in a text cannot be kept as text with this tokenizer", found=token,
-                    mend="Remove them from the text, or choose another tokenizer.",
+                    "control tokens cannot be told from text with this tokenizer, so a user's text could steer the model",
+                    found=token, expected=f"{wanted.tokens} for {token!r} between words", mend="Choose another tokenizer.",
                 )  # fmt: skip
-        self._checked.add(True)
+
+
+class _Written(NamedTuple):
+    """A control token that a template wrote: its place in the text, its secret name and its id."""
+
+    begin: int
+    end: int
+    name: str
+    id: int
+
+
+@dataclass(frozen=True)
+class _Named:
+    """A text with secret names in it. ends: where each name ends. growth: by how much the text before is longer, after n names."""
+
+    original: str
+    written: list[_Written]
+    text: str
+    ends: np.ndarray
+    growth: np.ndarray
+
+    @classmethod
+    def of(cls, text: str, written: Iterable[_Written]) -> _Named:
+        written = list(written)
+        bounds = [0, *(place for one in written for place in one[:2]), len(text)]
+        between = [text[begin:end] for begin, end in zip(bounds[::2], bounds[1::2], strict=True)]
+        named = "".join(
+            part for pair in zip(between, [one.name for one in written] + [""], strict=True) for part in pair
+        )
+        growth = np.cumsum([0, *(len(one.name) - (one.end - one.begin) for one in written)], dtype=np.int64)
+        ends = np.array([one.end for one in written], dtype=np.int64) + growth[1:]
+        return cls(text, written, named, ends, growth)
+
+    def found(self, encoding: Any) -> np.ndarray:
+        """bool, for each name: did the tokenizer find it?"""
+        ids, ends = np.array(encoding.ids), np.array(encoding.offsets, dtype=np.int64).reshape(-1, 2)[:, 1]
+        places = np.searchsorted(ends, self.ends)
+        inside = places < len(ids)
+        wanted = np.array([one.id for one in self.written], dtype=np.int64)
+        inside[inside] = ids[places[inside]] == wanted[inside]
+        return inside
+
+    def in_original(self, offsets: Sequence[Span]) -> np.ndarray:
+        """Places of tokens in this text -> in the text without secret names. int64 `(length, 2)`."""
+        places = np.array(offsets, dtype=np.int64).reshape(-1, 2)
+        return places - self.growth[np.searchsorted(self.ends, places, side="right")]
 
 
 def control_tokens(tokenizer: Any, template: str | None = None) -> dict[str, Any]:
@@ -141,9 +183,13 @@ def begins_with_bos(tokenizer: Any) -> bool:
     return bos is not None and tokenizer("a")["input_ids"][:1] == [bos]
 
 
-def _tokens(ids: Sequence[int], offsets: Sequence[tuple[int, int]]) -> ChatTokens:
-    """Offsets leave out a token's leading space: it begins where the one before ends."""
-    places = np.array(offsets, dtype=np.int64).reshape(-1, 2)
+def _stands_alone(text: str, begin: int, end: int) -> bool:
+    """No letter touches it: how tokens that are whole words are found."""
+    return not (_WORD.match(text[max(0, begin - 1) : begin]) or _WORD.match(text[end : end + 1]))
+
+
+def _tokens(ids: Sequence[int], places: np.ndarray) -> ChatTokens:
+    """Places leave out a token's leading space: it begins where the one before ends."""
     starts, ends = places[:, 0].copy(), places[:, 1]
     starts[1:] = np.minimum(starts[1:], ends[:-1])
     if len(starts):

@@ -71,7 +71,7 @@ class DialogueEncoder:
         """A row for each, or the reason why there is none. UserError for a template that cannot be proven."""
         rendered: list[Rendered | str] = [self._tried(one) for one in conversations]
         good = [one for one in rendered if not isinstance(one, str)]
-        tokens = iter(self._tokens(good))
+        tokens = iter(self.tokenizer.encode(good))
         return [
             one if isinstance(one, str) else self._row(one, next(tokens), conversation)
             for one, conversation in zip(rendered, conversations, strict=True)
@@ -79,7 +79,7 @@ class DialogueEncoder:
 
     def asked(self, conversations: Sequence[Conversation], *, room: int) -> list[ChatRow]:
         """The prompts for answers of at most `room` tokens. RowError as the template says."""
-        tokens = self._tokens([self._asked(one) for one in conversations])
+        tokens = self.tokenizer.encode([self._asked(one) for one in conversations])
         return [self._cut_to(one.ids, (), max(1, self.max_length - room)) for one in tokens]
 
     def _tried(self, conversation: Conversation) -> Rendered | str:
@@ -95,11 +95,6 @@ class DialogueEncoder:
             return self._text(conversation.messages[-1].content, ends=False)
         return self.supervisor.asked(self._bare(conversation))
 
-    def _tokens(self, rendered: Sequence[Rendered]) -> list[ChatTokens]:
-        if any(one.untrusted for one in rendered):
-            self.tokenizer.check_pieces()
-        return self.tokenizer.encode(rendered)
-
     def _text(self, text: str, *, ends: bool) -> Rendered:
         """A text as it stands, between one BOS token (where the tokenizer has the habit) and one end token."""
         reference, control = self.tokenizer.tokenizer, self.tokenizer.finder().tokens
@@ -110,9 +105,8 @@ class DialogueEncoder:
             ended = bool(found) and not text[found[-1].end() :].strip()
             before, after = "" if begun else bos, "" if ended or not ends else reference.eos_token
             return Rendered(before + text + after, ((0, len(before + text + after)),))
-        untrusted = tuple((len(bos) + begin, len(bos) + end) for begin, end in (match.span() for match in found))
         whole = bos + text + (reference.eos_token if ends else "")
-        return Rendered(whole, ((0, len(whole)),), untrusted)
+        return Rendered(whole, ((0, len(whole)),), ((len(bos), len(bos) + len(text)),))
 
     def _bare(self, conversation: Conversation) -> Conversation:
         """A single question that already stands in the template's own text: without it, so that it is not templated twice."""

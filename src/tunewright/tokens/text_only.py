@@ -5,6 +5,10 @@
 
 Registered specials stay text, and so do added tokens that look like control (`<tool_call>`). Words that were added to the
 vocabulary on purpose are found as the reference finds them; those that the user added (`extend.own_words`) whatever they look like.
+
+The copy that does it knows each control token by a secret name only, drawn anew in each process: no text spells it, before or
+after any normalizer, so nothing that looks a piece up (added tokens, Unigram, whole words, merges) can find one. Whoever may write
+control tokens (a chat template) writes their secret names: see `tokens/chat.py`.
 """
 
 from __future__ import annotations
@@ -12,13 +16,16 @@ from __future__ import annotations
 import json
 import re
 import secrets
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass, field
 from typing import Any
 
 from tunewright.tokens.extend import looks_like_control, own_words
 
 Ids = list[list[int]]
+
+_LETTERS = "abcdefghijklmnopqrstuvwxyz"
+_SECRET_LENGTH = 28  # 131 bits
 
 
 @dataclass(frozen=True)
@@ -26,12 +33,14 @@ class TextOnly:
     """tokenizer: as transformers loaded it. rust: its copy that knows no control tokens, None for one written in Python.
 
     settings: the copy as JSON values, without its vocabulary and merges. words: tokens that the user added.
+    secret_names: control token -> what the copy calls it.
     """
 
     tokenizer: Any
     rust: Any | None
     settings: dict[str, Any]
     words: frozenset[str] = frozenset()
+    secret_names: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(cls, tokenizer: Any, *, control: Sequence[str] = (), template: str | None = None) -> TextOnly:
@@ -44,16 +53,14 @@ class TextOnly:
 
         values = json.loads(backend.to_str())
         for token in values.get("added_tokens", []):
-            token["special"] = is_control(token["content"], special=token["special"]) and token[
-                "content"
-            ] not in words.union(control)
-        _hide_control_pieces(values, unknown=tokenizer.unk_token)
+            control_like = is_control(token["content"], special=token["special"])
+            token["special"] = control_like and token["content"] not in words.union(control)
+        names = _rename_control_tokens(values)
         rust = Tokenizer.from_str(json.dumps(values))
         rust.no_truncation()
         rust.no_padding()
-        rust.encode_special_tokens = True
         model = {name: value for name, value in values["model"].items() if name not in ("vocab", "merges")}
-        return cls(tokenizer, rust, {**values, "model": model}, words)
+        return cls(tokenizer, rust, {**values, "model": model}, words, names)
 
     def __call__(self, texts: Sequence[str]) -> Ids:
         if self.rust is None:
@@ -83,24 +90,44 @@ def is_control(content: str, *, special: bool) -> bool:
     return special or looks_like_control(content)
 
 
-def _hide_control_pieces(values: dict[str, Any], *, unknown: str | None) -> None:
-    """Rename control tokens so that no text can spell them: T5's `</s>` is also a piece that Unigram finds in a text.
+def _rename_control_tokens(values: dict[str, Any]) -> dict[str, str]:
+    """Give control tokens secret names, in place; ids stay. Gives token -> secret name.
 
-    Ids stay. Byte pair merges never reach a control token, unless `ignore_merges` looks whole words up.
+    T5's `</s>` is also a piece that Unigram finds in a text, `ignore_merges` looks whole words up, and merges learned from texts
+    that hold a control token lead to it: those go. A control token of a single character is a letter that texts need (`!` pads for
+    CLIP): as such it stays. Names are letters only, which every normalizer leaves alone, of one length, so that none begins another.
     """
-    model = values["model"]
-    if model["type"] == "BPE" and not model.get("ignore_merges"):
-        return
-    secret = secrets.token_hex(16)
-    control = {
-        token["content"]: f"{secret}{token['id']}"
-        for token in values.get("added_tokens", [])
-        if token["special"] and token["content"] != unknown
-    }
-    for token in values.get("added_tokens", []):
-        token["content"] = control.get(token["content"], token["content"])
-    vocabulary = model["vocab"]
-    if isinstance(vocabulary, dict):
-        model["vocab"] = {control.get(piece, piece): number for piece, number in vocabulary.items()}
+    secret = "".join(secrets.choice(_LETTERS) for _ in range(_SECRET_LENGTH))
+    tokens, model = values.get("added_tokens", []), values["model"]
+    names = {token["content"]: secret + _in_letters(token["id"]) for token in tokens if token["special"]}
+    if isinstance(model["vocab"], dict):
+        letters = {piece: number for piece, number in model["vocab"].items() if piece in names and len(piece) == 1}
+        pieces = {names.get(piece, piece): number for piece, number in model["vocab"].items()}
+        model["vocab"] = pieces | letters
     else:
-        model["vocab"] = [[control.get(piece, piece), score] for piece, score in vocabulary]
+        letters = {
+            piece: number for number, (piece, _) in enumerate(model["vocab"]) if piece in names and len(piece) == 1
+        }
+        tokens[:] = [token for token in tokens if token["content"] not in letters]
+        names = {piece: name for piece, name in names.items() if piece not in letters}
+        model["vocab"] = [[names.get(piece, piece), score] for piece, score in model["vocab"]]
+    for token in tokens:
+        if token["content"] in names:
+            token |= {"content": names[token["content"]], "single_word": False}
+    if model.get("unk_token") in names and model["unk_token"] not in letters:
+        model["unk_token"] = names[model["unk_token"]]
+    if model.get("merges"):
+        gone, prefix = names.keys() - letters.keys(), len(model.get("continuing_subword_prefix") or "")
+        model["merges"] = [merge for merge in model["merges"] if not _leads_to(gone, merge, prefix)]
+    return names
+
+
+def _leads_to(pieces: Set[str], merge: Any, prefix: int) -> bool:
+    """Does a merge make one of these pieces, or take one?"""
+    left, right = merge.split(" ", 1) if isinstance(merge, str) else merge
+    return left + right[prefix:] in pieces or left in pieces or right in pieces
+
+
+def _in_letters(number: int) -> str:
+    """26 -> "aaaaaaba": the number in eight letters."""
+    return "".join(_LETTERS[number // 26**place % 26] for place in reversed(range(8)))
