@@ -186,7 +186,7 @@ class _Gauge:
 
     def _decoded(self, rows: list[list[int]]) -> list[str]:
         if self.ids_of.rust is not None:
-            return self.ids_of.rust.decode_batch(rows, skip_special_tokens=False)
+            return self.tokenizer.backend_tokenizer.decode_batch(rows, skip_special_tokens=False)
         return [self.tokenizer.decode(row, clean_up_tokenization_spaces=False) for row in rows]
 
     def _lossy(self, address: str, text: str, back: str) -> None:
@@ -216,7 +216,7 @@ class _Gauge:
     def _is_single(self, number: int) -> bool:
         if self.ids_of.rust is None:
             return True  # a tokenizer of bytes
-        piece = self.ids_of.rust.decode([number], skip_special_tokens=False)
+        piece = self.tokenizer.backend_tokenizer.decode([number], skip_special_tokens=False)
         return len(piece.removeprefix(_CONTINUES).strip()) <= 1
 
 
