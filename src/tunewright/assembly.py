@@ -121,11 +121,18 @@ class Parts:
 
 
 def assemble(
-    config: RunConfig, *, say: Say = lambda _: None, opened: Callable[[Inputs], None] = lambda _: None
+    config: RunConfig,
+    *,
+    say: Say = lambda _: None,
+    opened: Callable[[Inputs], None] = lambda _: None,
+    processes: Processes | None = None,
 ) -> Parts:
-    """Put a run together. UserError for everything the user can mend. opened: is shown the files' decisions first."""
+    """Put a run together. UserError for everything the user can mend. opened: is shown the files' decisions first.
+
+    processes: where they have been started.
+    """
     train = config.train
-    processes = Processes.start(train.device)
+    processes = processes or Processes.start(train.device)
     keep_freed_memory()
     with processes.main_first():
         prepared = prepare(config, say=say, opened=opened)

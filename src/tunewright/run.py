@@ -14,7 +14,7 @@ import os
 import shlex
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ import yaml
 
 from tunewright import report
 from tunewright.adapted import save_beginning, save_trained, save_weights
-from tunewright.assembly import assemble, encoder_of
+from tunewright.assembly import Processes, assemble, encoder_of
 from tunewright.atomic import read_json, remove_leftovers, write_json, write_whole
 from tunewright.config import RunConfig, load_config, parse_config
 from tunewright.decision import decision_of
@@ -99,6 +99,8 @@ class Run:
         self.folder = config.run_folder
         self.checkpoints = self.folder / "checkpoints"
         self.progress, self.is_judged, self.is_saved = Progress(), True, False
+        self.processes: Processes | None = None
+        self.has_begun = False
         self._check_folder()
 
     def _check_folder(self) -> None:
@@ -108,27 +110,77 @@ class Run:
             self.reporter.note(line)
 
     def go(self) -> RunResult:
-        """Train to the end; no other process may work in the folder meanwhile."""
+        """Train to the end; no other process may work in the folder meanwhile, but the ranks of one launcher."""
+        with self._alone():
+            try:
+                return self._go()
+            except Stopped as stopped:
+                raise Interrupted(stopped.signal_number, self.folder, self.progress.step) from None
+            except Exception as error:  # a library may say in its own way that a file is gone
+                if gone := self._what_is_gone():
+                    raise gone from error
+                raise
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Hold the folder's lock: the main process does, for all ranks that its launcher started; they learn together whether it could."""
         from filelock import FileLock, Timeout
 
-        self.folder.parent.mkdir(parents=True, exist_ok=True)
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            self.processes = Processes.start(self.config.train.device)
+        is_main = self.processes is None or self.processes.is_main
         lock = FileLock(self.folder.with_name(f".{self.folder.name}.lock"))
-        try:
-            with lock.acquire(timeout=0) if "RANK" not in os.environ else nullcontext():
-                return self._go()
-        except Stopped as stopped:
-            raise Interrupted(stopped.signal_number, self.folder, self.progress.step) from None
-        except Timeout:
+        is_taken = 0
+        if is_main:
+            self.folder.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                is_taken = 1
+        if self.processes is not None:
+            is_taken = self.processes.agreed(is_taken)
+        if is_taken:
             raise UserError(
                 "another process is training this run",
                 where=f"output {self.folder}",
                 mend="Wait for it, or set another output.",
-            ) from None
+            )
+        try:
+            yield
+        finally:
+            if is_main:
+                lock.release()
+
+    def _what_is_gone(self) -> UserError | None:
+        """What somebody deleted under the feet of this run, once it had begun."""
+        if not self.has_begun:
+            return None
+        if not (self.folder / "config.yaml").is_file():
+            return UserError(
+                "the run folder was deleted while the run went on",
+                where=f"output {self.folder}",
+                mend="Start the same command again; it begins with the first step.",
+            )
+        store = self.parts.prepared.store.folder
+        if not (store / "manifest.json").is_file():
+            return UserError(
+                "the token store was deleted while the run went on",
+                where=str(store),
+                mend="Start the same command again; the store is made anew, and training goes on after the last checkpoint.",
+            )
+        return None
+
+    def _require_folder(self) -> None:
+        """UserError where the run folder is gone: it is not made again with half of what belongs in it."""
+        if not (self.folder / "config.yaml").is_file() and (gone := self._what_is_gone()):
+            raise gone
 
     def _go(self) -> RunResult:
         if is_finished(self.config):
             return self._finished_before()
-        self.parts = parts = assemble(self.config, say=self.reporter.note, opened=self._tell_decision)
+        self.parts = parts = assemble(
+            self.config, say=self.reporter.note, opened=self._tell_decision, processes=self.processes
+        )
         self.is_main = parts.processes.is_main
         if not self.is_main:
             self.reporter = Reporter()
@@ -137,6 +189,7 @@ class Run:
         self.progress = self._resume()
         if self.is_main:
             self._write_beginnings()
+        self.has_begun = True
         self.trackers = self._open_trackers() if self.is_main else []
         accelerator = parts.processes.accelerator
         self.network = parts.model if accelerator is None else accelerator.prepare(parts.model)
@@ -276,6 +329,8 @@ class Run:
         return self.progress.stopped_early
 
     def _track(self, record: dict[str, Any]) -> None:
+        if self.is_main:
+            self._require_folder()
         for tracker in self.trackers:
             tracker.write(record)
 
@@ -283,6 +338,7 @@ class Run:
 
     def _save(self) -> None:
         if self.is_main:
+            self._require_folder()
             with saving():
                 checkpoints.save(self.checkpoints, self.parts.model, self.parts.optimizer, self._state())
             self._prune()
@@ -290,6 +346,7 @@ class Run:
     def _save_state(self) -> None:
         """What an evaluation told, into the checkpoint that was saved before it."""
         if self.is_main:
+            self._require_folder()
             checkpoints.save_state(self.checkpoints, self._state())
             self._prune()
 
@@ -374,6 +431,7 @@ class Run:
         if best is not None and best != self.progress.step:
             self._load_best(best)
         if self.is_main:
+            self._require_folder()
             with self._behind_last_step("writing the model"):
                 save_weights(self.folder, self.parts)
             self.is_saved = True
@@ -405,6 +463,8 @@ class Run:
         try:
             yield
         except Exception:
+            if self._what_is_gone():
+                raise
             model = (
                 self.folder / "model" if self.is_saved else checkpoints.folder_of(self.checkpoints, self.progress.step)
             )
