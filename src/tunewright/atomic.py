@@ -10,13 +10,14 @@ import hashlib
 import json
 import os
 import re
+import secrets
 import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from tunewright.errors import UserError
 
@@ -41,17 +42,37 @@ def write_whole(path: Path, content: str | bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.is_dir():
         raise UserError("a folder stands where a file is written", where=str(path), mend="Move it away.")
-    temporary = path.with_name(f"{TEMPORARY}{path.name}-{uuid.uuid4().hex[:8]}")
+    with whole_file(path) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """A file to write into; when the block ends it takes the place of `path` in one rename, on the disk. A link there is replaced
+    itself: what it points to is left alone."""
+    temporary, file = new_file(path.parent, f"{TEMPORARY}{path.name}-")
     try:
-        with open(temporary, "wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
+        with file:
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
+        sync_folder(path.parent)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    sync_folder(path.parent)
+
+
+def new_file(folder: Path, begin: str) -> tuple[Path, BinaryIO]:
+    """A file that was not there, opened for reading and writing, under a name that nobody can foresee: `begin` and 48 random bits.
+    No link is followed. The rights are those of any new file."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+    while True:
+        path = folder / f"{begin}{secrets.token_hex(6)}"
+        try:
+            return path, os.fdopen(os.open(path, flags, 0o666), "w+b")
+        except FileExistsError:
+            continue
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -25,7 +25,7 @@ import yaml
 from tunewright import report
 from tunewright.adapted import save_beginning, save_trained, save_weights
 from tunewright.assembly import Processes, assemble, encoder_of
-from tunewright.atomic import read_json, remove_leftovers, write_json, write_whole
+from tunewright.atomic import read_json, remove_leftovers, whole_file, write_json, write_whole
 from tunewright.config import RunConfig, load_config, parse_config
 from tunewright.decision import decision_of
 from tunewright.environment import describe, differences
@@ -398,7 +398,8 @@ class Run:
         write_json(self.folder / "ledger.json", self.parts.prepared.manifest["ledger"])
         rejected = self.parts.prepared.store.folder / "rejected.jsonl"
         if rejected.is_file():
-            shutil.copyfile(rejected, self.folder / "rejected.jsonl")
+            with rejected.open("rb") as source, whole_file(self.folder / "rejected.jsonl") as sink:
+                shutil.copyfileobj(source, sink)
         save_beginning(self.folder, self.parts)
 
     def _resolved(self) -> dict[str, Any]:

@@ -209,10 +209,14 @@ _OURS = {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"}
 
 
 def _write(path: Path, text: str) -> None:
+    from tunewright.atomic import write_whole
     from tunewright.errors import UserError
 
     try:
-        path.write_text(text, encoding="utf-8")
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            path.write_text(text, encoding="utf-8")  # /dev/stdout and the like: nothing to replace
+        else:
+            write_whole(path, text)
     except OSError as error:
         raise UserError(
             f"cannot be written ({error.strerror})", where=f"--output {path}", mend="Choose another file."

@@ -92,7 +92,8 @@ class RejectFile:
 
     def __enter__(self) -> RejectFile:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = open(self.path, "w", encoding="utf-8")
+        self.path.unlink(missing_ok=True)
+        self._file = open(self.path, "x", encoding="utf-8")  # a link that someone put there is not written through
         return self
 
     def __exit__(self, *_: object) -> None:

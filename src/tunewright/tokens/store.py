@@ -8,6 +8,7 @@ A shard also opens with `datasets.Dataset.from_file`. Shards appear whole; a kil
 
 from __future__ import annotations
 
+import glob
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from tunewright.atomic import TEMPORARY, file_sha256, sync_file, sync_folder, write_json
+from tunewright.atomic import TEMPORARY, file_sha256, whole_file, write_json
 from tunewright.errors import UserError
 from tunewright.records import Encoded
 from tunewright.tokens.encoded import EncodedRows
@@ -81,6 +82,8 @@ class SplitWriter:
         """Of those, the ones that no row was made of, counted over the split, and why."""
 
     def _find_finished(self) -> None:
+        for leftover in self.folder.glob(f"{TEMPORARY}{glob.escape(self.split)}-[0-9]*"):
+            leftover.unlink()
         while (receipt := self.folder / f"{self.split}-{len(self.shards):05d}.json").is_file():
             path = receipt.with_suffix(".arrow")
             try:
@@ -139,13 +142,10 @@ class SplitWriter:
         if not self._num_pending:
             return
         name = f"{self.split}-{len(self.shards):05d}"
-        path, temporary = self.folder / f"{name}.arrow", self.folder / f"{TEMPORARY}{name}.arrow"
+        path = self.folder / f"{name}.arrow"
         table = pa.Table.from_batches(self._pending, schema=self._schema).combine_chunks()
-        with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_stream(sink, self._schema) as writer:
+        with whole_file(path) as sink, pa.ipc.new_stream(sink, self._schema) as writer:
             writer.write_table(table, max_chunksize=_ROWS_PER_BATCH)
-        sync_file(temporary)
-        temporary.replace(path)
-        sync_folder(self.folder)
         shard = {
             "file": path.name,
             "rows": table.num_rows,
