@@ -280,11 +280,14 @@ def test_inputs_that_cannot_be_used_stop_predict_or_are_told(trained):
     folder, _ = trained
     given = b"where is it\n \n\xff\nmy card\n"
     done = tunewright("predict", "run", "-", cwd=folder, stdin=given)
-    assert done.returncode == 2 and "error: stdin:2: blank text. Mend it, or go on without" in done.stderr
+    assert done.returncode == 2 and "error: stdin:3: the text is not UTF-8. Mend it, or go on without" in done.stderr
+    assert len(done.stdout.splitlines()) == 2  # what stands before it is answered
     done = tunewright("predict", "run", "-", "--skip-bad-rows", cwd=folder, stdin=given)
-    assert done.returncode == 0 and len(done.stdout.splitlines()) == 2
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    assert done.returncode == 0 and [row["label"] is None for row in found] == [False, True, True, False]
+    assert [row.get("reason") for row in found] == [None, "blank text", "the text is not UTF-8", None]
     assert done.stderr.splitlines() == [
-        "2 inputs are skipped:", "  stdin:2: blank text", "  stdin:3: the text is not UTF-8",
+        "2 inputs have no answer:", "  stdin:2: blank text", "  stdin:3: the text is not UTF-8",
     ]  # fmt: skip
     assert "input 2: blank text" in tunewright("predict", "run", "a", "\u200b", cwd=folder).stderr
 
@@ -295,8 +298,15 @@ def test_bad_rows_of_a_file_stop_predict_or_are_told(trained, tmp_path):
     done = tunewright(*words, cwd=trained[0])
     assert done.returncode == 2 and "f.jsonl:2: not valid JSON" in done.stderr and "--skip-bad-rows" in done.stderr
     done = tunewright(*words, "--skip-bad-rows", cwd=trained[0])
-    assert [json.loads(line)["n"] for line in done.stdout.splitlines()] == [1, 4]
-    assert "2 inputs are skipped:" in done.stderr and "f.jsonl:3: blank text" in done.stderr
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [(row.get("n"), row["predicted_label"] is None) for row in found] == [
+        (1, False),
+        (None, True),
+        (3, True),
+        (4, False),
+    ]
+    assert "not valid JSON" in found[1]["reason"] and found[2]["reason"] == "blank text"
+    assert "2 inputs have no answer:" in done.stderr and "f.jsonl:3: blank text" in done.stderr
 
 
 def test_top_says_how_many_labels_are_shown(trained):

@@ -202,7 +202,7 @@ def test_a_text_without_a_mask_is_refused(mlm_run):
 
 def test_a_row_without_a_mask_is_named_by_its_line(mlm_run, monkeypatch):
     """In the second window too, behind the rows that are predicted."""
-    monkeypatch.setattr("tunewright.predict._WINDOW", 2)
+    monkeypatch.setattr("tunewright.predict.WINDOW_ROWS", 2)
     texts = ["A [MASK].", "B [MASK].", "C [MASK].", "Nothing."]
     column = tw.load(mlm_run).task.columns.text[0]
     rows = tw.load(mlm_run).predict_rows(Row("a.csv", line, {column: text}) for line, text in enumerate(texts, start=2))
@@ -213,22 +213,22 @@ def test_a_row_without_a_mask_is_named_by_its_line(mlm_run, monkeypatch):
 
 def test_inputs_without_a_mask_can_be_skipped(mlm_run, tmp_path, monkeypatch):
     """Rows and lines keep their predictions, and are told by where they stand, though others before them are left out too."""
-    monkeypatch.setattr("tunewright.predict._WINDOW", 2)
+    monkeypatch.setattr("tunewright.predict.WINDOW_ROWS", 2)
     run, column = str(mlm_run.folder), tw.load(mlm_run).task.columns.text[0]
     texts = ["A [MASK].", " ", "No.", "Nothing.", "Not here.", "B [MASK]."]
     write_jsonl(tmp_path / "data.jsonl", [{column: text, "n": n} for n, text in enumerate(texts)])
     of_file = ["predict", run, "--file", str(tmp_path / "data.jsonl"), "--skip-bad-rows"]
     of_lines = ["predict", run, "-", "--skip-bad-rows"]
     done = tunewright(*of_file, cwd=tmp_path)
-    assert [(row["n"], row[column]) for row in map(json.loads, done.stdout.splitlines())] == [
-        (0, texts[0]),
-        (5, texts[5]),
-    ]
+    found = list(map(json.loads, done.stdout.splitlines()))
+    assert [(row["n"], row[column]) for row in found] == list(enumerate(texts))
+    assert [bool(row["candidates"]) for row in found] == [True, False, False, False, False, True]
+    assert found[1]["reason"] == "blank text" and found[2]["reason"].endswith("is missing")
     assert [line.split(":")[-2:] for line in done.stderr.splitlines()[1:]] == [
         ["2", " blank text"], *([line, " [MASK], the place to fill, is missing"] for line in "345"),
     ]  # fmt: skip
     done = tunewright(*of_lines, cwd=tmp_path, stdin="\n".join(texts))
-    assert done.returncode == 0 and len(done.stdout.splitlines()) == 2
+    assert done.returncode == 0 and len(done.stdout.splitlines()) == 6
     assert [line.split(":")[1] for line in done.stderr.splitlines()[1:]] == ["2", "3", "4", "5"]
     done = tunewright(*of_lines[:-1], cwd=tmp_path, stdin="A [MASK].\nNo.\n")
     assert done.returncode == 2 and "stdin:2: [MASK], the place to fill, is missing. Mend it, or go on" in done.stderr

@@ -346,7 +346,7 @@ def test_turns_that_no_longer_fit_are_left_out_and_told(learned, capsys):
 def test_chat_reads_bytes_and_tells_what_is_no_text(learned, monkeypatch, capsys):
     lines = b"a\xff b\n/help\n  \nH\xc3\xa4?\n /quit\nno\n"
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(lines)))
-    assert list(_turns()) == ["Hä?"]
+    assert list(_turns(1_000)) == ["Hä?"]
     said = capsys.readouterr().err
     assert "not UTF-8" in said and "/new begins again" in said
 
@@ -383,3 +383,11 @@ def test_an_answer_whose_reasoning_the_prompt_began_is_shown_whole(pieces, opene
     assert "".join(answer_pieces(pieces, opened=opened)) == expected
     if opened:
         assert split_reasoning("".join(pieces), opened=True)[1] == expected
+
+
+def test_a_turn_that_is_too_long_is_not_held_and_refused(learned, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"short\n" + b"x" * 50 + b"\nnever read\n")))
+    turns = _turns(20)
+    assert next(turns) == "short"
+    with pytest.raises(UserError, match=r"stdin:2: the row has 50 bytes, more than data.max_row_bytes allows \(20\)"):
+        next(turns)

@@ -9,11 +9,10 @@ Inputs are read in windows, sorted by length, cut into micro-batches of a token 
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -27,30 +26,27 @@ from tunewright.models.load import choose_device, make_rows_independent, resolve
 from tunewright.models.memory import keep_freed_memory
 from tunewright.models.rows import rows_in_flight
 from tunewright.plugins import trust
-from tunewright.records import Example, Row
+from tunewright.records import Example, NoAnswer, Row
 from tunewright.saved import SavedModel, open_saved
 from tunewright.tokens.batch import rows_of
 from tunewright.tokens.encoded import EncodedRows
 from tunewright.tokens.tokenizer import TextEncoder
 from tunewright.training.engine import Settings, autocast
 
-_WINDOW = 1_024
+WINDOW_ROWS, WRITING_ROWS = 1_024, 128
+"""Rows that are sorted by length together; fewer where a model writes, and each takes long."""
+WINDOW_CHARACTERS = 1 << 22
+"""Of long rows fewer are held at a time: memory does not depend on how many there are."""
 _CPU_TOKENS, _GPU_TOKENS = 2_048, 32_768
 
 Text = str | tuple[str, str]
+T = TypeVar("T")
 Refused = Callable[[str, str], object]
 """Told where an input stands and why it cannot be predicted."""
 
 
 def token_budget(device: torch.device) -> int:
     return _GPU_TOKENS if device.type == "cuda" else _CPU_TOKENS
-
-
-@dataclass(frozen=True)
-class _NotEncoded:
-    """In the place of a prediction."""
-
-    reason: str
 
 
 @dataclass
@@ -83,7 +79,7 @@ class Model:
         """What follows a prompt, piece by piece as it is written. UserError for a model that does not write."""
         writer = self._writer()
         with autocast(self.settings):
-            yield from writer.written(self._example(prompt, 1))
+            yield from writer.written(self.example(prompt, 1))
 
     def fitting(self, conversation: Any) -> tuple[Any, int, int]:
         """(a `Conversation` without its oldest turns where they leave no room for an answer, how many turns those are, how many
@@ -111,12 +107,12 @@ class Model:
         """
         if isinstance(texts, str):
             raise UserError("a list of texts is predicted", found="one text", mend="Write predict([text]).")
-        examples = (self._example(text, number) for number, text in enumerate(texts, start=1))
-        for number, found in enumerate(self._predicted(examples), start=1):
-            if isinstance(found, _NotEncoded):
-                (refused or _refuse)(f"input {number}", found.reason)
+        examples = ((f"input {number}", self.example(text, number)) for number, text in enumerate(texts, start=1))
+        for where, found in self._answered(examples, min_score):
+            if isinstance(found, NoAnswer):
+                (refused or _refuse)(where, found.reason)
             else:
-                yield found.above(min_score)
+                yield found
 
     def predict_rows(
         self, rows: Iterable[Row], *, min_score: float = 0.0, refused: Refused | None = None
@@ -125,21 +121,67 @@ class Model:
 
         refused: as in `stream`.
         """
-        ours, theirs = itertools.tee(rows)
-        examples = (self._row_example(row) for row in ours)
-        for found, row in zip(self._predicted(examples), theirs, strict=True):
-            if isinstance(found, _NotEncoded):
+        for row, found in self._answered(((row, self._row_example(row)) for row in rows), min_score):
+            if isinstance(found, NoAnswer):
                 (refused or _refuse)(row.address, found.reason)
             else:
-                yield row, found.above(min_score)
+                yield row, found
+
+    def answers(self, examples: Sequence[Example | NoAnswer], *, min_score: float = 0.0) -> list[Any]:
+        """One prediction per example of a window (see `windows`), in order. A `NoAnswer` stays; what the model cannot predict is one."""
+        asked = [one for one in examples if isinstance(one, Example)]
+        found = iter(self._predicted(asked) if asked else ())
+        answers = (next(found) if isinstance(one, Example) else one for one in examples)
+        empty = self.task.empty_answer
+        return [replace(one, empty=empty) if isinstance(one, NoAnswer) else one.above(min_score) for one in answers]
+
+    def windows(self, inputs: Iterable[T | None], example_of: Callable[[T], Example | NoAnswer]) -> Iterator[list[T]]:
+        """Neighbours that are computed together: sorted by length, cut into micro-batches, given back in their order.
+
+        Where windows end depends on what stands in them and before them alone, so that memory is bounded and a prediction can go on
+        at the end of one with the same results. None among the inputs ends a window early: what came so far is wanted now.
+        What `inputs` raises is raised behind the window of what came before.
+        """
+        most = WRITING_ROWS if self.task.writes else WINDOW_ROWS
+        window: list[T] = []
+        num_characters = 0
+        failure: Exception | None = None
+        inputs = iter(inputs)
+        while True:
+            try:
+                one = next(inputs)
+            except StopIteration:
+                break
+            except UserError as error:
+                failure = error
+                break
+            if one is not None:
+                window.append(one)
+                num_characters += _size(example_of(one))
+            if window and (one is None or len(window) == most or num_characters >= WINDOW_CHARACTERS):
+                yield window
+                window, num_characters = [], 0
+        if window:
+            yield window
+        if failure is not None:
+            raise failure
+
+    def _answered(self, inputs: Iterable[tuple[T, Example]], min_score: float) -> Iterator[tuple[T, Any]]:
+        for window in self.windows(inputs, lambda one: one[1]):
+            answers = self.answers([example for _, example in window], min_score=min_score)
+            yield from zip((one for one, _ in window), answers, strict=True)
 
     def scores(self, texts: Iterable[Text]) -> np.ndarray:
         """Of a classifier: probabilities, float64 `(texts, labels)`, columns in the order of `model.task.labels`."""
-        examples = (self._example(text, number) for number, text in enumerate(texts, start=1))
-        found = [scores for _, _, scores in self._scored(examples)]
+        examples = (self.example(text, number) for number, text in enumerate(texts, start=1))
+        found = [
+            self.task.scores(self._outputs_of(self.task.encode(window, self.encoder)))
+            for window in self.windows(examples, lambda one: one)
+        ]
         return np.concatenate(found) if found else np.zeros((0, len(self.task.labels)))
 
-    def _example(self, text: Text, number: int) -> Example:
+    def example(self, text: Text, number: int) -> Example:
+        """A text, or a pair, as an example. number: of the input, for messages. UserError for what the model does not read."""
         pair_expected = self.task.columns.pair is not None
         if isinstance(text, (tuple, list)) and len(text) == 2 and getattr(self.task, "reads_pairs_too", False):
             pair_expected = True
@@ -168,27 +210,21 @@ class Model:
                 error.reason, where=row.address, mend="Mend the row; every input gets one prediction."
             ) from None
 
-    def _predicted(self, examples: Iterable[Example]) -> Iterator[Any]:
+    def _predicted(self, window: Sequence[Example]) -> Iterator[Any]:
         if self.task.writes:
-            writer, examples = self._writer(), iter(examples)
-            while asked := list(itertools.islice(examples, _WINDOW)):
-                with autocast(self.settings):
-                    yield from writer.complete(asked)
+            writer = self._writer()
+            with autocast(self.settings):
+                yield from writer.complete(window)
             return
-        for window, encoded, scores in self._scored(examples):
-            bounds = np.searchsorted(encoded.example, np.arange(len(window) + 1))
-            for number, (example, start, stop) in enumerate(zip(window, bounds, bounds[1:], strict=False)):
-                if number in encoded.rejected:
-                    yield _NotEncoded(encoded.rejected[number])
-                    continue
-                rows = range(int(start), int(stop))
-                yield self.task.decode(example, [encoded[row] for row in rows], [scores[row] for row in rows])
-
-    def _scored(self, examples: Iterable[Example]) -> Iterator[tuple[list[Example], EncodedRows, Any]]:
-        examples = iter(examples)
-        while window := list(itertools.islice(examples, _WINDOW)):
-            encoded = self.task.encode(window, self.encoder)
-            yield window, encoded, self.task.scores(self._outputs_of(encoded))
+        encoded = self.task.encode(window, self.encoder)
+        scores = self.task.scores(self._outputs_of(encoded)) if len(encoded) else []
+        bounds = np.searchsorted(encoded.example, np.arange(len(window) + 1))
+        for number, (example, start, stop) in enumerate(zip(window, bounds, bounds[1:], strict=False)):
+            if number in encoded.rejected:
+                yield NoAnswer(encoded.rejected[number])
+                continue
+            rows = range(int(start), int(stop))
+            yield self.task.decode(example, [encoded[row] for row in rows], [scores[row] for row in rows])
 
     def _outputs_of(self, encoded: EncodedRows) -> list[np.ndarray]:
         lengths = encoded.lengths
@@ -203,6 +239,10 @@ class Model:
                 for index, output in zip(piece, found, strict=True):
                     outputs[int(index)] = output
         return outputs
+
+
+def _size(example: Example | NoAnswer) -> int:
+    return len(example.text) + len(example.pair or "") if isinstance(example, Example) else 0
 
 
 def _refuse(where: str, reason: str) -> None:

@@ -142,6 +142,26 @@ class Prediction:
 
 
 @dataclass(frozen=True, slots=True)
+class NoAnswer:
+    """In the place of a prediction: an input that cannot be used, and why. empty: what the others have, without a value."""
+
+    reason: str
+    empty: Fields = field(default_factory=dict)
+
+    def above(self, min_score: float) -> NoAnswer:
+        """Itself."""
+        return self
+
+    def as_dict(self) -> dict[str, Any]:
+        """The JSON form that `predict --json` prints."""
+        return {**self.empty, "reason": self.reason}
+
+    def line(self) -> str:
+        """For a terminal."""
+        return f"(no answer: {self.reason})"
+
+
+@dataclass(frozen=True, slots=True)
 class Entity:
     """What was found at characters `[start, end)` of a text. score: mean probability of its tags."""
 
@@ -159,6 +179,22 @@ class TaggedText:
     entities: tuple[Entity, ...]
     num_cut: int = 0
     """Tokens that truncation removed: nothing was looked for in them."""
+    words: tuple[tuple[int, int], ...] | None = None
+    """Where the words stand, `(start, end)` in characters, in a row of words."""
+
+    @property
+    def tags(self) -> list[str] | None:
+        """A tag for each word (IOB2); None where the text did not come as words."""
+        if self.words is None:
+            return None
+        tags, left = [], iter(self.entities)
+        one = next(left, None)
+        for start, end in self.words:
+            while one is not None and one.end <= start < end:
+                one = next(left, None)
+            inside = one is not None and one.start < end and start < one.end
+            tags.append("O" if one is None or not inside else f"{'B' if start <= one.start else 'I'}-{one.label}")
+        return tags
 
     def above(self, min_score: float) -> TaggedText:
         """Without the entities that are less probable than `min_score`."""
@@ -170,7 +206,9 @@ class TaggedText:
             {"text": self.text[e.start : e.end], "start": e.start, "end": e.end, "label": e.label, "score": e.score}
             for e in self.entities
         ]
-        return {"text": self.text, "entities": entities} | ({"tokens_cut": self.num_cut} if self.num_cut else {})
+        tags = {} if self.words is None else {"tags": self.tags}
+        cut = {"tokens_cut": self.num_cut} if self.num_cut else {}
+        return {"text": self.text, "entities": entities} | tags | cut
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,10 +54,12 @@ def run(
     )
     if sys.stdin.isatty():
         print(_HELP, file=sys.stderr)
+    from tunewright.prepare import options_of_run
     from tunewright.training.signals import keyboard_interrupts
 
+    limit = options_of_run(saved.folder.parent, "").max_row_bytes
     with keyboard_interrupts():
-        for piece in talk(model, _turns(), system=system):
+        for piece in talk(model, _turns(limit), system=system):
             print(piece, end="", flush=True)
 
 
@@ -93,23 +95,44 @@ def talk(model: Any, turns: Iterator[str], *, system: str | None = None) -> Iter
             said = (*asked.messages, Message(ASSISTANT, answer))
 
 
-def _turns() -> Iterator[str]:
-    """Lines of the input that say something."""
-    while True:
-        if sys.stdin.isatty():
-            print("> ", end="", file=sys.stderr, flush=True)
-        raw = sys.stdin.buffer.readline()
+def _turns(limit: int) -> Iterator[str]:
+    """Lines of the input that say something. limit: bytes of the longest one; a longer one is not held, and not asked. UserError
+    where nobody sits there who could ask otherwise."""
+    from tunewright.cli.predict_inputs import bounded_lines
+    from tunewright.errors import UserError
+    from tunewright.reading.files import too_large
+
+    _prompt()
+    for found in bounded_lines(sys.stdin.buffer, limit):
+        if found is None:
+            continue
+        number, raw = found
+        if isinstance(raw, int) and not sys.stdin.isatty():
+            raise UserError(
+                too_large(raw, limit), where=f"stdin:{number}", mend="Cut it, or raise data.max_row_bytes in the run's config.yaml."
+            )  # fmt: skip
+        if isinstance(raw, int):
+            _note(f"{too_large(raw, limit)}: it is not asked")
+            _prompt()
+            continue
         try:
             line = raw.decode("utf-8")
         except UnicodeDecodeError:
             _note("the text is not UTF-8: it is not asked")
+            _prompt()
             continue
-        if not line or line.strip() == "/quit":
+        if line.strip() == "/quit":
             return
         if line.strip() == "/help":
             _note(_HELP)
         elif line.strip():
-            yield line.rstrip("\r\n")
+            yield line
+        _prompt()
+
+
+def _prompt() -> None:
+    if sys.stdin.isatty():
+        print("> ", end="", file=sys.stderr, flush=True)
 
 
 def _note(text: str) -> None:

@@ -11,6 +11,7 @@ import typer
 from tunewright.errors import UserError, check_choice, counted
 
 if TYPE_CHECKING:
+    from tunewright.reading import ReadOptions
     from tunewright.saved import SavedModel
 
 PRECISIONS = ("auto", "bf16", "fp32", "fp64")
@@ -41,15 +42,17 @@ def check_run(run: str, *, precision: str = "auto") -> SavedModel:
     return open_saved(run)
 
 
-def check_file(saved: SavedModel, file: str, *, labelled: bool, skip_bad_rows: bool) -> None:
+def check_file(
+    saved: SavedModel, file: str, *, labelled: bool, skip_bad_rows: bool, options: ReadOptions | None = None
+) -> None:
     """UserError for a file that is not there, or of whose first rows none can be used; imports no torch.
 
-    labelled: it is to be scored. It is read as the run's own files are.
+    labelled: it is to be scored. options: how it is read; as the run's own files are where they are not given.
     """
-    from tunewright.reading import ReadOptions
+    from tunewright import reading
     from tunewright.reading.locate import locate
 
-    locate(file, ReadOptions())
+    locate(file, options or reading.ReadOptions())
     if skip_bad_rows:
         return
     from tunewright.errors import RowError
@@ -57,7 +60,8 @@ def check_file(saved: SavedModel, file: str, *, labelled: bool, skip_bad_rows: b
     from tunewright.reading.detect import peek
 
     task = saved.task()
-    rows, _ = peek(open_like(file, options_of_run(saved.folder.parent, file), task, labelled=labelled))
+    options = options or options_of_run(saved.folder.parent, file)
+    rows, _ = peek(open_like(file, options, task, labelled=labelled))
     reasons = []
     for row in rows:
         try:

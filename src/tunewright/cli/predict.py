@@ -2,43 +2,72 @@
 
 from __future__ import annotations
 
-import csv
-import json
-import os
 import sys
-import tempfile
-from collections import deque
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from tunewright.cli.options import Plugins
+from tunewright.records import Example, NoAnswer
+
+if TYPE_CHECKING:
+    from tunewright.cli.predict_inputs import Asked, BadInputs
 
 NAME = "predict"
-_SHOWN = 5
 
 
 def run(
     run_folder: Annotated[str, typer.Argument(metavar="RUN", help="A run folder, or its model/ folder.")],
     texts: Annotated[
-        list[str] | None, typer.Argument(metavar="TEXT…", help="Texts to predict; - reads one per line from stdin.")
+        list[str] | None,
+        typer.Argument(
+            metavar="TEXT…",
+            help="Texts to predict; - reads one per line from stdin, and answers what came when the input pauses.",
+        ),
     ] = None,
     pair: Annotated[tuple[str, str] | None, typer.Option("--pair", metavar="A B", help="A pair of texts.")] = None,
-    file: Annotated[str | None, typer.Option("--file", help="Any readable file with the columns of training.")] = None,
+    file: Annotated[
+        str | None,
+        typer.Option(
+            "--file",
+            help="Any readable file with the columns of training. For entities also words without tags: a word a line (CoNLL), "
+            "lists of words, a table with a row for each word.",
+        ),
+    ] = None,
     output: Annotated[
         str | None,
         typer.Option(
-            "-o", "--output", help="Where to write (.jsonl or .csv), input columns kept; stdout when not given."
+            "-o",
+            "--output",
+            help="Where to write, input columns kept: .jsonl, .json, .csv, .tsv; words with their tags .conll. Stdout when not given. "
+            "Results are written as they are computed; after a kill the same command goes on where it was.",
         ),
     ] = None,
     min_score: Annotated[float, typer.Option(help="A less probable label becomes null.", min=0, max=1)] = 0.0,
     top: Annotated[int, typer.Option(help="How many labels `scores` holds, the most probable first.", min=1)] = 10,
     skip_bad_rows: Annotated[
         bool,
-        typer.Option("--skip-bad-rows", help="Go on without inputs that cannot be used; they are told on stderr."),
+        typer.Option(
+            "--skip-bad-rows",
+            help="Inputs that cannot be used get an empty answer with the reason, and are told on stderr.",
+        ),
+    ] = False,
+    format: Annotated[
+        str | None, typer.Option("--format", help="How --file is read, where its name does not say it: csv, conll, …")
+    ] = None,
+    max_row_bytes: Annotated[
+        int | None, typer.Option(help="A longer input is refused (the run's data.max_row_bytes).", min=1)
+    ] = None,
+    spreadsheet_safe: Annotated[
+        bool,
+        typer.Option(
+            "--spreadsheet-safe",
+            help="For -o .csv and .tsv: an apostrophe before cells that begin with = + - @ (or tab, line break), which "
+            "spreadsheets run as formulas. Without it cells hold the texts exactly: open a table of strangers' texts in no spreadsheet.",
+        ),
     ] = False,
     max_new_tokens: Annotated[
         int | None, typer.Option(help="Models that write: at most so many tokens (100; answers 512).", min=1)
@@ -61,6 +90,8 @@ def run(
 ) -> None:
     """Predict with a trained run: one prediction per input, in order. Off a terminal it prints JSON lines."""
     from tunewright.cli.options import check_file, check_run, json_text
+    from tunewright.cli.predict_inputs import BadInputs, arguments, stdin_lines
+    from tunewright.cli.predict_outputs import TABLES, check_output
     from tunewright.errors import UserError
 
     texts = list(texts or ())
@@ -69,15 +100,20 @@ def run(
             "nothing to predict, or too much", expected="texts, or --pair A B, or --file FILE, or - for stdin"
         )
     if output is not None:
-        _check_output(Path(output), file)
+        check_output(Path(output), file)
     if len(texts) == 1 and texts[0] != "-" and len(texts[0]) < 200 and Path(texts[0]).is_file():
         raise UserError(
             f"{texts[0]!r} is the name of a file; is the file meant, or the text?",
             mend=f"Write --file {texts[0]}, or pass the text on stdin: echo … | tunewright predict RUN -",
         )
+    if spreadsheet_safe and (output is None or Path(output).suffix not in TABLES):
+        raise UserError("--spreadsheet-safe goes with a table", mend="Write -o FILE.csv or -o FILE.tsv.")
+    if format is not None and file is None:
+        raise UserError("--format goes with --file", mend="A text, and a line of stdin, is read as it is.")
     saved = check_run(run_folder, precision=precision)
+    reading = reading_of(saved, file, format=format, max_row_bytes=max_row_bytes)
     if file is not None:
-        check_file(saved, file, labelled=False, skip_bad_rows=skip_bad_rows)
+        check_file(saved, file, labelled=False, skip_bad_rows=skip_bad_rows, options=reading)
     from tunewright.predict import load
 
     model = load(run_folder, precision=precision, device=device).showing(top)
@@ -88,102 +124,70 @@ def run(
     model = _writing(model, {name: value for name, value in wishes.items() if value is not None})
     bad = BadInputs(skip_bad_rows)
     if file is not None:
-        _predict_file(model, file, output, min_score, bad)
+        _predict_file(model, file, output, reading, min_score, bad, as_json=as_json, spreadsheet_safe=spreadsheet_safe)
         bad.tell()
         return
-    inputs: Any = [("the pair", pair)] if pair else bad.usable(_lines() if texts == ["-"] else _arguments(texts))
+    limit = reading.max_row_bytes
+    inputs: Iterator[Asked | None]
+    if texts == ["-"]:
+        inputs = stdin_lines(model, sys.stdin.buffer, bad, limit=limit)
+    else:
+        inputs = arguments(model, [pair] if pair else texts, bad, limit=limit)
     if model.task.writes and sys.stdout.isatty() and not as_json:
-        _write_live(model, inputs)
-        bad.tell()
-        return
-    waiting: deque[tuple[str, Any]] = deque()
-
-    def refused(_: str, reason: str) -> None:
-        bad.found(waiting.popleft()[0], reason)
-
-    for prediction in model.stream(_remembered(inputs, waiting), min_score=min_score, refused=refused):
-        _, given = waiting.popleft()
-        print(
-            json_text(prediction.as_dict()) if as_json or not sys.stdout.isatty() else _line(given, prediction),
-            flush=texts == ["-"],
-        )
+        _write_live(model, inputs, bad)
+    else:
+        for asked, prediction in _predicted(model, inputs, min_score, bad):
+            as_lines = as_json or not sys.stdout.isatty()
+            print(json_text(prediction.as_dict()) if as_lines else _line(asked.given, prediction))
     bad.tell()
+
+
+def reading_of(saved: Any, file: str | None, *, format: str | None, max_row_bytes: int | None) -> Any:
+    """How inputs are read: as the run's own files, and as is said here."""
+    from tunewright.prepare import for_inputs, options_of_run
+
+    options = options_of_run(saved.folder.parent, file or "")
+    said: dict[str, Any] = {"format": format, "max_row_bytes": max_row_bytes}
+    options = replace(options, **{name: value for name, value in said.items() if value is not None})
+    return for_inputs(options, saved.task())
 
 
 def _writing(model: Any, wishes: dict[str, Any]) -> Any:
     return model.writing(replace(model.sampling, **wishes)) if wishes else model
 
 
-def _write_live(model: Any, prompts: Iterable[tuple[str, str]]) -> None:
+def _predicted(
+    model: Any, inputs: Iterable[Asked | None], min_score: float, bad: BadInputs
+) -> Iterator[tuple[Asked, Any]]:
+    """Inputs with their answers, window by window. What is printed of a window is out before the next one is waited for."""
+    for window in model.windows(inputs, lambda asked: asked.example):
+        yield from _answered(model, window, min_score, bad)
+        sys.stdout.flush()
+
+
+def _answered(model: Any, window: Sequence[Asked], min_score: float, bad: BadInputs) -> Iterator[tuple[Asked, Any]]:
+    for asked, answer in zip(window, model.answers([one.example for one in window], min_score=min_score), strict=True):
+        if isinstance(answer, NoAnswer):
+            if isinstance(asked.example, Example):  # the model cannot predict it
+                bad.refuse(asked.where, answer.reason)
+            bad.found(asked.where, answer.reason)
+        yield asked, answer
+
+
+def _write_live(model: Any, inputs: Iterable[Asked | None], bad: BadInputs) -> None:
     """Completions as they are written."""
-    for _, prompt in prompts:
+    for asked in inputs:
+        if asked is None:
+            continue
+        if isinstance(asked.example, NoAnswer):
+            bad.found(asked.where, asked.example.reason)
+            print(asked.example.line(), end="\n\n", flush=True)
+            continue
         if not hasattr(model.task, "dialogues"):
-            print(prompt, end="", flush=True)
-        for piece in model.write(prompt):
+            print(asked.given, end="", flush=True)
+        for piece in model.write(asked.given):
             print(piece, end="", flush=True)
         print("\n")
-
-
-@dataclass
-class BadInputs:
-    """What cannot be predicted: it ends the command, or, where the user wishes so, is left out and told at the end."""
-
-    skip: bool
-    count: int = 0
-    first: list[str] = field(default_factory=list)
-
-    def found(self, where: str, reason: str) -> None:
-        """UserError unless such inputs are skipped."""
-        from tunewright.errors import UserError
-
-        if not self.skip:
-            raise UserError(reason, where=where, mend="Mend it, or go on without such inputs: --skip-bad-rows")
-        self.count += 1
-        if len(self.first) < _SHOWN:
-            self.first.append(f"  {where}: {reason}")
-
-    def usable(self, inputs: Iterable[tuple[str, str | None]]) -> Iterator[tuple[str, str]]:
-        """Of (where, text) those with a text that is not blank. text: None where it is not UTF-8."""
-        from tunewright.text.columns import is_blank
-
-        for where, text in inputs:
-            if text is None:
-                self.found(where, "the text is not UTF-8")
-            elif is_blank(text):
-                self.found(where, "blank text")
-            else:
-                yield where, text
-
-    def tell(self) -> None:
-        if self.count:
-            more = [f"  and {self.count - _SHOWN:,} more"] if self.count > _SHOWN else []
-            inputs = "1 input is" if self.count == 1 else f"{self.count:,} inputs are"
-            print("\n".join([f"{inputs} skipped:", *self.first, *more]), file=sys.stderr)
-
-
-def _remembered(inputs: Iterable[tuple[str, Any]], waiting: deque[tuple[str, Any]]) -> Iterator[Any]:
-    for where, given in inputs:
-        waiting.append((where, given))
-        yield given
-
-
-def _arguments(texts: Iterable[str]) -> Iterator[tuple[str, str | None]]:
-    """Python may have taken the command line for ASCII (LC_ALL=C): its bytes are what was written."""
-    for number, text in enumerate(texts, start=1):
-        yield f"input {number}", _decoded(os.fsencode(text))
-
-
-def _lines() -> Iterator[tuple[str, str | None]]:
-    for number, raw in enumerate(sys.stdin.buffer, start=1):
-        text = _decoded(raw)
-        yield f"stdin:{number}", None if text is None else text.removesuffix("\n").removesuffix("\r")
-
-
-def _decoded(raw: bytes) -> str | None:
-    try:
-        return raw.decode("utf-8")
-    except UnicodeDecodeError:
-        return None
 
 
 def _line(given: Any, prediction: Any) -> str:
@@ -201,111 +205,74 @@ def _line(given: Any, prediction: Any) -> str:
     return f"{label or '(below --min-score)':<24} {shown:<64} {text[:80]}"
 
 
-def _predict_file(model: Any, file: str, output: str | None, min_score: float, bad: BadInputs) -> None:
-    from tunewright.cli.options import json_text
-    from tunewright.errors import RowError
-    from tunewright.prepare import open_like, options_of_run
-    from tunewright.reading import open_source
-    from tunewright.records import Reject, Row
+def _predict_file(
+    model: Any,
+    file: str,
+    output: str | None,
+    reading: Any,
+    min_score: float,
+    bad: BadInputs,
+    *,
+    as_json: bool,
+    spreadsheet_safe: bool,
+) -> None:
+    from tunewright.cli.predict_inputs import file_rows
+    from tunewright.cli.predict_outputs import Origin, PartFile, say
+    from tunewright.cli.predict_words import shape_of
+    from tunewright.errors import UserError, counted
+    from tunewright.prepare import open_like
 
-    options = options_of_run(model.saved.folder.parent, file)
-    source = open_like(file, options, model.task, labelled=False)
-    skipped: set[int] = set()
-
-    def rows() -> Iterator[Any]:
-        for number, row in enumerate(source.rows()):
-            try:
-                if isinstance(row, Reject):
-                    raise RowError(row.reason)
-                model.task.to_input(row)
-            except RowError as error:
-                bad.found(row.address, error.reason)
-                skipped.add(number)
-            else:
-                yield row
-
-    # read beside it, one by one: the output keeps the file's own column names
-    as_written = (
-        row.fields
-        for number, row in enumerate(open_source(file, options).rows())
-        if number not in skipped and isinstance(row, Row)
-    )
-
-    def refused(where: str, reason: str) -> None:
-        bad.found(where, reason)
-        next(as_written)
-
-    predictions = model.predict_rows(rows(), min_score=min_score, refused=refused)
-    results = (_with_prediction(next(as_written), prediction) for _, prediction in predictions)
+    source = open_like(file, reading, model.task, labelled=False)
+    shape = shape_of(model.task, source, file, reading, output, as_json=as_json)
+    rows = file_rows(model.task, source, shape.given(), bad)
     if output is None:
-        for result in results:
-            print(json_text(result))
+        answered = _predicted(model, rows, min_score, bad)
+        shape.print(shape.result(asked.given, answer) for asked, answer in answered)
         return
-    path = Path(output)
-    temporary = path.with_name(f".tmp-{path.name}")
+    path, files = Path(output), source.files()
+    before = _stamps(files)
+    origin = Origin.of(model.saved, files, {
+        "output": path.suffix, "spreadsheet_safe": spreadsheet_safe, "min_score": min_score, "reading": repr(reading),
+        **_layout_of(model),
+    })  # fmt: skip
+    part = PartFile.open(path, origin, say=say)
     try:
-        count = _write_csv(temporary, results) if path.suffix == ".csv" else _write_jsonl(temporary, results)
-        temporary.replace(path)
+        num_rows = 0
+        for window in model.windows(rows, lambda asked: asked.example):
+            num_rows += len(window)
+            if num_rows <= part.num_lines:  # written by an earlier command
+                for asked in window:
+                    if isinstance(asked.example, NoAnswer):
+                        bad.found(asked.where, asked.example.reason)
+                continue
+            part.cut(num_rows - len(window))
+            answered = _answered(model, window, min_score, bad)
+            part.write(shape.result(asked.given, answer) for asked, answer in answered)
+        if _stamps(files) != before:
+            part.cut(0)
+            raise UserError("the file changed while it was read", where=file, mend="Predict again when it is whole.")
+        part.finish(spreadsheet_safe=spreadsheet_safe)
     finally:
-        temporary.unlink(missing_ok=True)
-    print(f"{count:,} predictions written to {output}", file=sys.stderr)
+        part.close(say=say)
+    print(f"{counted(num_rows, 'prediction')} written to {output}", file=sys.stderr)
 
 
-def _check_output(path: Path, file: str | None) -> None:
-    """Refuse an output that cannot be written, before the model is loaded."""
-    from tunewright.atomic import refused
-    from tunewright.errors import UserError
-
-    if file is None:
-        raise UserError("-o goes with --file", mend="Redirect stdout, or give the texts in a file.")
-    if path.suffix not in (".jsonl", ".csv"):
-        raise UserError("unknown output format", where=str(path), expected=".jsonl or .csv")
-    if path.is_dir() or not path.parent.is_dir():
-        found = "a folder" if path.is_dir() else f"no folder {path.parent}"
-        raise UserError("cannot be written", where=str(path), found=found, mend="Name a file in an existing folder.")
-    if Path(file).exists() and path.exists() and path.samefile(file):
-        raise UserError("the output is the input", where=str(path), mend="Choose another file.")
-    if reason := refused(path):
-        raise UserError(f"cannot be written ({reason})", where=str(path), mend="Name a file in another folder.")
+def _stamps(files: Iterable[Path]) -> list[tuple[int, int, int]]:
+    """What changes when a file does."""
+    return [(facts.st_size, facts.st_mtime_ns, facts.st_ino) for facts in (path.stat() for path in files)]
 
 
-def _with_prediction(fields: Any, prediction: Any) -> dict[str, Any]:
-    """An input's fields, the predicted values under names it does not use: its own `label` is kept."""
-    found = dict(fields)
-    for key, value in prediction.as_dict().items():
-        name = wished = f"predicted_{key}" if key in fields or key.startswith("label") else key
-        number = 1
-        while name in found:
-            number += 1
-            name = f"{wished}_{number}"
-        found[name] = value
-    return found
+def _layout_of(model: Any) -> dict[str, Any]:
+    """What decides about the last bits of a prediction, beside the model and its input."""
+    from importlib.metadata import version
 
+    import torch
 
-def _write_jsonl(path: Path, results: Iterator[dict[str, Any]]) -> int:
-    count = 0
-    with open(path, "w", encoding="utf-8") as sink:
-        for result in results:
-            sink.write(json.dumps(result, ensure_ascii=False) + "\n")
-            count += 1
-    return count
+    from tunewright.predict import WINDOW_CHARACTERS, WINDOW_ROWS, WRITING_ROWS
 
-
-def _write_csv(path: Path, results: Iterator[dict[str, Any]]) -> int:
-    """Twice over the results: which columns there are shows when the last has come."""
-    columns: dict[str, None] = {}
-    count = 0
-    with tempfile.TemporaryFile("w+", encoding="utf-8") as held, open(path, "w", encoding="utf-8", newline="") as sink:
-        for result in results:
-            flat = {
-                key: json.dumps(value, ensure_ascii=False) if isinstance(value, (dict, list, tuple)) else value
-                for key, value in result.items()
-            }
-            columns |= dict.fromkeys(flat)
-            held.write(json.dumps(flat) + "\n")
-            count += 1
-        held.seek(0)
-        writer = csv.DictWriter(sink, fieldnames=list(columns))
-        writer.writeheader()
-        writer.writerows(map(json.loads, held))
-    return count
+    return {
+        "precision": model.settings.precision, "device": str(model.settings.device), "threads": torch.get_num_threads(),
+        "processor": torch.backends.cpu.get_cpu_capability(), "windows": [WINDOW_ROWS, WRITING_ROWS, WINDOW_CHARACTERS],
+        "shown": getattr(model.task, "num_shown", None), "sampling": repr(model.sampling),
+        "versions": [version(name) for name in ("tunewright", "torch", "transformers", "tokenizers")],
+    }  # fmt: skip

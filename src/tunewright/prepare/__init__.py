@@ -29,6 +29,7 @@ from tunewright.prepare.inputs import (
     TEST,
     VALIDATION,
     Inputs,
+    for_inputs,
     open_inputs,
     open_like,
     options_of_run,
@@ -42,7 +43,7 @@ from tunewright.tokens.fast import FastPathDiffers
 from tunewright.tokens.store import StoreDamaged, TokenStore
 
 __all__ = [
-    "SPLITS", "TEST", "TRAIN", "VALIDATION", "Inputs", "Prepared", "encode_file", "open_inputs", "open_like", "options_of_run",
+    "SPLITS", "TEST", "TRAIN", "VALIDATION", "Inputs", "Prepared", "encode_file", "for_inputs", "open_inputs", "open_like", "options_of_run",
     "prepare", "read_options",
 ]  # fmt: skip
 

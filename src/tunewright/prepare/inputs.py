@@ -189,7 +189,14 @@ def options_of_run(run: Path, path: str) -> ReadOptions:
 
 def open_like(path: str, options: ReadOptions, task: Any, *, labelled: bool = True) -> Source:
     """A file for a trained model, its columns under the names of training."""
+    if not labelled:
+        options = for_inputs(options, task)
     return task.aligned(open_source(path, options), labelled=labelled)
+
+
+def for_inputs(options: ReadOptions, task: Any) -> ReadOptions:
+    """How a file is read for prediction: what is to be predicted need not stand in it."""
+    return replace(options, words_alone=task.reads_words)
 
 
 def _open_sources(config: RunConfig, *, task: str | None = None) -> dict[str, list[Source]]:

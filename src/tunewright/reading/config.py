@@ -87,7 +87,11 @@ class ReadConfig(Section):
         description="stop: any rejected row ends the run with an explanation; skip: go on without them (they are listed in rejected.jsonl).",
     )
     deduplicate: bool = Field(False, description="Drop training rows whose text occurred before.")
-    max_row_bytes: int = Field(32 * 2**20, gt=0, description="A longer row is rejected.")
+    max_row_bytes: int = Field(
+        4 * 2**20,
+        gt=0,
+        description="A longer row is rejected, a longer text of `predict` and `chat` refused: a tokenizer may need a hundred times its bytes.",
+    )
 
     def limit_of(self, split: str) -> int | None:
         return self.limit.get(split) if isinstance(self.limit, dict) else self.limit  # type: ignore[call-overload]

@@ -21,7 +21,7 @@ from tunewright.reading.files import TextFile, opened, unreadable
 from tunewright.reading.formats.class_folder import is_class_folder
 from tunewright.reading.options import ReadOptions
 from tunewright.reading.sniff import json_format, table_format, text_format
-from tunewright.reading.tagged import NUM_LINES, tag_layout
+from tunewright.reading.tagged import NUM_LINES, are_words_in_lines, tag_layout
 
 _PACKED = (".gz", ".zst")
 _SPREADSHEETS = (".xlsx", ".xls", ".ods")
@@ -138,7 +138,7 @@ def _table_in(path: Path, name: str, options: ReadOptions) -> str | None:
 def _is_conll(path: Path, name: str, options: ReadOptions) -> bool:
     """Whether it holds words and tags: such files carry the suffixes of tables and texts, or any."""
     lines, whole = TextFile(path, name, options).first_lines(NUM_LINES)
-    return tag_layout(lines, whole=whole) is not None
+    return tag_layout(lines, whole=whole) is not None or (options.words_alone and are_words_in_lines(lines))
 
 
 def readable_inside(folder: Path) -> list[str]:

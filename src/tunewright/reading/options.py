@@ -28,8 +28,8 @@ class ReadOptions:
     is several (`||`), quotes are characters like any other."""
     header: bool | None = None
     """Whether a table's first row names its columns; None: found from the first rows."""
-    max_row_bytes: int = 32 * 2**20
-    """A row larger than this is rejected without being held in memory."""
+    max_row_bytes: int = 4 * 2**20
+    """A row larger than this is rejected without being held in memory. A tokenizer may need a hundred times a row's bytes."""
     config: str | None = None
     """Hub data sets: the configuration."""
     documents: str = "line"
@@ -40,6 +40,8 @@ class ReadOptions:
     """Hub data sets and dataset folders: the split."""
     revision: str | None = None
     """Hub data sets: a branch, tag or commit."""
+    words_alone: bool = False
+    """Words without tags are enough: they are to be tagged."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "encoding", _known_encoding(self.encoding))

@@ -41,6 +41,8 @@ class Source:
     """The names of the files, where they are read too: a folder that is a label."""
     keep: Callable[[Row | Reject], Row | Reject | None] | None = None
     """What a row of the file is here; None where it is not of this source, but of another one over the same file."""
+    by_word: Source | None = None
+    """The same with a row for each word, where rows of words were read as sentences."""
     num_blank_lines: int = 0
     """Blank lines met by the last pass of `rows()`: they are neither rows nor rejects."""
 

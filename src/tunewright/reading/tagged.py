@@ -24,18 +24,21 @@ _PREFIXED = re.compile(r"O|[BIESLUM](?:[-_]\S+)?")
 _LONG = re.compile(r"O|[BIESLUM][-_]\S+")
 _COUNT = re.compile(r"[0-9]+(?:[-.][0-9]+)?")
 _LANGUAGE = re.compile(r"[a-z]{2,3}(?:-[a-z]+)*:")
+_WORD_NAMES = ("word", "words", "token", "tokens", "form")
+_COLUMN_NAMES = (*_WORD_NAMES, "id", "lemma", "pos", "upos", "xpos", "feats", "head", "deprel", "deps", "misc", "chunk")
 _FEW = 5
 _MOST_BARE_TYPES = 200
 
 
 @dataclass(frozen=True)
 class TagLayout:
-    """delimiter: a tab, or None for runs of blanks. word / tag: places of these columns among `num_columns`."""
+    """delimiter: a tab, or None for runs of blanks. word / tag: places of these columns among `num_columns`; tag: None where the
+    words have none."""
 
     delimiter: str | None
     num_columns: int
     word: int
-    tag: int
+    tag: int | None
     header: str | None = None
     """The first line, where it names the columns."""
     language: str = ""
@@ -51,8 +54,12 @@ class TagLayout:
 
     def is_comment(self, text: str) -> bool:
         """Of the first line of a sentence: `# id = 7`, but not the word `#` with its tag."""
+        if not text.startswith("#"):
+            return False
         cells = self.cells(text)
-        return text.startswith("#") and (len(cells) != self.num_columns or not looks_like_tag(cells[self.tag]))
+        if self.tag is None:
+            return len(cells) != self.num_columns or (self.num_columns == 1 and text.startswith("# "))
+        return len(cells) != self.num_columns or not looks_like_tag(cells[self.tag])
 
 
 def cells_of(text: str, delimiter: str | None) -> list[str]:
@@ -81,7 +88,7 @@ def tag_layout(lines: Sequence[Line], *, whole: bool, sure: bool = False) -> Tag
     texts = [text for _, text, fault in lines if fault is None]
     if not sure and not _has_sentences(texts, whole):
         return None
-    body = [text for text in texts if not (is_blank(text) or is_document_mark(text) or text.startswith("#"))]
+    body = _body(texts)
     for delimiter in ("\t", None):
         rows = [cells_of(text, delimiter) for text in body]
         width, count = Counter(map(len, rows)).most_common(1)[0] if rows else (0, 0)
@@ -92,17 +99,54 @@ def tag_layout(lines: Sequence[Line], *, whole: bool, sure: bool = False) -> Tag
         if tag is not None:
             word = _word_column(columns, tag)
             header = body[0] if len(rows[0]) == width and _names_columns(rows[0], word, tag) else None
-            words = columns[word][header is not None :]
-            language = _LANGUAGE.match(words[0]) if words else None
-            before = language[0] if language and all(cell.startswith(language[0]) for cell in words) else ""
-            return TagLayout(delimiter, width, word, tag, header, before if len(words) > _FEW else "")
+            before = _language(columns[word][header is not None :])
+            return TagLayout(delimiter, width, word, tag, header, before)
     return None
+
+
+def word_layout(lines: Sequence[Line]) -> TagLayout | None:
+    """The columns of a file of a word a line that has no tags: the words alone, or with a number, a part of speech or a lemma.
+
+    Where nearly all lines are one word without blanks, what stands in a line is one; None where it is no such file.
+    """
+    body = _body([text for _, text, fault in lines if fault is None])
+    for delimiter, least_width, share in (("\t", 2, 0.5), (None, 1, 0.98), (None, 2, 0.8), ("\t", 1, 0.8)):
+        rows = [cells_of(text, delimiter) for text in body]
+        width, count = Counter(map(len, rows)).most_common(1)[0] if rows else (0, 0)
+        if not least_width <= width <= MAX_COLUMNS or count < share * len(rows):
+            continue
+        if (delimiter, width) == ("\t", 1) and 5 * sum(" " in text.strip() for text in body) > len(body):
+            return None  # lines of text
+        columns = list(zip(*(row for row in rows if len(row) == width), strict=True))
+        word = _word_column(columns, width)
+        named = sum(plain(cell) in _COLUMN_NAMES for cell in rows[0])
+        header = body[0] if 1 < width == len(rows[0]) and plain(rows[0][word]) in _WORD_NAMES and named > 1 else None
+        return TagLayout(delimiter, width, word, None, header, _language(columns[word][header is not None :]))
+    return None
+
+
+def are_words_in_lines(lines: Sequence[Line]) -> bool:
+    """Whether it can be nothing else than a word a line: one word each, in several groups of a few lines between blank lines."""
+    texts = [text for _, text, fault in lines if fault is None]
+    body = _body(texts)
+    groups = [len(list(group)) for blank, group in itertools.groupby(texts, is_blank) if not blank]
+    alone = sum(not _BLANKS.search(text.strip()) for text in body)
+    return len(groups) > 1 and len(body) >= 3 * len(groups) and alone >= 0.98 * len(body)
+
+
+def _body(texts: Sequence[str]) -> list[str]:
+    return [text for text in texts if not (is_blank(text) or is_document_mark(text) or text.startswith("#"))]
+
+
+def _language(words: Sequence[str]) -> str:
+    """What stands before every word, `en:`; nothing where there are too few to tell."""
+    language = _LANGUAGE.match(words[0]) if len(words) > _FEW else None
+    return language[0] if language and all(cell.startswith(language[0]) for cell in words) else ""
 
 
 def _names_columns(cells: Sequence[str], word: int, tag: int) -> bool:
     return not looks_like_tag(cells[tag]) and (
-        plain(cells[word]) in ("word", "words", "token", "tokens", "form")
-        or plain(cells[tag]) in ("tag", "tags", "ner", "ner_tag", "ner_tags", "label")
+        plain(cells[word]) in _WORD_NAMES or plain(cells[tag]) in ("tag", "tags", "ner", "ner_tag", "ner_tags", "label")
     )
 
 

@@ -32,14 +32,16 @@ _WORD_NAMES = frozenset(("word", "words", "token", "tokens"))
 _TAG_NAMES = frozenset(("tag", "tags", "nertag", "nertags", "ner", "label", "labels", "bio", "iob", "biotag", "iobtag"))
 _NUM_ROWS = 1_000
 """Words looked at for tags."""
+_COUNTS = re.compile(r"(?:[^\d\n]{0,20}\d+)?")
+"""What stands in a column that counts sentences: `Sentence: 12`, `s-3`, 7, or nothing beside the words that follow the first."""
 _NUM_HELD = 1_000
 """Words kept of a sentence that is rejected."""
 
 Number = tuple[str, ...]
 
 
-def with_sentences(source: Source) -> Source:
-    """`source` itself, unless it has a row for each word."""
+def with_sentences(source: Source, *, words_alone: bool = False) -> Source:
+    """`source` itself, unless it has a row for each word. words_alone: also without tags, where a column counts sentences."""
     columns = source.columns or ()
     sentence, word = _named(columns, _SENTENCE_NAMES), _named(columns, _WORD_NAMES)
     if sentence is None or word is None:
@@ -51,13 +53,16 @@ def with_sentences(source: Source) -> Source:
     said = [column for column in columns if column not in (*keys, word)]
     tags = {column for column in said if _are_tags(column, seen)}
     varying = {column for column in said for words in several if len({row[column] for row in words}) > 1}
-    if not several or not (tags or (not varying and _plainly(sentence) != "sentence")):
+    counts = words_alone and all(_COUNTS.fullmatch(row[sentence].strip()) for row in seen)
+    if not several or not (tags or counts or (not varying and _plainly(sentence) != "sentence")):
         return source
     of_words = tags | varying | {column for column in said if len({row[column] for row in seen}) == 1}
     same = frozenset(said) - of_words
     by_word = source.read
     note = f"a row for each word: read as sentences by {' and '.join(map(repr, keys))}"
-    return replace(source, read=lambda self: _sentences(by_word(self), numbers, same), notes=[*source.notes, note])
+    return replace(
+        source, read=lambda self: _sentences(by_word(self), numbers, same), notes=[*source.notes, note], by_word=source
+    )
 
 
 def _plainly(column: str) -> str:

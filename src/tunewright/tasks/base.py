@@ -234,6 +234,9 @@ class Task(Protocol):
 
     def weights(self, split: SplitStore) -> Weights: ...
 
+    reads_words: bool
+    """Whether an input may be a row of words, each of which is tagged."""
+
     # Outputs -> scores -> predictions
 
     def outputs(self, model: Any, batch: Batch) -> Any:
@@ -250,6 +253,11 @@ class Task(Protocol):
 
     def decode(self, example: Example, rows: Sequence[Encoded], scores: Sequence[Any]) -> Any:
         """The prediction for one example from the scores of its rows (one, or several windows)."""
+        ...
+
+    @property
+    def empty_answer(self) -> Mapping[str, Any]:
+        """What `decode` or the writer gives, as its `as_dict` has it, for an input that has no answer."""
         ...
 
     def metrics(self, scores: Any, split: SplitStore, *, intervals: bool = False) -> dict[str, Any]: ...
@@ -285,6 +293,7 @@ class BaseTask:
     drops = True
     first_model: str | None = None
     needs_reference = False
+    reads_words = False
     writes = False
     sampling_defaults: Mapping[str, Any] = {}
     rate_factor = 1.0
@@ -381,6 +390,10 @@ class BaseTask:
 
     def scores(self, outputs: Sequence[np.ndarray]) -> Any:
         return outputs
+
+    @property
+    def empty_answer(self) -> Mapping[str, Any]:
+        return {"text": "", "ended": None, "tokens": 0} if self.writes else {"label": None, "score": None}
 
     def worst(self, scores: Any, split: SplitStore, limit: int) -> list[dict[str, Any]]:
         return []

@@ -354,6 +354,11 @@ class Task(BaseTask):
         given = tuple(self.labels.names[i] for i in np.argsort(-scores, kind="stable") if scores[i] >= self.threshold)
         return Prediction(given[0] if given else None, score, shown, labels=given, num_cut=num_cut)
 
+    @property
+    def empty_answer(self) -> Mapping[str, Any]:
+        several: dict[str, Any] = {"labels": []} if self.multi_label else {}
+        return {"label": None, "score": None, **several, "scores": {}}
+
     def metrics(self, scores: np.ndarray, split: SplitStore, *, intervals: bool = False) -> dict[str, Any]:
         gold = self.gold(split)
         if self.multi_label:

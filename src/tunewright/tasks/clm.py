@@ -241,6 +241,10 @@ class Task(BaseTask):
 
         return DocumentWriter(model, encoder, sampling)
 
+    @property
+    def empty_answer(self) -> Mapping[str, Any]:
+        return {"prompt": None, **super().empty_answer}
+
     # Scores
 
     def scores(self, outputs: Sequence[np.ndarray]) -> np.ndarray:

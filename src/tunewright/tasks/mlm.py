@@ -395,6 +395,10 @@ class Task(BaseTask):
         masks = tuple(self._candidates(one_V, row.values["tokenizer"]) for one_V in probabilities_MV)
         return FilledMask(example.text, masks, row.num_cut)
 
+    @property
+    def empty_answer(self) -> Mapping[str, Any]:
+        return {"text": None, "candidates": []}
+
     def _candidates(self, probabilities_V: np.ndarray, tokenizer: Any) -> tuple[Candidate, ...]:
         best = np.argsort(-probabilities_V, kind="stable")[: self.num_shown]
         return tuple(Candidate(tokenizer.decode([int(i)]), float(probabilities_V[i]), int(i)) for i in best)

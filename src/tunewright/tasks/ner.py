@@ -90,6 +90,7 @@ class Task(BaseTask):
     name = "ner"
     called = "entity type"
     stored_as = "window"
+    reads_words = True
     loss_terms = (TERM,)
 
     # Understanding rows
@@ -318,7 +319,13 @@ class Task(BaseTask):
         scores_UK = np.concatenate([one[row["units"]] for one, row in zip(scores, values, strict=True)])
         starts_U, ends_U = (np.concatenate([row[name] for row in values]) for name in ("unit_starts", "unit_ends"))
         entities = self._entities(scores_UK, self._best([scores_UK])[0], starts_U, ends_U)
-        return TaggedText(example.text, tuple(entities), sum(row.num_cut for row in rows))
+        words_W2 = _annotated(example).words_W2
+        words = None if words_W2 is None else tuple((start, end) for start, end in words_W2.tolist())
+        return TaggedText(example.text, tuple(entities), sum(row.num_cut for row in rows), words)
+
+    @property
+    def empty_answer(self) -> Mapping[str, Any]:
+        return {"text": None, "entities": []}
 
     @cached_property
     def _steps(self) -> np.ndarray:

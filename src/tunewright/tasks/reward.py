@@ -149,5 +149,9 @@ class Task(ComparedTask):
             rejected={number: row for number, row in enumerate(rows) if isinstance(row, str)},
         )
 
+    @property
+    def empty_answer(self) -> Mapping[str, Any]:
+        return {"text": None, "score": None}
+
     def decode(self, example: Example, rows: Sequence[Encoded], scores: Sequence[np.ndarray]) -> Reward:
         return Reward(example.text if example.pair is None else example.pair, float(scores[0][0]), rows[0].num_cut)

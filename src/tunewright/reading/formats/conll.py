@@ -10,13 +10,14 @@ Two columns or more, by tabs or blanks; which one holds the tags is found from t
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from tunewright.errors import UserError
 from tunewright.reading.files import Line, TextFile, shown, too_large
 from tunewright.reading.options import ReadOptions
 from tunewright.reading.source import Source
-from tunewright.reading.tagged import NUM_LINES, TagLayout, is_blank, is_document_mark, tag_layout
+from tunewright.reading.tagged import NUM_LINES, TagLayout, is_blank, is_document_mark, tag_layout, word_layout
 from tunewright.records import Reject, Row
 
 FORMATS = {"conll": (".conll", ".conll2003", ".bio", ".iob", ".iob2", ".bioes")}
@@ -30,11 +31,13 @@ def make_source(path: Path, name: str, format: str, options: ReadOptions) -> Sou
     file.require_content()
     lines, whole = file.first_lines(NUM_LINES)
     layout = tag_layout(lines, whole=whole, sure=True)
+    if layout is None and options.words_alone:
+        layout = word_layout(lines)
     if layout is None:
         raise UserError(
-            "no column of tags found",
+            "no column of words found" if options.words_alone else "no column of tags found",
             where=name,
-            expected="a word and its tag (O, B-PER, …) on each line, blank lines between sentences",
+            expected="a word (and its tag: O, B-PER, …) on each line, blank lines between sentences",
             mend="Set data.format if it is another format.",
         )
     notes = []
@@ -45,34 +48,67 @@ def make_source(path: Path, name: str, format: str, options: ReadOptions) -> Sou
     if layout.tag == 0:
         notes.append("the first column holds the tags")
     if layout.unused:
-        used = f"words in column {layout.word + 1}, tags in column {layout.tag + 1}"
+        tags = "no tags" if layout.tag is None else f"tags in column {layout.tag + 1}"
+        used = f"words in column {layout.word + 1}, {tags}"
         notes.append(f"{used}; columns not used: {', '.join(map(str, layout.unused))}")
-    return Source(name, format, lambda _: _rows(file, layout), (WORDS, TAGS), notes=notes, paths=(path,))
+    columns = (WORDS,) if layout.tag is None else (WORDS, TAGS)
+    return Source(name, format, lambda _: _rows(file, layout), columns, notes=notes, paths=(path,))
+
+
+@dataclass(frozen=True)
+class Block:
+    """A sentence, and the lines before it: blank ones, comments, the mark of a document. is_whole: all its lines are here; of one
+    that is too large they are not."""
+
+    before: list[str]
+    words: list[Line]
+    is_whole: bool = True
+
+
+def open_blocks(path: Path, name: str, options: ReadOptions) -> tuple[TagLayout, Iterator[Block]]:
+    """The columns of a file, and its sentences with every line as it stands: to give it back with another column. Behind the last
+    sentence a block without one may follow. There are as many sentences as its source has rows."""
+    file = TextFile(path, name, options)
+    lines, whole = file.first_lines(NUM_LINES)
+    layout = tag_layout(lines, whole=whole, sure=True) or word_layout(lines)
+    assert layout is not None, "a source was made of it"
+    return layout, _blocks(file, layout, keep=True)
 
 
 def _rows(file: TextFile, layout: TagLayout) -> Iterator[Row | Reject]:
+    for block in _blocks(file, layout):
+        yield _sentence(block.words, layout, file)
+
+
+def _blocks(file: TextFile, layout: TagLayout, *, keep: bool = False) -> Iterator[Block]:
+    """keep: the lines between sentences, too; otherwise only sentences come."""
+    before: list[str] = []
     sentence: list[Line] = []
     size = 0
+    is_whole = True
     header = layout.header
     for line in file.lines():
         text = line[1]
-        if header is not None and text == header:
+        is_sound = line[2] is None
+        is_header = header is not None and text == header
+        ends = is_sound and (is_blank(text) or is_document_mark(text))
+        if is_header:
             header = None
-            continue
-        if line[2] is None and (is_blank(text) or is_document_mark(text)):
-            if sentence:
-                yield _sentence(sentence, layout, file)
-            sentence, size = [], 0
-            continue
-        if not sentence and line[2] is None and layout.is_comment(text):
+        elif ends and sentence:
+            yield Block(before, sentence, is_whole)
+            before, sentence, size, is_whole = [], [], 0, True
+        if is_header or ends or (not sentence and is_sound and layout.is_comment(text)):
+            if keep:
+                before.append(text)
             continue
         size += len(text)
         if size <= file.options.max_row_bytes:
             sentence.append(line)
         else:  # a file without blank lines must not fill the memory
             sentence = [(sentence[0][0] if sentence else line[0], text, too_large(size, file.options.max_row_bytes))]
-    if sentence:
-        yield _sentence(sentence, layout, file)
+            is_whole = False
+    if sentence or before:
+        yield Block(before, sentence, is_whole)
 
 
 def _sentence(lines: list[Line], layout: TagLayout, file: TextFile) -> Row | Reject:
@@ -82,10 +118,11 @@ def _sentence(lines: list[Line], layout: TagLayout, file: TextFile) -> Row | Rej
         if fault is None and len(cells) != layout.num_columns:
             found = "1 column" if len(cells) == 1 else f"{len(cells)} columns"
             fault = f"{found}, expected {layout.num_columns}"
-        if fault is None and not cells[layout.tag].strip():
+        if fault is None and layout.tag is not None and not cells[layout.tag].strip():
             fault = "the tag is blank"
         if fault is not None:
             return Reject(file.name, number, fault, shown("".join(text for _, text, _ in lines)))
         words.append(cells[layout.word].removeprefix(layout.language))
-        tags.append(cells[layout.tag].strip())
-    return Row(file.name, lines[0][0], {WORDS: words, TAGS: tags})
+        if layout.tag is not None:
+            tags.append(cells[layout.tag].strip())
+    return Row(file.name, lines[0][0], {WORDS: words} if layout.tag is None else {WORDS: words, TAGS: tags})

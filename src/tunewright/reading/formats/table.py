@@ -51,7 +51,8 @@ def make_source(path: Path, name: str, format: str, options: ReadOptions) -> Sou
         source.num_blank_lines = num_comments
         return _rows(file, source, shape, num_comments)
 
-    return with_sentences(Source(name, format, rows, columns, notes=notes, paths=(path,)))
+    source = Source(name, format, rows, columns, notes=notes, paths=(path,))
+    return with_sentences(source, words_alone=options.words_alone)
 
 
 def _short(columns: tuple[str, ...]) -> str:

@@ -27,6 +27,7 @@ from tunewright.tokens.text_only import TextOnly
 
 _BLOCK_CHARS = 1 << 20
 _CHUNK_PIECES = 2_000
+_CHUNKS_TOGETHER = 16
 _BETWEEN = "\0"  # between pieces: no text with this character is cut into pieces
 _SAMPLE = 1 / 256
 _ALWAYS_SAMPLED = 20_000  # characters at the beginning, so that a small store is looked at, too
@@ -48,6 +49,8 @@ class FastIds:
         self._classes = CharClasses(dialect.probe)
         self._memo = PieceMemo(self._ids_of_pieces)
         self._added = _added_words(text_only)
+        self._longest_known = _longest_known(text_only)
+        """Characters of the longest piece that is more than unknown; None where any length may be."""
         self._sample = np.random.Generator(np.random.PCG64(_SAMPLE_STREAM))
         self._always = _ALWAYS_SAMPLED
         self.difference: str | None = None
@@ -76,14 +79,19 @@ class FastIds:
     def _ids_of_pieces(self, pieces: list[bytes]) -> tuple[np.ndarray, np.ndarray]:
         """(ids int32 of all pieces, int64 how many each has). Many pieces are one text to the library, several texts run at once."""
         texts = self._dialect.model_texts(pieces)
+        if self._longest_known is not None:
+            texts = [text[: self._longest_known + 1] for text in texts]
         counts = np.zeros(len(texts), dtype=np.int64)
         full = [number for number, text in enumerate(texts) if text]
         chunks = [full[begin : begin + _CHUNK_PIECES] for begin in range(0, len(full), _CHUNK_PIECES)]
-        joined = [_BETWEEN.join([texts[number] for number in chunk]) for chunk in chunks]
         ids = [np.zeros(0, np.int32)]
-        for chunk, encoding in zip(chunks, self._pieces.encode_batch(joined, add_special_tokens=False), strict=True):
-            ids.append(np.array(encoding.ids, dtype=np.int32))
-            counts[chunk] = np.bincount(np.array(encoding.word_ids, dtype=np.int64), minlength=len(chunk))
+        for begin in range(0, len(chunks), _CHUNKS_TOGETHER):  # the library holds a hundred bytes for each byte of them
+            together = chunks[begin : begin + _CHUNKS_TOGETHER]
+            joined = [_BETWEEN.join([texts[number] for number in chunk]) for chunk in together]
+            encodings = self._pieces.encode_batch(joined, add_special_tokens=False)
+            for chunk, encoding in zip(together, encodings, strict=True):
+                ids.append(np.array(encoding.ids, dtype=np.int32))
+                counts[chunk] = np.bincount(np.array(encoding.word_ids, dtype=np.int64), minlength=len(chunk))
         return np.concatenate(ids), counts
 
     def _block(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -180,6 +188,16 @@ def _with_plain(ids: np.ndarray, counts: np.ndarray, plain: dict[int, list[int]]
     counts = counts.copy()
     counts[list(plain)] = [len(row) for row in plain.values()]
     return np.insert(ids, np.concatenate(places), flat), counts
+
+
+def _longest_known(text_only: TextOnly) -> int | None:
+    """WordPiece takes a longer word for unknown as a whole; a word that is longer than any of a list of words is not in it."""
+    model = text_only.settings["model"]
+    if model["type"] == "WordPiece":
+        return int(model["max_input_chars_per_word"])
+    if model["type"] == "WordLevel" and text_only.rust is not None:
+        return max(map(len, text_only.rust.get_vocab()), default=0)
+    return None
 
 
 def _added_words(text_only: TextOnly) -> list[str]:

@@ -1,0 +1,297 @@
+"""Where `predict` writes: results go into a part file as they are computed; when the last has come it becomes the file, in one rename.
+
+    predict RUN --file reviews.csv -o out.csv     .out.csv.part-3fa9c1…   {"review": "Fine.", "predicted_label": "positive", …}
+    killed, and the same command again            goes on behind the last whole line, and the file is the same, byte for byte
+
+The part's name says what it was made of (model, file, options), and 48 random bits make it one that nobody foresees; no link is
+followed. A line of it is a result as JSON: a `.jsonl` is the part itself, other formats are made of it at the end, since which
+columns there are shows only then. Memory does not grow with the number of rows.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import os
+import stat
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from tunewright.atomic import file_sha256, new_file, sync_folder, whole_file
+from tunewright.errors import UserError, counted
+from tunewright.saved import MANIFEST, SavedModel
+
+JSON_SUFFIXES = (".jsonl", ".ndjson", ".json")
+TABLES = {".csv": ",", ".tsv": "\t"}
+WORD_SUFFIXES = (".conll", ".bio", ".iob", ".iob2")
+SUFFIXES = (*JSON_SUFFIXES, *TABLES, *WORD_SUFFIXES)
+_SHOWN_SUFFIXES = ".jsonl, .json, .csv, .tsv or, for words and their tags, .conll"
+_DIGITS = 12
+_UNSAFE = tuple("=+-@\t\r\n＝＋－＠")
+_LONGEST_NAME = 120
+
+
+def check_output(path: Path, file: str | None) -> None:
+    """Refuse an output that cannot be written, before the model is loaded."""
+    from tunewright.atomic import refused
+
+    if file is None:
+        raise UserError("-o goes with --file", mend="Redirect stdout, or give the texts in a file.")
+    if path.suffix not in SUFFIXES:
+        raise UserError("unknown output format", where=str(path), expected=_SHOWN_SUFFIXES)
+    if path.is_dir() or not path.parent.is_dir():
+        found = "a folder" if path.is_dir() else f"no folder {path.parent}"
+        raise UserError("cannot be written", where=str(path), found=found, mend="Name a file in an existing folder.")
+    if path.exists() and not path.is_file():
+        raise UserError("cannot be written", where=str(path), found="no ordinary file", mend="Choose another file.")
+    if Path(file).exists() and path.exists() and path.samefile(file):
+        raise UserError("the output is the input", where=str(path), mend="Choose another file.")
+    if reason := refused(path):
+        raise UserError(f"cannot be written ({reason})", where=str(path), mend="Name a file in another folder.")
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Hashes of what results are made of: where one differs, another command's results are no beginning of these."""
+
+    model: str
+    file: str
+    options: str
+
+    @classmethod
+    def of(cls, saved: SavedModel, files: Iterable[Path], options: Mapping[str, Any]) -> Origin:
+        """files: none where the rows come from no file; then nothing goes on where it was."""
+        hashes = [file_sha256(path) for path in files]
+        return cls(_of_model(saved), _digest(hashes) if hashes else os.urandom(_DIGITS // 2).hex(), _digest(options))
+
+    @property
+    def name(self) -> str:
+        return f"{self.model}-{self.file}-{self.options}"
+
+
+def _of_model(saved: SavedModel) -> str:
+    """Of the manifests that list the model's files with their hashes; of the files where there is none."""
+    folders = [saved.folder, *(saved.folder.parent / name for name in ("adapter", "base") if saved.unmerged)]
+    found: dict[str, str] = {}
+    for folder in folders:
+        listed = [folder / MANIFEST] if (folder / MANIFEST).is_file() else sorted(folder.rglob("*"))
+        found |= {str(path.relative_to(folder.parent)): file_sha256(path) for path in listed if path.is_file()}
+    return _digest(found)
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:_DIGITS]
+
+
+class PartFile:
+    """Results on their way to `path`: a line each. Opened by `open`; `close` keeps what there is, `finish` makes the file of it."""
+
+    def __init__(self, path: Path, part: Path, file: BinaryIO, num_lines: int) -> None:
+        self.path, self.part, self.num_lines = path, part, num_lines
+        self._file: BinaryIO = file
+
+    @classmethod
+    def open(cls, path: Path, origin: Origin, *, say: Callable[[str], None]) -> PartFile:
+        """The part that an earlier command with the same model, file and options left, else a new one."""
+        begin = f".{_short(path.name)}.part-"
+        other = False
+        for found in sorted(path.parent.glob(f"{_escaped(begin)}*"), key=_age):
+            file = _open_ours(found)
+            if file is None:
+                continue  # a link, or another user's: not ours to read or to remove
+            if not _lock(file):
+                file.close()
+                raise UserError(
+                    "another command is writing it", where=str(path), mend="Wait for it, or choose another file."
+                )
+            if found.name.startswith(f"{begin}{origin.name}-"):
+                if num_lines := _keep_whole_lines(file):
+                    say(
+                        f"{counted(num_lines, 'prediction')} of an earlier command stand in {found}: it goes on behind them."
+                    )
+                return cls(path, found, file, num_lines)
+            other = True
+            found.unlink(missing_ok=True)
+            file.close()
+        if other:
+            say(
+                f"An earlier command for {path} was stopped; it had another model, file or options: this one starts anew."
+            )
+        part, file = new_file(path.parent, f"{begin}{origin.name}-")
+        _lock(file)
+        return cls(path, part, file, 0)
+
+    def cut(self, num_lines: int) -> None:
+        """Keep so many lines: the windows that are whole."""
+        self._file.seek(0)
+        size = sum(len(next(self._file)) for _ in range(num_lines))
+        self._file.seek(size)
+        self._file.truncate()
+        self.num_lines = num_lines
+
+    def write(self, results: Iterable[Any]) -> None:
+        """Results of a window: on the disk when this returns."""
+        for result in results:
+            self._file.write(json.dumps(result, ensure_ascii=False).encode() + b"\n")
+            self.num_lines += 1
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def results(self) -> Iterator[Any]:
+        """From the beginning."""
+        self._file.seek(0)
+        return map(json.loads, self._file)
+
+    def finish(self, *, spreadsheet_safe: bool = False) -> None:
+        """Make the file. What stood there before is replaced, whole by whole."""
+        if self.path.suffix in (".jsonl", ".ndjson"):
+            os.replace(self.part, self.path)
+            self._file.close()
+            sync_folder(self.path.parent)
+            return
+        with whole_file(self.path) as sink:
+            if self.path.suffix in TABLES:
+                write_table(self.results, sink, TABLES[self.path.suffix], spreadsheet_safe=spreadsheet_safe)
+            elif self.path.suffix in WORD_SUFFIXES:
+                for lines in self.results():
+                    sink.write(lines.encode())
+            else:
+                _write_array(self.results(), sink)
+        self.part.unlink(missing_ok=True)
+        self._file.close()
+
+    def close(self, *, say: Callable[[str], None]) -> None:
+        """Without the file: what there is of it waits for the same command."""
+        if self._file.closed:
+            return
+        self._file.close()
+        if self.num_lines:
+            say(
+                f"{counted(self.num_lines, 'prediction')} are kept in {self.part}: the same command goes on behind them."
+            )
+        else:
+            self.part.unlink(missing_ok=True)
+
+
+def _short(name: str) -> str:
+    """A name that leaves room for what stands behind it."""
+    return name if len(name.encode()) <= _LONGEST_NAME else f"{hashlib.sha256(name.encode()).hexdigest()[:_DIGITS]}"
+
+
+def _escaped(name: str) -> str:
+    import glob
+
+    return glob.escape(name)
+
+
+def _age(path: Path) -> float:
+    with suppress(OSError):
+        return -path.lstat().st_mtime
+    return 0.0
+
+
+def _open_ours(path: Path) -> BinaryIO | None:
+    """For reading and writing. None for anything but an ordinary file of this user that has no second name."""
+    flags = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    try:
+        descriptor = os.open(path, flags)
+    except OSError:
+        return None
+    facts = os.fstat(descriptor)
+    mine = not hasattr(os, "geteuid") or facts.st_uid == os.geteuid()
+    if not stat.S_ISREG(facts.st_mode) or not mine or facts.st_nlink != 1:
+        os.close(descriptor)
+        return None
+    return os.fdopen(descriptor, "r+b")
+
+
+def _lock(file: BinaryIO) -> bool:
+    """Whether nobody else writes it; the lock goes with the file when it is closed, or its process ends."""
+    try:
+        import fcntl
+    except ImportError:
+        return True
+    try:
+        fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # file systems without locks
+        return True
+    return True
+
+
+def _keep_whole_lines(file: BinaryIO) -> int:
+    """How many results stand there; behind the last whole one everything is cut off (a crash may leave anything)."""
+    num_lines = size = 0
+    for line in file:
+        if not line.endswith(b"\n"):
+            break
+        try:
+            json.loads(line)
+        except ValueError:
+            break
+        num_lines, size = num_lines + 1, size + len(line)
+    file.seek(size)
+    file.truncate()
+    return num_lines
+
+
+def write_table(
+    results: Callable[[], Iterable[Any]], sink: BinaryIO, delimiter: str, *, spreadsheet_safe: bool = False
+) -> None:
+    """A table of all columns that any row has; texts exactly, lists and objects as JSON. A result may be several rows.
+
+    spreadsheet_safe: texts that begin as a formula does get an apostrophe before them, and are then no longer what they were.
+    """
+    columns = dict.fromkeys(name for result in results() for row in _rows(result) for name in row)
+    text = io.TextIOWrapper(sink, encoding="utf-8", newline="", write_through=True)
+    writer = TableRows(text, list(columns), delimiter, spreadsheet_safe=spreadsheet_safe)
+    for result in results():
+        for row in _rows(result):
+            writer.write(row)
+    text.flush()
+    text.detach()
+
+
+class TableRows:
+    """Rows of a table with known columns; the header is written at once."""
+
+    def __init__(self, text: Any, columns: list[str], delimiter: str, *, spreadsheet_safe: bool = False) -> None:
+        self._columns = columns
+        self._safe = made_safe if spreadsheet_safe else lambda value: value
+        self._writer = csv.writer(text, delimiter=delimiter)
+        self._writer.writerow([self._safe(name) for name in columns])
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        self._writer.writerow([self._safe(_cell(row.get(name))) for name in self._columns])
+
+
+def made_safe(value: Any) -> Any:
+    """A text that a spreadsheet would run as a formula, with an apostrophe before it."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(_UNSAFE) else value
+
+
+def _rows(result: Any) -> list[dict[str, Any]]:
+    return result if isinstance(result, list) else [result]
+
+
+def _cell(value: Any) -> Any:
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, (dict, list, tuple)) else value
+
+
+def _write_array(results: Iterable[Any], sink: BinaryIO) -> None:
+    sink.write(b"[")
+    for number, result in enumerate(results):
+        sink.write(b",\n" if number else b"\n")
+        sink.write(json.dumps(result, ensure_ascii=False).encode())
+    sink.write(b"\n]\n")
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,251 @@
+"""How predictions of a file are given back: rows with more fields; of a file of words, its own lines with a column of tags.
+
+    words.conll   Mara          ->   Mara    B-PER        gold tags stay where they are, the predicted ones come last
+                  went               went    O
+    words.csv     s,word        ->   s,word,predicted_tag       a row for each word
+                  1,Mara             1,Mara,B-PER
+    any other     {"text": …}   ->   {"text": …, "predicted_label": …, "score": …}
+
+Tags are IOB2. Comments, blank lines and documents' marks stay; a sentence that cannot be read keeps its lines, with `_` for tags.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tunewright.cli.options import json_text
+from tunewright.cli.predict_outputs import TABLES, WORD_SUFFIXES, TableRows
+from tunewright.errors import UserError, quoted
+from tunewright.reading import ReadOptions, Source, open_source
+from tunewright.reading.detect import peek
+from tunewright.reading.formats.conll import TAGS, WORDS, Block, open_blocks
+from tunewright.reading.locate import locate
+from tunewright.reading.names import plain
+from tunewright.reading.tagged import TagLayout, is_document_mark
+from tunewright.records import NoAnswer, Row
+
+_TAG = "predicted_tag"
+_OUTSIDE, _UNKNOWN = "O", "_"
+_WORD_NAMES = ("word", "words", "token", "tokens")
+_PUNCTUATION = re.compile(r"\W+")
+
+
+class Rows:
+    """An input's fields, the predicted values under names it does not use: its own `label` is kept."""
+
+    def __init__(self, file: str, reading: ReadOptions) -> None:
+        self._file, self._reading = file, reading
+
+    def given(self) -> Iterator[Any]:
+        """What `result` takes, of each row in turn."""
+        source = open_source(self._file, self._reading)
+        return (row.fields if isinstance(row, Row) else {} for row in source.rows())
+
+    def result(self, given: Any, answer: Any) -> Any:
+        """JSON-ready, as it is written."""
+        return with_prediction(given, answer)
+
+    def print(self, results: Iterable[Any]) -> None:
+        for result in results:
+            print(json_text(result))
+
+
+def with_prediction(fields: Mapping[str, Any], prediction: Any) -> dict[str, Any]:
+    """The fields and the predicted values beside them."""
+    found = dict(fields)
+    for key, value in prediction.as_dict().items():
+        wished = f"predicted_{key}" if key in fields or key.startswith(("label", "tags")) else key
+        found[free_name(wished, found)] = value
+    return found
+
+
+def free_name(wished: str, taken: Iterable[str]) -> str:
+    """`score`, or `score_2` where there is one."""
+    name, number, names = wished, 1, set(taken)
+    while name in names:
+        number += 1
+        name = f"{wished}_{number}"
+    return name
+
+
+@dataclass(frozen=True)
+class _Sentence:
+    """Lines before a sentence, its own, and at the end of the file those behind it."""
+
+    block: Block
+    after: list[str]
+
+
+class WordLines(Rows):
+    """A file of a word a line, its lines as they stand with one more column."""
+
+    def __init__(self, file: str, reading: ReadOptions) -> None:
+        super().__init__(file, reading)
+        path, _ = locate(file, reading)
+        self._layout, self._blocks = open_blocks(path, file, reading)
+
+    def given(self) -> Iterator[Any]:
+        held: Block | None = None
+        for block in self._blocks:
+            if held is not None:
+                yield _Sentence(held, [] if block.words else block.before)
+            held = block if block.words else None
+        if held is not None:
+            yield _Sentence(held, [])
+
+    def result(self, given: Any, answer: Any) -> Any:
+        sentence: _Sentence = given
+        block, layout = sentence.block, self._layout
+        if not block.is_whole:
+            raise UserError(
+                f"{self._file}:{block.words[0][0]}: {block.words[0][2]}",
+                mend="Cut it, or raise the limit: --max-row-bytes",
+            )
+        tags = [_UNKNOWN] * len(block.words) if isinstance(answer, NoAnswer) else answer.tags
+        lines = [self._beside(line) for line in block.before]
+        lines += [_with_cell(text, tag, layout) for (_, text, _), tag in zip(block.words, tags, strict=True)]
+        return "".join([*lines, *map(self._beside, sentence.after)])
+
+    def _beside(self, line: str) -> str:
+        """A line between sentences: where it has the words' columns it gets one more."""
+        if self._layout.header is not None and line == self._layout.header:
+            return _with_cell(line, _TAG, self._layout)
+        has_columns = len(self._layout.cells(line)) == self._layout.num_columns
+        return _with_cell(line, _OUTSIDE, self._layout) if is_document_mark(line) and has_columns else line
+
+    def print(self, results: Iterable[Any]) -> None:
+        for result in results:
+            print(result, end="")
+
+
+def _with_cell(line: str, cell: str, layout: TagLayout) -> str:
+    text = line.rstrip("\r\n")
+    between = "\t" if layout.delimiter or layout.num_columns == 1 else " "
+    return f"{text if layout.delimiter else text.rstrip()}{between}{cell}{line[len(text) :] or chr(10)}"
+
+
+class WordTable(Rows):
+    """A table with a row for each word, and a column of tags."""
+
+    def __init__(self, file: str, reading: ReadOptions, source: Source) -> None:
+        super().__init__(file, reading)
+        self._source = source
+        assert source.by_word is not None
+        self._columns = list(source.by_word.columns or ())
+        self._tag = free_name(_TAG, self._columns)
+        self._reason = free_name("reason", self._columns)
+
+    def given(self) -> Iterator[Any]:
+        """The rows of each sentence: from its first line up to that of the next."""
+        assert self._source.by_word is not None
+        words = self._source.by_word.rows()
+        word = next(words, None)
+        begins = (sentence.line for sentence in self._source.rows())
+        next(begins, None)
+        for until in _with_end(begins):
+            rows = []
+            while word is not None and (until is None or word.line < until):
+                rows.append(dict(word.fields) if isinstance(word, Row) else {})
+                word = next(words, None)
+            yield rows
+
+    def result(self, given: Any, answer: Any) -> Any:
+        if isinstance(answer, NoAnswer):
+            return [{**row, self._tag: None, self._reason: answer.reason} for row in given]
+        return [{**row, self._tag: tag} for row, tag in zip(given, answer.tags, strict=True)]
+
+    def print(self, results: Iterable[Any]) -> None:
+        table = TableRows(sys.stdout, [*self._columns, self._tag, self._reason], ",")
+        for result in results:
+            for row in result:
+                table.write(row)
+
+
+def _with_end(begins: Iterator[int]) -> Iterator[int | None]:
+    yield from begins
+    yield None
+
+
+class AsWordLines(Rows):
+    """Rows with lists of words, written as a word a line: the word, its gold tag where there is one, and the predicted one."""
+
+    def __init__(self, file: str, reading: ReadOptions, source: Source, text: str, label: str | None) -> None:
+        super().__init__(file, reading)
+        self._source, self._text, self._label = source, text, label
+
+    def given(self) -> Iterator[Any]:
+        return (row.fields if isinstance(row, Row) else {} for row in self._source.rows())
+
+    def result(self, given: Any, answer: Any) -> Any:
+        words, gold = given.get(self._text), given.get(self._label)
+        if not isinstance(words, list):
+            if isinstance(answer, NoAnswer):
+                return f"# no answer: {' '.join(answer.reason.split())}\n\n"
+            raise UserError(
+                "this row is a text and not a list of words", where=self._file, expected=f"words, for a line each: {quoted(WORD_SUFFIXES)}",
+                mend="Write .jsonl or .csv: entities are given by their characters there.",
+            )  # fmt: skip
+        tags = [_UNKNOWN] * len(words) if isinstance(answer, NoAnswer) else answer.tags
+        has_gold = (
+            isinstance(gold, list) and len(gold) == len(words) and all(isinstance(tag, (str, int)) for tag in gold)
+        )
+        columns: list[Sequence[Any]] = [words, gold, tags] if has_gold and gold else [words, tags]
+        return "".join("\t".join(map(_one_line, cells)) + "\n" for cells in zip(*columns, strict=True)) + "\n"
+
+    def print(self, results: Iterable[Any]) -> None:
+        raise AssertionError("stdout has JSON lines")
+
+
+def _one_line(cell: Any) -> str:
+    """A cell without what would end it: a word with a tab or a line break in it has a blank there."""
+    return re.sub(r"[\t\r\n]", " ", str(cell))
+
+
+def shape_of(
+    model_task: Any, source: Source, file: str, reading: ReadOptions, output: str | None, *, as_json: bool
+) -> Rows:
+    """How the predictions of this file are written: by the output's suffix; on stdout as words where words came, else as JSON lines."""
+    suffix = None if output is None else Path(output).suffix
+    own = output is None and not as_json
+    if not model_task.reads_words:
+        if suffix in WORD_SUFFIXES:
+            raise UserError(f"a {model_task.name} model gives no tags", where=str(output), mend="Write .jsonl or .csv.")
+        return Rows(file, reading)
+    _ask_about_lone_words(source, reading)
+    if source.format == "conll" and (own or suffix in WORD_SUFFIXES):
+        return WordLines(file, reading)
+    if source.by_word is not None and (own or suffix in TABLES):
+        return WordTable(file, reading, source)
+    if suffix in WORD_SUFFIXES:
+        label = model_task.columns.label
+        return AsWordLines(
+            file, reading, source, model_task.columns.text[0], TAGS if source.columns == (WORDS, TAGS) else label
+        )
+    return Rows(file, reading)
+
+
+def _ask_about_lone_words(source: Source, reading: ReadOptions) -> None:
+    """UserError where each row is one word, and it is not said whether they make sentences."""
+    if source.by_word is not None or reading.format == "text" or source.format not in ("text", "csv", "tsv"):
+        return
+    rows, columns = peek(source, 1_000)
+    column = next((name for name in columns if plain(name) in _WORD_NAMES), None) if source.format != "text" else "text"
+    words = [row.fields.get(column) for row in rows] if column in columns else []
+    alone = [word for word in words if isinstance(word, str) and word.strip() and not re.search(r"\s", word.strip())]
+    if len(words) < 3 or len(alone) < 0.98 * len(words):
+        return
+    if source.format != "text":
+        raise UserError(
+            "a row for each word, and no column that numbers the sentences", where=source.name, found=quoted(columns),
+            mend="Add a column sentence_id, or write CoNLL (.conll): a word a line, blank lines between sentences.",
+        )  # fmt: skip
+    if any(_PUNCTUATION.fullmatch(word) for word in alone):
+        raise UserError(
+            "each line is one word: is it a word of a sentence, or a text of its own?", where=source.name,
+            mend="Write --format conll for a word a line (blank lines between sentences), --format text for a text a line.",
+        )  # fmt: skip
