@@ -187,3 +187,53 @@ def test_a_label_file_is_part_of_what_the_store_is_made_of(tmp_path):
     two_files(tmp_path, ("train_text.txt", "train_labels.txt"))
     (source,) = open_inputs(config_for_data(str(tmp_path / "train_text.txt"))).sources["train"]
     assert [Path(one).name for one in source.files()] == ["train_text.txt", "train_labels.txt"]
+
+
+TAGS = [["O", "PER-B", "PER-I", "O", "LOC-B"], ["LOC-B", "O", "O", "O", "O"]]
+WORDS = [["so", "Ann", "Lee", "saw", "Ulm"], ["Ulm", "is", "a", "fine", "town"]]
+
+
+@pytest.mark.parametrize("kind", ["conll", "txt", "jsonl", "spelled", "integers", "odd column"])
+def test_types_before_the_prefix_are_read(tmp_path, kind):
+    if kind in ("conll", "txt"):
+        lines = [
+            line
+            for w, t in zip(WORDS * 6, TAGS * 6, strict=True)
+            for line in (*(f"{a} {b}" for a, b in zip(w, t, strict=True)), "")
+        ]
+        path, extra = write(tmp_path / f"a.{kind}", lines), {}
+    else:
+        names = ["O", "PER-B", "PER-I", "LOC-B"]
+        tags = [[names.index(tag) for tag in row] for row in TAGS] if kind == "integers" else TAGS
+        rows = [
+            {"tokens": w, ("marks" if kind == "odd column" else "ner_tags"): t}
+            for w, t in zip(WORDS * 6, tags * 6, strict=True)
+        ]
+        if kind == "spelled":
+            rows = [{key: json.dumps(value) for key, value in row.items()} for row in rows]
+        path, extra = (
+            write(tmp_path / "a.jsonl", map(json.dumps, rows)),
+            {"label_names": names} if kind == "integers" else {},
+        )
+    inputs = guess_config(str(path), extra=extra).inputs
+    assert inputs.task.name == "ner"
+    example = inputs.task.to_example(next(inputs.rows()))
+    assert [(one["text"], one["label"]) for one in inputs.task.shown_target(example)] == [
+        ("Ann Lee", "PER"),
+        ("Ulm", "LOC"),
+    ]
+    assert any("PER-B is read as B-PER" in note for _, source in inputs.of() for note in source.notes)
+
+
+def test_types_that_end_like_a_prefix_stay_as_they_are():
+    from tunewright.text.tags import are_types_first
+
+    assert not are_types_first([["O", "HEPATITIS-B"], ["HEPATITIS-B"]]) and not are_types_first(
+        [["B-I", "I-I"], ["B-B"]]
+    )
+    assert (
+        not are_types_first([["B-PER", "I-PER"]])
+        and not are_types_first([["PER-B", "PERSON"]])
+        and not are_types_first([["O"]])
+    )
+    assert are_types_first([["PER_S", "O", "LOC_S"]]) and are_types_first([["B-B", "PER-B", "PER-I"]])

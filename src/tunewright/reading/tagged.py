@@ -20,7 +20,9 @@ NUM_LINES = 5_000
 """Lines looked at."""
 MAX_COLUMNS = 10
 _BLANKS = re.compile(r"[ \t]+")
-_PREFIXED = re.compile(r"O|[BIESLUM](?:[-_]\S+)?")
+_TYPE_FIRST = r"[^\W\d][\w.&/]*[-_][BIESLUM]"
+_PREFIXED = re.compile(rf"O|[BIESLUM](?:[-_]\S+)?|{_TYPE_FIRST}")
+_TYPED = re.compile(rf"[BIESLUM][-_]\S+|{_TYPE_FIRST}")
 _LONG = re.compile(r"O|[BIESLUM][-_]\S+")
 _COUNT = re.compile(r"[0-9]+(?:[-.][0-9]+)?")
 _LANGUAGE = re.compile(r"[a-z]{2,3}(?:-[a-z]+)*:")
@@ -79,8 +81,8 @@ def looks_like_tag(cell: str) -> bool:
 
 
 def has_type(tag: str) -> bool:
-    """Of what looks like a tag: whether it names a type, `B-LOC`, `S_PER`."""
-    return tag != "O" and _LONG.fullmatch(tag) is not None
+    """Of what looks like a tag: whether it names a type, `B-LOC`, `S_PER`, `LOC-B`."""
+    return _TYPED.fullmatch(tag) is not None
 
 
 def tag_layout(lines: Sequence[Line], *, whole: bool, sure: bool = False) -> TagLayout | None:

@@ -19,7 +19,7 @@ from tunewright.reading.detect import peek
 from tunewright.reading.entities import ListReader, entity_roles, input_column, is_span, list_readers
 from tunewright.reading.source import MAX_RAW
 from tunewright.records import Reject, Row
-from tunewright.text.tags import detect_scheme, spans_of_tags, tags_of_spans
+from tunewright.text.tags import are_types_first, detect_scheme, prefix_first, spans_of_tags, tags_of_spans
 
 READ_AS = "IOB2"
 """The scheme that `EntityReader` reads, and whose faults it finds itself."""
@@ -39,18 +39,23 @@ def entity_source(
     under_ours = [Row(row.source, row.line, _under(row, renamed)) for row in rows]
     readers = list_readers(under_ours, text, label)
     notes += [reader.note for reader in readers]
-    scheme = None
+    scheme, types_first = None, False
     if label is not None:
         tags = (
             _tags(_fields(row, renamed, readers).get(label), names) for row in source.rows() if isinstance(row, Row)
         )
         sequences = [one for one in itertools.islice(tags, NUM_ROWS) if one]
+        types_first = are_types_first(sequences)
+        if types_first:
+            example = next(tag for tags in sequences for tag in tags if tag not in ("O", ""))
+            notes.append(f"tags name the type first: {example} is read as {prefix_first(example)}")
+            sequences = [list(map(prefix_first, tags)) for tags in sequences]
         if sequences:
             scheme, why = detect_scheme(sequences)
             notes.append(f"tags are {scheme}: {why}")
     return replace(
         source,
-        read=lambda self: _read(source.read(self), renamed, readers, label, scheme, names),
+        read=lambda self: _read(source.read(self), renamed, readers, label, scheme, names, types_first),
         columns=tuple(renamed.get(name, name) for name in columns),
         notes=[*source.notes, *notes],
     )
@@ -98,6 +103,7 @@ def _read(
     label: str | None,
     scheme: str | None,
     names: Sequence[str] | None,
+    types_first: bool,
 ) -> Iterator[Row | Reject]:
     for row in rows:
         if not isinstance(row, Row):
@@ -106,6 +112,7 @@ def _read(
         fields = _fields(row, renamed, readers)
         tags = _tags(fields.get(label), names) if label and scheme else None
         if tags is not None and scheme is not None and label is not None:
+            tags = list(map(prefix_first, tags)) if types_first else tags
             try:
                 fields[label] = tags if scheme == READ_AS else tags_of_spans(spans_of_tags(tags, scheme), len(tags))
             except RowError as error:

@@ -22,6 +22,7 @@ OUTSIDE = "O"
 UNNAMED = "entity"
 """The type of a tag that is a prefix alone (`B`)."""
 _TAG = re.compile(r"([BIESLUM])(?:[-_](.+))?")
+_TYPE_FIRST = re.compile(r"(.+)[-_]([BIESLUM])")
 _SAME_PREFIX = {"L": "E", "U": "S", "M": "I"}
 _SPELLED = {"BILOU": {"E": "L", "S": "U"}}
 _UNSPLIT = ("O", "")
@@ -139,6 +140,25 @@ def detect_scheme(sequences: Iterable[Sequence[str]]) -> tuple[str, str]:
     if kinds["I"] > kinds["B"]:
         return "IOB1", "entities that begin with I-"
     return "IOB2", "entities begin with B-" if prefixes["B"] else "no entity to tell by"
+
+
+def are_types_first(sequences: Iterable[Sequence[str]]) -> bool:
+    """Whether tags name the type before the prefix: `PER-B`, `PER-I`.
+
+    Two prefixes or two types must be met: a lone `HEPATITIS-B` is a type of that name. Types of one letter (`B-I`) are read as usual.
+    """
+    tags = {tag for sequence in sequences for tag in sequence} - {OUTSIDE, ""}
+    parts = [match.groups() for tag in tags if (match := _TYPE_FIRST.fullmatch(tag))]
+    if not tags or len(parts) < len(tags) or all(map(_TAG.fullmatch, tags)):
+        return False
+    types, prefixes = zip(*parts, strict=True)
+    return len(set(types)) > 1 or len(set(prefixes)) > 1
+
+
+def prefix_first(tag: str) -> str:
+    """`PER-B` -> `B-PER`; any other tag as it is."""
+    match = _TYPE_FIRST.fullmatch(tag)
+    return f"{match[2]}-{match[1]}" if match else tag
 
 
 def _prefix_and_type(tag: str) -> tuple[str, str]:
