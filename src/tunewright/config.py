@@ -18,6 +18,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import yaml
 from pydantic import Field, SerializeAsAny, ValidationError, field_validator
 
+from tunewright import hints
 from tunewright.adapters.config import NONE, AdapterOptions, adapter_options
 from tunewright.atomic import json_sha256
 from tunewright.errors import UserError, did_you_mean, quoted
@@ -129,7 +130,7 @@ class ModelConfig(Section):
         if self.name == PREVIOUS:
             raise UserError(
                 "no run comes before this one", where="model: previous",
-                mend="Give several configs in turn (tunewright train first.yaml second.yaml), or name the run.",
+                mend=f"Give several configs in turn ({hints.train_in_turn()}), or name the run.",
             )  # fmt: skip
         return locate_model(self.name, revision=self.revision, tokenizer=self.tokenizer, add_tokens=self.add_tokens)
 
@@ -327,7 +328,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         raise UserError(
             "no such config file",
             where=str(path),
-            mend=f"Did you mean {near}?" if near else "`tunewright init DATA` writes one.",
+            mend=f"Did you mean {near}?" if near else f"`{hints.init()}` writes one.",
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot be read ({error})", where=str(path), mend="Give a YAML file.") from None

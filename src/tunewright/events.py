@@ -6,10 +6,11 @@ class Quiet(Reporter):
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from tunewright import hints
 
 if TYPE_CHECKING:  # they import torch, which a command that only prints a mistake does not wait for
     from tunewright.decision import Decision
@@ -52,9 +53,5 @@ class Interrupted(Exception):
     def __init__(self, signal_number: int, folder: Path, step: int) -> None:
         self.signal_number, self.folder, self.step = signal_number, folder, step
         config = folder / "config.yaml"
-        go_on = (
-            f"resume with: tunewright train {shlex.quote(str(config))}"
-            if config.is_file()
-            else "the same command goes on"
-        )
+        go_on = f"resume with: {hints.train(config)}" if config.is_file() else "the same command goes on"
         super().__init__(f"stopped {f'after step {step}' if step else 'before the first step'}; {go_on}")

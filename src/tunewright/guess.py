@@ -17,7 +17,7 @@ import yaml
 from tunewright.config import DEFAULT_MODEL, ModelConfig, RunConfig, load_config, parse_config
 from tunewright.decision import Decision, decision_of
 from tunewright.errors import UserError, quoted
-from tunewright.hints import command
+from tunewright.hints import init, train
 from tunewright.prepare import TEST, VALIDATION, Inputs, open_inputs
 from tunewright.prepare.inputs import read_options
 from tunewright.reading import open_source
@@ -180,7 +180,7 @@ def _find_splits(data: str | Sequence[str]) -> dict[str, Any]:
         "which of these files is the training data?",
         where=data,
         found=quoted(p.name for p in files) or "no file",
-        mend="Name it: tunewright init FOLDER/FILE.",
+        mend=f"Name it: {init(path / files[0].name if files else 'FOLDER/FILE')}",
     )
 
 
@@ -203,7 +203,7 @@ def _refuse_splits(files: Sequence[str]) -> None:
     if trains and others:
         raise UserError(
             "several files are one training set, and these are named like splits", found=quoted(files),
-            mend=f"{command('train', trains[0])} finds those beside it; to learn from all of them, add data.train=[A,B].",
+            mend=f"{train(trains[0])} finds those beside it; to learn from all of them, add data.train=[A,B].",
         )  # fmt: skip
 
 

@@ -11,7 +11,6 @@ Starting the same config again resumes where it stopped.
 from __future__ import annotations
 
 import os
-import shlex
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,7 +21,7 @@ from typing import Any
 import torch
 import yaml
 
-from tunewright import report
+from tunewright import hints, report
 from tunewright.adapted import save_beginning, save_trained, save_weights
 from tunewright.assembly import Processes, assemble, encoder_of
 from tunewright.atomic import read_json, remove_leftovers, whole_file, write_json, write_whole
@@ -469,7 +468,7 @@ class Run:
             model = (
                 self.folder / "model" if self.is_saved else checkpoints.folder_of(self.checkpoints, self.progress.step)
             )
-            again = f"tunewright train {shlex.quote(str(self.folder / 'config.yaml'))}"
+            again = hints.train(self.folder / "config.yaml")
             self.reporter.note(
                 f"Training is done, and what was learned is saved in {model}; but {what} failed, for the reason below. "
                 f"Once that is mended, this finishes the run without training again: {again}"

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import copy
 import json
-import shlex
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, is_dataclass
 from pathlib import Path
 from typing import Any
 
+from tunewright import hints
 from tunewright.atomic import file_sha256, link_or_copy, whole_folder, write_json
 from tunewright.errors import UserError, did_you_mean
 from tunewright.models.foreign import read_object
@@ -228,14 +228,14 @@ def open_saved(name: str | Path) -> SavedModel:
         raise UserError(
             "this run has no model yet",
             where=str(path),
-            mend=f"Finish it: tunewright train {shlex.quote(str(path / 'config.yaml'))}",
+            mend=f"Finish it: {hints.train(path / 'config.yaml')}",
         )
     if path.is_dir():
         raise UserError(
             "not a run of tunewright",
             where=str(path),
             expected=f"a folder with model/{FILE}",
-            mend="`tunewright runs` lists the runs here.",
+            mend=f"`{hints.runs()}` lists the runs here.",
         )
     if path.is_file():
         raise UserError(
@@ -247,5 +247,5 @@ def open_saved(name: str | Path) -> SavedModel:
     raise UserError(
         "no such run",
         where=str(path),
-        mend=f"Did you mean {path.parent / near}?" if near else "`tunewright runs` lists the runs here.",
+        mend=f"Did you mean {path.parent / near}?" if near else f"`{hints.runs()}` lists the runs here.",
     )

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from tunewright import report
+from tunewright import hints, report
 from tunewright.adapters.base import round_base
 from tunewright.atomic import read_json
 from tunewright.config import ModelConfig, RunConfig, load_config
@@ -28,7 +28,7 @@ from tunewright.records import Row
 from tunewright.tokens.store import SplitStore
 from tunewright.training.reference import reference_of
 
-_GIVE_A_FILE = "Give a file: tunewright evaluate RUN DATA."
+_GIVE_A_FILE = f"Give a file: {hints.evaluate()}."
 
 
 def evaluate(
@@ -68,7 +68,7 @@ def _of_split(model: Model, config: RunConfig | None, split: str, note: Callable
         raise UserError(
             "a model folder alone has no test split",
             where=str(model.saved.folder),
-            mend="Give a file: tunewright evaluate MODEL DATA.",
+            mend=f"Give a file: {hints.evaluate(model.saved.folder)}.",
         )
     folder = config.run_folder
     try:

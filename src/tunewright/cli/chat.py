@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -35,9 +36,14 @@ def run(
     from tunewright.errors import UserError
 
     saved = check_run(run_folder, precision=precision)
+    from tunewright.cli.progress import try_it
+    from tunewright.errors import with_article
+
     if not hasattr(saved.task(), "dialogues"):
         raise UserError(
-            f"a {saved.facts['task']} model does not chat", where=run_folder, mend="`tunewright predict` uses it."
+            f"{with_article(saved.facts['task'])} model does not chat",
+            where=run_folder,
+            mend=f"`{try_it(Path(run_folder))}` uses it.",
         )
     from tunewright.predict import load
 

@@ -33,7 +33,7 @@ def run(
     from tunewright.atomic import refused, write_whole
     from tunewright.errors import UserError
     from tunewright.guess import config_text, guess_for_data
-    from tunewright.hints import as_argument, command
+    from tunewright.hints import train
 
     path = Path(output)
     if path.exists() and not force:
@@ -51,7 +51,7 @@ def run(
     content = config_text(guess)
     write_whole(path, content)
     print(content, end="")
-    print(f"\nWritten to {path}. Next: {command('train', as_argument(path))}")
+    print(f"\nWritten to {path}. Next: {train(path)}")
 
 
 def _names(named: str | None) -> str | list[str] | None:
@@ -68,21 +68,21 @@ def _divided(words: list[str]) -> tuple[list[str], list[str]]:
     """(data files, words about them), checked. UserError for words of other sections: they belong to `train`."""
     from tunewright.cli.train import divided, with_globs
     from tunewright.errors import UserError
-    from tunewright.hints import command
+    from tunewright.hints import init, train
 
     data, overrides = divided(words)
     if not data:
-        raise UserError("no data file", found=" ".join(words), mend=f"Write: {command('init', 'DATA.csv')}")
+        raise UserError("no data file", found=" ".join(words), mend=f"Write: {init()}")
     files = with_globs(data)
     other = next((word for word in overrides if word.split("=")[0].split(".")[0] not in _SECTIONS), None)
     if other is not None:
-        mend = f"Say it when you train: {command('train', *data, other)}"
+        mend = f"Say it when you train: {train(*data, other)}"
         raise UserError("init takes words about data, task and model", found=other, mend=mend)
     if config := next((word for word in data if Path(word).suffix in (".yaml", ".yml")), None):
         raise UserError(
             "this is a config",
             where=config,
-            mend=f"{command('train', config)} trains it; init writes one for a data file.",
+            mend=f"{train(config)} trains it; init writes one for a data file.",
         )
     if any(word.startswith("data.train=") for word in overrides):
         raise UserError(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tunewright import hints
 from tunewright.cli.options import Plugins
 from tunewright.records import Example, NoAnswer
 
@@ -104,7 +105,7 @@ def run(
     if len(texts) == 1 and texts[0] != "-" and len(texts[0]) < 200 and Path(texts[0]).is_file():
         raise UserError(
             f"{texts[0]!r} is the name of a file; is the file meant, or the text?",
-            mend=f"Write --file {texts[0]}, or pass the text on stdin: echo … | tunewright predict RUN -",
+            mend=f"The file: {hints.predict_file(Path(run_folder), Path(texts[0]))}. The text: {hints.predict_stdin(Path(run_folder), texts[0])}.",
         )
     if spreadsheet_safe and (output is None or Path(output).suffix not in TABLES):
         raise UserError("--spreadsheet-safe goes with a table", mend="Write -o FILE.csv or -o FILE.tsv.")

@@ -4,8 +4,8 @@ its verb says; plain lines and no colour off a terminal or under NO_COLOR.
 
 from __future__ import annotations
 
+import json
 import os
-import shlex
 import shutil
 import sys
 import time
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import psutil
 
+from tunewright import hints
 from tunewright.errors import counted
 from tunewright.events import Reporter, RunResult
 from tunewright.findings import label_findings, split_findings
@@ -161,7 +162,7 @@ class ConsoleReporter(Reporter):
         said = [result.verdict["reason"].rstrip(".") + ".", result.verdict.get("kept", ""), result.verdict["advice"]]
         print(f"\n{bold(result.verdict['kind'], sys.stdout)}: {' '.join(filter(None, said))}")
         print(f"\nmodel    {result.folder / 'model'}")
-        print(f"try it   tunewright predict {shlex.quote(_as_argument(result.folder))} {_inputs_of(result.folder)}")
+        print(f"try it   {try_it(result.folder)}")
 
     def close_line(self) -> None:
         """End the live line, before anything else is printed."""
@@ -170,15 +171,21 @@ class ConsoleReporter(Reporter):
             self._line_open = False
 
 
-def _inputs_of(run: Path) -> str:
-    """What to write behind `tunewright predict RUN`: a text, or a pair where the model reads pairs."""
-    pair = (open_saved(run).facts["task_state"].get("columns") or {}).get("pair")
-    return '--pair "first text" "second text"' if pair else '"your text"'
+def try_it(run: Path) -> str:
+    """A command that predicts with the run: a text, a pair where the model reads pairs, a gap where it fills gaps."""
+    saved = open_saved(run)
+    if (saved.facts["task_state"].get("columns") or {}).get("pair"):
+        return hints.predict_pair(run)
+    if saved.facts["task"] == "mlm":
+        return hints.predict(run, f"your text with {mask_token_of(saved.folder)} for a word")
+    return hints.predict(run)
 
 
-def _as_argument(path: Path) -> str:
-    """A path as a word of a command line: none that looks like an option."""
-    return f"./{path}" if str(path).startswith("-") else str(path)
+def mask_token_of(model: Path) -> str:
+    """What stands for a gap, as the saved tokenizer says it."""
+    values = json.loads((model / "tokenizer_config.json").read_text(encoding="utf-8"))
+    token = values.get("mask_token", "[MASK]")
+    return str(token["content"] if isinstance(token, Mapping) else token)
 
 
 def clock(seconds: float) -> str:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from tunewright import hints
 from tunewright.cli.options import Plugins
 
 NAME = "runs"
@@ -29,7 +30,7 @@ def run(
 
     if words:
         if words[0] != "compare" or len(words) != 3:
-            raise UserError("two runs are compared", found=" ".join(words), expected="tunewright runs compare A B")
+            raise UserError("two runs are compared", found=" ".join(words), expected=hints.runs_compare())
         _compare(*(_facts(Path(word)) for word in words[1:]), as_json=as_json)
         return
     found = [_facts(path.parent) for path in sorted(Path(folder).glob("*/config.yaml"))]
@@ -66,7 +67,7 @@ def _facts(path: Path) -> dict[str, Any]:
     from tunewright.errors import UserError
 
     if not (path / "config.yaml").is_file():
-        raise UserError("not a run of tunewright", where=str(path), mend="`tunewright runs` lists the runs here.")
+        raise UserError("not a run of tunewright", where=str(path), mend=f"`{hints.runs()}` lists the runs here.")
     try:
         config = load_config(path / "config.yaml", of_run=True)
     except UserError as error:

@@ -12,6 +12,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from tunewright import hints
+
 NAME = "tokenizer"
 HELP = "Look at tokenizers, compare them on your data, or learn one."
 
@@ -118,8 +120,10 @@ def compare_models(
 @app.command("train")
 def train_tokenizer(
     files: Files,
-    algorithm: Annotated[str, typer.Option("--algorithm", help="bpe, byte-bpe, wordpiece, unigram, word or char.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder that is written.")],
+    algorithm: Annotated[
+        str, typer.Option("--algorithm", help="bpe, byte-bpe, wordpiece, unigram, word or char.")
+    ] = "byte-bpe",
     vocab_size: Annotated[
         int, typer.Option("--vocab-size", min=1, help="Entries of the vocabulary, special tokens included.")
     ] = 8_000,
@@ -178,7 +182,7 @@ def train_tokenizer(
         )
         return
     print(f"{learned.vocab_size:,} entries, learned from {learned.num_texts:,} texts: {output}")
-    print(f'look at it   tunewright tokenizer show "some text" --model {output}')
+    print(f"look at it   {hints.tokenizer_show(output)}")
 
 
 @contextmanager

@@ -69,7 +69,9 @@ def configs_from(words: list[str], *, verb: str = NAME) -> list[Any]:
     named, overrides = divided(words)
     if not named:
         raise UserError(
-            "no data file or config", found=" ".join(words), mend=f"Write: {command(verb, 'DATA.csv', 'KEY=VALUE')}"
+            "no data file or config",
+            found=" ".join(words),
+            mend=f"Write: {command(verb, 'DATA')}, then KEY=VALUE words",
         )
     configs = [word for word in named if _is_config(word)]
     data = [word for word in named if word not in configs]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from tunewright import hints
 from tunewright.cli.progress import say
 from tunewright.demos.base import SAMPLES, config_of, headline, trained
 from tunewright.predict import load
@@ -28,5 +29,5 @@ def run(output: str, overrides: Sequence[str] = ()) -> bool:
     for text, prediction in zip(_TRY, load(result).predict(_TRY), strict=True):
         best = "  ".join(f"{label} {score:.2f}" for label, score in list(prediction.scores.items())[:3])
         print(f"  {text}\n    {best}")
-    print("\nNow your own file (columns text and label, say): tunewright train your.csv")
+    print(f"\nNow your own file (columns text and label, say): {hints.train('your.csv')}")
     return True

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tunewright import hints
 from tunewright.atomic import write_whole
 from tunewright.cli.progress import say
 from tunewright.demos.base import before, config_of, headline, side_by_side, tell_loss, trained
@@ -32,8 +33,9 @@ def run(output: str, overrides: Sequence[str] = ()) -> bool:
     went_below = tell_loss(untrained, result, per="token")
     headline("How it goes on")
     side_by_side(_TRY, old, _continued(load(result)))
-    print("\nNow your own text: tunewright train your.txt task=clm model=scratch:llama-mini model.tokenizer=FOLDER")
-    print("A tokenizer learned on it: tunewright tokenizer train your.txt -o FOLDER")
+    print(f"\nNow your own text, first a tokenizer learned on it: {hints.tokenizer_train('your.txt')}")
+    words = ("task=clm", "model.name=scratch:llama-mini", "model.tokenizer=tokenizer")
+    print(f"Then the model: {hints.train('your.txt', *words)}")
     return went_below
 
 

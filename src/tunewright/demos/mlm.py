@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from tunewright import hints
 from tunewright.cli.progress import say
 from tunewright.demos.base import SAMPLES, before, config_of, headline, side_by_side, tell_loss, trained
 from tunewright.predict import Model, load
@@ -31,8 +32,8 @@ def run(output: str, overrides: Sequence[str] = ()) -> bool:
     went_below = tell_loss(untrained, result, per="hidden token")
     headline("What it puts in the gap")
     side_by_side(_TRY, old, _filled(load(result)))
-    print(f"\nA classifier can start from it: tunewright train your.csv model={result.folder / 'model'}")
-    print("Now your own text: tunewright train your.txt task=mlm")
+    print(f"\nA classifier can start from it: {hints.train('your.csv', 'model=' + str(result.folder / 'model'))}")
+    print(f"Now your own text: {hints.train('your.txt', 'task=mlm')}")
     return went_below
 
 

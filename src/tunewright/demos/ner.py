@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from tunewright import hints
 from tunewright.cli.progress import highlighted, print_table, say
 from tunewright.demos.base import SAMPLES, config_of, headline, trained
 from tunewright.predict import load
@@ -33,5 +34,5 @@ def run(output: str, overrides: Sequence[str] = ()) -> bool:
     headline("Three sentences it has never seen")
     for tagged in load(result).predict(_TRY):
         print(f"  {highlighted(tagged)}")
-    print("\nNow your own file (CoNLL, or text and entities): tunewright train your.conll")
+    print(f"\nNow your own file (CoNLL, or text and entities): {hints.train('your.conll')}")
     return True

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tunewright import hints
 from tunewright.cli.progress import say
 from tunewright.demos.base import SAMPLES, config_of, headline, trained
 from tunewright.explain import explain
@@ -35,9 +36,9 @@ def run(output: str, overrides: Sequence[str] = ()) -> bool:
         print(f"  {row['prompt']}\n    {answer.text}")
     exact = sum(answer.text == row["completion"] for row, answer in zip(rows, answers, strict=True)) / len(rows)
     print(f"\n{exact:.0%} of the {len(rows)} answers word for word")
-    print(f"Talk with it: tunewright chat {config.run_folder}")
+    print(f"Talk with it: {hints.chat(config.run_folder)}")
     print(
-        "Now your own file (prompt and completion, messages, …): tunewright train your.jsonl model=FOLDER-OF-A-DECODER"
+        f"Now your own file (prompt and completion, messages, …): {hints.train('your.jsonl', 'model=FOLDER-OF-A-DECODER')}"
     )
     return exact >= _ENOUGH
 

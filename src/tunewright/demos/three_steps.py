@@ -18,6 +18,7 @@ from typing import Any
 
 import yaml
 
+from tunewright import hints
 from tunewright.cli.progress import ConsoleReporter, print_table, say
 from tunewright.config import RunConfig, load_config
 from tunewright.demos import animals
@@ -90,7 +91,7 @@ def run(output: str, overrides: Sequence[str] = ()) -> bool:
     print_table(["after", "exact match", "kind answers"], rows)
     for claim in outcome.claims:
         print(f"{'holds ' if claim.holds else 'FAILS '} {claim.text}")
-    print(f"\nBy hand: tunewright train {' '.join(str(folder / f'{step.name}.yaml') for step in outcome.steps)}")
+    print(f"\nBy hand: {hints.train_in_turn(*(folder / f'{step.name}.yaml' for step in outcome.steps))}")
     return all(claim.holds for claim in outcome.claims)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tunewright import hints
 from tunewright.atomic import refused, whole_folder
 from tunewright.errors import UserError, did_you_mean
 from tunewright.plugins import find, names
@@ -41,7 +42,7 @@ def export_run(run: str | Path, to: str, *, output: str | Path | None = None, dt
     if changed := changed_files(saved.folder):
         raise UserError(
             "not what was saved here: a file is gone, has changed or came later", where=str(saved.folder / changed[0]),
-            mend="Restore or remove it, or train again; `tunewright verify` says more.",
+            mend=f"Restore or remove it, or train again; `{hints.verify(saved.folder)}` says more.",
         )  # fmt: skip
     folder = Path(output) if output else saved.folder.parent / "exports" / to
     if folder.exists() and not _is_export(folder):

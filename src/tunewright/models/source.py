@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from tunewright import hints
 from tunewright.errors import UserError, did_you_mean
 from tunewright.models import presets
 from tunewright.models.foreign import check_values, read_object
@@ -98,7 +99,7 @@ def locate_model(
         raise UserError(
             "a model from scratch brings no tokenizer",
             where=f"model {name}",
-            mend="Set model.tokenizer to one; `tunewright tokenizer train DATA -o tokenizer` learns one from your texts.",
+            mend=f"Set model.tokenizer to one; `{hints.tokenizer_train()}` learns one from your texts, for model.tokenizer=tokenizer.",
         )
     return ModelFolder(name, files, files, tuple(add_tokens), values)
 
@@ -125,7 +126,7 @@ def locate_tokenizer(name: str) -> Path:
             where=name,
             found=", ".join(sorted(file.name for file in path.iterdir())[:8]) or "an empty folder",
             expected="tokenizer.json",
-            mend="Give the folder that holds it; `tunewright tokenizer train` writes one.",
+            mend=f"Give the folder that holds it; `{hints.tokenizer_train()}` writes one.",
         )
     return _pretrained(name, None, weights=False).folder
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from tunewright import hints
 from tunewright.errors import UserError, quoted
 from tunewright.models.source import ModelFolder
 from tunewright.tokens.text_only import TextOnly
@@ -79,7 +80,7 @@ def _unknowns(tokenizer: Any, ids_of: TextOnly, texts: Sequence[str]) -> Iterato
     if num_unknown > _UNKNOWN_SHARE * num_tokens:
         yield (
             f"{num_unknown / num_tokens:.1%} of the tokens are {tokenizer.unk_token}, which says nothing. Choose a model whose "
-            "tokenizer knows these texts: `tunewright tokenizer compare FILE --models …`."
+            f"tokenizer knows these texts: `{hints.tokenizer_compare()}`."
         )
 
 

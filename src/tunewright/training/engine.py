@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from tunewright import hints
 from tunewright.errors import UserError
 from tunewright.models.memory import give_back_fragments
 from tunewright.models.rows import rows_in_flight
@@ -338,5 +339,5 @@ def _not_finite(what: str, value: float, step: int, split: SplitStore, positions
     rows = ", ".join(split.address(int(position)) for position in positions[:16])
     return UserError(
         f"{what} is {value} at step {step + 1}; the step was not applied", where="training", found=f"rows {rows}",
-        mend="Lower train.learning_rate, or look at those rows with `tunewright explain`.",
+        mend=f"Lower train.learning_rate, or look at those rows: `{hints.explain()}`.",
     )  # fmt: skip
