@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tunewright.errors import RowError, UserError
 from tunewright.text.hiding import Control, Hidden
 from tunewright.text.messages import Conversation, Message, ToolCall, conversation, learnable
-from tunewright.text.supervision import Supervisor
+from tunewright.text.supervision import Endings, Supervisor
 from tunewright.text.templates import Template, named, names, source_of
 
 from .conftest import shared
@@ -39,7 +39,8 @@ def supervisor(source: str, **kwargs: object) -> Supervisor:
 
 
 def answers(source: str, found: Conversation, **kwargs: object) -> list[str]:
-    rendered = supervisor(source, **kwargs).learned(found)
+    reasoning = str(kwargs.pop("reasoning", "refuse"))
+    rendered = supervisor(source, **kwargs).learned(found, reasoning=reasoning)
     return [rendered.text[begin:end] for begin, end in rendered.answers]
 
 
@@ -62,7 +63,7 @@ def test_llama_3_trims_and_ends_with_its_own_token():
     untrimmed = Conversation((Message("user", " Hi\n"), Message("assistant", "\n Hello! ")))
     assert answers(source, untrimmed) == ["Hello!<|eot_id|>"]
     assert answers(source, MULTI) == ["Hello!<|eot_id|>", "Ciao<|eot_id|>"]
-    assert supervisor(source).end_token() == "<|eot_id|>"
+    assert supervisor(source).endings == Endings(("<|eot_id|>",))
 
 
 def test_qwen_3_rewrites_history():
@@ -73,7 +74,10 @@ def test_qwen_3_rewrites_history():
         {"role": "user", "content": "Hi"}, {"role": "assistant", "content": "<think>\nR1\n</think>\n\nHello!"},
         {"role": "user", "content": "Bye"}, {"role": "assistant", "content": "Ciao", "reasoning_content": "R2"},
     ]  # fmt: skip
-    assert answers(source, conversation(said)) == ["Hello!<|im_end|>", "<think>\nR2\n</think>\n\nCiao<|im_end|>"]
+    assert answers(source, conversation(said), reasoning="drop") == [
+        "Hello!<|im_end|>",
+        "<think>\nR2\n</think>\n\nCiao<|im_end|>",
+    ]
 
 
 @pytest.mark.parametrize("source", ["tokenizers/qwen3/chat_template.jinja", "named"])
@@ -188,7 +192,7 @@ def test_hidden_strings_come_back_in_place():
 @pytest.mark.parametrize(
     ("source", "reason"),
     [
-        (CHATML.replace("<|im_end|>", ""), "no control token behind an answer"),
+        (re.sub(r"<\|\w+\|>", "", CHATML), "no control token behind an answer"),
         (CHATML.replace("'assistant\\n'", "'assistant says\\n'").replace("|>assistant\n", "|>helper\n"), "its prompt for an answer"),
         (CHATML.replace("for m in messages", "for m in messages if m.role != 'system'"), "roles system once"),
         (CHATML.replace("m.content", "m.content + m.content"), "once"),
@@ -206,7 +210,7 @@ def test_templates_that_cannot_be_proven_are_refused(source, reason):
     [
         (CHATML, CALL, "calls of tools"),
         (CHATML, Conversation(MULTI.messages, ({"name": "f"},)), "descriptions of tools"),
-        (CHATML, Conversation((MULTI.messages[1], Message("assistant", "a", reasoning="why"))), "the reasoning of the last turn"),
+        (CHATML, Conversation((MULTI.messages[1], Message("assistant", "a", reasoning="why"))), "the reasoning of turn 2"),
         ("{{ raise_exception('not so') }}", MULTI, "the template refuses this conversation: not so"),
         ("{{ '' + mask_token }}", MULTI, "'mask_token' is undefined; name one in the model's tokenizer_config.json"),
         (CHATML.replace("m.content", "m.content.split('|')[0]"), Conversation((Message("user", "a|b"), Message("assistant", "c"))), "turn 1 (user)"),

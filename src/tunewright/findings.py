@@ -62,6 +62,7 @@ def find_problems(config: RunConfig, *, say: Callable[[str], None]) -> tuple[lis
     counts = task.label_counts(prepared.store["train"])
     findings += label_findings(counts, several_each=bool(manifest["task_state"].get("multi_label")))
     findings += manifest["tokenizer"]["findings"]
+    findings += prepared.task().findings(prepared.store)
     findings += split_findings(config, splits)
     summary = {
         "decision": decisions[0].lines(),

@@ -206,7 +206,8 @@ class Run:
         """The metric that picks the best checkpoint; UserError before training when the task has none of that name."""
         metric, task = self.config.evaluate.metric, self.parts.task
         if metric == "auto":
-            return task.best_metric()
+            store = self.parts.prepared.store
+            return task.best_metric_on(store[VALIDATION]) if VALIDATION in store.splits else task.best_metric()
         if metric not in task.metric_names():
             near = did_you_mean(metric, task.metric_names())
             known = ", ".join(task.metric_names())

@@ -38,17 +38,19 @@ def pair_scores(
 def judged_scores(
     rewards_R: np.ndarray, lengths_R: np.ndarray, good_R: np.ndarray, *, ratios_R: np.ndarray | None = None
 ) -> dict[str, float]:
-    """The same for single answers: pair_accuracy is over all pairs of a good and a bad one (the area under the ROC curve)."""
-    good, bad = rewards_R[good_R], rewards_R[~good_R]
-    scores = {
-        "pair_accuracy": area_under_curve(rewards_R, good_R),
-        "margin": _mean(good) - _mean(bad),
-        "reward_chosen": _mean(good),
-        "reward_rejected": _mean(bad),
-        "length_chosen": _mean(lengths_R[good_R]),
-        "length_rejected": _mean(lengths_R[~good_R]),
-        "length_correlation": rank_correlation(rewards_R, lengths_R),
-    }
+    """The same for single answers: pair_accuracy is over all pairs of a good and a bad one (the area under the ROC curve).
+
+    What needs a kind of answer that is not there has no value, and no entry.
+    """
+    scores: dict[str, float] = {}
+    if good_R.any() and not good_R.all():
+        margin = float(rewards_R[good_R].mean() - rewards_R[~good_R].mean())
+        scores = {"pair_accuracy": area_under_curve(rewards_R, good_R), "margin": margin}
+    for kind, of_kind in (("chosen", good_R), ("rejected", ~good_R)):
+        if of_kind.any():
+            scores[f"reward_{kind}"] = float(rewards_R[of_kind].mean())
+            scores[f"length_{kind}"] = float(lengths_R[of_kind].mean())
+    scores["length_correlation"] = rank_correlation(rewards_R, lengths_R)
     return scores if ratios_R is None else {**scores, "kl": kl_estimate(ratios_R, lengths_R)}
 
 
@@ -69,15 +71,19 @@ def pair_intervals(rewards_R2: np.ndarray, *, seed: int) -> Intervals:
 
 def judged_intervals(rewards_R: np.ndarray, good_R: np.ndarray, *, seed: int, num_resamples: int = 1_000) -> Intervals:
     """The same for single answers, rows drawn with replacement."""
+    if not good_R.any() or good_R.all():
+        return {}
     rng = np.random.default_rng(seed)
     drawn = (rng.integers(len(rewards_R), size=len(rewards_R)) for _ in range(num_resamples))
-    areas = [area_under_curve(rewards_R[rows], good_R[rows]) for rows in drawn]
-    return {"pair_accuracy": np.quantile(areas, [0.025, 0.975]).tolist()}
+    areas = [area_under_curve(rewards_R[rows], good_R[rows]) for rows in drawn if len(set(good_R[rows])) == 2]
+    return {"pair_accuracy": np.quantile(areas, [0.025, 0.975]).tolist()} if areas else {}
 
 
 def length_warning(scores: Mapping[str, float]) -> str | None:
     """Said where what is rewarded goes with length."""
     correlation = scores["length_correlation"]
+    if "length_chosen" not in scores or "length_rejected" not in scores:
+        return None
     if abs(correlation) < _SAID_FROM or scores["length_chosen"] == scores["length_rejected"]:
         return None
     kind = "longer" if correlation > 0 else "shorter"
@@ -109,10 +115,6 @@ def _ranks(values: np.ndarray) -> np.ndarray:
     _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
     ends = np.cumsum(counts)
     return (ends - (counts + 1) / 2)[place]
-
-
-def _mean(values: np.ndarray) -> float:
-    return float(values.mean()) if len(values) else 0.0
 
 
 def longer_wins(lengths_R2: np.ndarray) -> dict[str, Any]:

@@ -48,11 +48,11 @@ class Survey:
     def reject(self, split: int) -> None:
         self._add(split, 0, -1, 0, usable=0)
 
-    def keep(self, split: int, identity: str, names: Sequence[str], group: str | None) -> None:
+    def keep(self, split: int, identity: str, names: Sequence[str], stratum: str | None, group: str | None) -> None:
         self.counts.update(names)
         self.one_name_each &= len(names) == 1
         self.grouped |= group is not None
-        code = self.codes.setdefault(names[0], len(self.codes)) if names else -1
+        code = -1 if stratum is None else self.codes.setdefault(stratum, len(self.codes))
         self._add(split, _hash(identity), code, 0 if group is None else _hash(group), usable=1)
 
     def _add(self, split: int, text: int, label: int, group: int, *, usable: int) -> None:
@@ -93,7 +93,7 @@ def survey_rows(config: RunConfig, inputs: Inputs, ledger: Ledger, rejects: Reje
                 reject_row(row, error.reason, source.name, ledger, rejects)
                 survey.reject(SPLITS.index(split))
                 continue
-            survey.keep(SPLITS.index(split), task.identity(example), names, group)
+            survey.keep(SPLITS.index(split), task.identity(example), names, task.stratum_of(example), group)
             task.watch(survey.counts, where=source.name)
     return survey
 

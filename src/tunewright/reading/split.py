@@ -5,6 +5,7 @@ assign(labels=[0, 0, 0, 0, 1, 1, 1, 1], ratios={"test": 0.25}, seed=0)    # one 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 
 import numpy as np
@@ -24,12 +25,12 @@ def assign(
     """Split name of each row, `(rows,)` of str; what no ratio takes is `train`.
 
     labels: int codes to stratify by. Of each label every split takes its share, and one row at least stays in train.
-    groups: codes; rows of one group stay together (stratification then gives way).
+    groups: codes; rows of one group stay together. Groups with the same labels are shared out among the splits, the rarest first.
     """
     names = np.full(num_rows, TRAIN, dtype=object)
     generator = _generator(_SPLIT_STREAM, seed)
     if groups is not None:
-        _assign_groups(names, groups, ratios, generator)
+        _assign_groups(names, groups, ratios, generator, np.zeros(num_rows, int) if labels is None else labels)
         return names
     order = generator.permutation(num_rows)
     free = order
@@ -59,18 +60,39 @@ def _take(free: np.ndarray, labels: np.ndarray, wanted: int) -> np.ndarray:
 
 
 def _assign_groups(
-    names: np.ndarray, groups: np.ndarray, ratios: Mapping[str, float], generator: np.random.Generator
+    names: np.ndarray,
+    groups: np.ndarray,
+    ratios: Mapping[str, float],
+    generator: np.random.Generator,
+    labels: np.ndarray,
 ) -> None:
-    """Shuffled groups fill the splits up to their share; a group goes where it overshoots least."""
+    """Shuffled groups fill the splits up to their share; a group goes where it overshoots least.
+
+    A stratum is all groups that hold the same labels. What one leaves of a split's share the next one fills.
+    """
     present, inverse, counts = np.unique(groups, return_inverse=True, return_counts=True)
-    wanted = {split: ratio * len(names) for split, ratio in ratios.items()}
+    stratum_of = _strata(inverse, labels, len(present))
+    rows_of = np.bincount(stratum_of, weights=counts)
+    wanted = dict.fromkeys(ratios, 0.0)
     split_of = np.full(len(present), TRAIN, dtype=object)
-    for group in generator.permutation(len(present)):
-        open_splits = [split for split, rows in wanted.items() if rows >= counts[group] / 2]
-        if open_splits:
-            split_of[group] = open_splits[0]
-            wanted[open_splits[0]] -= counts[group]
+    order = generator.permutation(len(present))
+    for stratum in np.argsort(rows_of, kind="stable"):
+        wanted = {split: left + ratios[split] * rows_of[stratum] for split, left in wanted.items()}
+        for group in order[stratum_of[order] == stratum]:
+            open_splits = [split for split, rows in wanted.items() if rows >= counts[group] / 2]
+            if open_splits:
+                split_of[group] = open_splits[0]
+                wanted[open_splits[0]] -= counts[group]
     names[:] = split_of[inverse]
+
+
+def _strata(group_of: np.ndarray, labels: np.ndarray, num_groups: int) -> np.ndarray:
+    """int `(groups,)`: a number for each set of labels. group_of, labels: of each row."""
+    pairs = np.unique(np.stack([group_of, labels]), axis=1)
+    begins = np.searchsorted(pairs[0], np.arange(num_groups + 1))
+    found: dict[bytes, int] = {}
+    sets = (pairs[1, a:b].tobytes() for a, b in itertools.pairwise(begins))
+    return np.array([found.setdefault(one, len(found)) for one in sets], dtype=np.int64)
 
 
 def subset(num_rows: int, limit: int, *, seed: int) -> np.ndarray:

@@ -123,6 +123,10 @@ class Task(Protocol):
         """Labels or types in an example: counted, the first one stratifies, none may be new outside of training."""
         ...
 
+    def stratum_of(self, example: Example) -> str | None:
+        """What the splits hold equal shares of: the first of its names, or another kind that an example is of."""
+        ...
+
     def watch(self, counts: Mapping[str, int], *, where: str) -> None:
         """Called after every row; UserError when the names found so far cannot be right."""
         ...
@@ -154,6 +158,10 @@ class Task(Protocol):
 
     def remarks(self, store: TokenStore) -> list[str]:
         """What became of the rows on their way into the store that a user should know before training."""
+        ...
+
+    def findings(self, store: TokenStore) -> list[str]:
+        """What is probably wrong with the rows, each with its mend: `check` counts these."""
         ...
 
     # Tokens and batches
@@ -266,6 +274,10 @@ class Task(Protocol):
 
     def best_metric(self) -> str: ...
 
+    def best_metric_on(self, split: SplitStore) -> str:
+        """The metric that picks the best checkpoint by this split: the best one that has a value there."""
+        ...
+
     def worst(self, scores: Any, split: SplitStore, limit: int) -> list[dict[str, Any]]:
         """The most confidently wrong rows: `{"row", "gold", "predicted", "score"}`."""
         ...
@@ -330,6 +342,9 @@ class BaseTask:
     def names_of(self, example: Example) -> Sequence[str]:
         return ()
 
+    def stratum_of(self, example: Example) -> str | None:
+        return next(iter(self.names_of(example)), None)
+
     def watch(self, counts: Mapping[str, int], *, where: str) -> None:
         return None
 
@@ -337,6 +352,9 @@ class BaseTask:
         return self
 
     def remarks(self, store: TokenStore) -> list[str]:
+        return []
+
+    def findings(self, store: TokenStore) -> list[str]:
         return []
 
     def explained(self, example: Example, encoder: TextEncoder) -> list[ExplainedRow]:
@@ -400,6 +418,9 @@ class BaseTask:
 
     def best_metric(self) -> str:
         return "loss"
+
+    def best_metric_on(self, split: SplitStore) -> str:
+        return self.best_metric()
 
 
 def explained_row(row: Encoded, encoder: TextEncoder) -> ExplainedRow:

@@ -19,7 +19,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
-from tunewright.errors import RowError, UserError, quoted
+from tunewright.errors import RowError, UserError, counted, quoted
 from tunewright.metrics.preference import (
     judged_intervals,
     judged_scores,
@@ -66,6 +66,8 @@ class ChatOptions(TaskOptions):
         "cut_prompt",
         description="Rows longer than max_length. cut_prompt: the start of the prompt is cut where that suffices; set_aside: rejected.",
     )
+    reasoning: Literal["keep", "drop", "refuse"] = Field("refuse", description=sft.REASONING_HELP)
+    strip_end_tokens: bool = Field(False, description=sft.STRIP_HELP)
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,8 @@ class ComparedTask(BaseTask, ABC):
         options = config.task if isinstance(config.task, ChatOptions) else ChatOptions()
         chat = sft.Task(
             dialogues=_dialogues_of(found), template=options.template, template_kwargs=dict(options.template_kwargs),
-            supervise=ANSWERS, too_long=options.too_long,
+            supervise=ANSWERS, too_long=options.too_long, reasoning=options.reasoning,
+            strip_end_tokens=options.strip_end_tokens,
         )  # fmt: skip
         return found, chat
 
@@ -175,9 +178,25 @@ class ComparedTask(BaseTask, ABC):
 
     def remarks(self, store: TokenStore) -> list[str]:
         cut = sum(int((store[split].num_cut > 0).sum()) for split in store.splits)
-        return (
-            [f"{cut:,} rows are too long: the start of their prompts is cut, their answers are whole."] if cut else []
-        )
+        too_long = f"{counted(cut, 'row')} too long: the start of the prompt is cut, the answers are whole."
+        return [*sft.told_of(store), *([too_long] if cut else [])]
+
+    def findings(self, store: TokenStore) -> list[str]:
+        kinds = {"good": 0, "bad": 0}
+        for split in store.splits:
+            good = store[split].array("good").astype(bool)
+            kinds = {"good": kinds["good"] + int(good.sum()), "bad": kinds["bad"] + int((~good).sum())}
+        if self.has_pairs or all(kinds.values()):
+            return sft.ends_found(store)
+        kind = "good" if kinds["good"] else "bad"
+        return [
+            f"All {kinds[kind]:,} answers are called {kind}: there is nothing to tell apart. Add answers of the other kind"
+            + (", or learn these with task=sft." if kind == "good" else "."),
+            *sft.ends_found(store),
+        ]
+
+    def stratum_of(self, example: Example) -> str | None:
+        return None if self.has_pairs else "good" if example.target[0].good else "bad"
 
     # Tokens and batches
 
@@ -203,6 +222,7 @@ class ComparedTask(BaseTask, ABC):
                 "second": [row.second for _, row, _ in kept],
                 "learned": [row.learned for _, row, _ in kept],
                 "good": [int(good) for _, _, good in kept],
+                "told": [sft.facts_of(examples[number].target[0].chosen, row.told) for number, row, _ in kept],
             },
             rejected=rejected,
         )
@@ -230,7 +250,7 @@ class ComparedTask(BaseTask, ABC):
     def store_fields(self) -> dict[str, Any]:
         import pyarrow as pa
 
-        return {"second": pa.int32(), "learned": pa.list_(pa.int32()), "good": pa.int8()}
+        return {"second": pa.int32(), "learned": pa.list_(pa.int32()), "good": pa.int8(), "told": pa.string()}
 
     def sides(self, split: SplitStore, positions: np.ndarray) -> list[list[Text]]:
         """The texts of each row."""
@@ -274,6 +294,9 @@ class ComparedTask(BaseTask, ABC):
     def best_metric(self) -> str:
         return "pair_accuracy"
 
+    def best_metric_on(self, split: SplitStore) -> str:
+        return self.best_metric() if self.has_pairs or not _one_kind(split) else "loss"
+
     def answer_lengths(self, split: SplitStore) -> np.ndarray:
         """float `(rows, sides)`: tokens of each answer."""
         rows = self.sides(split, np.arange(len(split)))
@@ -294,7 +317,10 @@ class ComparedTask(BaseTask, ABC):
             found = judged_scores(rewards[:, 0], lengths[:, 0], good, ratios_R=None if ratios is None else ratios[:, 0])
             between = judged_intervals(rewards[:, 0], good, seed=0) if intervals else None
         warning = length_warning(found)
-        result: dict[str, Any] = {"metrics": found, **({"warnings": [warning + self.length_mend]} if warning else {})}
+        said = [warning + self.length_mend] if warning else []
+        if not self.has_pairs and (kind := _one_kind(split)):
+            said.append(f"the {split.name} rows hold {kind} answers only: pair_accuracy and margin have no value")
+        result: dict[str, Any] = {"metrics": found, **({"warnings": said} if said else {})}
         return result if between is None else {**result, "intervals": between}
 
     @property
@@ -324,6 +350,12 @@ class ComparedTask(BaseTask, ABC):
             {"row": split.address(row), "gold": gold[row], "predicted": other[gold[row]], "score": float(wrong[row])}
             for row in order
         ]
+
+
+def _one_kind(split: SplitStore) -> str | None:
+    """`good` or `bad` where single answers are all called that."""
+    good = split.array("good").astype(bool)
+    return None if len(set(good.tolist())) != 1 else "good" if good[0] else "bad"
 
 
 def next_tokens(ids: np.ndarray, inside: np.ndarray) -> np.ndarray:

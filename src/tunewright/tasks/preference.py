@@ -320,7 +320,7 @@ class Task(ComparedTask):
 def _balance(num_good: int, num_bad: int, objective: Objective) -> list[str]:
     """What Ethayarajh et al. 2024 ask for in section 4.2: λ_D·good between 1 and 4/3 times λ_U·bad."""
     if not num_good or not num_bad:
-        return [f"all answers are called {'good' if num_good else 'bad'}: there is nothing to tell apart."]
+        return []
     ratio = objective.desirable_weight * num_good / (objective.undesirable_weight * num_bad)
     if 3 / 4 <= ratio <= 4 / 3:
         return []

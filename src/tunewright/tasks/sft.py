@@ -12,6 +12,7 @@ The template is saved with the model, in `tunewright.json` and as the tokenizer'
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -34,11 +35,11 @@ from tunewright.text.columns import TextColumns
 from tunewright.text.dialogues import ALPACA, LIKELY_PAIRS, MESSAGES, PAIR, PREFERRED, TEXT, Dialogues, find_dialogues
 from tunewright.text.hiding import Control
 from tunewright.text.messages import ASSISTANT, Conversation, said_in, single_turn
-from tunewright.text.supervision import Supervisor
+from tunewright.text.supervision import DROPPED, MERGED, REFUSE, Supervisor
 from tunewright.text.templates import Template, named, names, source_of, special_tokens
 from tunewright.text.transcripts import control_marks, headings
 from tunewright.tokens.chat import begins_with_bos, control_tokens
-from tunewright.tokens.dialogues import ANSWERS, EVERYTHING, ChatRow, DialogueEncoder, unwrapped
+from tunewright.tokens.dialogues import ANSWERS, ENDS_WITH, EVERYTHING, ChatRow, DialogueEncoder, unwrapped
 from tunewright.tokens.encoded import EncodedRows
 from tunewright.tokens.extend import read_control_in_texts
 from tunewright.tokens.padding import LONGEST, Padding
@@ -55,6 +56,14 @@ if TYPE_CHECKING:
 TERM = "cross_entropy"
 _TOKENS_SHOWN = 8
 """Tokens shown on each side of where an answer begins."""
+STRIP_HELP = "Whether end tokens that answers spell at their end (</s>, <|endoftext|>) are taken away: a row is ended without them."
+REASONING_HELP = (
+    "What becomes of an answer's reasoning that the template leaves out. refuse: the row is rejected; keep: it is written before the "
+    "answer, in <think>; drop: the answer is learned without it."
+)
+_SPELLED_SHARE = 0.2
+"""Of the rows, those that must spell an end token before it is called a fault."""
+_UNREAD = "unread "
 _RECOGNIZED = ("question-answer", "alpaca")
 """Templates whose words are recognized in prompts that already carry them."""
 
@@ -77,6 +86,8 @@ class Options(TaskOptions):
         "cut_prompt",
         description="Rows longer than max_length. cut_prompt: the start of the prompt is cut where that suffices; set_aside: rejected.",
     )
+    reasoning: Literal["keep", "drop", "refuse"] = Field("refuse", description=REASONING_HELP)
+    strip_end_tokens: bool = Field(False, description=STRIP_HELP)
     compare: NonNegativeInt = Field(
         32,
         description="Final scores: the model answers this many prompts, and its answers are compared with the right ones.",
@@ -97,6 +108,8 @@ class Task(BaseTask):
     weight: str | None = None
     recognized: str | None = None
     end_ids: tuple[int, ...] = ()
+    reasoning: str = REFUSE
+    strip_end_tokens: bool = False
     _encoders: dict[int, DialogueEncoder] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     name = "sft"
@@ -155,6 +168,7 @@ class Task(BaseTask):
         task = cls(
             dialogues, None if plain else options.template, dict(options.template_kwargs),
             EVERYTHING if plain else options.supervise, rendered, options.too_long, options.compare, data.weight, recognized,
+            reasoning=options.reasoning, strip_end_tokens=options.strip_end_tokens,
         )  # fmt: skip
         marks = f"; it carries the control tokens of {marked}: data.rendered=true" if rendered and marked else ""
         return task, task._reason() + marks
@@ -183,11 +197,10 @@ class Task(BaseTask):
         template = self._resolved(tokenizer)
         try:
             control = Control(list(control_tokens(tokenizer, template.own_text())))
-            end_token = Supervisor(template, control).end_token()
+            stops = Supervisor(template, control).endings.stops
         except RowError as error:
             raise UserError(error.reason, where="task.template", mend="Choose another: chatml, plain, …") from None
-        end = tokenizer.convert_tokens_to_ids(end_token)
-        ends = (end,) if eos is None else (end, eos)
+        ends = [*tokenizer.convert_tokens_to_ids(list(stops)), *([] if eos is None else [eos])]
         return replace(self, template=template.source, end_ids=tuple(dict.fromkeys(ends)))
 
     def _resolved(self, tokenizer: Any) -> Template:
@@ -212,7 +225,8 @@ class Task(BaseTask):
         return {
             "dialogues": self.dialogues.as_dict(), "template": self.template, "template_kwargs": dict(self.template_kwargs),
             "supervise": self.supervise, "rendered": self.rendered, "too_long": self.too_long, "num_compared": self.num_compared, "weight": self.weight,
-            "recognized": self.recognized, "end_ids": list(self.end_ids),
+            "recognized": self.recognized, "end_ids": list(self.end_ids), "reasoning": self.reasoning,
+            "strip_end_tokens": self.strip_end_tokens,
         }  # fmt: skip
 
     @classmethod
@@ -254,7 +268,7 @@ class Task(BaseTask):
         return Example(text, target=found, weight=weight, group=found.prompt or None)
 
     def identity(self, example: Example) -> str:
-        return json.dumps(asdict(example.target), sort_keys=True, default=str)
+        return json.dumps(asdict(replace(example.target, unread=())), sort_keys=True, default=str)
 
     def shown_target(self, example: Example) -> Any:
         return [f"{one.role}: {said_in(one)}" for one in example.target.messages] if example.target else None
@@ -263,6 +277,7 @@ class Task(BaseTask):
         trimmed = sum(int((store[split].array("num_trimmed") > 0).sum()) for split in store.splits)
         cut = sum(int((store[split].num_cut > 0).sum()) for split in store.splits)
         return [
+            *told_of(store),
             *([f"{counted(trimmed, 'row')} with turns behind the last answer: they are left out."] if trimmed else []),
             *(
                 [f"{counted(cut, 'row')} too long: the start of the prompt is cut, the answers are whole."]
@@ -271,6 +286,9 @@ class Task(BaseTask):
             ),
         ]
 
+    def findings(self, store: TokenStore) -> list[str]:
+        return ends_found(store)
+
     # Tokens and batches
 
     def dialogue_encoder(self, encoder: TextEncoder) -> DialogueEncoder:
@@ -278,7 +296,8 @@ class Task(BaseTask):
         if key not in self._encoders:
             self._encoders[key] = DialogueEncoder.of(
                 encoder, self._settled_source(encoder), dict(self.template_kwargs), supervise=self.supervise,
-                trusted=self.rendered, cuts_prompts=self.too_long == "cut_prompt",
+                trusted=self.rendered, cuts_prompts=self.too_long == "cut_prompt", reasoning=self.reasoning,
+                strips_ends=self.strip_end_tokens,
             )  # fmt: skip
         return self._encoders[key]
 
@@ -306,6 +325,7 @@ class Task(BaseTask):
                 "learned": [[place for span in row.learned for place in span] for row in kept],
                 "answer": [row.answer for row in kept],
                 "num_trimmed": [found[number].num_trimmed for number in good],
+                "told": [facts_of(found[number], row.told) for number, row in zip(good, kept, strict=True)],
             },
             rejected={number: row for number, row in enumerate(rows) if isinstance(row, str)},
         )
@@ -328,7 +348,12 @@ class Task(BaseTask):
     def store_fields(self) -> dict[str, Any]:
         import pyarrow as pa
 
-        return {"learned": pa.list_(pa.int32()), "answer": pa.list_(pa.int32()), "num_trimmed": pa.int32()}
+        return {
+            "learned": pa.list_(pa.int32()),
+            "answer": pa.list_(pa.int32()),
+            "num_trimmed": pa.int32(),
+            "told": pa.string(),
+        }
 
     def collate(
         self, split: SplitStore, positions: np.ndarray, encoder: TextEncoder, padding: Padding = LONGEST
@@ -420,6 +445,51 @@ def answer_begins(ids: np.ndarray, learned: np.ndarray, encoder: TextEncoder) ->
         for part in (slice(max(0, first - _TOKENS_SHOWN), first), slice(first, first + _TOKENS_SHOWN))
     )
     return f"{before!r} | {after!r}"
+
+
+def facts_of(found: Conversation, told: Sequence[str]) -> str:
+    """What is to be said of a row, for the store: one fact a line."""
+    return "\n".join((*told, *(_UNREAD + key for key in found.unread)))
+
+
+def ends_found(store: TokenStore) -> list[str]:
+    """What is to be mended where answers spell the end token."""
+    rows, facts = sum(len(store[split]) for split in store.splits), _facts_in(store)
+    found = {fact.removeprefix(ENDS_WITH): count for fact, count in facts.items() if fact.startswith(ENDS_WITH)}
+    return [
+        f"{'every answer ends' if count >= rows else f'{count:,} of {rows:,} rows have answers that end'} with the text {token!r}, which is "
+        "learned as text. task.strip_end_tokens=true takes it away; the rows are ended all the same."
+        for token, count in sorted(found.items())
+        if count >= _SPELLED_SHARE * rows
+    ]
+
+
+def _facts_in(store: TokenStore) -> Counter[str]:
+    """Fact -> rows of which it is told."""
+    import pyarrow.compute as pc
+
+    facts: Counter[str] = Counter()
+    for split in store.splits:
+        for one in pc.value_counts(store[split].column("told")).to_pylist():
+            facts.update({fact: one["counts"] for fact in (one["values"] or "").split("\n") if fact})
+    return facts
+
+
+def told_of(store: TokenStore) -> list[str]:
+    """What the facts of all rows come to, for people."""
+    facts = _facts_in(store)
+    unread = {fact.removeprefix(_UNREAD): count for fact, count in facts.items() if fact.startswith(_UNREAD)}
+    said = []
+    if DROPPED in facts:
+        said.append(
+            f"{counted(facts[DROPPED], 'row')} whose reasoning the template leaves out: task.reasoning=drop learns the answers without it."
+        )
+    if MERGED in facts:
+        said.append(f"{counted(facts[MERGED], 'row')} with turns of one role that the template writes as one.")
+    if unread:
+        named = ", ".join(f"{key!r} ({counted(count, 'row')})" for key, count in sorted(unread.items()))
+        said.append(f"Keys of turns that are not read: {named}.")
+    return said
 
 
 def _inside(learned: Sequence[int] | np.ndarray, length: int) -> np.ndarray:

@@ -18,6 +18,7 @@ from tunewright.text.messages import (
     USER,
     Conversation,
     Message,
+    as_json,
     askable,
     conversation,
     earlier_turns,
@@ -125,7 +126,7 @@ class Dialogues:
         answer = fields.get(self.answer) if self.answer else None
         if self.answer and answered and self.answer not in fields:
             raise RowError(f"no field {self.answer!r}; found {quoted(fields)}")
-        asked, answer = _as_turns(fields[self.prompt]), _as_turns(_first_found(answer))
+        asked, answer = _as_turns(fields[self.prompt]), _as_text(_as_turns(_first_found(answer)))
         if tools and isinstance(asked, str) and isinstance(answer, str) and (calls := spelled_calls(answer)):
             answer = [{"role": ASSISTANT, "content": None, "tool_calls": calls}]
         if isinstance(answer, list) and isinstance(asked, str):
@@ -215,6 +216,16 @@ def _as_turns(value: Any) -> Any:
     if isinstance(value, list) and len(value) == 1 and isinstance(value[0], str):
         return value[0]
     return (spelled_turns(value) or value) if isinstance(value, str) else value
+
+
+def _as_text(answer: Any) -> Any:
+    """Answers that are numbers, true or false, or objects as JSON; texts and turns as they are."""
+    if isinstance(answer, (bool, int, float)) or (isinstance(answer, Mapping) and not {"role", "from"} & set(answer)):
+        return as_json(answer)
+    values = isinstance(answer, list) and not all(isinstance(one, str) for one in answer)
+    if values and not any(isinstance(one, Mapping) and {"role", "from"} & set(one) for one in answer):
+        return as_json(answer)
+    return answer
 
 
 def _first_found(answer: Any) -> Any:

@@ -3,8 +3,9 @@
     [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello!"}, {"from": "human", "value": "Bye"}]
       -> Conversation((Message("user", "Hi"), Message("assistant", "Hello!")), num_trimmed=1)
 
-Both spellings are read (`role`/`content` and sharegpt's `from`/`value`), content as text, null or a list of text parts.
-What comes after the last answer teaches nothing: it is trimmed and counted.
+Both spellings are read (`role`/`content` and sharegpt's `from`/`value`), content as text, null or a list of text parts; answers and results of
+tools may be numbers or objects, which become JSON. Turns come in any order: a template says itself which it takes. What comes after
+the last answer teaches nothing: it is trimmed and counted. `weight`, `training`, `train` and `loss` of a turn say whether it is learned.
 """
 
 from __future__ import annotations
@@ -22,22 +23,42 @@ from tunewright.reading.spelled import spelled_value
 SYSTEM, DEVELOPER, USER, ASSISTANT, TOOL = "system", "developer", "user", "assistant", "tool"
 _ROLES = {
     "system": SYSTEM, "developer": DEVELOPER, "user": USER, "human": USER, "prompter": USER, "assistant": ASSISTANT,
+    "customer": USER, "ai": ASSISTANT, "ai_assistant": ASSISTANT, "agent": ASSISTANT, "llm": ASSISTANT, "claude": ASSISTANT,
     "gpt": ASSISTANT, "model": ASSISTANT, "bot": ASSISTANT, "chatbot": ASSISTANT, "chatgpt": ASSISTANT, "bing": ASSISTANT, "bard": ASSISTANT,
     "tool": TOOL, "function": TOOL,
-    "observation": TOOL, "ipython": TOOL, "tool_response": TOOL,
+    "observation": TOOL, "ipython": TOOL, "tool_response": TOOL, "tool_result": TOOL, "tool_output": TOOL, "function_response": TOOL,
+    "function_result": TOOL, "environment": TOOL,
 }  # fmt: skip
-_CALLS = {"function_call", "tool_call"}
+_CALLS = {"function_call", "tool_call", "tool_calls", "function_calls"}
 """Roles whose content is the assistant's call of a tool, as JSON."""
+_ARGUMENTS = ("arguments", "parameters", "args", "input")
 INPUT_JOINER = "\n\n"
 """Between an instruction and its input, where a template knows no inputs."""
 _LIST_OR_OBJECT = re.compile(r"\s*(?:\[\s*)?\{")
 _PYTHON_TURNS = re.compile(r"\s*\[?\s*\{\s*'(?:role|from|content|value)'")
 _REASONING = ("reasoning_content", "reasoning", "thinking")
-_FOLLOWS = {
+_FLAGS = ("weight", "training", "train", "loss")
+"""Keys of a turn that say whether it is learned."""
+_YES_OR_NO = {"0": False, "1": True, "0.0": False, "1.0": True, "false": False, "true": True}
+_TEXT_KEYS, _TEXT_TYPES = ("text", "value", "content"), ("text", "input_text", "output_text")
+_KNOWN = {
+    "role",
+    "from",
+    "content",
+    "value",
+    "name",
+    "tool_calls",
+    "function_call",
+    "tool_call_id",
+    "tools",
+    *_REASONING,
+    *_FLAGS,
+}
+_FOLLOWS: dict[str | None, set[str]] = {
     None: {SYSTEM, DEVELOPER, USER}, SYSTEM: {USER, DEVELOPER}, DEVELOPER: {USER}, USER: {ASSISTANT},
     ASSISTANT: {USER, TOOL}, TOOL: {ASSISTANT, TOOL},
 }  # fmt: skip
-"""Role -> the roles that may come next."""
+"""Role -> the roles that usually come next."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +72,7 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn. input: alpaca's second field of a prompt. learned: False where the row says `weight: 0`."""
+    """One turn. input: alpaca's second field of a prompt. learned: False where the row says `weight: 0` or `training: false`."""
 
     role: str
     content: str
@@ -65,17 +86,21 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """Turns in order. tools: descriptions of the tools that may be called. num_trimmed: turns behind the last answer."""
+    """Turns in order. tools: descriptions of the tools that may be called. num_trimmed: turns behind the last answer.
+
+    unread: keys of its turns that are not known.
+    """
 
     messages: tuple[Message, ...]
     tools: tuple[Any, ...] = ()
     num_trimmed: int = 0
+    unread: tuple[str, ...] = ()
 
     @property
     def prompt(self) -> str:
-        """What the user says before the first answer: rows with the same one are not split apart."""
-        first = next((number for number, one in enumerate(self.messages) if one.role == ASSISTANT), None)
-        asked = [one for one in self.messages[:first] if one.role == USER]
+        """What the user says before the first answer to it: rows with the same one are not split apart."""
+        behind = itertools.dropwhile(lambda one: one.role != USER, self.messages)
+        asked = [one for one in itertools.takewhile(lambda one: one.role != ASSISTANT, behind) if one.role == USER]
         return "\0".join(f"{one.content}\0{one.input or ''}" for one in asked)
 
     @property
@@ -127,7 +152,10 @@ def conversation(turns: Any, tools: Any = None, *, system: str | None = None) ->
             turns = [{"role": role, "content": turn[key]} for turn, (role, key) in itertools.product(turns, both)]
     messages = [message(turn, number) for number, turn in enumerate(turns, start=1)]
     of_turns = (turn["tools"] for turn in turns if turn.get("tools"))
-    return Conversation(_with_system(messages, system), _tools(tools or next(of_turns, None)))
+    unread = {key for turn in turns for key, value in turn.items() if key not in _KNOWN and value is not None}
+    return Conversation(
+        _with_system(messages, system), _tools(tools or next(of_turns, None)), unread=tuple(sorted(map(str, unread)))
+    )
 
 
 def in_turns(turns: Any) -> Any:
@@ -185,13 +213,14 @@ def _is_turn(one: Any) -> bool:
 
 
 def learnable(found: Conversation) -> Conversation:
-    """The conversation up to its last answer. RowError for turns out of order and for empty answers."""
+    """The conversation up to its last answer. RowError for answers to nobody and for empty ones."""
     messages = found.messages
     while messages and messages[-1].role != ASSISTANT:
         messages = messages[:-1]
     if not messages:
         raise RowError("no answer: no turn is the assistant's")
-    _check_order(messages)
+    if not any(one.role == USER for one in messages):
+        raise RowError("no turn before the last answer is the user's")
     for number, one in enumerate(messages, start=1):
         if one.role == ASSISTANT and not one.content.strip() and not one.tool_calls:
             raise RowError("empty answer" if found.num_answers == 1 else f"empty answer in turn {number}")
@@ -203,8 +232,17 @@ def askable(found: Conversation) -> Conversation:
     asked = found.to_answer()
     if not any(one.role == USER for one in asked.messages):
         raise RowError("no turn is the user's")
-    _check_order(asked.messages)
     return asked
+
+
+def in_usual_order(messages: Sequence[Message]) -> bool:
+    """System, then user and assistant by turns, the assistant's with tools between them: what any chat template should take."""
+    before = None
+    for one in messages:
+        if one.role not in _FOLLOWS[before]:
+            return False
+        before = one.role
+    return True
 
 
 def message(turn: Any, number: int) -> Message:
@@ -217,11 +255,11 @@ def message(turn: Any, number: int) -> Message:
     role = str(spoken).strip().lower()
     if role not in _ROLES and role not in _CALLS:
         raise RowError(f"unknown role {spoken!r} in turn {number}")
-    content = _text(turn.get("content", turn.get("value")), number)
+    content = _text(turn.get("content", turn.get("value")), number, said=_ROLES.get(role) in (ASSISTANT, TOOL))
     if role in _CALLS:
         return Message(ASSISTANT, "", tool_calls=_calls(content, number), learned=_learned(turn, number))
     called = turn.get("tool_calls") or turn.get("function_call")
-    calls = _calls(called, number) if called else ()
+    calls = _calls(called, number) if called and called not in ("[]", "null") else ()
     reasoning = next((turn[key] for key in _REASONING if isinstance(turn.get(key), str)), None)
     return Message(
         _ROLES[role], content, reasoning=reasoning, tool_calls=calls, name=turn.get("name"),
@@ -229,31 +267,61 @@ def message(turn: Any, number: int) -> Message:
     )  # fmt: skip
 
 
-def _text(content: Any, number: int) -> str:
-    """A turn's text; a list of parts is joined. RowError for parts that are no text."""
+def _text(content: Any, number: int, *, said: bool) -> str:
+    """A turn's text; a list of parts is joined. said: an answer, or a tool's, which may be any value: then it becomes JSON.
+
+    RowError for parts that are no text.
+    """
     if content is None:
         return ""
     if isinstance(content, str):
         return content
-    if not isinstance(content, Sequence):
-        raise RowError(f"the content of turn {number} is {_kind(content)}, expected text")
-    parts = [part if isinstance(part, str) else _part(part, number) for part in content]
-    return "".join(parts)
+    if isinstance(content, Mapping) and _is_part(content):
+        content = [content]
+    if isinstance(content, Sequence) and not (said and any(map(_is_no_part, content))):
+        return "".join(part if isinstance(part, str) else _part(part, number) for part in content)
+    if said:
+        return as_json(content)
+    raise RowError(f"the content of turn {number} is {_kind(content)}, expected text")
+
+
+def as_json(value: Any) -> str:
+    """An answer that is no text, as text: JSON, as its field holds it."""
+    return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _is_part(value: Any) -> bool:
+    """Is it `{"type": "text", "text": …}`?"""
+    return isinstance(value, Mapping) and value.get("type") in _TEXT_TYPES and _text_of_part(value) is not None
+
+
+def _is_no_part(value: Any) -> bool:
+    """Values of a list that is no list of parts: an answer or a result in itself."""
+    if isinstance(value, Mapping):
+        return "type" not in value and _text_of_part(value) is None
+    return not isinstance(value, str)
+
+
+def _text_of_part(part: Mapping[str, Any]) -> str | None:
+    return next((part[key] for key in _TEXT_KEYS if isinstance(part.get(key), str)), None)
 
 
 def _part(part: Any, number: int) -> str:
     kind = part.get("type", "text") if isinstance(part, Mapping) else _kind(part)
-    text = part.get("text") if isinstance(part, Mapping) else None
-    if kind != "text" or not isinstance(text, str):
+    text = _text_of_part(part) if isinstance(part, Mapping) else None
+    if kind not in _TEXT_TYPES or text is None:
         raise RowError(f"turn {number} holds a part of type {kind!r}; only text can be learned")
     return text
 
 
 def _learned(turn: Mapping[str, Any], number: int) -> bool:
-    weight = turn.get("weight")
-    if weight is None or weight in (0, 1):
-        return weight != 0
-    raise RowError(f"the weight of turn {number} is {weight!r}, expected 0 or 1")
+    """False where one of its flags says so. RowError for a flag that is neither yes nor no."""
+    said = {flag: turn[flag] for flag in _FLAGS if turn.get(flag) is not None}
+    for flag, value in said.items():
+        if str(value).strip().lower() not in _YES_OR_NO:
+            expected = "0 or 1" if flag == "weight" else "true or false"
+            raise RowError(f"the {flag} of turn {number} is {value!r:.40}, expected {expected}")
+    return all(_YES_OR_NO[str(value).strip().lower()] for value in said.values())
 
 
 def _calls(value: Any, number: int) -> tuple[ToolCall, ...]:
@@ -268,7 +336,7 @@ def _call(value: Any, number: int) -> ToolCall:
     function = value.get("function", value) if isinstance(value, Mapping) else None
     if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
         raise RowError(f"a call in turn {number} has no name")
-    arguments = function.get("arguments", function.get("parameters", {}))
+    arguments: Any = next((function[key] for key in _ARGUMENTS if key in function), {})
     if isinstance(arguments, str):
         try:
             parsed = json.loads(arguments)
@@ -286,15 +354,6 @@ def _tools(tools: Any) -> tuple[Any, ...]:
     if not isinstance(found, Sequence) or isinstance(found, str) or not all(isinstance(one, Mapping) for one in found):
         raise RowError(f"the tools are {_kind(tools)}, expected a list of descriptions")
     return tuple(found)
-
-
-def _check_order(messages: Sequence[Message]) -> None:
-    before = None
-    for number, one in enumerate(messages, start=1):
-        if one.role not in _FOLLOWS[before]:
-            where = f"after the {before}'s" if before else "at the beginning"
-            raise RowError(f"turn {number} is out of order: the {one.role}'s {where}")
-        before = one.role
 
 
 def _parsed(value: Any, what: str) -> Any:

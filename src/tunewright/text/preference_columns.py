@@ -20,7 +20,10 @@ _SIDES = (
     ("chosen", "rejected"), ("chosen_response", "rejected_response"), ("response_chosen", "response_rejected"),
     ("answer_chosen", "answer_rejected"), ("preferred", "dispreferred"), ("better", "worse"), ("accepted", "rejected"),
     ("output", "rejected"), ("response", "rejected"), ("response", "rejected_response"), ("answer", "rejected"), ("completion", "rejected"),
-    ("response_j", "response_k"),
+    ("response_j", "response_k"), ("chosen_messages", "rejected_messages"), ("messages_chosen", "messages_rejected"),
+    ("chosen_conversations", "rejected_conversations"), ("chosen_conversation", "rejected_conversation"),
+    ("conversations_chosen", "conversations_rejected"), ("chosen_completion", "rejected_completion"), ("chosen_answer", "rejected_answer"),
+    ("chosen_output", "rejected_output"), ("chosen_text", "rejected_text"),
 )  # fmt: skip
 """Names of the better and the worse side; the answer of a supervised row may stand for the better one."""
 _PROMPTS = (

@@ -23,6 +23,7 @@ from tunewright.text.messages import (
     USER,
     Conversation,
     Message,
+    as_json,
     askable,
     conversation,
     earlier_turns,
@@ -272,8 +273,8 @@ def _tools(fields: Mapping[str, Any], columns: Preferences) -> tuple[Any, ...]:
 
 def _side(value: Any, name: str, *, empty: bool = False) -> str | tuple[Message, ...]:
     """A text, or turns: of a list, of one turn, of JSON, of a transcript (`Human: … Assistant: …`). RowError where it is empty."""
-    if isinstance(value, Mapping):
-        value = [value] if {"role", "from"} & set(value) else _text_of(value, name)
+    if isinstance(value, Mapping) and not (empty and not {"role", "from", *_TEXTS} & set(value)):
+        value = [value] if {"role", "from"} & set(value) else _text_of(value)
     if isinstance(value, str):
         value = spelled_turns(value) or value
         if isinstance(value, str):
@@ -288,6 +289,8 @@ def _side(value: Any, name: str, *, empty: bool = False) -> str | tuple[Message,
         if empty:
             return ()
         raise RowError(f"{name}: missing")
+    if not empty and isinstance(value, (bool, int, float)):
+        return as_json(value)
     if not isinstance(value, list):
         raise RowError(f"{name} is {type(value).__name__} {value!r:.60}, expected text or turns")
     return conversation(value).messages
@@ -296,12 +299,11 @@ def _side(value: Any, name: str, *, empty: bool = False) -> str | tuple[Message,
 _TEXTS = ("content", "value", "text", "full_text", "response", "answer", "completion", "output")
 
 
-def _text_of(answer: Mapping[str, Any], name: str) -> Any:
-    """The answer in a mapping that says more than that."""
-    for key in _TEXTS:
-        if key in answer:
-            return answer[key]
-    raise RowError(f"{name} has no text; found {quoted(answer)}")
+def _text_of(answer: Mapping[str, Any]) -> Any:
+    """The answer in a mapping that says more than that; one that is an answer itself as JSON."""
+    return (
+        next((answer[key] for key in _TEXTS if key in answer), None) if set(_TEXTS) & set(answer) else as_json(answer)
+    )
 
 
 __all__ = ["Compared", "Preferences", "asked", "compared"]

@@ -2,12 +2,14 @@
 
     [user "Hi", assistant "Hello!"]      ids [1 872 198 6023 2 198 1 78191 198 9707 0 2 198]      learned [(9, 12)]
 
-A row that is too long loses tokens at the start of its prompt (its BOS token stays); one whose answer would be cut is set aside, for
+A row that is too long loses whole turns of its prompt, from the oldest question on; where its last question alone is too long, tokens at
+that one's start. The system's turn and what the template writes stay whole. A row whose learned answers would be cut is set aside, for
 it would teach a model not to stop.
 """
 
 from __future__ import annotations
 
+import bisect
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,9 +18,10 @@ from typing import Any
 import numpy as np
 
 from tunewright.errors import RowError
-from tunewright.text.messages import ASSISTANT, USER, Conversation, Message
-from tunewright.text.supervision import Rendered, Span, Supervisor
+from tunewright.text.messages import ASSISTANT, DEVELOPER, SYSTEM, USER, Conversation, Message
+from tunewright.text.supervision import REFUSE, Rendered, Span, Supervisor
 from tunewright.text.templates import Template, special_tokens
+from tunewright.text.transcripts import literal_end, without_literal_ends
 from tunewright.tokens.chat import ChatTokenizer, ChatTokens
 from tunewright.tokens.tokenizer import TextEncoder
 
@@ -29,13 +32,14 @@ ANSWERS, LAST_ANSWER, EVERYTHING = "answers", "last_answer", "everything"
 class ChatRow:
     """ids: int32 `(length,)`. learned: runs of tokens, `[begin, end)`. num_cut: tokens cut off the prompt.
 
-    answer: the last answer, learned or not; `(0, 0)` where there is none.
+    answer: the last answer, learned or not; `(0, 0)` where there is none. told: see `Rendered`.
     """
 
     ids: np.ndarray
     learned: tuple[Span, ...]
     num_cut: int = 0
     answer: Span = (0, 0)
+    told: tuple[str, ...] = ()
 
     @property
     def num_supervised(self) -> int:
@@ -45,7 +49,10 @@ class ChatRow:
 
 @dataclass(frozen=True)
 class DialogueEncoder:
-    """supervisor: renders and proves; None where texts are taken as they stand. trusted: their control tokens are control."""
+    """supervisor: renders and proves; None where texts are taken as they stand. trusted: their control tokens are control.
+
+    reasoning: what becomes of an answer's reasoning that the template leaves out. strips_ends: end tokens that answers spell go.
+    """
 
     tokenizer: ChatTokenizer
     supervisor: Supervisor | None
@@ -53,22 +60,26 @@ class DialogueEncoder:
     supervise: str
     trusted: bool = False
     cuts_prompts: bool = True
+    reasoning: str = REFUSE
+    strips_ends: bool = False
 
     @classmethod
     def of(
         cls, encoder: TextEncoder, source: str | None, kwargs: dict[str, Any], *, supervise: str, trusted: bool,
-        cuts_prompts: bool,
+        cuts_prompts: bool, reasoning: str = REFUSE, strips_ends: bool = False,
     ) -> DialogueEncoder:  # fmt: skip
         """source: the template's Jinja, None for plain texts."""
+        rest = (encoder.max_length, supervise, trusted, cuts_prompts, reasoning, strips_ends)
         if source is None:
-            return cls(ChatTokenizer.of(encoder), None, encoder.max_length, supervise, trusted, cuts_prompts)
+            return cls(ChatTokenizer.of(encoder), None, *rest)
         template = Template(source, special_tokens(encoder.tokenizer), kwargs)
         tokenizer = ChatTokenizer.of(encoder, template.own_text())
-        supervisor = Supervisor(template, tokenizer.finder())
-        return cls(tokenizer, supervisor, encoder.max_length, supervise, trusted, cuts_prompts)
+        return cls(tokenizer, Supervisor(template, tokenizer.finder()), *rest)
 
     def learned(self, conversations: Sequence[Conversation]) -> list[ChatRow | str]:
         """A row for each, or the reason why there is none. UserError for a template that cannot be proven."""
+        if self.strips_ends:
+            conversations = [_without_ends(one) for one in conversations]
         rendered: list[Rendered | str] = [self._tried(one) for one in conversations]
         good = [one for one in rendered if not isinstance(one, str)]
         tokens = iter(self.tokenizer.encode(good))
@@ -79,16 +90,36 @@ class DialogueEncoder:
 
     def asked(self, conversations: Sequence[Conversation], *, room: int) -> list[ChatRow]:
         """The prompts for answers of at most `room` tokens. RowError as the template says."""
+        length = max(1, self.max_length - room)
         tokens = self.tokenizer.encode([self._asked(one) for one in conversations])
-        return [self._cut_to(one.ids, (), max(1, self.max_length - room)) for one in tokens]
+        return [self._fitting(found, one.ids, length) for found, one in zip(conversations, tokens, strict=True)]
+
+    def _fitting(self, conversation: Conversation, ids: np.ndarray, length: int) -> ChatRow:
+        """A prompt in at most `length` tokens."""
+        if len(ids) > length and self.supervisor is not None:
+            shorter = self.shortened([conversation], [len(ids)], length, asked=True)
+            if shorter is not None:
+                return shorter[0]
+        return self._cut_to(ids, (), length)
 
     def _tried(self, conversation: Conversation) -> Rendered | str:
         try:
             if self.supervisor is None:
                 return self._text(conversation.messages[0].content, ends=True)
-            return self.supervisor.learned(self._bare(conversation))
+            return self._learned_of(self._bare(conversation))
         except RowError as error:
             return error.reason
+
+    def _learned_of(self, conversation: Conversation) -> Rendered:
+        assert self.supervisor is not None
+        return self.supervisor.learned(conversation, turns=self._turns(conversation), reasoning=self.reasoning)
+
+    def _turns(self, conversation: Conversation) -> list[bool]:
+        """Which of the answers are learned."""
+        turns = [one.learned for one in conversation.messages if one.role == ASSISTANT]
+        if self.supervise == EVERYTHING:
+            return [True] * len(turns)
+        return [one and (self.supervise == ANSWERS or number == len(turns) - 1) for number, one in enumerate(turns)]
 
     def _asked(self, conversation: Conversation) -> Rendered:
         if self.supervisor is None:
@@ -132,30 +163,134 @@ class DialogueEncoder:
         return replace(answer, content=answer.content[: found[-1].start()].rstrip()) if ends else answer
 
     def _row(self, rendered: Rendered, tokens: ChatTokens, conversation: Conversation) -> ChatRow | str:
+        row = self._whole(rendered, tokens, conversation)
+        if isinstance(row, str) or len(row.ids) <= self.max_length:
+            return row
+        shorter = self.shortened([conversation], [len(row.ids)], self.max_length) if self.cuts_prompts else None
+        if shorter is not None:
+            return shorter[0]
+        first = row.learned[0][0]
+        return (
+            f"too long: {len(row.ids):,} tokens, data.max_length is {self.max_length:,}, and its answer would be cut "
+            f"(the prompt has {first:,})"
+        )
+
+    def _whole(self, rendered: Rendered, tokens: ChatTokens, conversation: Conversation) -> ChatRow | str:
+        """The row, however long."""
         answers = [_run(tokens.within([span])) for span in rendered.answers]
         learned = self._chosen(answers, conversation, len(tokens.ids))
         if not any(end > max(1, begin) for begin, end in learned):
             return "nothing to learn: no answer is supervised"
         answer = (0, 0) if self.supervisor is None else answers[-1]
-        over = len(tokens.ids) - self.max_length
-        if over <= 0:
-            return ChatRow(tokens.ids, learned, 0, answer)
-        first = min(begin for begin, _ in answers)
-        if not self.cuts_prompts or first - self._head(tokens.ids) < over:
-            return (
-                f"too long: {len(tokens.ids):,} tokens, data.max_length is {self.max_length:,}, and its answer would be cut "
-                f"(the prompt has {first:,})"
-            )
-        return self._cut_to(tokens.ids, learned, self.max_length, answer)
+        return ChatRow(tokens.ids, learned, 0, answer, (*rendered.told, *self._literal_ends(conversation)))
+
+    def _literal_ends(self, conversation: Conversation) -> list[str]:
+        """The end tokens that learned answers spell at their end; they would be learned as text."""
+        if self.supervisor is None and self.trusted:
+            return []
+        answers = [one for one in conversation.messages if one.role == ASSISTANT]
+        turns = self._turns(conversation) if self.supervisor is not None else [True] * len(answers)
+        found = (literal_end(one.content) for one, yes in zip(answers, turns, strict=True) if yes)
+        return sorted({ENDS_WITH + token for token in found if token is not None})
 
     def _chosen(self, answers: list[Span], conversation: Conversation, length: int) -> tuple[Span, ...]:
         if self.supervise == EVERYTHING or self.supervisor is None:
             return ((0, length),)
-        turns = [one for one in conversation.messages if one.role == ASSISTANT]
-        learned = [span for span, turn in zip(answers, turns, strict=True) if turn.learned]
-        if self.supervise == LAST_ANSWER:
-            return (answers[-1],) if turns[-1].learned else ()
-        return tuple(learned)
+        return tuple(span for span, yes in zip(answers, self._turns(conversation), strict=True) if yes)
+
+    # Too long
+
+    def shortened(
+        self, sides: Sequence[Conversation], lengths: Sequence[int], max_length: int, *, asked: bool = False
+    ) -> list[ChatRow] | None:
+        """Conversations to one prompt, shortened alike until each has at most `max_length` tokens; None where learned answers are in the way.
+
+        Turns go from the oldest on, up to the question that comes last before what is learned; of that one tokens go at its start.
+        lengths: tokens of the whole conversations.
+        """
+        if self.supervisor is None:
+            return None
+        sides = [self._bare(one) for one in sides]
+        head, questions = self._removable(sides, asked=asked)
+        if not questions:
+            return None
+        tried: dict[int, list[tuple[Conversation, ChatRow]] | None] = {}
+
+        def fits(begin: int) -> bool:
+            tried[begin] = self._without_turns(sides, head, begin, asked=asked)
+            found = tried[begin]
+            return found is not None and all(len(row.ids) <= max_length for _, row in found)
+
+        number = bisect.bisect_left(questions, True, key=fits)
+        begin = questions[min(number, len(questions) - 1)]
+        if begin not in tried:
+            fits(begin)
+        found = tried[begin]
+        if found is None:
+            return None
+        rows = [row for _, row in found]
+        over = max(0, *(len(row.ids) - max_length for row in rows))
+        if over:
+            cut = [self._question_cut(one, len(one.messages) - len(side.messages) + begin, row, over, asked=asked)
+                   for (one, row), side in zip(found, sides, strict=True)]  # fmt: skip
+            if any(one is None for one in cut):
+                return None
+            rows = [one for one in cut if one is not None]
+        return [replace(row, num_cut=length - len(row.ids)) for row, length in zip(rows, lengths, strict=True)]
+
+    def _removable(self, sides: Sequence[Conversation], *, asked: bool) -> tuple[int, list[int]]:
+        """(turns of the system in front, numbers of the questions that a shortened conversation may begin with)."""
+        turns = sides[0].messages
+        head = next((number for number, one in enumerate(turns) if one.role not in (SYSTEM, DEVELOPER)), len(turns))
+        stop = len(turns)
+        if not asked:
+            for one in sides:
+                answers = [number for number, turn in enumerate(one.messages) if turn.role == ASSISTANT]
+                kept = (
+                    answers
+                    if self.supervise == EVERYTHING
+                    else [n for n, yes in zip(answers, self._turns(one), strict=True) if yes]
+                )
+                stop = min(stop, *kept)
+        return head, [number for number in range(head, stop) if turns[number].role == USER]
+
+    def _without_turns(
+        self, sides: Sequence[Conversation], head: int, begin: int, *, asked: bool
+    ) -> list[tuple[Conversation, ChatRow]] | None:
+        """The conversations without their turns from `head` to `begin`, encoded; None where the template does not take them."""
+        kept = [replace(one, messages=(*one.messages[:head], *one.messages[begin:])) for one in sides]
+        rows: list[tuple[Conversation, ChatRow]] = []
+        for one in kept:
+            try:
+                rendered = self._asked(one) if asked else self._learned_of(one)
+            except RowError:
+                return None
+            tokens = self.tokenizer.encode([rendered])[0]
+            row = ChatRow(tokens.ids, ()) if asked else self._whole(rendered, tokens, one)
+            if isinstance(row, str):
+                return None
+            rows.append((one, row))
+        return rows
+
+    def _question_cut(
+        self, conversation: Conversation, number: int, row: ChatRow, over: int, *, asked: bool
+    ) -> ChatRow | None:
+        """A row without `over` tokens at the start of a question's content; None where that has no more."""
+        assert self.supervisor is not None
+        span = self.supervisor.content_span(conversation, number, prompt=asked)
+        if span is None:
+            return None
+        rendered = self._asked(conversation) if asked else self._learned_of(conversation)
+        tokens = self.tokenizer.encode([rendered])[0]
+        inside = np.flatnonzero((tokens.starts >= span[0]) & (tokens.ends <= span[1]) & (tokens.ends > tokens.starts))
+        if len(inside) <= over:
+            return None
+        first = int(inside[0])
+        learned = tuple((begin - over, end - over) for begin, end in row.learned)
+        answer = (row.answer[0] - over, row.answer[1] - over) if row.answer != (0, 0) else row.answer
+        if self.supervise == EVERYTHING and not asked:
+            learned = ((0, len(row.ids) - over),)
+        return replace(row, ids=np.delete(row.ids, np.arange(first, first + over)), learned=learned, answer=answer)
 
     def _cut_to(self, ids: np.ndarray, learned: tuple[Span, ...], length: int, answer: Span = (0, 0)) -> ChatRow:
         over = len(ids) - length
@@ -171,6 +306,19 @@ class DialogueEncoder:
         tokenizer = self.tokenizer.tokenizer
         firsts = {tokenizer.bos_token_id, tokenizer.cls_token_id} - {None}
         return int(len(ids) > 0 and int(ids[0]) in firsts)
+
+
+ENDS_WITH = "ends with "
+"""What is told of rows whose answers spell an end token."""
+
+
+def _without_ends(found: Conversation) -> Conversation:
+    """The answers without the end tokens that they spell."""
+    messages = [
+        replace(one, content=without_literal_ends(one.content)) if one.role == ASSISTANT else one
+        for one in found.messages
+    ]
+    return replace(found, messages=tuple(messages))
 
 
 _NO_REASONING = re.compile(r"<think>\s*</think>\s*\Z")

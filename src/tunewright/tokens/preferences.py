@@ -3,8 +3,8 @@
     ids      [1 872 198 6023 | 9707 2]  [1 872 198 6023 | 3838 13 2]      second 6      learned (4, 6, 10, 13)
               prompt          chosen      prompt           rejected
 
-Each side is rendered, proven and tokenized as supervised fine-tuning does it (`tokens/dialogues.py`). What is too long loses tokens
-at the start of its prompt, on both sides the same number, so that both still answer one question.
+Each side is rendered, proven and tokenized as supervised fine-tuning does it (`tokens/dialogues.py`). What is too long loses turns and
+tokens of its prompt as there, on both sides the same, so that both still answer one question.
 """
 
 from __future__ import annotations
@@ -24,13 +24,14 @@ _NO_LIMIT = 1 << 40
 class SidedRow:
     """ids: int32 `(length,)`, of both sides. second: where the second side begins; `length` where there is one side.
 
-    learned: [begin, end, begin, end, …] of the answers' tokens, counted over the whole row. num_cut: over both sides.
+    learned: [begin, end, begin, end, …] of the answers' tokens, counted over the whole row. num_cut: over both sides. told: see `Rendered`.
     """
 
     ids: np.ndarray
     second: int
     learned: list[int]
     num_cut: int
+    told: tuple[str, ...] = ()
 
     @property
     def num_supervised(self) -> int:
@@ -46,25 +47,29 @@ def sided_rows(chats: DialogueEncoder, found: Sequence[Compared], *, max_length:
     """A row for each comparison, or the reason why there is none. max_length: tokens of the longer side."""
     whole = replace(chats, max_length=_NO_LIMIT)
     sides = iter(whole.learned([side for one in found for side in one.sides]))
-    return [_row(whole, [next(sides) for _ in one.sides], max_length, cuts=chats.cuts_prompts) for one in found]
+    return [_row(whole, one, [next(sides) for _ in one.sides], max_length, cuts=chats.cuts_prompts) for one in found]
 
 
-def _row(chats: DialogueEncoder, sides: list[ChatRow | str], max_length: int, *, cuts: bool) -> SidedRow | str:
+def _row(
+    chats: DialogueEncoder, of: Compared, sides: list[ChatRow | str], max_length: int, *, cuts: bool
+) -> SidedRow | str:
     rows = []
     for name, side in zip(("chosen", "rejected"), sides, strict=False):
         if isinstance(side, str):
             return f"{name}: {side}" if len(sides) > 1 else side
         rows.append(side)
-    over = max(0, *(len(row.ids) - max_length for row in rows))
-    if over and (not cuts or any(over > row.learned[0][0] - chats._head(row.ids) for row in rows)):
-        longest = max(len(row.ids) for row in rows)
-        return f"too long: {longest:,} tokens, data.max_length is {max_length:,}, and an answer would be cut"
-    rows = [chats._cut_to(row.ids, row.learned, len(row.ids) - over) for row in rows]
+    longest = max(len(row.ids) for row in rows)
+    if longest > max_length:
+        shorter = chats.shortened(of.sides, [len(row.ids) for row in rows], max_length) if cuts else None
+        if shorter is None:
+            return f"too long: {longest:,} tokens, data.max_length is {max_length:,}, and an answer would be cut"
+        rows = shorter
     second = len(rows[0].ids)
     learned = [
         place + start for row, start in zip(rows, (0, second), strict=False) for span in row.learned for place in span
     ]
-    return SidedRow(np.concatenate([row.ids for row in rows]), second, learned, sum(row.num_cut for row in rows))
+    told = tuple(dict.fromkeys(fact for row in rows for fact in row.told))
+    return SidedRow(np.concatenate([row.ids for row in rows]), second, learned, sum(row.num_cut for row in rows), told)
 
 
 def sides_of(ids: np.ndarray, second: int, learned: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -105,6 +105,7 @@ def preflight(run: Any, *, first_step: int = 0) -> Preflight:
         notes=[
             *manifest["notes"],
             *run.task.remarks(store),
+            *run.task.findings(store),
             *(line for lines in manifest["tokenizer"].values() for line in lines),
         ],
         store_reused=run.prepared.reused,
