@@ -199,20 +199,25 @@ def test_turns_of_weight_zero_are_context(minimind):
 
 def test_the_start_of_the_prompt_is_cut_or_the_row_set_aside(stories):
     source = "{{- bos_token }}" + named("plain")
-    whole = chats(stories, source).learned([HI])[0]
+    asks = Conversation((Message("user", "One two three four five?"), Message("assistant", "Hello you!")))
+    whole = chats(stories, source).learned([asks])[0]
     room = len(whole.ids) - 4
     short = DialogueEncoder.of(stories, source, {}, supervise="answers", trusted=False, cuts_prompts=True)
-    cut = DialogueEncoder(**{**vars(short), "max_length": room}).learned([HI])[0]
+    cut = DialogueEncoder(**{**vars(short), "max_length": room}).learned([asks])[0]
     assert cut.ids.tolist() == [1, *whole.ids[5:].tolist()]
     assert (cut.num_cut, decoded(stories, cut)) == (4, ["Hello you!</s>"])
-    set_aside = DialogueEncoder(**{**vars(short), "max_length": room, "cuts_prompts": False}).learned([HI])[0]
+    set_aside = DialogueEncoder(**{**vars(short), "max_length": room, "cuts_prompts": False}).learned([asks])[0]
     assert set_aside.startswith(
         f"too long: {len(whole.ids)} tokens, data.max_length is {room}, and its answer would be cut"
     )
-    answer_alone = whole.learned[0][1] - whole.learned[0][0]
-    fits = DialogueEncoder(**{**vars(short), "max_length": answer_alone + 1}).learned([HI])[0]
-    assert fits.ids.tolist() == [1, *whole.ids[-answer_alone:].tolist()]
-    assert isinstance(DialogueEncoder(**{**vars(short), "max_length": answer_alone}).learned([HI])[0], str)
+    least = (
+        len(whole.ids[: whole.learned[0][0]]) - 3
+    )  # the question's tokens but one, between the BOS token and the line's end
+    fits = DialogueEncoder(**{**vars(short), "max_length": len(whole.ids) - least}).learned([asks])[0]
+    begin = whole.learned[0][0]
+    assert fits.ids.tolist() == [1, *whole.ids[begin - 2 :].tolist()]
+    too_short = DialogueEncoder(**{**vars(short), "max_length": len(whole.ids) - least - 1})
+    assert isinstance(too_short.learned([asks])[0], str)
 
 
 def test_plain_texts_are_learned_whole(stories):

@@ -14,7 +14,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from importlib.resources import files
 from typing import Any
 
@@ -29,6 +29,7 @@ _MOST_ENDLESS = 3
 """Conversations on which a template may use up its budget before it is given up."""
 _MOST_WORDS = 300
 """Characters shown of what a template says."""
+_REASONING = ("reasoning", "thinking")
 _NO_TOKEN = re.compile(r"'\w+_token' is undefined")
 _NO_TOKEN_MEND = "; name one in the model's tokenizer_config.json, or take another task.template"
 
@@ -81,7 +82,7 @@ class Template:
             else:
                 values["content"] = said_in(message)
         if message.reasoning is not None:
-            values["reasoning_content"] = message.reasoning
+            values |= dict.fromkeys(self._reasoning_keys, message.reasoning)
         if message.tool_calls:
             values["tool_calls"] = [
                 {"id": one.id, "type": "function", "function": {"name": one.name, "arguments": one.arguments}}
@@ -92,6 +93,12 @@ class Template:
         if message.call_id is not None:
             values["tool_call_id"] = message.call_id
         return values
+
+    @cached_property
+    def _reasoning_keys(self) -> tuple[str, ...]:
+        """Where this template looks for an answer's reasoning."""
+        others = [name for name in _REASONING if re.search(rf"""\.{name}\b|["']{name}["']""", self.source)]
+        return ("reasoning_content", *others)
 
     @property
     def knows_inputs(self) -> bool:
