@@ -157,6 +157,7 @@ def read_options(
         format=data.format,
         encoding=data.encoding,
         delimiter=data.delimiter,
+        quoting=data.quoting,
         header=data.header,
         max_row_bytes=data.max_row_bytes,
         config=data.config,
@@ -184,7 +185,7 @@ def options_of_run(run: Path, path: str) -> ReadOptions:
     ends = {Path(one).suffix for split in SPLITS for one in _as_list(getattr(config.data, split))}
     if Path(path).suffix in ends:
         return options
-    return replace(options, format=None, header=None, delimiter=None, encoding="utf-8")
+    return replace(options, format=None, header=None, delimiter=None, quoting=None, encoding="utf-8")
 
 
 def open_like(path: str, options: ReadOptions, task: Any, *, labelled: bool = True) -> Source:

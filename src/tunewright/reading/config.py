@@ -35,6 +35,11 @@ class ReadConfig(Section):
     header: bool | None = Field(
         None, description="Does the first line of CSV/TSV files name the columns? Detected when not given."
     )
+    quoting: bool | None = Field(
+        None,
+        description='Do quotes (") around a cell of CSV/TSV files quote it (true), or are they part of its text (false)? When not given: '
+        "they quote, and in tab-separated files the whole file tells.",
+    )
     config: str | None = Field(None, description="Configuration name of a Hub data set.")
     revision: str | None = Field(None, description="Revision of a Hub data set.")
     train_split: str | None = Field(

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import io
 import zlib
@@ -31,7 +32,9 @@ LONE_SURROGATE = "the text holds half of a surrogate pair, which is no character
 _BLOCK = 2**16
 """Bytes read at a time. Where they are sound UTF-8 their lines are split at once, otherwise each is looked at alone."""
 _UTF8_MARK = b"\xef\xbb\xbf"
-_WIDE_MARKS = {b"\xff\xfe\0\0": "utf-32", b"\0\0\xfe\xff": "utf-32", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
+_MARKS = {
+    b"\xff\xfe\0\0": "utf-32", b"\0\0\xfe\xff": "utf-32", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16", _UTF8_MARK: "utf-8",
+}  # fmt: skip
 _GZIP_MAGIC, _ZSTD_MAGIC = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 
 
@@ -99,19 +102,24 @@ class TextFile:
         encoding = self.options.encoding
         with opened(self.path, self.name) as stream:
             start = stream.peek(4)[:4]
+            self._require_marked(start)
             if "\n".encode(encoding) != b"\n":
                 yield io.BufferedReader(Recoded(stream, encoding)), "utf-8", None
                 return
-            if encoding == "utf-8":
-                for mark, wide in _WIDE_MARKS.items():
-                    if start.startswith(mark):
-                        raise UserError(
-                            f"the file is {wide.upper()}, not UTF-8 (its first bytes say so)",
-                            where=self.name,
-                            mend=f"Set data.encoding={wide}",
-                        )
             offset = len(stream.read(3)) if start.startswith(_UTF8_MARK) else 0
             yield stream, encoding, offset
+
+    def _require_marked(self, start: bytes) -> None:
+        """Raises UserError where the file begins with the byte order mark of another encoding than the one it is read in."""
+        encoding = codecs.lookup(self.options.encoding).name
+        marked = next((wide for mark, wide in _MARKS.items() if start.startswith(mark)), None)
+        if marked is None or encoding.startswith(marked) or (marked == "utf-32" and encoding.startswith("utf-16")):
+            return
+        raise UserError(
+            f"the file is {marked.upper()}, not {self.options.encoding.upper()} (its first bytes say so)",
+            where=self.name,
+            mend=f"Set data.encoding={marked}",
+        )
 
     def lines(self) -> Iterator[Line]:
         """Every physical line, in order. A line that cannot be used comes with its fault."""

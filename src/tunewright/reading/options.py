@@ -28,6 +28,8 @@ class ReadOptions:
     is several (`||`), quotes are characters like any other."""
     header: bool | None = None
     """Whether a table's first row names its columns; None: found from the first rows."""
+    quoting: bool | None = None
+    """Whether quotes (") around a table's cell quote it; None: in tab-separated text found from the whole file, otherwise they do."""
     max_row_bytes: int = 4 * 2**20
     """A row larger than this is rejected without being held in memory. A tokenizer may need a hundred times a row's bytes."""
     config: str | None = None

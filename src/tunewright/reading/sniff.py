@@ -1,4 +1,4 @@
-"""The first lines of a table -> its delimiter, whether quotes quote, and whether the first row is a header.
+"""The first lines of a table -> its delimiter, and whether the first row is a header.
 
 'ham\\tOk lar\\r\\n', 'spam\\tFree entry\\r\\n'
 TableShape(delimiter='\\t', quoting=False, header=False, num_columns=2, names=None)
@@ -21,7 +21,7 @@ from tunewright.reading.shares import nearly_all
 
 NUM_SNIFFED = 1000
 """Lines looked at."""
-_DELIMITERS = {"csv": ",;\t|", "tsv": "\t,;|"}
+DELIMITERS = {"csv": ",;\t|", "tsv": "\t,;|"}
 _IDENTIFIER = re.compile(r"[^\W\d][\w\-.]*")
 _NAME = re.compile(r"[^\W\d][\w\-./#()? ]*")
 _NUMBER = re.compile(r"[+-]?(\d[\d,_]*)?\.?\d+([eE][+-]?\d+)?%?")
@@ -44,20 +44,30 @@ class TableShape:
     num_columns: int
     names: tuple[str, ...] | None
     """The cells of the header row; None without one."""
+    guessed: bool = False
+    """Whether the header was told by how it differs from the rows below, in the sample: none of its names is known."""
 
 
-def sniff(lines: Sequence[Line], whole: bool, format: str, name: str, options: ReadOptions) -> TableShape:
-    """`lines`: the sample; `whole`: whether it is the whole file. Raises UserError where a header may be unreadable."""
-    delimiter = options.delimiter or best_delimiter(lines, _DELIMITERS[format])
-    quoting = len(delimiter) == 1 and (delimiter != "\t" or _quotes_close(lines, whole))
+def sniff(lines: Sequence[Line], delimiter: str, quoting: bool, name: str, options: ReadOptions) -> TableShape:
+    """`lines`: the sample. Raises UserError where a header may be unreadable."""
     sample = split(lines, delimiter, quoting, options.max_row_bytes)
     _require_encoding(sample, name)
     if options.header is not False:
         _require_first_row(sample, name)
     rows = [cells for _, cells, _ in sample if cells]
+    if options.header is not False and _has_row_names(rows):
+        rows[0] = ["", *rows[0]]
     header = bool(rows) and (is_header(rows) if options.header is None else options.header)
     width = len(rows[0]) if header else _usual([len(row) for row in rows])
-    return TableShape(delimiter, quoting, header, width, tuple(rows[0]) if header else None)
+    guessed = header and options.header is None and not any(plain(cell.strip()) in KNOWN for cell in rows[0])
+    return TableShape(delimiter, quoting, header, width, tuple(rows[0]) if header else None, guessed)
+
+
+def _has_row_names(rows: Sequence[Sequence[str]]) -> bool:
+    """Whether the first row lacks one cell, and the rows below begin with 1, 2, 3, …, as R's write.table writes them."""
+    return len(rows) > 1 and all(
+        len(row) == len(rows[0]) + 1 and row[0] == str(number) for number, row in enumerate(rows[1:], start=1)
+    )
 
 
 def num_comments(lines: Sequence[Line], format: str, options: ReadOptions) -> int:
@@ -71,7 +81,7 @@ def num_comments(lines: Sequence[Line], format: str, options: ReadOptions) -> in
     below = lines[count:]
     if not count or not below:
         return 0
-    delimiter = options.delimiter or best_delimiter(below, _DELIMITERS[format])
+    delimiter = options.delimiter or best_delimiter(below, DELIMITERS[format])
     rows = [
         cells
         for _, cells, _ in split(
@@ -122,21 +132,21 @@ def best_delimiter(lines: Sequence[Line], candidates: str) -> str:
 
 def share(lines: Sequence[Line], delimiter: str) -> float:
     """How much of a sample has as many fields as its first record (0 where that has one field)."""
-    sample = split(lines[:200], delimiter, delimiter != "\t" or _quotes_close(lines[:200], False), 2**20)
+    sample = split(lines[:200], delimiter, delimiter != "\t" or _quotes_close(lines[:200]), 2**20)
     widths = [len(cells) for _, cells, _ in sample if cells]
     if not widths or widths[0] < 2:
         return 0.0
     return widths.count(widths[0]) / len(widths)
 
 
-def _quotes_close(lines: Sequence[Line], whole: bool) -> bool:
-    """Tab-separated: whether there are quoted cells and all of them close, so that quotes quote here."""
+def _quotes_close(lines: Sequence[Line]) -> bool:
+    """Of a sample, tab-separated: whether there are quoted cells and all of them close. A guess, to count fields by."""
     if not any(text.startswith('"') or '\t"' in text for _, text, _ in lines):
         return False
     late = lines[-1][0] - _LATE
     for record_lines, _, fault in records(iter(lines), "\t", 2**31):
         if fault and "quote" in fault:
-            return not whole and fault == NEVER_CLOSED and record_lines[0][0] > max(late, lines[0][0])
+            return fault == NEVER_CLOSED and record_lines[0][0] > max(late, lines[0][0])
     return True
 
 

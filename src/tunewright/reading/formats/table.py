@@ -3,44 +3,56 @@
     review,sentiment                     Row('train.csv', 2, {'review': 'Fine, "really".', 'sentiment': 'positive'})
     "Fine, ""really"".",positive
 
-The delimiter, quoting and header are found from the first 1,000 lines and noted; `data.delimiter` and `data.header`
-decide. A row for each word (`words.py`) becomes a row for each sentence.
+The delimiter and header are found from the first 1,000 lines, whether quotes quote from all (`quotes.py`), and noted;
+`data.delimiter`, `data.header` and `data.quoting` decide. A row for each word (`words.py`) becomes a row for each sentence.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from operator import eq
 from pathlib import Path
 
 from tunewright.errors import UserError, quoted
 from tunewright.reading import sniff
 from tunewright.reading.fields import Record, is_cut, records, unquoted
-from tunewright.reading.files import TextFile, shown
+from tunewright.reading.files import Line, TextFile, shown
 from tunewright.reading.options import ReadOptions
+from tunewright.reading.quotes import quotes_of
 from tunewright.reading.source import MAX_RAW, Source
 from tunewright.reading.words import with_sentences
 from tunewright.records import Reject, Row
 
 FORMATS = {"csv": (".csv",), "tsv": (".tsv", ".tab")}
-HEEDS = {"format", "encoding", "delimiter", "header"}
+HEEDS = {"format", "encoding", "delimiter", "header", "quoting"}
 
 
 def make_source(path: Path, name: str, format: str, options: ReadOptions) -> Source:
     """Raises UserError for an empty file, and for a header that cannot name the columns."""
     file = TextFile(path, name, options)
     file.require_content()
-    lines, whole = file.first_lines(sniff.NUM_SNIFFED)
+    lines, _ = file.first_lines(sniff.NUM_SNIFFED)
     num_comments = sniff.num_comments(lines, format, options)
-    shape = sniff.sniff(lines[num_comments:], whole, format, name, options)
+    body = lines[num_comments:]
+    delimiter = options.delimiter or sniff.best_delimiter(body, sniff.DELIMITERS[format])
+    quoting, escaped = options.quoting, False
+    if quoting is None:
+        quotes = quotes_of(file, num_comments) if delimiter == "\t" else "quoting"
+        quoting, escaped = quotes != "text", quotes == "escaped"
+    quoting = quoting and len(delimiter) == 1
+    shape = sniff.sniff(list(_unescaped(body)) if escaped else body, delimiter, quoting, name, options)
     notes: list[str] = []
     if num_comments:
         lines_said = "line 1 is" if num_comments == 1 else f"lines 1 to {num_comments} are"
         notes.append(f"{lines_said} read as a comment: {lines[0][1].strip()[:40]!r}")
     if shape.delimiter != {"csv": ",", "tsv": "\t"}[format] and options.delimiter is None:
         notes.append(f"delimiter {shape.delimiter!r}")
-    if not shape.quoting and shape.delimiter == "\t":
+    if not quoting and options.quoting is None and delimiter == "\t":
         notes.append('tab-separated: quotes (") are plain text')
+    if escaped:
+        notes.append('quotes inside of quoted cells are written \\"')
     if shape.names is None:
         columns = tuple(f"column{number}" for number in range(1, shape.num_columns + 1))
         notes.append(f"no header: columns are named {_short(columns)}")
@@ -49,7 +61,7 @@ def make_source(path: Path, name: str, format: str, options: ReadOptions) -> Sou
 
     def rows(source: Source) -> Iterator[Row | Reject]:
         source.num_blank_lines = num_comments
-        return _rows(file, source, shape, num_comments)
+        return _rows(file, source, shape, num_comments, escaped)
 
     source = Source(name, format, rows, columns, notes=notes, paths=(path,))
     return with_sentences(source, words_alone=options.words_alone)
@@ -68,7 +80,7 @@ def _header(cells: tuple[str, ...], where: str, notes: list[str]) -> tuple[str, 
         if not column:
             columns[place] = f"column{place + 1}"
             notes.append(f"column {place + 1} has no name: it is named {columns[place]}")
-    twice = sorted({column for column in columns if columns.count(column) > 1})
+    twice = sorted(column for column, count in Counter(columns).items() if count > 1)
     if twice:
         raise UserError(
             "the header names a column twice",
@@ -79,10 +91,13 @@ def _header(cells: tuple[str, ...], where: str, notes: list[str]) -> tuple[str, 
     return tuple(columns)
 
 
-def _rows(file: TextFile, source: Source, shape: sniff.TableShape, num_comments: int) -> Iterator[Row | Reject]:
+def _rows(
+    file: TextFile, source: Source, shape: sniff.TableShape, num_comments: int, escaped: bool
+) -> Iterator[Row | Reject]:
     name, columns, before_header = file.name, source.columns or (), shape.header
     num_columns = len(columns)
-    for lines, cells, fault in _records(file, shape, num_comments):
+    header = shape.names or (None,) * num_columns
+    for lines, cells, fault in _records(file, shape, num_comments, escaped):
         number = lines[0][0]
         if cells is not None:
             if not cells:
@@ -91,21 +106,46 @@ def _rows(file: TextFile, source: Source, shape: sniff.TableShape, num_comments:
             if before_header:
                 before_header = False
                 continue
-            if len(cells) == num_columns:
+            if len(cells) != num_columns:
+                fault = _wrong_width(cells, columns, lines)
+            elif any(map(eq, cells, header)):
+                fault = _header_again(cells, header, shape, f"{name}:{number}")
+            if fault is None:
                 yield Row(name, number, dict(zip(columns, cells, strict=True)))
                 continue
-            fields = "1 field" if len(cells) == 1 else f"{len(cells)} fields"
-            fault = f"{fields}, expected {num_columns} ({', '.join(columns[:20])})"
-            if len(lines) > 1:
-                fault += f"; the row runs over lines {number} to {lines[-1][0]}"
         yield Reject(name, number, fault or "", _raw(lines))
 
 
-def _records(file: TextFile, shape: sniff.TableShape, num_comments: int) -> Iterator[Record]:
+def _wrong_width(cells: list[str], columns: tuple[str, ...], lines: list[Line]) -> str:
+    fields = "1 field" if len(cells) == 1 else f"{len(cells)} fields"
+    fault = f"{fields}, expected {len(columns)} ({', '.join(columns[:20])})"
+    return fault if len(lines) == 1 else f"{fault}; the row runs over lines {lines[0][0]} to {lines[-1][0]}"
+
+
+def _header_again(cells: list[str], header: tuple[str | None, ...], shape: sniff.TableShape, where: str) -> str | None:
+    """What is wrong with a row that has something of the header: files put one behind the other, or a header that is none."""
+    if (cells[0].removeprefix("\ufeff"), *cells[1:]) == header:
+        return "the header stands here again"
+    same = next((cell for cell, name in zip(cells, header, strict=True) if cell and cell == name), None)
+    if not shape.guessed or same is None:
+        return None
+    raise UserError(
+        f"the first row was taken for the names of the columns, but {same!r} stands here too",
+        where=where,
+        mend="Set data.header=false if the first row is a row like the others, or data.header=true if it names the columns.",
+    )
+
+
+def _records(file: TextFile, shape: sniff.TableShape, num_comments: int, escaped: bool) -> Iterator[Record]:
     lines = itertools.islice(file.lines(), num_comments, None)
     if shape.quoting:
-        return records(lines, shape.delimiter, file.options.max_row_bytes)
+        return records(_unescaped(lines) if escaped else lines, shape.delimiter, file.options.max_row_bytes)
     return unquoted(lines, shape.delimiter)
+
+
+def _unescaped(lines: Iterable[Line]) -> Iterator[Line]:
+    """R's way to write a quote inside of a quoted cell, as everybody else's."""
+    return ((number, text.replace('\\"', '""'), fault) for number, text, fault in lines)
 
 
 def _raw(lines: list[tuple[int, str, str | None]]) -> str:
