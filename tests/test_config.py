@@ -280,7 +280,7 @@ CHANGED = {
 }  # fmt: skip
 OTHER_DATA = {
     "train": "b.csv", "validation": "b.csv", "test": "b.csv", "format": "csv", "encoding": "cp1252", "delimiter": ";",
-    "header": True, "config": "c", "revision": "r",
+    "header": True, "quoting": False, "config": "c", "revision": "r",
     "train_split": "s", "validation_split": "s", "test_split": "s", "split_column": "s", "text": "t", "pair": "p", "label": "l",
     "label_names": ["a", "b"], "multi_label": True,
     "label_delimiter": ",", "weight": "w", "validation_ratio": 0.3, "test_ratio": 0.3, "group_by": "g",
