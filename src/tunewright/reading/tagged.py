@@ -20,10 +20,10 @@ NUM_LINES = 5_000
 """Lines looked at."""
 MAX_COLUMNS = 10
 _BLANKS = re.compile(r"[ \t]+")
-_TYPE_FIRST = r"[^\W\d][\w.&/]*[-_][BIESLUM]"
-_PREFIXED = re.compile(rf"O|[BIESLUM](?:[-_]\S+)?|{_TYPE_FIRST}")
-_TYPED = re.compile(rf"[BIESLUM][-_]\S+|{_TYPE_FIRST}")
-_LONG = re.compile(r"O|[BIESLUM][-_]\S+")
+_TYPE_FIRST = r"[^\W\d][\w.&/]*[-_][BIESLUMW]"
+_PREFIXED = re.compile(rf"O|[BIESLUMW](?:[-_]\S+)?|{_TYPE_FIRST}")
+_TYPED = re.compile(rf"[BIESLUMW][-_]\S+|{_TYPE_FIRST}")
+_LONG = re.compile(r"O|[BIESLUMW][-_]\S+")
 _COUNT = re.compile(r"[0-9]+(?:[-.][0-9]+)?")
 _LANGUAGE = re.compile(r"[a-z]{2,3}(?:-[a-z]+)*:")
 _WORD_NAMES = ("word", "words", "token", "tokens", "form")

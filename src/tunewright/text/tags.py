@@ -3,8 +3,9 @@
     spans_of_tags(["I-PER", "I-PER", "B-PER"], "IOB1")     [Span(0, 2, "PER"), Span(2, 3, "PER")]
     tags_of_spans([Span(0, 2, "PER")], 3, "BIOES")         ["B-PER", "E-PER", "O"]
 
-IOB2 (BIO): every entity begins with B-. IOB1: B- only where it follows one of its own type (Ramshaw and Marcus 1995).
-BIOES: E- ends an entity and S- is one by itself; BILOU says L- and U-, BMES says M- for I-. IO: I- alone. bare: `PER` alone.
+IOB2 (BIO): every entity begins with B-. IOB1: with I-, and with B- where it follows one of its own type (Ramshaw and Marcus 1995);
+a B- elsewhere begins one too, as conlleval and seqeval read it. IOE1 and IOE2 are the same with E- at the ends.
+BIOES: E- ends an entity and S- is one by itself; BILOU says L- and U-, BMES says M- for I-, BMEWO M- and W-. IO: I- alone. bare: `PER` alone.
 """
 
 from __future__ import annotations
@@ -17,14 +18,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from tunewright.errors import RowError
 from tunewright.text.spans import Span
 
-SCHEMES = ("IOB2", "IOB1", "BIOES", "BILOU", "IO", "bare")
+SCHEMES = ("IOB2", "IOB1", "IOE2", "IOE1", "BIOES", "BILOU", "BMEWO", "IO", "bare")
 OUTSIDE = "O"
 UNNAMED = "entity"
 """The type of a tag that is a prefix alone (`B`)."""
-_TAG = re.compile(r"([BIESLUM])(?:[-_](.+))?")
-_TYPE_FIRST = re.compile(r"(.+)[-_]([BIESLUM])")
-_SAME_PREFIX = {"L": "E", "U": "S", "M": "I"}
-_SPELLED = {"BILOU": {"E": "L", "S": "U"}}
+_TAG = re.compile(r"([BIESLUMW])(?:[-_](.+))?")
+_TYPE_FIRST = re.compile(r"(.+)[-_]([BIESLUMW])")
+_SAME_PREFIX = {"L": "E", "U": "S", "W": "S", "M": "I"}
+_SPELLED = {"BILOU": {"E": "L", "S": "U"}, "BMEWO": {"I": "M", "S": "W"}}
+_WITH_BOTH_ENDS = ("BIOES", "BILOU", "BMEWO")
 _UNSPLIT = ("O", "")
 
 
@@ -53,14 +55,16 @@ def may_follow(scheme: str, before: str, prefix: str, same_type: bool) -> bool:
         return False
     if scheme == "IOB2":
         return prefix != "I" or continues(before, prefix, same_type)
-    if scheme == "IOB1":
-        return prefix != "B" or (before in "BI" and same_type)
-    if scheme in ("BIOES", "BILOU"):
+    if scheme in _WITH_BOTH_ENDS:
         return continues(before, prefix, same_type) if before in "BI" else prefix not in "IE"
     return True
 
 
-_PREFIXES = {"IOB2": "BIO", "IOB1": "BIO", "BIOES": "BIESO", "BILOU": "BIESO", "IO": "IO", "bare": "IO"}
+_PREFIXES = {
+    "IOB2": "BIO", "IOB1": "BIO", "IOE2": "IOE", "IOE1": "IOE", "BIOES": "BIESO", "BILOU": "BIESO", "BMEWO": "BIESO",
+    "IO": "BIEO", "bare": "IO",
+}  # fmt: skip
+"""In the spelling of BIOES. IO may be IOB1 or IOE1 in which no two entities have touched so far."""
 
 
 def spans_of_tags(tags: Sequence[str], scheme: str) -> list[Span]:
@@ -101,6 +105,8 @@ def tags_of_spans(spans: Iterable[Span], num_units: int, scheme: str = "IOB2") -
     before = None
     for span in sorted(spans):
         touches = before is not None and before.end == span.start and before.label == span.label
+        if touches and scheme == "IOE1":
+            tags[span.start - 1] = f"E-{span.label}"
         for place, prefix in enumerate(_prefixes(span.end - span.start, scheme, touches), start=span.start):
             tags[place] = span.label if scheme == "bare" else f"{prefix}-{span.label}"
         before = span
@@ -111,27 +117,33 @@ def _prefixes(length: int, scheme: str, touches: bool) -> Iterator[str]:
     spelled = _SPELLED.get(scheme, {})
     for place in range(length):
         last = place == length - 1
-        if scheme in ("BIOES", "BILOU"):
+        if scheme in _WITH_BOTH_ENDS:
             prefix = ("S" if last else "B") if place == 0 else ("E" if last else "I")
             yield spelled.get(prefix, prefix)
         elif place == 0 and (scheme == "IOB2" or (scheme == "IOB1" and touches)):
             yield "B"
         else:
-            yield "I"
+            yield "E" if last and scheme == "IOE2" else "I"
 
 
 def detect_scheme(sequences: Iterable[Sequence[str]]) -> tuple[str, str]:
     """(scheme, why) of tag sequences: the one that fewest of their units contradict. Nothing but O is IOB2."""
     prefixes, kinds = Counter[str](), Counter[str]()
+    open_ends = 0
     for tags in sequences:
         split = [_prefix_and_type(tag) for tag in tags if tag]
         prefixes.update(prefix for prefix, _ in split)
-        for (before, kind), (prefix, label) in itertools.pairwise([("O", ""), *split]):
+        for (before, kind), (prefix, label) in itertools.pairwise([("O", ""), *split, ("O", "")]):
+            open_ends += before == "I" and label != kind
             inside = before in "BI" and label == kind
             kinds[prefix] += not inside if prefix in "BI" else 0
-    if prefixes["?"] > sum(prefixes[prefix] for prefix in "BIESLUM"):
+    if prefixes["?"] > sum(prefixes[prefix] for prefix in "BIESLUMW"):
         return "bare", "tags without prefixes"
-    if any(prefixes[prefix] for prefix in "ESLUM"):
+    if prefixes["E"] and not any(prefixes[prefix] for prefix in "BSLUMW"):
+        return ("IOE2", "entities end with E-") if not open_ends else ("IOE1", "E- between entities that touch")
+    if any(prefixes[prefix] for prefix in "ESLUMW"):
+        if prefixes["M"] and prefixes["W"] > prefixes["S"]:
+            return "BMEWO", "M- and W- among its tags"
         if prefixes["L"] + prefixes["U"] > prefixes["E"] + prefixes["S"]:
             return "BILOU", "L- and U- among its tags"
         return "BIOES", "E- and S- among its tags"
