@@ -115,7 +115,8 @@ def _merged(network: Any) -> Any:
 
 def _golden(parts: Any, network: Any, say: Callable[[str], None]) -> Callable[[Path], None] | None:
     try:
-        texts = golden.choose(parts.config, parts.prepared.store, parts.task, parts.encoder)
+        with parts.prepared.files.while_read():
+            texts = golden.choose(parts.config, parts.prepared.store, parts.task, parts.encoder)
     except UserError as error:
         say(f"No golden examples: the files cannot be read again ({error.problem}).")
         return None

@@ -57,9 +57,11 @@ def add_baselines(
             scores[name]["baseline"] = task.baselines(prepared.store[TRAIN], prepared.store[name], encoder)
         return
     try:
-        texts = {
-            name: texts_and_gold(config, task, prepared.store[name], capped=name == TRAIN) for name in (TRAIN, *scores)
-        }
+        with prepared.files.while_read():
+            texts = {
+                name: texts_and_gold(config, task, prepared.store[name], capped=name == TRAIN)
+                for name in (TRAIN, *scores)
+            }
     except UserError as error:
         note(f"No baselines: the training files cannot be read again ({error.problem}).")
         return

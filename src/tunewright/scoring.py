@@ -24,6 +24,7 @@ from tunewright.models.load import make_rows_independent
 from tunewright.origin import check, hash_of_rows
 from tunewright.predict import Model, load
 from tunewright.prepare import TEST, encode_file, open_like, options_of_run, prepare
+from tunewright.reading.unchanged import Unchanged
 from tunewright.records import Row
 from tunewright.tokens.store import SplitStore
 from tunewright.training.reference import reference_of
@@ -45,7 +46,11 @@ def evaluate(
         return _of_split(model, config, split, note)
     with tempfile.TemporaryDirectory(prefix="tunewright-") as folder:
         options = options_of_run(model.saved.folder.parent, data)
-        rows, ledger = encode_file(data, options, model.task, model.encoder, Path(folder), skip_bad_rows=skip_bad_rows)
+        files = Unchanged.opened([open_like(data, options, model.task)])
+        with files.while_read():
+            rows, ledger = encode_file(
+                data, options, model.task, model.encoder, Path(folder), skip_bad_rows=skip_bad_rows
+            )
         scores = _scored(model, rows, config)
         written = ledger.as_dict()
         counts = written["sources"][0]
@@ -54,7 +59,7 @@ def evaluate(
             note(f"{counts['rejected']:,} of {counts['read']:,} rows are skipped: {reasons}")
         scores["ledger"] = {**{key: counts[key] for key in ("read", "kept", "rejected")}, "reasons": written["reasons"]}
         if config is not None and config.evaluate.baselines and hasattr(model.task, "gold"):
-            _add_baseline(scores, model, config, data, options, rows, note)
+            _add_baseline(scores, model, config, data, options, rows, files, note)
         return scores
 
 
@@ -123,6 +128,7 @@ def _add_baseline(
     data: str,
     options: Any,
     rows: SplitStore,
+    files: Unchanged,
     note: Callable[[str], None],
 ) -> None:
     """Baselines learned from the run's training rows, scored on the same rows of `data`."""
@@ -130,16 +136,23 @@ def _add_baseline(
 
     task = model.task
     try:
-        train_texts, train_gold = report.texts_and_gold(config, task, prepare(config).store["train"], capped=True)
+        prepared = prepare(config)
+        with prepared.files.while_read():
+            train_texts, train_gold = report.texts_and_gold(config, task, prepared.store["train"], capped=True)
     except UserError as error:
         note(f"No baselines: the training files cannot be read again ({error.problem}).")
         return
     wanted = set(rows.row_ids.tolist())
-    examples = [
-        task.to_input(row)
-        for row_id, row in enumerate(open_like(data, options, task).rows())
-        if row_id in wanted and isinstance(row, Row)
-    ]
+    try:
+        with files.while_read():
+            examples = [
+                task.to_input(row)
+                for row_id, row in enumerate(open_like(data, options, task).rows())
+                if row_id in wanted and isinstance(row, Row)
+            ]
+    except UserError as error:
+        note(f"No baselines: {data} cannot be read again ({error.problem}).")
+        return
     texts = [example.text if example.pair is None else (example.text, example.pair) for example in examples]
     gold = np.asarray(task.gold(rows))
     scores["baseline"] = fit_and_score(

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from tunewright.adapters.base import longest_row
-from tunewright.atomic import file_sha256, json_sha256, write_json
+from tunewright.atomic import json_sha256, write_json
 from tunewright.config import RunConfig
 from tunewright.errors import UserError
 from tunewright.models.source import ModelFolder
@@ -38,6 +38,7 @@ from tunewright.prepare.inputs import (
 from tunewright.prepare.survey import choose_rows, facts_of, survey_rows
 from tunewright.reading.ledger import Ledger, RejectFile, after_rejects, bad_rows_error, first_rejects
 from tunewright.reading.split import TRAIN
+from tunewright.reading.unchanged import Unchanged
 from tunewright.tokens import store as stores
 from tunewright.tokens.fast import FastPathDiffers
 from tunewright.tokens.store import StoreDamaged, TokenStore
@@ -57,6 +58,8 @@ class Prepared:
     store: TokenStore
     model: ModelFolder
     reused: bool
+    files: Unchanged
+    """The sources, for whoever reads them again."""
 
     @property
     def manifest(self) -> dict[str, Any]:
@@ -79,7 +82,8 @@ def prepare(
     inputs = open_inputs(config)
     opened(inputs)
     model = config.model.locate()
-    fingerprint = _fingerprint(config, inputs, model)
+    files = Unchanged.hashed(source for _, source in inputs.of())
+    fingerprint = _fingerprint(config, inputs, model, files)
     folder = config.store_folder / fingerprint[:16]
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -94,20 +98,20 @@ def prepare(
             store = stores.open_store(folder, fingerprint)
             if config.data.on_bad_rows == "stop":
                 _refuse_rejects(store)
-            return Prepared(store, model, reused=True)
+            return Prepared(store, model, reused=True, files=files)
         except StoreDamaged as damage:
             if (folder / "manifest.json").exists():
                 say(f"The token store {folder} cannot be used ({damage}); it is built again.")
                 shutil.rmtree(folder)
                 folder.mkdir()
         try:
-            store = _build(config, inputs, model, folder, fingerprint, say)
+            store = _build_unchanged(config, inputs, model, folder, fingerprint, files, say)
         except FastPathDiffers as difference:
             say(f"Fast tokenization gives other ids on {str(difference)[:100]!r}; all rows go the plain way.")
             shutil.rmtree(folder)
             folder.mkdir()
-            store = _build(config, inputs, model, folder, fingerprint, say, fast=False)
-        return Prepared(store, model, reused=False)
+            store = _build_unchanged(config, inputs, model, folder, fingerprint, files, say, fast=False)
+        return Prepared(store, model, reused=False, files=files)
 
 
 def _refuse_rejects(store: TokenStore) -> None:
@@ -119,10 +123,10 @@ def _refuse_rejects(store: TokenStore) -> None:
         raise bad_rows_error(first_rejects(path), count, sum(source["read"] for source in sources), path)
 
 
-def _fingerprint(config: RunConfig, inputs: Inputs, model: ModelFolder) -> str:
+def _fingerprint(config: RunConfig, inputs: Inputs, model: ModelFolder, unchanged: Unchanged) -> str:
     """sha256 over all that decides the store's content."""
     files = [
-        [split, source.name, *source.names_read, *(file_sha256(path) for path in source.files())]
+        [split, source.name, *source.names_read, *(unchanged.sha256[path] for path in source.files())]
         for split, source in inputs.of()
     ]
     data = config.data.model_dump(mode="json", exclude={"padding", "padding_side", "on_bad_rows"})
@@ -134,6 +138,22 @@ def _fingerprint(config: RunConfig, inputs: Inputs, model: ModelFolder) -> str:
     return json_sha256(parts)
 
 
+def _build_unchanged(
+    config: RunConfig, inputs: Inputs, model: ModelFolder, folder: Path, fingerprint: str, files: Unchanged, say: Say,
+    *, fast: bool = True,
+) -> TokenStore:  # fmt: skip
+    """The store of the files that its fingerprint was taken of. Of others nothing is kept: UserError."""
+    try:
+        with files.while_read():
+            return _build(config, inputs, model, folder, fingerprint, say, fast=fast, check=files.check)
+    except UserError:
+        try:
+            files.check()
+        except UserError:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
 def _build(
     config: RunConfig,
     inputs: Inputs,
@@ -142,7 +162,8 @@ def _build(
     fingerprint: str,
     say: Say,
     *,
-    fast: bool = True,
+    fast: bool,
+    check: Callable[[], None],
 ) -> TokenStore:
     ledger = Ledger()
     with RejectFile(folder / "rejected.jsonl") as rejects:
@@ -155,7 +176,7 @@ def _build(
             raise after_rejects(error, rejects.first, rejects.count, sum(ledger.read.values()), rejects.path) from None
         fates = choose_rows(config, inputs, survey, ledger)
         splits, encoder = encode_splits(
-            config, inputs, model, task, fates, folder, ledger=ledger, rejects=rejects, say=say, fast=fast
+            config, inputs, model, task, fates, folder, ledger=ledger, rejects=rejects, say=say, fast=fast, check=check
         )
     _stop_at_rejects(config, ledger, rejects)
     if TRAIN not in splits:
@@ -175,6 +196,7 @@ def _build(
         "sources": [source.name for _, source in inputs.of()],
         "notes": [f"{source.name}: {note}" for _, source in inputs.of() for note in source.notes], "ledger": written,
     }  # fmt: skip
+    check()
     return stores.finish_store(folder, fingerprint, splits, extra)
 
 

@@ -7,7 +7,7 @@ accounted for like any other rejected row. Examples in shards of an earlier, kil
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import partial
@@ -22,8 +22,9 @@ from tunewright.errors import RowError, RowLeftOut, UserError, quoted
 from tunewright.models.source import ModelFolder
 from tunewright.prepare.inputs import SPLITS, Inputs, open_like
 from tunewright.prepare.survey import Fates, leave_out, reject_row
-from tunewright.reading import ReadOptions
+from tunewright.reading import ReadOptions, Source
 from tunewright.reading.ledger import KEPT, Ledger, RejectFile, bad_rows_error
+from tunewright.reading.unchanged import Unchanged
 from tunewright.records import Example, Reject, Row
 from tunewright.tokens import store as stores
 from tunewright.tokens.encoded import EncodedRows
@@ -120,9 +121,12 @@ class Waiting:
 
 def encode_splits(
     config: RunConfig, inputs: Inputs, model: ModelFolder, task: Any, fates: Fates, folder: Path, *,
-    ledger: Ledger, rejects: RejectFile, say: Say, fast: bool = True,
+    ledger: Ledger, rejects: RejectFile, say: Say, fast: bool = True, check: Callable[[], None] = lambda: None,
 ) -> tuple[dict[str, list[dict[str, Any]]], Any]:  # fmt: skip
-    """(split -> its shards, the encoder that made them). FastPathDiffers: the shards so far are to be made again, not `fast`."""
+    """(split -> its shards, the encoder that made them). FastPathDiffers: the shards so far are to be made again, not `fast`.
+
+    check: raises where the files are no longer those that the shards are named for.
+    """
     from tunewright.tokens.tokenizer import load_encoder
 
     encoder = load_encoder(model, max_length=longest_row(config, model), truncation_side=config.data.truncation_side)
@@ -131,7 +135,9 @@ def encode_splits(
     fields, type_ids = task.store_fields(), task.gives_type_ids(encoder)
     names = [source.name for _, source in inputs.of()]
     waiting = {
-        name: Waiting(SplitWriter(folder, name, fields, type_ids=type_ids), task, encoder, ledger, rejects, names)
+        name: Waiting(
+            SplitWriter(folder, name, fields, type_ids=type_ids, check=check), task, encoder, ledger, rejects, names
+        )
         for name in SPLITS
     }
     for name, of_split in waiting.items():
@@ -184,7 +190,7 @@ def _encode_file(
     with RejectFile(folder / "rejected.jsonl") as rejects:
         writer = SplitWriter(folder, "data", task.store_fields(), type_ids=task.gives_type_ids(encoder))
         waiting = Waiting(writer, task, encoder, ledger, rejects, [source.name])
-        for row_id, row in enumerate(source.rows()):
+        for row_id, row in enumerate(_unchanged_rows(source)):
             ledger.read[source.name] += 1
             try:
                 if isinstance(row, Reject):
@@ -205,6 +211,12 @@ def _encode_file(
     if not shards:
         raise UserError("no row to evaluate", where=path)
     return stores.finish_store(folder, "", {"data": shards}, {"sources": [source.name]})["data"], ledger
+
+
+def _unchanged_rows(source: Source) -> Iterator[Row | Reject]:
+    """The rows of one file. UserError where it is another one than was opened."""
+    with Unchanged.opened([source]).while_read():
+        yield from source.rows()
 
 
 def _check_names(task: Any, example: Example) -> None:

@@ -10,6 +10,7 @@ are text and label.
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from pathlib import Path
 from tunewright.reading.locate import locate, readers
 from tunewright.reading.options import ReadOptions
 from tunewright.reading.source import Source
+from tunewright.reading.unchanged import stamp_of
 
 __all__ = ["ReadOptions", "Source", "open_source", "splits_of"]
 
@@ -30,8 +32,14 @@ def open_source(path: str, options: ReadOptions = ReadOptions()) -> Source:  # n
     Raises UserError, with the mend, for everything that makes the file unusable; unusable rows come as Reject.
     """
     name, path, options = path, *_named_split(path, options)
+    place = Path(os.path.expanduser(path))
+    stamp = stamp_of(place)
     where, format = locate(path, options)
-    return readers()[format].make_source(where, name, format, options)
+    source = readers()[format].make_source(where, name, format, options)
+    for made in (source, source.by_word):
+        if made is not None:
+            made.stamps.update({one: stamp if one == place else stamp_of(one) for one in made.files()})
+    return source
 
 
 def splits_of(path: str, options: ReadOptions = ReadOptions()) -> tuple[str, ...]:  # noqa: B008 (frozen)

@@ -43,6 +43,8 @@ class Source:
     """What a row of the file is here; None where it is not of this source, but of another one over the same file."""
     by_word: Source | None = None
     """The same with a row for each word, where rows of words were read as sentences."""
+    stamps: dict[Path, tuple[int, ...] | None] = field(default_factory=dict)
+    """Which file a path was when it was opened, see `unchanged`."""
     num_blank_lines: int = 0
     """Blank lines met by the last pass of `rows()`: they are neither rows nor rejects."""
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import glob
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,7 @@ class SplitWriter:
     """Writes one split's rows in order, shard by shard; continues after the shards that an earlier writer finished.
 
     fields: column name -> Arrow type, for the task's own columns (labels). Batches of rows stay whole: a shard ends behind one.
+    check: asked before a shard counts as finished; raises where the rows are not those that are wanted.
     """
 
     def __init__(
@@ -64,10 +65,11 @@ class SplitWriter:
         *,
         type_ids: bool,
         rows_per_shard: int = ROWS_PER_SHARD,
+        check: Callable[[], None] = lambda: None,
     ) -> None:
         import pyarrow as pa
 
-        self.folder, self.split, self.rows_per_shard = folder, split, rows_per_shard
+        self.folder, self.split, self.rows_per_shard, self._check = folder, split, rows_per_shard, check
         columns = {**_common_columns(type_ids), **fields}
         self._schema = pa.schema(list(columns.items()))
         self._fields = tuple(fields)
@@ -158,6 +160,7 @@ class SplitWriter:
             "bytes": path.stat().st_size,
             "sha256": file_sha256(path),
         }
+        self._check()
         write_json(self.folder / f"{name}.json", shard)
         self.shards.append(shard)
         self._pending.clear()

@@ -1,0 +1,120 @@
+"""What was hashed is what is read: files that others may replace while we are at them.
+
+    files = Unchanged.hashed(sources)          sha256 of each, and which file it was
+    with files.while_read():                   UserError where one is another file by now, or becomes one in here
+        for row in source.rows(): ...
+
+A file is known by device, inode, size and times; asking costs microseconds. One that was only touched (its permissions, a second
+name) or copied back is hashed again, before it is read.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tunewright.atomic import file_sha256
+from tunewright.errors import UserError
+from tunewright.reading.source import Source
+
+Stamp = tuple[int, int, int, int, int] | None
+_CHANGE_TIME = 4
+
+
+def stamp_of(path: Path) -> Stamp:
+    """Which file stands there, and when it was last written; None where there is none."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+@dataclass(frozen=True)
+class Unchanged:
+    """Files as they were when they were hashed (or opened, where nothing needs their hashes). names: as the user wrote them."""
+
+    stamps: dict[Path, Stamp]
+    names: Mapping[Path, str]
+    sha256: Mapping[Path, str] = field(default_factory=dict)
+
+    @classmethod
+    def opened(cls, sources: Iterable[Source]) -> Unchanged:
+        """As they were when the sources were opened: what was found out about their columns is of these files."""
+        listed = [(path, source) for source in sources for path in source.files()]
+        return cls(
+            {path: source.stamps.get(path, stamp_of(path)) for path, source in listed},
+            {path: source.name for path, source in listed},
+        )
+
+    @classmethod
+    def hashed(cls, sources: Iterable[Source]) -> Unchanged:
+        """UserError for a file that changes between its opening and the end of its hashing."""
+        files = cls.opened(sources)
+        found = {path: _hash(path, files.names[path]) for path in files.stamps}
+        files.check()
+        return cls(files.stamps, files.names, found)
+
+    def check(self) -> None:
+        """UserError at the first file that is not the one that was hashed. Cheap: for the moments at which something becomes final."""
+        for path, stamp in self.stamps.items():
+            if stamp_of(path) != stamp and not self._is_only_touched(path):
+                raise _changed(self.names[path])
+
+    @contextmanager
+    def while_read(self) -> Iterator[None]:
+        """Around a pass over the files. What a reader stumbles over in a file that changed under it is told as that change."""
+        self._renew()
+        try:
+            yield
+        except Exception as error:
+            self._check(error)
+            raise
+        self.check()
+
+    def _check(self, error: Exception) -> None:
+        try:
+            self.check()
+        except UserError as changed:
+            raise changed from error
+
+    def _renew(self) -> None:
+        """Before a pass: another file with the same content is as good."""
+        for path, stamp in self.stamps.items():
+            now = stamp_of(path)
+            if now == stamp:
+                continue
+            if path not in self.sha256 or now is None or _hash(path, self.names[path]) != self.sha256[path]:
+                raise UserError(
+                    "the file has changed since it was prepared", where=self.names[path],
+                    mend="Put back what was there, or start again in a new output.",
+                )  # fmt: skip
+            self.stamps[path] = now
+
+    def _is_only_touched(self, path: Path) -> bool:
+        """Other permissions, or one more name: the same file, last written at the same time, with the same content."""
+        now, before = stamp_of(path), self.stamps[path]
+        if now is None or before is None or now[:_CHANGE_TIME] != before[:_CHANGE_TIME]:
+            return False
+        if path not in self.sha256 or file_sha256(path) != self.sha256[path]:
+            return False
+        self.stamps[path] = now
+        return True
+
+
+def _hash(path: Path, name: str) -> str:
+    try:
+        return file_sha256(path)
+    except OSError as error:
+        raise UserError(f"cannot be read ({error.strerror or error})", where=name) from None
+
+
+def _changed(name: str) -> UserError:
+    return UserError(
+        "the file changed while it was read",
+        where=name,
+        mend="Start again when nobody writes to it any more; what was made of it is not kept.",
+    )
