@@ -20,7 +20,7 @@ from tunewright.atomic import file_sha256
 from tunewright.errors import UserError
 from tunewright.reading.source import Source
 
-Stamp = tuple[int, int, int, int, int] | None
+Stamp = tuple[int, ...] | None
 _CHANGE_TIME = 4
 
 
