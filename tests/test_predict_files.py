@@ -408,3 +408,15 @@ def test_a_stopped_command_says_what_is_kept(runs, tmp_path, monkeypatch):
     words = ["predict", str(runs("classification")), "--file", "rows.jsonl", "-o", "out.jsonl"]
     done = tunewright(*words, cwd=tmp_path)
     assert done.returncode == 130 and "8 predictions are kept" in done.stderr
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "next_sentence"])
+def test_what_a_finished_run_proposes_to_try_works(runs, tmp_path, kind):
+    import shlex
+
+    from tunewright.cli.progress import try_it
+
+    command, *words = shlex.split(try_it(runs(kind)))
+    assert command == "tunewright"
+    done = tunewright(*words, *(["--max-new-tokens", "2"] if kind in ("clm", "sft", "dpo") else []), cwd=tmp_path)
+    assert done.returncode == 0 and done.stdout, done.stderr

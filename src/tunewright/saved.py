@@ -64,6 +64,23 @@ class SavedModel:
         adapter = self.facts.get("adapter")
         return str(adapter["name"]) if adapter and not adapter["merged"] else None
 
+    @property
+    def sample(self) -> str | tuple[str, str]:
+        """An input that this model takes, to propose: a text, two where it reads pairs, one with a gap where it fills gaps."""
+        if self.facts["task"] == "mlm":
+            return f"your {self._mask_token} text"
+        pair = (self.facts["task_state"].get("columns") or {}).get("pair")
+        return ("first text", "second text") if pair else "your text"
+
+    @property
+    def _mask_token(self) -> str:
+        """As the tokenizer beside the model has it; no tokenizer is loaded."""
+        try:
+            found = json.loads((self.folder / "tokenizer_config.json").read_text(encoding="utf-8")).get("mask_token")
+        except (OSError, ValueError, AttributeError):
+            found = None
+        return str(found.get("content") if isinstance(found, dict) else found or "[MASK]")
+
     def task(self) -> Any:
         """The task as it was trained. UserError where its state is not what a task writes."""
         kind = find("tasks", self.facts["task"]).Task

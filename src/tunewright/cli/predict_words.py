@@ -216,7 +216,7 @@ def shape_of(
         if suffix in WORD_SUFFIXES:
             raise UserError(f"a {model_task.name} model gives no tags", where=str(output), mend="Write .jsonl or .csv.")
         return Rows(file, reading)
-    _ask_about_lone_words(source, reading)
+    _ask_about_lone_words(source, file, reading, model_task.columns.text[0])
     if source.format == "conll" and (own or suffix in WORD_SUFFIXES):
         return WordLines(file, reading)
     if source.by_word is not None and (own or suffix in TABLES):
@@ -229,19 +229,20 @@ def shape_of(
     return Rows(file, reading)
 
 
-def _ask_about_lone_words(source: Source, reading: ReadOptions) -> None:
+def _ask_about_lone_words(source: Source, file: str, reading: ReadOptions, text: str) -> None:
     """UserError where each row is one word, and it is not said whether they make sentences."""
     if source.by_word is not None or reading.format == "text" or source.format not in ("text", "csv", "tsv"):
         return
-    rows, columns = peek(source, 1_000)
-    column = next((name for name in columns if plain(name) in _WORD_NAMES), None) if source.format != "text" else "text"
-    words = [row.fields.get(column) for row in rows] if column in columns else []
+    own_names = open_source(file, reading).columns or ()
+    if source.format != "text" and not any(plain(name) in _WORD_NAMES for name in own_names):
+        return
+    words = [row.fields.get(text) for row in peek(source, 1_000)[0]]
     alone = [word for word in words if isinstance(word, str) and word.strip() and not re.search(r"\s", word.strip())]
     if len(words) < 3 or len(alone) < 0.98 * len(words):
         return
     if source.format != "text":
         raise UserError(
-            "a row for each word, and no column that numbers the sentences", where=source.name, found=quoted(columns),
+            "a row for each word, and no column that numbers the sentences", where=source.name, found=quoted(own_names),
             mend="Add a column sentence_id, or write CoNLL (.conll): a word a line, blank lines between sentences.",
         )  # fmt: skip
     if any(_PUNCTUATION.fullmatch(word) for word in alone):

@@ -5,6 +5,7 @@ The card holds numbers and names of files, no row of the data; the golden exampl
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,9 @@ def _base_name(base: str) -> str:
 
 def _use(saved: SavedModel, pipeline: str | None) -> str:
     lines = ["## Use", "", "```python", "from transformers import pipeline", ""]
-    lines += [f'model = pipeline("{pipeline}", model="PATH OR HUB ID")', 'model("your text")', "```"]
+    sample = saved.sample
+    given = sample if isinstance(sample, str) else {"text": sample[0], "text_pair": sample[1]}
+    lines += [f'model = pipeline("{pipeline}", model="PATH OR HUB ID")', f"model({json.dumps(given)})", "```"]
     labels = saved.facts["task_state"].get("labels") or saved.facts["task_state"].get("types") or []
     if labels:
         shown = ", ".join(f"`{label}`" for label in labels[:100])

@@ -18,6 +18,7 @@ from tunewright.reading.files import Line
 from tunewright.reading.names import KNOWN, TEXT_TIERS, plain, tier
 from tunewright.reading.options import ReadOptions
 from tunewright.reading.shares import nearly_all
+from tunewright.reading.words import names_words
 
 NUM_SNIFFED = 1000
 """Lines looked at."""
@@ -166,7 +167,7 @@ def is_header(rows: Sequence[Sequence[str]]) -> bool:
     if any(_NUMBER.fullmatch(name) or len(name) > 64 for name in names):
         return False
     num_known = sum(plain(name) in KNOWN for name in names)
-    if num_known > 1:
+    if num_known > 1 or names_words(names):
         return True
     if any(name in column for name, column in named):
         return False  # a label or text that comes again is data

@@ -65,6 +65,11 @@ def with_sentences(source: Source, *, words_alone: bool = False) -> Source:
     )
 
 
+def names_words(cells: Sequence[str]) -> bool:
+    """Are these the names of the columns of such a table: one numbers sentences, another holds words?"""
+    return _named(cells, _SENTENCE_NAMES) is not None and _named(cells, _WORD_NAMES) is not None
+
+
 def _plainly(column: str) -> str:
     return re.sub("[^a-z]", "", column.lower())
 
