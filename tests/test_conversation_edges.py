@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tunewright.config import parse_config
-from tunewright.errors import RowError
+from tunewright.errors import RowError, UserError
 from tunewright.findings import find_problems
 from tunewright.metrics.preference import judged_intervals, judged_scores
 from tunewright.models.source import tokenizer_source
@@ -22,7 +22,7 @@ from tunewright.text.preference_columns import find_preferences
 from tunewright.text.preferences import compared
 from tunewright.text.supervision import DROPPED, MERGED, Endings, Supervisor
 from tunewright.text.templates import Template, named
-from tunewright.text.transcripts import literal_end, without_literal_ends
+from tunewright.text.transcripts import answer_spans, literal_end, marks_of, without_literal_ends
 from tunewright.tokens.dialogues import DialogueEncoder
 from tunewright.tokens.preferences import sided_rows
 from tunewright.tokens.tokenizer import TextEncoder, load_encoder
@@ -476,3 +476,98 @@ def test_a_file_of_good_answers_only_is_a_finding(tmp_path: Path) -> None:
     config = _values(tmp_path, rows) | {"task": {"name": "preference"}}
     findings, _ = find_problems(parse_config(config), say=lambda line: None)
     assert any("All 20 answers are called good" in one for one in findings)
+
+
+# Texts that are conversations already
+
+HEADED = "### Human: Hi you\n### Assistant: Yes, I do.\n### Human: Bye\n### Assistant: No."
+GUANACO = "### Human: Hi you### Assistant: Yes, I do.### Human: Bye### Assistant: No."
+
+
+@pytest.mark.parametrize(
+    ("after", "text", "answers"),
+    [
+        ("### Assistant:", HEADED, [" Yes, I do.", " No."]),
+        ("### Assistant:", GUANACO, [" Yes, I do.", " No."]),
+        ("### Response:", "Below.\n\n### Instruction:\nSay.\n\n### Input:\nIt.\n\n### Response:\nIt is.", ["It is."]),
+        ("Assistant:", "Human: Hi Assistant: no\n\nAssistant: Yes.\nTwo lines.\n\nHuman: Bye\n\nAssistant: No.\n", [" Yes.\nTwo lines.", " No.\n"]),
+        ("chatml", "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\nYes.<|im_end|>\n<|im_start|>user\nBye<|im_end|>\n"
+                   "<|im_start|>assistant\nNo.<|im_end|>\n", ["Yes.<|im_end|>", "No.<|im_end|>"]),
+        ("<|im_start|>assistant", "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\nYes.", ["Yes."]),
+        ("mistral", "<s>[INST] Hi [/INST] Yes.</s><s>[INST] Bye [/INST] No.</s>", [" Yes.</s>", " No.</s>"]),
+        ("[/INST]", "[INST] Hi [/INST] Yes. [INST] Bye [/INST] No.", [" Yes.", " No."]),
+        ("Bob:", "Al: Hi\nBob: Yes.", [" Yes."]),
+    ],
+)  # fmt: skip
+def test_answers_in_rendered_texts(after: str, text: str, answers: list[str]) -> None:
+    assert [text[begin:end] for begin, end in answer_spans(text, marks_of(after))] == answers
+
+
+def test_where_answers_end_is_never_guessed() -> None:
+    text = "Al: Hi\nBob: Yes.\nAl: Bye\nBob: No."
+    with pytest.raises(RowError, match=r"set task\.answers_until to the heading of questions"):
+        answer_spans(text, marks_of("Bob:"))
+    assert [text[a:b] for a, b in answer_spans(text, marks_of("Bob:", "Al:"))] == [" Yes.", " No."]
+    with pytest.raises(RowError, match="no answer"):
+        answer_spans("### Human: Hi", marks_of("### Assistant:"))
+    with pytest.raises(RowError, match="nothing stands behind"):
+        answer_spans("### Human: Hi\n### Assistant: ", marks_of("### Assistant:"))
+
+
+@pytest.mark.parametrize(("text", "after"), [(HEADED, "### Assistant:"), ("[INST] Hi [/INST] Yes.", "mistral")])
+@pytest.mark.parametrize("task", ["sft", "clm"])
+def test_conversations_that_are_learned_whole_are_a_finding(tmp_path: Path, text: str, after: str, task: str) -> None:
+    rows = [{"text": text.replace("Hi", f"Hi {n}")} for n in range(12)]
+    config = _values(tmp_path, rows)
+    config["task"] = {"name": task}
+    findings, _ = find_problems(parse_config(config), say=lambda line: None)
+    assert any("conversations already" in one and f"task.answers_after={after!r}" in one for one in findings)
+    if task == "sft":
+        config["task"]["answers_after"] = after
+        assert not any(
+            "conversations already" in one for one in find_problems(parse_config(config), say=lambda line: None)[0]
+        )
+
+
+def test_only_the_answers_of_a_rendered_text_are_learned(minimind: TextEncoder) -> None:
+    def learned(text: str, length: int = 4096, **options: object) -> list[str]:
+        wishes = {
+            "supervise": "answers",
+            "trusted": False,
+            "cuts_prompts": True,
+            "marks": marks_of("### Assistant:"),
+            **options,
+        }
+        chats = DialogueEncoder.of(minimind, None, {}, **wishes)  # type: ignore[arg-type]
+        (row,) = DialogueEncoder(**{**vars(chats), "max_length": length}).learned(
+            [Conversation((Message("assistant", text),))]
+        )
+        assert not isinstance(row, str), row
+        decode = minimind.tokenizer.decode
+        whole.append((decode(row.ids, skip_special_tokens=False), row.num_cut, len(row.ids)))
+        return [decode(row.ids[begin:end], skip_special_tokens=False) for begin, end in row.learned]
+
+    whole: list[tuple[str, int, int]] = []
+    eos = minimind.tokenizer.eos_token
+    assert learned(HEADED) == [" Yes, I do.", f" No.{eos}"]
+    assert learned(HEADED, supervise="last_answer") == [f" No.{eos}"]
+    long = HEADED.replace("Hi you", "word " * 60 + "you")
+    full = whole[-1][2]
+    assert learned(long, full + 8) == [" Yes, I do.", f" No.{eos}"]
+    text, num_cut, length = whole[-1]
+    assert (
+        length == full + 8 and num_cut > 40 and text.startswith("### Human:") and "word you\n### Assistant: Yes" in text
+    )
+
+
+def test_rendered_answers_train_and_only_texts_have_them(tmp_path: Path) -> None:
+    rows = [{"text": HEADED.replace("Hi", f"Hi {n}")} for n in range(12)]
+    prepared = prepare(parse_config(_values(tmp_path, rows, answers_after="### Assistant:")))
+    tokens = prepared.manifest["ledger"]["tokens"]["train"]
+    assert (
+        0 < tokens["supervised"] < tokens["tokens"]
+        and tokens["tokens"] == tokens["supervised"] + tokens["context"] + tokens["cut"]
+    )
+    pairs = [{"prompt": f"Hi {n}", "completion": "Yes."} for n in range(12)]
+    with pytest.raises(UserError, match="only in a column of texts"):
+        prepare(parse_config(_values(tmp_path, pairs, answers_after="### Assistant:")))

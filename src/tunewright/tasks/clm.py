@@ -31,11 +31,12 @@ from tunewright.reading.unlabelled import is_lone_text, text_roles
 from tunewright.records import IGNORED, Batch, Example, Row
 from tunewright.tasks.base import BaseTask, ExplainedRow, TaskOptions, Weights, explained_row
 from tunewright.text.columns import TextColumns
+from tunewright.text.transcripts import recognized_marks
 from tunewright.tokens.encoded import EncodedRows
 from tunewright.tokens.extend import read_control_in_texts
 from tunewright.tokens.pack import BLOCK_COLUMNS, Document, Packer, positions_within, predicted_tokens
 from tunewright.tokens.padding import LONGEST, Padding
-from tunewright.tokens.store import SplitStore
+from tunewright.tokens.store import SplitStore, TokenStore
 from tunewright.tokens.tokenizer import TextEncoder
 
 if TYPE_CHECKING:
@@ -59,10 +60,11 @@ class Options(TaskOptions):
 
 @dataclass(frozen=True)
 class Task(BaseTask):
-    """See `tasks.base.Task`. columns: texts, joined by a blank line where there are several."""
+    """See `tasks.base.Task`. columns: texts, joined by a blank line where there are several. transcript: see `sft.Task`."""
 
     columns: TextColumns
     stride: int | None = None
+    transcript: str | None = None
 
     name = "clm"
     first_model = "HuggingFaceTB/SmolLM2-135M"
@@ -85,17 +87,26 @@ class Task(BaseTask):
         named = [data.text] if isinstance(data.text, str) else list(data.text or ())
         text, reason = text_roles(columns, rows, source=source.name, text=named)
         options = config.task if isinstance(config.task, Options) else Options()
-        return cls(TextColumns(text), options.stride), reason
+        carried = recognized_marks([row.fields.get(text[0]) for row in rows]) if len(text) == 1 else None
+        return cls(TextColumns(text), options.stride, carried.name if carried else None), reason
 
     def aligned(self, source: Source, *, labelled: bool = True) -> Source:
         return aligned(source, text=self.columns.text, pair=None, label=None)
 
     def state(self) -> dict[str, Any]:
-        return {"columns": self.columns.as_dict(), "stride": self.stride}
+        return {"columns": self.columns.as_dict(), "stride": self.stride, "transcript": self.transcript}
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Task:
-        return cls(TextColumns.from_dict(state["columns"]), state["stride"])
+        return cls(TextColumns.from_dict(state["columns"]), state["stride"], state.get("transcript"))
+
+    def findings(self, store: TokenStore) -> list[str]:
+        if self.transcript is None:
+            return []
+        return [
+            f"the texts are conversations already (their answers stand behind the marks of {self.transcript!r}), and every token of them is "
+            f"learned, the questions too. task=sft with task.answers_after={self.transcript!r} learns the answers alone."
+        ]
 
     def settings(self) -> dict[str, Any]:
         return {"text": self.columns.text[0] if len(self.columns.text) == 1 else list(self.columns.text)}

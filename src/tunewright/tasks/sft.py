@@ -37,7 +37,7 @@ from tunewright.text.hiding import Control
 from tunewright.text.messages import ASSISTANT, Conversation, said_in, single_turn
 from tunewright.text.supervision import DROPPED, MERGED, REFUSE, Supervisor
 from tunewright.text.templates import Template, named, names, source_of, special_tokens
-from tunewright.text.transcripts import control_marks, headings
+from tunewright.text.transcripts import Marks, control_marks, headings, marks_of, recognized_marks
 from tunewright.tokens.chat import begins_with_bos, control_tokens
 from tunewright.tokens.dialogues import ANSWERS, ENDS_WITH, EVERYTHING, ChatRow, DialogueEncoder, unwrapped
 from tunewright.tokens.encoded import EncodedRows
@@ -88,6 +88,15 @@ class Options(TaskOptions):
     )
     reasoning: Literal["keep", "drop", "refuse"] = Field("refuse", description=REASONING_HELP)
     strip_end_tokens: bool = Field(False, description=STRIP_HELP)
+    answers_after: str | None = Field(
+        None,
+        description="Of texts that are conversations already: what stands before each answer ('### Assistant:'), or the template that they "
+        "were written with (chatml, llama3, mistral, gemma, zephyr). Then the answers alone are learned.",
+    )
+    answers_until: str | None = Field(
+        None,
+        description="With answers_after: what stands before each question, where that is not told by the usual heading of answers.",
+    )
     compare: NonNegativeInt = Field(
         32,
         description="Final scores: the model answers this many prompts, and its answers are compared with the right ones.",
@@ -96,7 +105,10 @@ class Options(TaskOptions):
 
 @dataclass(frozen=True)
 class Task(BaseTask):
-    """See `tasks.base.Task`. template: Jinja once settled, None for plain texts. end_ids: tokens that end an answer."""
+    """See `tasks.base.Task`. template: Jinja once settled, None for plain texts. end_ids: tokens that end an answer.
+
+    transcript: what the texts carry before their answers, where they are conversations already: as `answers_after` names it.
+    """
 
     dialogues: Dialogues
     template: str | None = "auto"
@@ -110,6 +122,9 @@ class Task(BaseTask):
     end_ids: tuple[int, ...] = ()
     reasoning: str = REFUSE
     strip_end_tokens: bool = False
+    answers_after: str | None = None
+    answers_until: str | None = None
+    transcript: str | None = None
     _encoders: dict[int, DialogueEncoder] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     name = "sft"
@@ -162,13 +177,16 @@ class Task(BaseTask):
                 mend="Name the column: data.text.",
             )  # fmt: skip
         plain = dialogues.format == TEXT
-        marked = control_marks([row.fields.get(dialogues.prompt) for row in rows]) if plain else None
+        _check_answers_after(options, dialogues)
+        texts = [row.fields.get(dialogues.prompt) for row in rows] if plain else []
+        marked, carried = control_marks(texts), recognized_marks(texts)
         rendered = marked is not None if data.rendered is None else data.rendered
         recognized = None if plain or options.template != "auto" else _recognized(dialogues, rows)
         task = cls(
             dialogues, None if plain else options.template, dict(options.template_kwargs),
-            EVERYTHING if plain else options.supervise, rendered, options.too_long, options.compare, data.weight, recognized,
+            EVERYTHING if plain and options.answers_after is None else options.supervise, rendered, options.too_long, options.compare, data.weight, recognized,
             reasoning=options.reasoning, strip_end_tokens=options.strip_end_tokens,
+            answers_after=options.answers_after, answers_until=options.answers_until, transcript=None if carried is None else carried.name,
         )  # fmt: skip
         marks = f"; it carries the control tokens of {marked}: data.rendered=true" if rendered and marked else ""
         return task, task._reason() + marks
@@ -176,7 +194,11 @@ class Task(BaseTask):
     def _reason(self) -> str:
         columns = ", ".join(f"{role} {column!r}" for role, column in self.dialogues.columns.items())
         carried = f"; its prompts carry the words of the template {self.recognized}" if self.recognized else ""
-        whole = "; plain text, of which every token is learned" if self.dialogues.format == TEXT else ""
+        whole = ""
+        if self.dialogues.format == TEXT:
+            whole = "; plain text, of which every token is learned"
+            if self.answers_after is not None:
+                whole = f"; rendered text, of which the answers behind {self.answers_after!r} are learned"
         return f"{columns} by name and content{carried}{whole}"
 
     def settled(self, counts: Mapping[str, int], model: ModelFolder, *, where: str, writes: bool = True) -> Task:
@@ -193,7 +215,9 @@ class Task(BaseTask):
             if eos is None:
                 mend = "Name its eos_token in tokenizer_config.json."
                 raise UserError("the tokenizer has no end token", where=f"model {model.name}", mend=mend)
-            return replace(self, end_ids=(eos,))
+            end = self._marks.end if self._marks is not None else None
+            ends = [tokenizer.convert_tokens_to_ids(end)] if end in control_tokens(tokenizer) else []
+            return replace(self, end_ids=tuple(dict.fromkeys([*ends, eos])))
         template = self._resolved(tokenizer)
         try:
             control = Control(list(control_tokens(tokenizer, template.own_text())))
@@ -226,7 +250,8 @@ class Task(BaseTask):
             "dialogues": self.dialogues.as_dict(), "template": self.template, "template_kwargs": dict(self.template_kwargs),
             "supervise": self.supervise, "rendered": self.rendered, "too_long": self.too_long, "num_compared": self.num_compared, "weight": self.weight,
             "recognized": self.recognized, "end_ids": list(self.end_ids), "reasoning": self.reasoning,
-            "strip_end_tokens": self.strip_end_tokens,
+            "strip_end_tokens": self.strip_end_tokens, "answers_after": self.answers_after, "answers_until": self.answers_until,
+            "transcript": self.transcript,
         }  # fmt: skip
 
     @classmethod
@@ -287,7 +312,12 @@ class Task(BaseTask):
         ]
 
     def findings(self, store: TokenStore) -> list[str]:
-        return ends_found(store)
+        whole = self.transcript is not None and self.answers_after is None
+        return [*([whole_transcripts(str(self.transcript), "task.answers_after")] if whole else []), *ends_found(store)]
+
+    @property
+    def _marks(self) -> Marks | None:
+        return None if self.answers_after is None else marks_of(self.answers_after, self.answers_until)
 
     # Tokens and batches
 
@@ -297,7 +327,7 @@ class Task(BaseTask):
             self._encoders[key] = DialogueEncoder.of(
                 encoder, self._settled_source(encoder), dict(self.template_kwargs), supervise=self.supervise,
                 trusted=self.rendered, cuts_prompts=self.too_long == "cut_prompt", reasoning=self.reasoning,
-                strips_ends=self.strip_end_tokens,
+                strips_ends=self.strip_end_tokens, marks=self._marks,
             )  # fmt: skip
         return self._encoders[key]
 
@@ -445,6 +475,26 @@ def answer_begins(ids: np.ndarray, learned: np.ndarray, encoder: TextEncoder) ->
         for part in (slice(max(0, first - _TOKENS_SHOWN), first), slice(first, first + _TOKENS_SHOWN))
     )
     return f"{before!r} | {after!r}"
+
+
+def whole_transcripts(mark: str, key: str) -> str:
+    """What is said where conversations are learned whole."""
+    return (
+        f"the texts are conversations already (their answers stand behind the marks of {mark!r}), and every token of them is learned, the "
+        f"questions too. {key}={mark!r} learns the answers alone."
+    )
+
+
+def _check_answers_after(options: Options, dialogues: Dialogues) -> None:
+    if dialogues.format != TEXT and options.answers_after is not None:
+        raise UserError(
+            "only in a column of texts are answers told by what stands before them", where="task.answers_after",
+            found=dialogues.format, mend="Leave it out: here the columns say what the answers are.",
+        )  # fmt: skip
+    if options.answers_until is not None and options.answers_after is None:
+        raise UserError(
+            "it ends the answers of task.answers_after", where="task.answers_until", mend="Set task.answers_after too."
+        )
 
 
 def facts_of(found: Conversation, told: Sequence[str]) -> str:

@@ -2,6 +2,7 @@
 
 control_marks(["<|im_start|>user\\nHi<|im_end|>\\n<|im_start|>assistant\\n…"])      "chatml"
 headings(["### Human: Hi\\n### Assistant: Hello!"])                               "### Human: … ### Assistant:"
+answer_spans("### Human: Hi\\n### Assistant: Hello!", marks_of("### Assistant:"))   ((28, 35),)
 literal_end("5 stars</s>")                                                       "</s>"
 """
 
@@ -9,7 +10,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
+
+from tunewright.errors import RowError
 
 _CONTROL = {
     "chatml": (r"<\|im_start\|>user", r"<\|im_start\|>assistant"),
@@ -25,6 +29,18 @@ _HEADINGS = {
         ("### Question:", "### Answer:"), ("Human:", "Assistant:"), ("User:", "Assistant:"), ("USER:", "ASSISTANT:"),
         ("User:", "Bot:"),
     )
+}  # fmt: skip
+_ENDED_BY = {
+    "chatml": (r"<\|im_start\|>assistant[ \t]*\n?", r"<\|im_start\|>(?:user|human)[ \t]*\n?", "<|im_end|>"),
+    "llama3": (r"<\|start_header_id\|>assistant<\|end_header_id\|>\n{0,2}", r"<\|start_header_id\|>user<\|end_header_id\|>\n{0,2}", "<|eot_id|>"),
+    "mistral": (r"\[/INST\]", r"\[INST\]", "</s>"),
+    "gemma": (r"<start_of_turn>model[ \t]*\n?", r"<start_of_turn>user[ \t]*\n?", "<end_of_turn>"),
+    "zephyr": (r"<\|assistant\|>[ \t]*\n?", r"<\|user\|>[ \t]*\n?", "</s>"),
+}  # fmt: skip
+"""Template -> how an answer begins in a rendered text, how a question does, and the token that ends an answer."""
+_SPEAKERS = {
+    "chatml": r"<\|im_start\|>", "llama3": r"<\|start_header_id\|>", "mistral": r"<s>|\[INST\]", "gemma": "<start_of_turn>",
+    "zephyr": r"<\|(?:user|system)\|>",
 }  # fmt: skip
 _ENDS = re.compile(
     r"\s*(<\|(?:endoftext|end_of_text|im_end|eot_id|eom_id|end|return|endofturn|end_of_turn|eos|EOT|END_OF_TURN_TOKEN)\|>|</?s>|<eos>|\[EOS\]"
@@ -47,6 +63,96 @@ def control_marks(texts: Sequence[Any]) -> str | None:
 def headings(texts: Sequence[Any]) -> str | None:
     """The plain words that nearly all of these texts have before questions and answers, each on a line's beginning; answers behind ### may follow at once."""
     return _carried(_HEADINGS, texts)
+
+
+@dataclass(frozen=True)
+class Marks:
+    """What stands around the turns of a rendered text. answered, asked, next: patterns before an answer, a question, any other turn.
+
+    name: as `task.answers_after` calls them. end: the token that ends an answer and is learned with it. certain: it is known how a
+    question begins.
+    """
+
+    name: str
+    answered: re.Pattern[str]
+    asked: re.Pattern[str]
+    next: re.Pattern[str]
+    end: str | None = None
+    certain: bool = True
+
+
+def marks_of(after: str, until: str | None = None) -> Marks:
+    """The marks behind a template's name (chatml, …), its own words before an answer, or a heading (`### Assistant:`).
+
+    until: the heading of questions, where that of answers is none of the usual ones.
+    """
+    for name, (answered, asked, end) in _ENDED_BY.items():
+        if after == name or re.fullmatch(answered, after):
+            return Marks(name, re.compile(answered), re.compile(asked), re.compile(_SPEAKERS[name]), end)
+    heading = after.strip()
+    usual = [one.split(" … ")[0] for one in _HEADINGS if one.endswith(f" … {heading}")]
+    questions = [until.strip()] if until else usual
+    others = (
+        []
+        if until or not usual
+        else ["### System:", "### Input:"]
+        if heading.startswith("###")
+        else ["System:", "SYSTEM:"]
+    )
+    return Marks(
+        heading,
+        _heading([heading]),
+        _heading(questions),
+        _heading([*questions, *others], whole=False),
+        certain=bool(questions),
+    )
+
+
+def _heading(names: Sequence[str], *, whole: bool = True) -> re.Pattern[str]:
+    """Headings at the beginning of a line, those of ### anywhere. whole: with the end of their own line."""
+    anywhere = [re.escape(one) for one in names if one.startswith("###")]
+    in_front = [rf"^[ \t]*{re.escape(one)}" for one in names if not one.startswith("###")]
+    return re.compile(
+        f"(?:{'|'.join([*anywhere, *in_front]) or '(?!)'}){'(?:[ ]*' + chr(10) + ')?' if whole else ''}", re.MULTILINE
+    )
+
+
+def recognized_marks(texts: Sequence[Any]) -> Marks | None:
+    """The marks that nearly all of these texts carry."""
+    name = control_marks(texts)
+    if name is None and (found := headings(texts)) is not None:
+        name = found.split(" … ")[1]
+    return None if name is None else marks_of(name)
+
+
+def answer_spans(text: str, marks: Marks) -> tuple[tuple[int, int], ...]:
+    """Where the answers stand in a rendered text, each with its end token where it has one.
+
+    RowError where there is none, or where it is not known how the first of several ends.
+    """
+    begins = [match.end() for match in marks.answered.finditer(text)]
+    if not begins:
+        raise RowError(f"no answer: the text has no {marks.name!r}")
+    if len(begins) > 1 and not marks.certain:
+        raise RowError(
+            f"{len(begins)} answers behind {marks.name!r}, and it is not known where they end: set task.answers_until to the heading of questions"
+        )
+    spans = []
+    for begin, last in zip(
+        begins, [*[match.start() for match in marks.answered.finditer(text)][1:], len(text)], strict=True
+    ):
+        behind = marks.next.search(text, begin, last)
+        stop = behind.start() if behind else last
+        ended = text.find(marks.end, begin, stop) if marks.end else -1
+        if ended >= 0:
+            stop = ended + len(str(marks.end))
+        elif stop < len(text):
+            stop = begin + len(text[begin:stop].rstrip())
+        if text[begin:stop].replace(marks.end or "", "").strip():
+            spans.append((begin, stop))
+    if not spans:
+        raise RowError(f"no answer: nothing stands behind {marks.name!r}")
+    return tuple(spans)
 
 
 def literal_end(text: str) -> str | None:

@@ -21,7 +21,7 @@ from tunewright.errors import RowError
 from tunewright.text.messages import ASSISTANT, DEVELOPER, SYSTEM, USER, Conversation, Message
 from tunewright.text.supervision import REFUSE, Rendered, Span, Supervisor
 from tunewright.text.templates import Template, special_tokens
-from tunewright.text.transcripts import literal_end, without_literal_ends
+from tunewright.text.transcripts import Marks, answer_spans, literal_end, without_literal_ends
 from tunewright.tokens.chat import ChatTokenizer, ChatTokens
 from tunewright.tokens.tokenizer import TextEncoder
 
@@ -52,6 +52,7 @@ class DialogueEncoder:
     """supervisor: renders and proves; None where texts are taken as they stand. trusted: their control tokens are control.
 
     reasoning: what becomes of an answer's reasoning that the template leaves out. strips_ends: end tokens that answers spell go.
+    marks: of texts as they stand, what stands around their answers; without it they are learned whole.
     """
 
     tokenizer: ChatTokenizer
@@ -62,14 +63,15 @@ class DialogueEncoder:
     cuts_prompts: bool = True
     reasoning: str = REFUSE
     strips_ends: bool = False
+    marks: Marks | None = None
 
     @classmethod
     def of(
         cls, encoder: TextEncoder, source: str | None, kwargs: dict[str, Any], *, supervise: str, trusted: bool,
-        cuts_prompts: bool, reasoning: str = REFUSE, strips_ends: bool = False,
+        cuts_prompts: bool, reasoning: str = REFUSE, strips_ends: bool = False, marks: Marks | None = None,
     ) -> DialogueEncoder:  # fmt: skip
         """source: the template's Jinja, None for plain texts."""
-        rest = (encoder.max_length, supervise, trusted, cuts_prompts, reasoning, strips_ends)
+        rest = (encoder.max_length, supervise, trusted, cuts_prompts, reasoning, strips_ends, marks)
         if source is None:
             return cls(ChatTokenizer.of(encoder), None, *rest)
         template = Template(source, special_tokens(encoder.tokenizer), kwargs)
@@ -105,7 +107,7 @@ class DialogueEncoder:
     def _tried(self, conversation: Conversation) -> Rendered | str:
         try:
             if self.supervisor is None:
-                return self._text(conversation.messages[0].content, ends=True)
+                return self._answers_in(self._text(conversation.messages[0].content, ends=True))
             return self._learned_of(self._bare(conversation))
         except RowError as error:
             return error.reason
@@ -139,6 +141,18 @@ class DialogueEncoder:
         whole = bos + text + (reference.eos_token if ends else "")
         return Rendered(whole, ((0, len(whole)),), ((len(bos), len(bos) + len(text)),))
 
+    def _answers_in(self, whole: Rendered) -> Rendered:
+        """A text whose answers alone are learned; the end token behind it belongs to an answer that goes on to its end."""
+        if self.marks is None:
+            return whole
+        text = whole.text
+        ending = str(self.tokenizer.tokenizer.eos_token)
+        said = text.removesuffix(ending) if self.marks.end != ending else text
+        spans = list(answer_spans(said, self.marks))
+        if spans[-1][1] == len(said):
+            spans[-1] = (spans[-1][0], len(text))
+        return replace(whole, answers=tuple(spans))
+
     def _bare(self, conversation: Conversation) -> Conversation:
         """A single question that already stands in the template's own text: without it, so that it is not templated twice."""
         assert self.supervisor is not None
@@ -169,6 +183,12 @@ class DialogueEncoder:
         shorter = self.shortened([conversation], [len(row.ids)], self.max_length) if self.cuts_prompts else None
         if shorter is not None:
             return shorter[0]
+        if (
+            self.marks is not None
+            and self.cuts_prompts
+            and (cut := self._first_question_cut(rendered, tokens, row)) is not None
+        ):
+            return cut
         first = row.learned[0][0]
         return (
             f"too long: {len(row.ids):,} tokens, data.max_length is {self.max_length:,}, and its answer would be cut "
@@ -181,7 +201,7 @@ class DialogueEncoder:
         learned = self._chosen(answers, conversation, len(tokens.ids))
         if not any(end > max(1, begin) for begin, end in learned):
             return "nothing to learn: no answer is supervised"
-        answer = (0, 0) if self.supervisor is None else answers[-1]
+        answer = (0, 0) if self.supervisor is None and self.marks is None else answers[-1]
         return ChatRow(tokens.ids, learned, 0, answer, (*rendered.told, *self._literal_ends(conversation)))
 
     def _literal_ends(self, conversation: Conversation) -> list[str]:
@@ -194,6 +214,8 @@ class DialogueEncoder:
         return sorted({ENDS_WITH + token for token in found if token is not None})
 
     def _chosen(self, answers: list[Span], conversation: Conversation, length: int) -> tuple[Span, ...]:
+        if self.supervisor is None and self.marks is not None:
+            return tuple(answers[-1:] if self.supervise == LAST_ANSWER else answers)
         if self.supervise == EVERYTHING or self.supervisor is None:
             return ((0, length),)
         return tuple(span for span, yes in zip(answers, self._turns(conversation), strict=True) if yes)
@@ -271,6 +293,26 @@ class DialogueEncoder:
                 return None
             rows.append((one, row))
         return rows
+
+    def _first_question_cut(self, rendered: Rendered, tokens: ChatTokens, row: ChatRow) -> ChatRow | None:
+        """A text whose first question is cut at its start, behind its heading; None where that does not suffice."""
+        assert self.marks is not None
+        asked = self.marks.asked.search(rendered.text)
+        answered = self.marks.answered.search(rendered.text)
+        if asked is None or answered is None or asked.end() >= answered.start():
+            return None
+        over = len(row.ids) - self.max_length
+        inside = np.flatnonzero(
+            (tokens.starts >= asked.end()) & (tokens.ends <= answered.start()) & (tokens.ends > tokens.starts)
+        )
+        if len(inside) <= over or int(inside[0]) >= row.learned[0][0]:
+            return None
+        first = int(inside[0])
+        learned = tuple((begin - over, end - over) for begin, end in row.learned)
+        answer = (row.answer[0] - over, row.answer[1] - over)
+        return replace(
+            row, ids=np.delete(row.ids, np.arange(first, first + over)), learned=learned, answer=answer, num_cut=over
+        )
 
     def _question_cut(
         self, conversation: Conversation, number: int, row: ChatRow, over: int, *, asked: bool
