@@ -508,3 +508,11 @@ def test_predictions_in_a_table_keep_every_column_of_every_row(trained, tmp_path
         first, second = csv.DictReader(file)
     assert second["note"] == "keep" and second["predicted_label"] == "OLD" and second["score"] == "7"
     assert second["predicted_label_2"] and first["predicted_label"] and not first["note"]
+
+
+def test_a_word_that_is_no_text_is_the_users_mistake(tmp_path):
+    word = os.fsdecode(b"caf\xe9")
+    for words in (("tokenizer", "show", word), ("check", "a.csv", f"data.text={word}"), ("predict", word, "hello")):
+        done = tunewright(*words, cwd=tmp_path)
+        assert done.returncode == 2 and "not text in UTF-8; found b'" in done.stderr, done.stderr
+    assert "word 3 of the command" in tunewright("tokenizer", "show", word, cwd=tmp_path).stderr

@@ -10,7 +10,7 @@ import tunewright
 
 ROOT = Path(tunewright.__file__).parent
 ROOMS = [
-    ["errors", "hints", "records", "section", "atomic", "environment", "value_types"],
+    ["errors", "hints", "records", "section", "atomic", "environment", "value_types", "yaml_words"],
     ["plugins"],
     ["reading"],
     ["text"],

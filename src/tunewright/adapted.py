@@ -238,7 +238,7 @@ def base_of(run: Path) -> dict[str, Any]:
     path = run / ADAPTER / "tunewright.json"
     try:
         return json.loads(path.read_text(encoding="utf-8"))["base"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise UserError(
             "the adapter does not say which base it belongs to",
             where=str(path),

@@ -83,7 +83,7 @@ def read_json(path: Path, *, having: Sequence[str] = ()) -> dict[str, Any]:
     """A JSON object that we wrote, with the keys it must have. UserError where the file is none any more."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"cannot be read ({error})", where=str(path), mend=_RESTORE) from None
     if not isinstance(found, dict) or not found.keys() >= set(having):
         raise UserError("this is not what was written", where=str(path), mend=_RESTORE)

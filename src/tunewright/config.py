@@ -10,12 +10,12 @@ transformers' Trainer, TRL, Axolotl and LLaMA-Factory use; all problems of a con
 from __future__ import annotations
 
 import re
+import reprlib
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-import yaml
 from pydantic import Field, SerializeAsAny, ValidationError, field_validator
 
 from tunewright import hints
@@ -30,6 +30,7 @@ from tunewright.tasks.base import TaskOptions
 from tunewright.text.config import ChatConfig, EntityConfig
 from tunewright.tokens.config import EncodeConfig
 from tunewright.training.config import EvaluateConfig, TrainConfig
+from tunewright.yaml_words import MAX_CHARACTERS, read_values, value_of_word
 
 SCHEMA = 1
 _OF_RUNS = ("ledger.json", "scores.json", "metrics.jsonl", "model/tunewright.json")
@@ -289,40 +290,10 @@ def load_config(
     return parse_config(values, where=str(path) if path is not None else "config", of_run=of_run)
 
 
-class _Yaml(yaml.SafeLoader):
-    """YAML in which a repeated key is an error (PyYAML takes the last one and drops the others), and in which dates, `no`, `007`,
-    `12:30` and `1_000` are texts: names of labels and columns are what they look like."""
-
-    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {  # type: ignore[misc]
-        first: [
-            (tag, pattern) for tag, pattern in resolvers if tag in ("tag:yaml.org,2002:null", "tag:yaml.org,2002:merge")
-        ]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode):
-                if key.value in seen:
-                    raise yaml.constructor.ConstructorError(
-                        None, None, f"{key.value!r} stands here twice", key.start_mark
-                    )
-                seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
-for _tag, _pattern, _first in (
-    ("bool", "true|True|TRUE|false|False|FALSE", "tTfF"),
-    ("int", "[-+]?(0|[1-9][0-9]*)", "-+0123456789"),
-    ("float", r"[-+]?((0|[1-9][0-9]*)?\.[0-9]+|(0|[1-9][0-9]*)\.)([eE][-+]?[0-9]+)?|[-+]?\.(inf|nan)", "-+.0123456789"),
-):
-    _Yaml.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), list(_first))
-
-
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        values = _Yaml(path.read_text(encoding="utf-8")).get_single_data()
+        with path.open("rb") as file:
+            content = file.read(MAX_CHARACTERS + 1)
     except FileNotFoundError:
         near = did_you_mean(path.name, [p.name for p in path.parent.glob("*.y*ml")]) if path.parent.is_dir() else None
         raise UserError(
@@ -330,14 +301,13 @@ def _read_yaml(path: Path) -> dict[str, Any]:
             where=str(path),
             mend=f"Did you mean {near}?" if near else f"`{hints.init()}` writes one.",
         ) from None
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise UserError(f"cannot be read ({error})", where=str(path), mend="Give a YAML file.") from None
-    except (yaml.YAMLError, ValueError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"{path}:{mark.line + 1}" if mark else str(path)
+    if len(content) > MAX_CHARACTERS:
         raise UserError(
-            f"not valid YAML ({getattr(error, 'problem', None) or error})", where=where, mend="Mend that line."
-        ) from None
+            "not a config", where=str(path), found=f"more than {MAX_CHARACTERS:,} bytes", mend="Give a YAML file."
+        )
+    values = read_values(content, where=str(path))
     if not isinstance(values, dict):
         raise UserError(
             "not a config",
@@ -352,7 +322,7 @@ def _override(values: dict[str, Any], word: str) -> None:
     key, equals, text = word.partition("=")
     if not equals or not re.fullmatch(r"[A-Za-z_][\w.]*", key):
         raise UserError("not a key=value word", where=word, mend="Write train.epochs=5, for example.")
-    value = _value_of(text) if text else None
+    value = value_of_word(text) if text else None
     *sections, last = key.split(".")
     place = values
     for section in sections:
@@ -360,7 +330,7 @@ def _override(values: dict[str, Any], word: str) -> None:
         if place is values and section in _SHORTHANDS and isinstance(inner, (str, list)):
             inner = {_SHORTHANDS[section]: inner}
         if inner is not None and not isinstance(inner, Mapping):
-            raise UserError(f"{section!r} is a value and has no keys", where=word, found=repr(inner))
+            raise UserError(f"{section!r} is a value and has no keys", where=word, found=_shortly(inner))
         place[section] = inner = dict(inner or {})
         place = inner
     if not sections and last in _SHORTHANDS and isinstance(place.get(last), Mapping) and isinstance(value, (str, list)):
@@ -369,18 +339,12 @@ def _override(values: dict[str, Any], word: str) -> None:
         place[last] = value
 
 
-def _value_of(text: str) -> Any:
-    """The right side of a word: a YAML value on one line, or the text as it stands (`|`, `a #1`, `C:\\data: x.csv`)."""
-    try:
-        values = _Yaml(f"[{text}]").get_single_data()
-    except (yaml.YAMLError, ValueError):
-        return text
-    value = values[0] if isinstance(values, list) and len(values) == 1 else text
-    if isinstance(value, str) and text[0] not in "'\"":
-        return text
-    if (value is None and text not in ("null", "~")) or (isinstance(value, Mapping) and text[0] != "{"):
-        return text
-    return value
+def _shortly(value: Any) -> str:
+    """A value for a message: never a page of it."""
+    shown = reprlib.Repr()
+    shown.maxstring = shown.maxother = 200
+    shown.maxlong, shown.maxlist, shown.maxdict = 40, 20, 20
+    return shown.repr(value)
 
 
 def _unknown_keys(values: Mapping[str, Any], section: type[Section], prefix: str = "") -> Iterator[str]:
@@ -448,7 +412,7 @@ def _of_branches(path: str, faults: Sequence[_Fault]) -> Iterator[str]:
     for inside in dict.fromkeys(fault.inside for fault in deepest):
         told = [fault for fault in deepest if fault.inside == inside]
         messages = " or ".join(dict.fromkeys(fault.message for fault in told))
-        yield f"{path}: {f'{inside}: ' if inside else ''}{messages}, found {told[0].found!r}"
+        yield f"{path}: {f'{inside}: ' if inside else ''}{messages}, found {_shortly(told[0].found)}"
 
 
 def _listed(problems: Sequence[str]) -> str:

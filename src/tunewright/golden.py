@@ -220,7 +220,7 @@ def read(folder: Path) -> dict[str, Any]:
             expected=FILE,
             mend="Runs keep them since they are verified; train again, or give the run with --golden.",
         ) from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"not valid JSON ({error})", where=str(path), mend="Restore the file.") from None
     if found.get("schema") != SCHEMA:
         raise UserError("written by another version", where=str(path), found=f"schema {found.get('schema')}")

@@ -190,7 +190,7 @@ def listed_files(folder: Path) -> dict[str, str]:
             else {}
         )
         return {str(name): str(sha) for name, sha in files.items()}
-    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError):
         return {}
 
 

@@ -11,6 +11,7 @@ import errno
 import io
 import os
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Annotated
 
@@ -79,6 +80,7 @@ def run() -> int:
     _open_streams()
     _print_what_the_terminal_lacks_as_escapes()
     try:
+        _require_text(sys.argv[1:])
         app()  # typer explains wrong words itself and leaves with SystemExit
     except SystemExit as done:
         if type(sys.stdout).__name__ == "PacifyFlushWrapper":  # typer met a closed pipe
@@ -107,6 +109,18 @@ def run() -> int:
             return 2
         return _unexpected(error)
     return 0
+
+
+def _require_text(words: Sequence[str]) -> None:
+    """Raises UserError for a word that is not in the terminal's encoding: Python holds its bytes as halves of surrogate pairs."""
+    for number, word in enumerate(words, start=1):
+        if any("\ud800" <= letter <= "\udfff" for letter in word):
+            raise UserError(
+                "not text in UTF-8",
+                where=f"word {number} of the command",
+                found=repr(os.fsencode(word[:100])),
+                mend="Write it in UTF-8; rename a file whose name is not.",
+            )
 
 
 def _leave_without_teardown(code: int) -> None:

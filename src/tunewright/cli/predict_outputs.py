@@ -234,7 +234,7 @@ def _keep_whole_lines(file: BinaryIO) -> int:
             break
         try:
             json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             break
         num_lines, size = num_lines + 1, size + len(line)
     file.seek(size)

@@ -132,7 +132,7 @@ def earlier_turns(history: Any) -> list[Message]:
     if isinstance(history, str) and history.strip():
         try:
             history = json.loads(history)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise RowError(f"the history is a text that is no JSON ({history[:60]!r})") from None
     if not history or isinstance(history, str):
         return []
@@ -340,7 +340,7 @@ def _call(value: Any, number: int) -> ToolCall:
     if isinstance(arguments, str):
         try:
             parsed = json.loads(arguments)
-        except ValueError:
+        except (ValueError, RecursionError):
             parsed = None
         arguments = parsed if isinstance(parsed, dict) else arguments
     return ToolCall(function["name"], {} if arguments is None else arguments, value.get("id"))

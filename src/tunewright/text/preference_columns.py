@@ -175,7 +175,7 @@ def _listed(value: Any, name: str) -> list[Any]:
     if isinstance(value, str) and value.lstrip()[:1] == "[":
         try:
             value = json.loads(value)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise RowError(f"the {name} are a text that is no JSON") from None
     if not isinstance(value, list):
         raise RowError(f"the {name} are {type(value).__name__} {value!r:.60}, expected a list")

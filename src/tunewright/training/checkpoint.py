@@ -84,7 +84,7 @@ def verify(folder: Path) -> Checkpoint:
         files = {name: (int(facts["bytes"]), facts["sha256"]) for name, facts in manifest["files"].items()}
     except FileNotFoundError:
         raise CheckpointDamaged("manifest.json is gone") from None
-    except (ValueError, KeyError, TypeError, AttributeError, OSError):
+    except (ValueError, KeyError, TypeError, AttributeError, OSError, RecursionError):
         raise CheckpointDamaged("manifest.json is broken") from None
     if schema != SCHEMA:
         raise CheckpointDamaged(f"it was written by another version (schema {schema})")
