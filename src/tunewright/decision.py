@@ -48,7 +48,7 @@ class Decision:
     """Split -> share of the training rows that is set aside for it."""
     model: str
     shapes: tuple[str, ...] = ()
-    """Where the training files differ in shape: how each one is read."""
+    """Files of another shape than the first one: the columns that each is read by."""
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -73,7 +73,7 @@ class Decision:
             )
             yield "notice", f"{said}; data.text=[A,B] reads several columns as one text"
         for shape in self.shapes:
-            yield "shape", shape
+            yield "by itself", shape
         for number, (split, where) in enumerate(self._splits()):
             yield "" if number else "files", f"{split:<12}{where}"
         yield "model", self.model
@@ -103,6 +103,7 @@ def decision_of(config: RunConfig, inputs: Inputs) -> Decision:
         files={split: names for split, names in files.items() if names},
         carved={split: carved(config, inputs)[split] for split in (VALIDATION, TEST) if not inputs.sources.get(split)},
         model=config.model.name,
+        shapes=tuple(f"{source.name}: {source.shape}" for _, source in inputs.of() if source.shape),
     )
 
 

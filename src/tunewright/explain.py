@@ -15,6 +15,7 @@ from tunewright.errors import RowError, UserError, quoted
 from tunewright.prepare import TRAIN, Inputs, open_inputs
 from tunewright.reading import Source
 from tunewright.records import Reject
+from tunewright.text.shapes import bare_fields
 
 
 def explain(config: RunConfig, address: str) -> dict[str, Any]:
@@ -28,7 +29,7 @@ def explain(config: RunConfig, address: str) -> dict[str, Any]:
     stages: dict[str, Any] = {"row": f"{source.name}:{row.line}"}
     if isinstance(row, Reject):
         return stages | {"rejected": row.reason, "raw": row.raw}
-    stages["fields"] = dict(row.fields)
+    stages["fields"] = bare_fields(row)
     task = inputs.task
     try:
         example = task.to_example(row)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tunewright.config import RunConfig, load_config
-from tunewright.errors import UserError, did_you_mean, quoted
+from tunewright.errors import RowError, UserError, did_you_mean, quoted
 from tunewright.plugins import find, names
 from tunewright.reading import ReadOptions, Source, open_source, splits_of
 from tunewright.reading.detect import find_column, is_prose, peek
@@ -87,6 +87,8 @@ def open_inputs(config: RunConfig) -> Inputs:
         first = sources[TRAIN][0]
     task, reason = module.Task.start(config, first, columns, rows)
     aligned = {split: [task.aligned(one) for one in of_split] for split, of_split in sources.items()}
+    for source in aligned[TRAIN][1:]:
+        _require_known_columns(task, source, first)
     prose = tuple(column for column in columns if is_prose([row.fields.get(column) for row in rows]))
     return Inputs(aligned, task, reason, tuple(columns), prose)
 
@@ -104,6 +106,24 @@ def _ask_about_texts(config: RunConfig, source: Source, rows: Sequence[Row]) -> 
         raise UserError(
             "a file of labels stands beside it", where=source.name, found=labels.name,
             mend="data.label_file=auto reads a label for each line; task=mlm (or clm) learns the lines alone.",
+        )  # fmt: skip
+
+
+def _require_known_columns(task: Any, source: Source, first: Source) -> None:
+    """UserError for one of several training files whose columns are neither the first one's nor known by themselves."""
+    rows, columns = peek(source, 20)
+    reasons = []
+    for row in rows:
+        try:
+            task.to_example(row)
+            return
+        except RowError as error:
+            reasons.append(error.reason)
+    if reasons and all(reason.startswith("no field") for reason in reasons):
+        raise UserError(
+            "which of its columns are which?", where=source.name, found=quoted(column for column in columns if column.isprintable()),
+            expected=f"the columns of {first.name} ({', '.join(task.read_columns)}), or such as are known by their names and content",
+            mend="Name its columns as in that file, or leave it out of data.train.",
         )  # fmt: skip
 
 

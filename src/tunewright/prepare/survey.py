@@ -23,6 +23,7 @@ from tunewright.prepare.inputs import SPLITS, TEST, VALIDATION, Inputs
 from tunewright.reading.ledger import FILTERED, KEPT, NOT_SELECTED, REJECTED, Ledger, RejectFile
 from tunewright.reading.split import TRAIN, assign, subset
 from tunewright.records import Reject, Row
+from tunewright.text.shapes import bare_fields
 
 _DEFAULT_TEST_RATIO = 0.1
 _MOST_REASONS = 1_000
@@ -100,7 +101,7 @@ def survey_rows(config: RunConfig, inputs: Inputs, ledger: Ledger, rejects: Reje
 
 def reject_row(row: Row | Reject, reason: str, source: str, ledger: Ledger, rejects: RejectFile) -> None:
     """A row that cannot be used, into rejected.jsonl and the ledger."""
-    raw = row.raw if isinstance(row, Reject) else json.dumps(dict(row.fields), ensure_ascii=False, default=str)[:10_000]
+    raw = row.raw if isinstance(row, Reject) else json.dumps(bare_fields(row), ensure_ascii=False, default=str)[:10_000]
     rejects.add(Reject(row.source, row.line, reason, raw))
     ledger.add(source, "-", REJECTED)
     _because(reason, ledger)

@@ -36,6 +36,8 @@ class Source:
     """Column -> the names of its integer classes, where the file carries them (`datasets` features)."""
     notes: list[str] = field(default_factory=list)
     """What was found out and should be said to the user."""
+    shape: str = ""
+    """How its rows are read, where it is not as those of the first file: its columns and what they are for."""
     paths: tuple[Path, ...] = ()
     names_read: tuple[str, ...] = ()
     """The names of the files, where they are read too: a folder that is a label."""

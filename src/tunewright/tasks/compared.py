@@ -30,7 +30,7 @@ from tunewright.metrics.preference import (
 )
 from tunewright.models.source import ModelFolder
 from tunewright.reading import Source
-from tunewright.reading.detect import check_columns, is_prose
+from tunewright.reading.detect import check_columns, is_prose, peek
 from tunewright.records import IGNORED, Batch, Encoded, Example, Row
 from tunewright.tasks import sft
 from tunewright.tasks.base import BaseTask, ExplainedRow, TaskOptions, explained_row
@@ -38,6 +38,7 @@ from tunewright.text.columns import TextColumns
 from tunewright.text.dialogues import ALPACA, MESSAGES, PAIR, Dialogues
 from tunewright.text.preference_columns import PAIRS, UNPAIRED, Preferences, find_preferences
 from tunewright.text.preferences import asked, compared
+from tunewright.text.shapes import shape_of, with_shape
 from tunewright.tokens.dialogues import ANSWERS
 from tunewright.tokens.encoded import EncodedRows
 from tunewright.tokens.padding import LONGEST, Padding
@@ -141,14 +142,31 @@ class ComparedTask(BaseTask, ABC):
             return None
         return sft.answer_begins(*self.sides(split, np.array([0]))[0][0], encoder)
 
+    def aligned(self, source: Source, *, labelled: bool = True) -> Source:
+        """Another file, read by its own shape where it has not the columns of the first. UserError for pairs among judged answers."""
+        rows, columns = peek(source)
+        if not rows or not columns or not labelled or set(self.preferences.needed) <= set(columns):
+            return source
+        found = find_preferences(columns, rows)
+        if found is None or found == self.preferences:
+            return source
+        if (found.format == UNPAIRED) != (self.preferences.format == UNPAIRED):
+            raise UserError(
+                "pairs of answers and single answers cannot be compared together", where=source.name, found=quoted(columns),
+                expected=f"a file like the first one ({', '.join(self.preferences.columns.values())})", mend="Train on them in turn.",
+            )  # fmt: skip
+        return with_shape(source, found, found.columns)
+
     def to_example(self, row: Row) -> Example:
-        found = compared(row, self.preferences)
+        row, preferences = shape_of(row, self.preferences)
+        found = compared(row, preferences)
         text = "\n".join(one.content for one in found[0].chosen.messages)
         weight = self.columns.weight_of(row)
         return Example(text, target=found, weight=weight, group=found[0].chosen.prompt or None)
 
     def to_input(self, row: Row) -> Example:
-        found = asked(row, self.preferences)
+        row, preferences = shape_of(row, self.preferences)
+        found = asked(row, preferences)
         return Example("\n".join(one.content for one in found.messages), target=found)
 
     def identity(self, example: Example) -> str:

@@ -25,6 +25,7 @@ from tunewright.tasks.base import Weights
 from tunewright.tasks.compared import ChatOptions, ComparedTask
 from tunewright.text.messages import single_turn
 from tunewright.text.preferences import compared
+from tunewright.text.shapes import shape_of
 from tunewright.tokens.encoded import EncodedRows
 from tunewright.tokens.store import SplitStore
 from tunewright.tokens.tokenizer import TextEncoder
@@ -94,7 +95,8 @@ class Task(ComparedTask):
 
     def to_input(self, row: Row) -> Example:
         """The better answer's side: a reward belongs to an answer."""
-        found = compared(row, self.preferences)[0].chosen
+        row, preferences = shape_of(row, self.preferences)
+        found = compared(row, preferences)[0].chosen
         return Example("\n".join(one.content for one in found.messages), target=found)
 
     # Learning

@@ -26,7 +26,7 @@ from tunewright.metrics.language import language_scores
 from tunewright.models.kinds import kind_of
 from tunewright.models.source import ModelFolder
 from tunewright.reading import Source
-from tunewright.reading.detect import LONGEST_NAME, check_columns, is_label, refuse_choices
+from tunewright.reading.detect import LONGEST_NAME, check_columns, is_label, peek, refuse_choices
 from tunewright.reading.names import LABEL_TIERS, NEVER, plain, tier
 from tunewright.reading.unlabelled import is_lone_text
 from tunewright.records import IGNORED, Batch, Encoded, Example, Row
@@ -35,6 +35,7 @@ from tunewright.text.columns import TextColumns
 from tunewright.text.dialogues import ALPACA, LIKELY_PAIRS, MESSAGES, PAIR, PREFERRED, TEXT, Dialogues, find_dialogues
 from tunewright.text.hiding import Control
 from tunewright.text.messages import ASSISTANT, Conversation, said_in, single_turn
+from tunewright.text.shapes import shape_of, with_shape
 from tunewright.text.supervision import DROPPED, MERGED, REFUSE, Supervisor
 from tunewright.text.templates import Template, named, names, source_of, special_tokens
 from tunewright.text.transcripts import Marks, control_marks, headings, marks_of, recognized_marks
@@ -282,11 +283,31 @@ class Task(BaseTask):
         ids = split.input_ids(0)
         return answer_begins(ids, _inside(split.lists("learned", np.array([0]))[0], len(ids)), encoder)
 
+    def aligned(self, source: Source, *, labelled: bool = True) -> Source:
+        """Another file, read by its own shape where it has not the columns of the first. UserError for texts among conversations."""
+        rows, columns = peek(source)
+        needed = [self.dialogues.prompt, *([self.dialogues.answer] if labelled and self.dialogues.answer else [])]
+        if not rows or not columns or set(needed) <= set(columns):
+            return source
+        found = find_dialogues(columns, rows)
+        if found is None or found == self.dialogues:
+            return source
+        if (found.format == TEXT) != (self.dialogues.format == TEXT):
+            if not labelled:
+                return source
+            raise UserError(
+                "plain texts and conversations cannot be learned together", where=source.name, found=quoted(columns),
+                expected=f"a file like the first one ({', '.join(self.dialogues.columns.values())})", mend="Train on them in turn.",
+            )  # fmt: skip
+        return with_shape(source, found, found.columns)
+
     def to_example(self, row: Row) -> Example:
-        return self._example(self.dialogues.learned(row), self.columns.weight_of(row))
+        row, dialogues = shape_of(row, self.dialogues)
+        return self._example(dialogues.learned(row), self.columns.weight_of(row))
 
     def to_input(self, row: Row) -> Example:
-        return self._example(self.dialogues.asked(row))
+        row, dialogues = shape_of(row, self.dialogues)
+        return self._example(dialogues.asked(row))
 
     def _example(self, found: Conversation, weight: float = 1.0) -> Example:
         text = "\n".join(said_in(one) for one in found.messages)

@@ -1,0 +1,43 @@
+"""Several files of different shapes as one source of rows: each is read by its own columns, whatever the first file's are.
+
+    alpaca.jsonl     instruction, input, output
+    sharegpt.jsonl   conversations        with_shape(source, found)      its rows carry how they are read, under SHAPE
+
+`shape_of(row, shape)` gives a row's own shape, else the first file's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from tunewright.reading import Source
+from tunewright.records import Reject, Row
+
+SHAPE = "\0shape"
+"""A field that no file has: how the row is read, where its file has another shape than the first one."""
+Shape = TypeVar("Shape")
+
+
+def with_shape(source: Source, shape: Any, columns: Mapping[str, str]) -> Source:
+    """`source`, its rows marked as of this shape. columns: role -> column, as the user is told."""
+    said = ", ".join(f"{role} {column}" for role, column in columns.items())
+    return replace(source, read=lambda self: _marked(source.read(self), shape), shape=said)
+
+
+def shape_of(row: Row, shape: Shape) -> tuple[Row, Shape]:
+    """(the row as its file has it, its own shape or the one given)."""
+    if SHAPE not in row.fields:
+        return row, shape
+    return Row(row.source, row.line, bare_fields(row)), row.fields[SHAPE]
+
+
+def bare_fields(row: Row) -> dict[str, Any]:
+    """The fields that the file has."""
+    return {key: value for key, value in row.fields.items() if key != SHAPE}
+
+
+def _marked(rows: Iterator[Row | Reject], shape: Any) -> Iterator[Row | Reject]:
+    for row in rows:
+        yield Row(row.source, row.line, {**row.fields, SHAPE: shape}) if isinstance(row, Row) else row
