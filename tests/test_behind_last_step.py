@@ -19,11 +19,11 @@ from tunewright.training import checkpoint
 from .test_contract import values_for
 
 STEPS = {
-    "golden examples are chosen": (golden, "choose"),
+    "golden examples are chosen": (golden, "Choice"),
     "golden examples are recorded": (golden, "record"),
     "golden examples are written": (golden, "write"),
     "the final evaluation": (run.Run, "_final_scores"),
-    "the baselines": (report, "add_baselines"),
+    "the texts of rows and the baselines": (report, "complete"),
     "the verdict": (run, "verdict"),
     "the model is completed": (run, "save_trained"),
     "the adapter is merged": (adapted, "_merged"),
@@ -166,10 +166,10 @@ def test_golden_examples_whose_file_is_gone_are_left_out_with_a_note(run_values,
     def gone(*_: object) -> None:
         raise UserError("no such file")
 
-    monkeypatch.setattr(golden, "choose", gone)
+    monkeypatch.setattr(report, "open_inputs", gone)
     notes = Notes()
     done = train(run_values, reporter=notes)
-    assert any("No golden examples" in line for line in notes.said)
+    assert any("no golden examples" in line for line in notes.said)
     assert not (done.folder / "model" / "golden.json").exists() and not saved.changed_files(done.folder / "model")
 
 

@@ -27,7 +27,7 @@ ROOMS = [
     ["prepare"],
     ["training"],
     ["fit", "baseline"],
-    ["decision", "evaluation", "explain", "findings", "guess", "origin", "resume"],
+    ["decision", "evaluation", "read_again", "explain", "findings", "guess", "origin", "resume"],
     ["saved", "ready", "golden", "adapted"],
     ["report"],
     ["predict"],

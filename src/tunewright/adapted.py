@@ -56,19 +56,22 @@ def save_weights(run: Path, parts: Any) -> None:
     _save(run, parts, None, merged=False)
 
 
-def save_trained(run: Path, parts: Any, *, say: Callable[[str], None]) -> None:
-    """Complete what `save_weights` wrote: golden examples; an adapter is merged into its base, by which the network is used up."""
+def save_trained(run: Path, parts: Any, golden_texts: Sequence[golden.GoldenText] | None) -> None:
+    """Complete what `save_weights` wrote: golden examples; an adapter is merged into its base, by which the network is used up.
+
+    golden_texts: None where the files could not be read again.
+    """
     adapter = adapter_of(parts.config.adapter)
     if adapter is None:
         with widened(parts.model, parts.settings.precision):
-            finish = _golden(parts, parts.model, say)
+            finish = _golden(parts, parts.model, golden_texts)
         if finish is not None:
             add_to_model(run / "model", finish)
         return
     network = parts.model if parts.config.model.bits is None else _on_whole_base(parts, adapter)
     if parts.settings.precision != "fp64":
         network.float()
-    finish = _golden(parts, network, say)
+    finish = _golden(parts, network, golden_texts)
     _save(run, parts, _merged(network) if adapter.merges else None, merged=adapter.merges, finish=finish)
 
 
@@ -113,12 +116,8 @@ def _merged(network: Any) -> Any:
     return network.merge_and_unload(safe_merge=True)
 
 
-def _golden(parts: Any, network: Any, say: Callable[[str], None]) -> Callable[[Path], None] | None:
-    try:
-        with parts.prepared.files.while_read():
-            texts = golden.choose(parts.config, parts.prepared.store, parts.task, parts.encoder)
-    except UserError as error:
-        say(f"No golden examples: the files cannot be read again ({error.problem}).")
+def _golden(parts: Any, network: Any, texts: Sequence[golden.GoldenText] | None) -> Callable[[Path], None] | None:
+    if texts is None:
         return None
     return partial(golden.write, written=golden.record(texts, network, parts.task, parts.encoder))
 

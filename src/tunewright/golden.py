@@ -20,8 +20,8 @@ import numpy as np
 
 from tunewright.atomic import write_json
 from tunewright.errors import RowError, UserError
-from tunewright.prepare import open_inputs
-from tunewright.records import Batch, Encoded, Example, Row
+from tunewright.records import Batch, Encoded, Example, Reject, Row
+from tunewright.tokens.store import TokenStore
 
 FILE = "golden.json"
 SCHEMA = 1
@@ -49,34 +49,40 @@ class GoldenText:
         return Example(self.text, self.pair)
 
 
-def choose(config: Any, store: Any, task: Any, encoder: Any) -> list[GoldenText]:
-    """At least `NUM_EXAMPLES` inputs of the run's rows. UserError where the files cannot be read again."""
-    reasons = _by_length(store)
-    controls = [token for token in encoder.tokenizer.all_special_tokens if len(token) > 1]
-    found: list[GoldenText] = []
-    counts = {"beyond ASCII": 0, "control tokens": 0}
-    last = max(reasons)
-    for row_id, row in enumerate(open_inputs(config).rows()):
-        if row_id > max(last, _ROWS_READ):
-            break
-        example = _input_of(task, row)
+class Choice:
+    """Takes at least `NUM_EXAMPLES` inputs out of the rows of a run as they are read again."""
+
+    def __init__(self, store: TokenStore, task: Any, encoder: Any) -> None:
+        self._task, self._encoder = task, encoder
+        self._reasons = _by_length(store)
+        self._controls = [token for token in encoder.tokenizer.all_special_tokens if len(token) > 1]
+        self._found: list[GoldenText] = []
+        self._counts = {"beyond ASCII": 0, "control tokens": 0}
+        num_read = sum(source["read"] for source in store.manifest["ledger"]["sources"])
+        self.last_row_id = max(*self._reasons, min(_ROWS_READ, num_read - 1))
+
+    def see(self, row_id: int, row: Row | Reject) -> None:
+        example = _input_of(self._task, row)
         if example is None or len(example.text) > _LONGEST_TEXT:
-            continue
+            return
         typed = f"{example.text} {example.pair or ''}"
-        why = reasons.get(row_id)
+        why = self._reasons.get(row_id)
         for name, holds in (
             ("beyond ASCII", not typed.isascii()),
-            ("control tokens", any(token in typed for token in controls)),
+            ("control tokens", any(token in typed for token in self._controls)),
         ):
-            if why is None and holds and counts[name] < 2:
+            if why is None and holds and self._counts[name] < 2:
                 why = name
-            counts[name] += holds
+            self._counts[name] += holds
         if why is not None:
-            found.append(GoldenText(example.text, example.pair, why))
-    return found + list(_made(found, counts, controls, encoder))
+            self._found.append(GoldenText(example.text, example.pair, why))
+
+    def texts(self) -> list[GoldenText]:
+        """What was found, and what was made of it where the rows have none of a kind."""
+        return self._found + list(_made(self._found, self._counts, self._controls, self._encoder))
 
 
-def _by_length(store: Any) -> dict[int, str]:
+def _by_length(store: TokenStore) -> dict[int, str]:
     """Row id -> why: two of the shortest and longest, two truncated, the others evenly spread over all rows."""
     splits = [store[name] for name in store.splits]
     ids = np.concatenate([split.row_ids for split in splits])

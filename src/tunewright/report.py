@@ -6,7 +6,7 @@ scores["test"]["metrics"]["accuracy"], scores["test"]["intervals"]["accuracy"], 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,12 +15,14 @@ from tunewright.config import RunConfig
 from tunewright.errors import UserError
 from tunewright.evaluation import Evaluation
 from tunewright.prepare import TRAIN, Prepared, open_inputs
-from tunewright.records import Row
+from tunewright.read_again import RowInputs, RowReader, read_again
+from tunewright.records import Example
 from tunewright.tokens.store import SplitStore
 from tunewright.tokens.tokenizer import load_encoder
 
 _MOST_CONFUSIONS = 10
 _MOST_BASELINE_ROWS = 20_000
+_LONGEST_SHOWN = 300  # characters of a worst row's text
 
 
 def split_scores(evaluation: Evaluation, worst: list[dict[str, Any]]) -> dict[str, Any]:
@@ -43,60 +45,84 @@ def most_confused(confusion: dict[str, Any]) -> list[dict[str, Any]]:
     return [{"gold": labels[g], "predicted": labels[p], "rows": n} for n, g, p in cells[:_MOST_CONFUSIONS]]
 
 
-def add_baselines(
-    scores: dict[str, Any], config: RunConfig, prepared: Prepared, task: Any, note: Callable[[str], None]
-) -> None:
-    """Score the simple baselines on each evaluated split, learned from the same training rows. Needs the source files."""
-    from tunewright.baseline import fit_and_score
+def complete(
+    scores: Mapping[str, dict[str, Any]],
+    config: RunConfig,
+    prepared: Prepared,
+    task: Any,
+    note: Callable[[str], None],
+    *,
+    others: Sequence[RowReader] = (),
+) -> bool:
+    """Add baselines and the texts of the worst rows to the scores of each split. False where the files cannot be read again.
 
-    if not scores:
-        return
-    if not hasattr(task, "gold"):
+    scores: split -> what `split_scores` gave. others: who reads too, in the one pass over the files.
+    """
+    store, from_texts = prepared.store, bool(scores) and config.evaluate.baselines and hasattr(task, "gold")
+    worst = {name: worst_inputs(scores[name], store[name], task) for name in scores}
+    baselines = {
+        name: BaselineTexts(task, store[name], capped=name == TRAIN) for name in (TRAIN, *scores) if from_texts
+    }
+    fault: UserError | None = None
+    try:
+        rows = open_inputs(config).rows()
+        with prepared.files.while_read():
+            read_again(rows, [*worst.values(), *baselines.values(), *others], where=str(config.data.train))
+    except UserError as error:
+        fault = error
+        lost = [
+            *(["baselines"] if from_texts else []),
+            *(["golden examples"] if others else []),
+            "texts of the worst rows",
+        ]
+        note(f"The training files cannot be read again ({error.problem}), so there are no {' and no '.join(lost)}.")
+    for name in scores:
+        add_worst_texts(scores[name], store[name], {} if fault else worst[name].of)
+        if from_texts and not fault:
+            scores[name]["baseline"] = baselines[TRAIN].fit_and_score(baselines[name])
+    if config.evaluate.baselines and not hasattr(task, "gold"):
         encoder = load_encoder(prepared.model, max_length=prepared.manifest["max_length"])
         for name in scores:
-            scores[name]["baseline"] = task.baselines(prepared.store[TRAIN], prepared.store[name], encoder)
-        return
-    try:
-        with prepared.files.while_read():
-            texts = {
-                name: texts_and_gold(config, task, prepared.store[name], capped=name == TRAIN)
-                for name in (TRAIN, *scores)
-            }
-    except UserError as error:
-        note(f"No baselines: the training files cannot be read again ({error.problem}).")
-        return
-    train_texts, train_gold = texts[TRAIN]
-    for name in scores:
-        test_texts, gold = texts[name]
-        scores[name]["baseline"] = fit_and_score(
-            train_texts, train_gold, test_texts, gold, labels=task.labels.names, multi_label=task.multi_label
-        )
+            scores[name]["baseline"] = task.baselines(store[TRAIN], store[name], encoder)
+    return fault is None
 
 
-def texts_and_gold(config: RunConfig, task: Any, split: SplitStore, *, capped: bool) -> tuple[list[Any], np.ndarray]:
-    """Texts and gold labels of a split's rows, read again from the sources; of a long training split a seeded subset."""
-    positions = np.arange(len(split))
-    if capped and len(split) > _MOST_BASELINE_ROWS:
-        positions = np.sort(np.random.default_rng(0).permutation(len(split))[:_MOST_BASELINE_ROWS])
-    wanted = split.row_ids[positions]
-    texts = []
-    for row in rows_by_id(config, wanted):
-        example = task.to_input(row)
-        texts.append(example.text if example.pair is None else (example.text, example.pair))
-    return texts, task.gold(split)[positions]
+class BaselineTexts(RowInputs):
+    """Texts and gold labels of a split's rows; of a long training split, which baselines learn from, a seeded subset."""
+
+    def __init__(self, task: Any, split: SplitStore, *, capped: bool) -> None:
+        positions = np.arange(len(split))
+        if capped and len(split) > _MOST_BASELINE_ROWS:
+            positions = np.sort(np.random.default_rng(0).permutation(len(split))[:_MOST_BASELINE_ROWS])
+        self.row_ids = split.row_ids[positions].tolist()
+        self.gold = np.asarray(task.gold(split))[positions]
+        super().__init__(task, self.row_ids)
+
+    @property
+    def texts(self) -> list[str | tuple[str, str]]:
+        examples = (self.of[row_id] for row_id in self.row_ids)
+        return [one.text if one.pair is None else (one.text, one.pair) for one in examples]
+
+    def fit_and_score(self, other: BaselineTexts) -> dict[str, Any]:
+        """Baselines learned from these rows, scored on others."""
+        from tunewright.baseline import fit_and_score
+
+        labels, several = self.task.labels.names, self.task.multi_label
+        return fit_and_score(self.texts, self.gold, other.texts, other.gold, labels=labels, multi_label=several)
 
 
-def rows_by_id(config: RunConfig, row_ids: Sequence[int] | np.ndarray) -> Iterator[Row]:
-    """The rows with these ids (ascending), read from the config's sources."""
-    wanted = iter([int(row_id) for row_id in row_ids])
-    next_id = next(wanted, None)
-    for row_id, row in enumerate(open_inputs(config).rows()):
-        if next_id is None:
-            return
-        if row_id == next_id:
-            if not isinstance(row, Row):
-                raise UserError("the file has changed since it was prepared", where=row.address)
-            yield row
-            next_id = next(wanted, None)
-    if next_id is not None:
-        raise UserError("the files have fewer rows than when they were prepared", where=str(config.data.train))
+def worst_inputs(scores: Mapping[str, Any], split: SplitStore, task: Any) -> RowInputs:
+    """Reads the texts of a split's worst rows."""
+    return RowInputs(task, (split.row_ids[row["position"]] for row in scores["worst_rows"]))
+
+
+def add_worst_texts(scores: Mapping[str, Any], split: SplitStore, inputs: Mapping[int, Example]) -> None:
+    """Each worst row with its text, or the beginning of one, in place of its position; without where it could not be read."""
+    for row in scores["worst_rows"]:
+        example = inputs.get(int(split.row_ids[row.pop("position")]))
+        if example is not None:
+            row["text"] = shortened(example.text if example.pair is None else f"{example.text} | {example.pair}")
+
+
+def shortened(text: str) -> str:
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[: _LONGEST_SHOWN - 1]}…"

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 import yaml
 
-from tunewright import hints, report
+from tunewright import golden, hints, report
 from tunewright.adapted import save_beginning, save_trained, save_weights
 from tunewright.assembly import Processes, assemble, encoder_of
 from tunewright.atomic import read_json, remove_leftovers, whole_file, write_json, write_whole
@@ -437,13 +437,13 @@ class Run:
                 save_weights(self.folder, self.parts)
             self.is_saved = True
         with self._behind_last_step("the final evaluation"):
-            scores = self._final_scores()
+            scores, golden_texts = self._final_scores()
         with self._behind_last_step("judging the run"):
             judged = self._verdict(scores)
         result = RunResult(self.folder, scores, judged, self.progress.history, self.progress.step)
         if self.is_main:
             with self._behind_last_step("completing the model"):
-                save_trained(self.folder, self.parts, say=self.reporter.note)
+                save_trained(self.folder, self.parts, golden_texts)
             with self._behind_last_step("writing the scores"):
                 _write_scores(result, self)
         self.reporter.finished(result)
@@ -476,7 +476,8 @@ class Run:
             )
             raise
 
-    def _final_scores(self) -> dict[str, Any]:
+    def _final_scores(self) -> tuple[dict[str, Any], list[golden.GoldenText] | None]:
+        """(scores of validation and test, golden texts); the texts of rows are read in one pass, by the main process alone."""
         parts, config = self.parts, self.config
         scores: dict[str, Any] = {}
         for name in (VALIDATION, TEST):
@@ -487,9 +488,11 @@ class Run:
                 )
                 worst = parts.task.worst(evaluation.scores, rows, config.evaluate.worst_rows)
                 scores[name] = report.split_scores(evaluation, worst)
-        if config.evaluate.baselines and self.is_main:
-            report.add_baselines(scores, config, parts.prepared, parts.task, self.reporter.note)
-        return scores
+        if not self.is_main:
+            return scores, None
+        choice = golden.Choice(parts.prepared.store, parts.task, parts.encoder)
+        can_read = report.complete(scores, config, parts.prepared, parts.task, self.reporter.note, others=[choice])
+        return scores, choice.texts() if can_read else None
 
     def _load_best(self, step: int) -> None:
         try:

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from tunewright import hints, report
@@ -23,9 +22,9 @@ from tunewright.evaluation import Evaluation, evaluate_split
 from tunewright.models.load import make_rows_independent
 from tunewright.origin import check, hash_of_rows
 from tunewright.predict import Model, load
-from tunewright.prepare import TEST, encode_file, open_like, options_of_run, prepare
+from tunewright.prepare import TEST, TRAIN, encode_file, open_inputs, open_like, options_of_run, prepare
+from tunewright.read_again import read_again
 from tunewright.reading.unchanged import Unchanged
-from tunewright.records import Row
 from tunewright.tokens.store import SplitStore
 from tunewright.training.reference import reference_of
 
@@ -58,8 +57,15 @@ def evaluate(
             reasons = "; ".join(f"{reason} ({n:,})" for reason, n in list(written["reasons"].items())[:5])
             note(f"{counts['rejected']:,} of {counts['read']:,} rows are skipped: {reasons}")
         scores["ledger"] = {**{key: counts[key] for key in ("read", "kept", "rejected")}, "reasons": written["reasons"]}
-        if config is not None and config.evaluate.baselines and hasattr(model.task, "gold"):
-            _add_baseline(scores, model, config, data, options, rows, files, note)
+        with_baseline = config is not None and config.evaluate.baselines and hasattr(model.task, "gold")
+        texts = report.BaselineTexts(model.task, rows, capped=False) if with_baseline else None
+        worst = report.worst_inputs(scores, rows, model.task)
+        with files.while_read():
+            source = open_like(data, options, model.task)
+            read_again(source.rows(), [worst, texts] if texts else [worst], where=data)
+        report.add_worst_texts(scores, rows, worst.of)
+        if texts is not None and config is not None:
+            _add_baseline(scores, config, texts, note)
         return scores
 
 
@@ -92,8 +98,7 @@ def _of_split(model: Model, config: RunConfig | None, split: str, note: Callable
             mend=_GIVE_A_FILE,
         )
     scores = _scored(model, prepared.store[split], config)
-    if config.evaluate.baselines:
-        report.add_baselines({split: scores}, config, prepared, model.task, note)
+    report.complete({split: scores}, config, prepared, model.task, note)
     return scores
 
 
@@ -122,39 +127,15 @@ def _referenced(model: Model, rows: SplitStore) -> Any:
 
 
 def _add_baseline(
-    scores: dict[str, Any],
-    model: Model,
-    config: RunConfig,
-    data: str,
-    options: Any,
-    rows: SplitStore,
-    files: Unchanged,
-    note: Callable[[str], None],
+    scores: dict[str, Any], config: RunConfig, texts: report.BaselineTexts, note: Callable[[str], None]
 ) -> None:
-    """Baselines learned from the run's training rows, scored on the same rows of `data`."""
-    from tunewright.baseline import fit_and_score
-
-    task = model.task
+    """Baselines learned from the run's training rows, scored on the same rows as the model."""
     try:
         prepared = prepare(config)
+        learned = report.BaselineTexts(texts.task, prepared.store[TRAIN], capped=True)
         with prepared.files.while_read():
-            train_texts, train_gold = report.texts_and_gold(config, task, prepared.store["train"], capped=True)
+            read_again(open_inputs(config).rows(), [learned], where=str(config.data.train))
     except UserError as error:
         note(f"No baselines: the training files cannot be read again ({error.problem}).")
         return
-    wanted = set(rows.row_ids.tolist())
-    try:
-        with files.while_read():
-            examples = [
-                task.to_input(row)
-                for row_id, row in enumerate(open_like(data, options, task).rows())
-                if row_id in wanted and isinstance(row, Row)
-            ]
-    except UserError as error:
-        note(f"No baselines: {data} cannot be read again ({error.problem}).")
-        return
-    texts = [example.text if example.pair is None else (example.text, example.pair) for example in examples]
-    gold = np.asarray(task.gold(rows))
-    scores["baseline"] = fit_and_score(
-        train_texts, train_gold, texts, gold, labels=task.labels.names, multi_label=task.multi_label
-    )
+    scores["baseline"] = learned.fit_and_score(texts)

@@ -329,9 +329,15 @@ def print_scores(title: str, scores: dict[str, Any], *, details: bool = False) -
     if scores["worst_rows"]:
         print("\nconfident and wrong")
         print_table(
-            ["row", "gold", "predicted", "score"],
+            ["row", "gold", "predicted", "score", "text"],
             [
-                [row["row"], _short(row["gold"]), _short(row["predicted"]), f"{row['score']:.3f}"]
+                [
+                    row["row"],
+                    _short(row["gold"]),
+                    _short(row["predicted"]),
+                    f"{row['score']:.3f}",
+                    _short(row.get("text", "")),
+                ]
                 for row in scores["worst_rows"]
             ],
         )

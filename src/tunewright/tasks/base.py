@@ -279,7 +279,7 @@ class Task(Protocol):
         ...
 
     def worst(self, scores: Any, split: SplitStore, limit: int) -> list[dict[str, Any]]:
-        """The most confidently wrong rows: `{"row", "gold", "predicted", "score"}`."""
+        """The most confidently wrong rows: `{"row", "position", "gold", "predicted", "score"}`; position: of the row in the split."""
         ...
 
     # Writing

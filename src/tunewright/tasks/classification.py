@@ -392,6 +392,7 @@ class Task(BaseTask):
             predicted = self._decoded(scores[position])
             rows.append({
                 "row": split.address(position),
+                "position": position,
                 "gold": self.gold_names(split, position),
                 "predicted": list(predicted.labels) if predicted.labels is not None else predicted.label,
                 "score": predicted.score,

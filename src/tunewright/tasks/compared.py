@@ -365,7 +365,13 @@ class ComparedTask(BaseTask, ABC):
         other = {"chosen": "rejected", "good": "bad", "bad": "good"}
         order = [int(row) for row in np.argsort(-wrong, kind="stable")[:limit] if wrong[row] > 0]
         return [
-            {"row": split.address(row), "gold": gold[row], "predicted": other[gold[row]], "score": float(wrong[row])}
+            {
+                "row": split.address(row),
+                "position": row,
+                "gold": gold[row],
+                "predicted": other[gold[row]],
+                "score": float(wrong[row]),
+            }
             for row in order
         ]
 

@@ -394,6 +394,7 @@ class Task(BaseTask):
         return [
             {
                 "row": split.address(texts[number][0]),
+                "position": texts[number][0],
                 "gold": [f"{span.start}:{span.end} {span.label}" for span in gold[number]],
                 "predicted": [f"{span.start}:{span.end} {span.label}" for span in predicted[number]],
                 "score": int(wrong[number]),

@@ -114,7 +114,13 @@ def compared_answers(
     scores = [answer_scores(one, other) for one, other in zip(written, gold, strict=True)]
     worst = sorted((score.rouge_l, number) for number, score in enumerate(scores) if score.exact < 1)
     rows = [
-        {"row": split.address(int(sample[n])), "gold": gold[n], "predicted": written[n], "score": score}
+        {
+            "row": split.address(int(sample[n])),
+            "position": int(sample[n]),
+            "gold": gold[n],
+            "predicted": written[n],
+            "score": score,
+        }
         for score, n in worst
     ]
     return {"metrics": generation_scores(written, gold), "compared_rows": len(sample), "worst_rows": rows}
