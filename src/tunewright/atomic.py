@@ -22,6 +22,7 @@ from typing import Any, BinaryIO
 from tunewright.errors import UserError
 
 TEMPORARY = ".tmp-"
+_LARGE_READ = 2**22
 _ASIDE = f"{TEMPORARY}aside-"
 _LOCK = re.compile(r"\..*\.lock")
 _RESTORE = "Restore the file, or train again in a new folder."
@@ -76,7 +77,12 @@ def new_file(folder: Path, begin: str) -> tuple[Path, BinaryIO]:
 
 
 def write_json(path: Path, value: Any) -> None:
-    write_whole(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    write_whole(path, json_text(value))
+
+
+def json_text(value: Any) -> str:
+    """A JSON file of ours: indented, letters as they are."""
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
 
 
 def read_json(path: Path, *, having: Sequence[str] = ()) -> dict[str, Any]:
@@ -175,5 +181,9 @@ def json_sha256(value: Any) -> str:
 
 
 def file_sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """Read in large pieces: a network file system answers each of them once."""
+    digest, buffer = hashlib.sha256(), memoryview(bytearray(_LARGE_READ))
+    with open(path, "rb", buffering=0) as file:
+        while size := file.readinto(buffer):
+            digest.update(buffer[:size])
+    return digest.hexdigest()

@@ -10,7 +10,6 @@ network itself, in fp32, each row alone.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +19,7 @@ import numpy as np
 
 from tunewright.atomic import write_json
 from tunewright.errors import RowError, UserError
+from tunewright.models.foreign import read_object
 from tunewright.records import Batch, Encoded, Example, Reject, Row
 from tunewright.tokens.store import TokenStore
 
@@ -217,17 +217,44 @@ def plain_ids(tokenizer: Any, example: Mapping[str, Any], *, chat: bool) -> list
 def read(folder: Path) -> dict[str, Any]:
     """The golden examples of a model folder. UserError where there are none."""
     path = folder / FILE
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    found = read_object(path)
+    if not found:
         raise UserError(
             "no golden examples here",
             where=str(folder),
             expected=FILE,
             mend="Runs keep them since they are verified; train again, or give the run with --golden.",
-        ) from None
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"not valid JSON ({error})", where=str(path), mend="Restore the file.") from None
+        )
     if found.get("schema") != SCHEMA:
         raise UserError("written by another version", where=str(path), found=f"schema {found.get('schema')}")
+    if not _is_whole(found):
+        raise UserError("not what was written", where=str(path), mend="Restore the file, or train again.")
     return found
+
+
+def _is_whole(found: Mapping[str, Any]) -> bool:
+    """Are all keys there that a comparison reads, each of its type?"""
+    try:
+        template, examples = found["template"], found["examples"]
+        return (
+            len(template) == 3
+            and isinstance(found["added_tokens"], dict)
+            and isinstance(found["labels"], list)
+            and all(
+                isinstance(one["text"], str)
+                and isinstance(one["pair"], (str, type(None)))
+                and isinstance(one["plain"], bool)
+                and all(_is_row(row) for row in one["rows"])
+                for one in examples
+            )
+        )
+    except (KeyError, TypeError, IndexError):
+        return False
+
+
+def _is_row(row: Mapping[str, Any]) -> bool:
+    return (
+        all(isinstance(one, int) for one in row["input_ids"])
+        and all(isinstance(one, int) for one in row["token_type_ids"] or ())
+        and all(isinstance(one, (int, float)) for one in row["outputs"])
+    )

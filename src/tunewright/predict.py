@@ -249,14 +249,25 @@ def _refuse(where: str, reason: str) -> None:
     raise UserError(reason, where=where, mend="Mend it; every input gets one prediction.")
 
 
-def load(run: Any, *, device: str = "auto", precision: str = "auto", plugins: Iterable[str] = ()) -> Model:
+def load(
+    run: Any,
+    *,
+    device: str = "auto",
+    precision: str = "auto",
+    plugins: Iterable[str] = (),
+    check: bool = True,
+    say: Callable[[str], object] = lambda _: None,
+) -> Model:
     """Open a trained model: a run folder, its `model/` folder, or what `train` returned.
 
     precision: auto (bf16 autocast where the device is fast at it), bf16, fp32 or fp64. plugins: modules of your own whose code may
-    run, where the run's task or adapter is one. UserError when there is no model.
+    run, where the run's task or adapter is one. check: that the files are those that were saved; say: told what else has changed.
+    UserError when there is no model, or it is not what was saved.
     """
     trust(plugins)
     saved = open_saved(run if isinstance(run, (str, Path)) else run.folder)
+    if check:
+        saved.check(say=say)
     keep_freed_memory()
     task, encoder = saved.task(), saved.encoder()
     on = choose_device(device)

@@ -5,7 +5,9 @@ compare_configs(saved, now, folder=run)     ["train.epochs: 3.0 -> 5.0, training
 
 from __future__ import annotations
 
+import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +66,21 @@ def is_finished(config: RunConfig) -> bool:
 
 def compare_configs(saved: RunConfig, now: RunConfig, *, folder: Path) -> list[str]:
     """What to tell about changes that are allowed. UserError that shows every change that is not."""
-    before, after = flat(saved.as_dict()), flat(now.as_dict())
+    return _compare(flat(saved.as_dict()), flat(now.as_dict()), folder=folder)
+
+
+def check_settled(saved: Mapping[str, Any] | None, now: Mapping[str, Any], *, folder: Path) -> None:
+    """UserError where a checkpoint was made under another config than the folder's config.yaml says now.
+
+    Keys that the checkpoint does not know are newer than it.
+    """
+    if saved is None:
+        return
+    before, after = flat(dict(saved)), flat(json.loads(json.dumps(now)))
+    _compare(before, {key: value for key, value in after.items() if key in before}, folder=folder)
+
+
+def _compare(before: Mapping[str, Any], after: Mapping[str, Any], *, folder: Path) -> list[str]:
     changed = [key for key in after if before.get(key) != after[key] and not (key in RESOLVED and after[key] == "auto")]
     refused = [
         key for key in changed if key not in HARMLESS | EXTENDABLE or _shortens(key, before.get(key), after[key])

@@ -36,7 +36,8 @@ from tunewright.guess import config_for_data
 from tunewright.origin import check as check_origin
 from tunewright.origin import hash_of_rows, origin_of
 from tunewright.prepare import TEST, TRAIN, VALIDATION, Inputs, prepare
-from tunewright.resume import check_folder, is_finished
+from tunewright.resume import check_folder, check_settled, is_finished
+from tunewright.run_files import METRICS, changed_run_files, is_known, said, seal, state_of, unseal
 from tunewright.tasks.base import larger_is_better
 from tunewright.tokens.plan import Plan
 from tunewright.training import checkpoint as checkpoints
@@ -352,6 +353,7 @@ class Run:
 
     def _state(self) -> dict[str, Any]:
         state = {**self.progress.as_dict(), "origin": self.origin, "environment": describe()}
+        state |= {"metrics_file": state_of(self.folder / METRICS), "config": self._resolved()}
         return state if self.is_judged else {**state, "evaluate_again": True}
 
     def _prune(self) -> None:
@@ -369,6 +371,7 @@ class Run:
             return Progress()
         manifest = self.parts.prepared.manifest
         check_origin(found.state.get("origin", {}), self.origin, folder=self.folder, manifest=manifest)
+        self._check_kept(found.state)
         try:
             checkpoints.load_model(found, self.parts.model)
         except checkpoints.CheckpointDamaged as damage:
@@ -389,10 +392,18 @@ class Run:
             progress.best_score = progress.best_loss = progress.best_step = None  # judged again by what comes
         return progress
 
+    def _check_kept(self, state: Mapping[str, Any]) -> None:
+        """What this run was settled by and wrote until the checkpoint, as the checkpoint knows it. UserError for another config."""
+        check_settled(state.get("config"), self._resolved(), folder=self.folder)
+        if not is_known(self.folder / METRICS, state.get("metrics_file")):
+            self.reporter.note(
+                f"{self.folder / METRICS} is not what this run wrote; it is kept, and the run goes on behind it."
+            )
+
     def _write_beginnings(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         remove_leftovers(self.folder)
-        (self.folder / "scores.json").unlink(missing_ok=True)  # of a shorter run: this one is not finished
+        unseal(self.folder)  # a shorter run was finished: this one is not
         resolved = yaml.safe_dump(self._resolved(), sort_keys=False, allow_unicode=True)
         write_whole(self.folder / "config.yaml", resolved)
         write_json(self.folder / "ledger.json", self.parts.prepared.manifest["ledger"])
@@ -415,7 +426,7 @@ class Run:
 
     def _open_trackers(self) -> list[Any]:
         trackers: list[Any] = [
-            MetricsFile(self.folder / "metrics.jsonl", from_step=self.progress.step, evaluated=self.is_judged)
+            MetricsFile(self.folder / METRICS, from_step=self.progress.step, evaluated=self.is_judged)
         ]
         if "tensorboard" in self.config.train.log_to:
             trackers.append(TensorBoard(self.folder / "tensorboard", from_step=self.progress.step))
@@ -503,6 +514,8 @@ class Run:
             self.progress.best_step = None
 
     def _finished_before(self) -> RunResult:
+        for name in changed_run_files(self.folder):
+            self.reporter.note(said(self.folder, name))
         facts = read_json(self.folder / "scores.json", having=("splits", "verdict", "history", "num_steps"))
         try:
             manifest = prepare(self.config).manifest
@@ -516,8 +529,8 @@ class Run:
 
 
 def _write_scores(result: RunResult, run: Run) -> None:
-    """scores.json: from now on the run is finished."""
+    """scores.json, and a manifest of what the run leaves: from now on it is finished."""
     facts = {"schema": 1, "task": run.parts.task.name, "metric": run.metric, "num_steps": result.num_steps}
     facts |= {"best_step": run.progress.best_step, "splits": result.scores, "verdict": result.verdict}
     facts |= {"history": result.history, "origin": run.origin, "environment": describe()}
-    write_json(run.folder / "scores.json", facts)
+    seal(run.folder, facts)

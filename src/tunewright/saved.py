@@ -9,24 +9,26 @@ that prediction encodes exactly as training did.
 from __future__ import annotations
 
 import copy
-import json
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, is_dataclass
 from pathlib import Path
 from typing import Any
 
 from tunewright import hints
-from tunewright.atomic import file_sha256, link_or_copy, whole_folder, write_json
+from tunewright.atomic import link_or_copy, whole_folder, write_json
 from tunewright.errors import UserError, did_you_mean
+from tunewright.manifests import MANIFEST as MANIFEST
+from tunewright.manifests import changed_files as changed_files
+from tunewright.manifests import check_unchanged, refuse_changed, what_of
+from tunewright.manifests import write_manifest as write_manifest
 from tunewright.models.foreign import read_object
 from tunewright.models.source import ModelFolder
 from tunewright.plugins import find
+from tunewright.run_files import CONFIG, changed_run_files, said
 from tunewright.value_types import fits, wrong_field
 
 SCHEMA = 1
 FILE = "tunewright.json"
-MANIFEST = "manifest.json"
 _MEND = "Restore the file, or train again."
 _EXPECTED: tuple[tuple[str, str, Callable[[Any], bool]], ...] = (
     ("task", "the name of a task", lambda value: isinstance(value, str)),
@@ -41,8 +43,6 @@ _EXPECTED: tuple[tuple[str, str, Callable[[Any], bool]], ...] = (
     ("export", "an object", lambda value: value is None or isinstance(value, dict)),
 )
 """What every reader of `tunewright.json` may rely on: key, what it must be, whether it is."""
-_SUFFIXES = {".json", ".safetensors", ".jinja", ".txt", ".model", ".bin", ".onnx", ".data"}
-"""Of files that libraries read from a model folder."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,8 @@ class SavedModel:
         """An input that this model takes, to propose: a text, two where it reads pairs, one with a gap where it fills gaps."""
         if self.facts["task"] == "mlm":
             return f"your {self._mask_token} text"
-        pair = (self.facts["task_state"].get("columns") or {}).get("pair")
+        columns = self.facts["task_state"].get("columns")
+        pair = columns.get("pair") if isinstance(columns, dict) else None
         return ("first text", "second text") if pair else "your text"
 
     @property
@@ -80,6 +81,30 @@ class SavedModel:
         except (OSError, ValueError, AttributeError):
             found = None
         return str(found.get("content") if isinstance(found, dict) else found or "[MASK]")
+
+    def check(self, *, remember: bool = True, say: Callable[[str], object] = lambda _: None) -> None:
+        """UserError where what is about to be used is not what was saved.
+
+        say: told what else has changed in the run (scores, what a merged adapter was made of), and where no manifest can tell.
+        remember: files that were hashed before and not touched since are not read again.
+        """
+        run = self.folder.parent
+        sealed = changed_run_files(run, remember=remember) if self.folder.name == "model" else []
+        own_manifest = f"model/{MANIFEST}"
+        if not check_unchanged(self.folder, remember=remember) and own_manifest not in sealed:
+            say(f"{self.folder} has no {MANIFEST}: whether its files are those that were saved cannot be told.")
+        for part in ("base", "adapter") if self.facts.get("adapter") and self.folder.name == "model" else ():
+            if self.unmerged is not None:
+                check_unchanged(run / part, remember=remember)
+            elif (run / part / MANIFEST).exists():
+                for name in changed_files(run / part, remember=remember)[:1]:
+                    say(
+                        f"{run / part / name} {what_of(run / part, name)}; {self.folder} was made before and is used as it is."
+                    )
+        for name in sealed:
+            if name in (CONFIG, own_manifest) or (self.unmerged is not None and "/" in name):
+                refuse_changed(run, name)
+            say(said(run, name))
 
     def task(self) -> Any:
         """The task as it was trained. UserError where its state is not what a task writes."""
@@ -171,42 +196,6 @@ def add_to_model(path: Path, finish: Callable[[Path], None]) -> None:
                 link_or_copy(file, folder / file.relative_to(path))
         finish(folder)
         write_manifest(folder)
-
-
-def write_manifest(folder: Path) -> None:
-    """List a folder's files with their sha256, for `verify`."""
-    files = {str(file.relative_to(folder)): file_sha256(file) for file in sorted(folder.rglob("*")) if file.is_file()}
-    write_json(
-        folder / MANIFEST, {"schema": SCHEMA, "files": {name: sha for name, sha in files.items() if name != MANIFEST}}
-    )
-
-
-def listed_files(folder: Path) -> dict[str, str]:
-    """Name -> sha256, as the manifest of a folder says; empty where there is none, or it is broken."""
-    try:
-        files = (
-            json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
-            if (folder / MANIFEST).is_file()
-            else {}
-        )
-        return {str(name): str(sha) for name, sha in files.items()}
-    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError):
-        return {}
-
-
-def changed_files(folder: Path) -> list[str]:
-    """Files that are not what the manifest says, or gone, or came later; the manifest itself where it is broken or tells nothing."""
-    files = listed_files(folder)
-    if not files:
-        return [MANIFEST]
-    changed = [
-        name for name, sha in files.items() if not (folder / name).is_file() or file_sha256(folder / name) != sha
-    ]
-    others = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.suffix in _SUFFIXES} - {
-        MANIFEST,
-        *files,
-    }
-    return changed + sorted(others)
 
 
 def _facts(path: Path) -> dict[str, Any]:

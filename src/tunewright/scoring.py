@@ -33,13 +33,17 @@ _GIVE_A_FILE = f"Give a file: {hints.evaluate()}."
 
 def evaluate(
     run: Any, data: str | None = None, *, split: str = TEST, precision: str = "auto", device: str = "auto",
-    skip_bad_rows: bool = False, note: Callable[[str], None] = lambda _: None, plugins: Iterable[str] = (),
+    skip_bad_rows: bool = False, note: Callable[[str], None] = lambda _: None, plugins: Iterable[str] = (), check: bool = True,
 ) -> dict[str, Any]:  # fmt: skip
     """Scores of a trained run on its own `split`, or on the file `data`. UserError for bad input.
 
-    plugins: as for `load`. Gives `{"schema": 1, "task", "rows", "metrics", "intervals", "baseline", "per_class", "confusion", "worst_rows", …}`.
+    plugins, check: as for `load`. Gives `{"schema": 1, "task", "rows", "metrics", "intervals", "baseline", "per_class", "confusion", "worst_rows", …}`.
     """
-    model = load(run, precision=precision, device=device, plugins=plugins)
+    if data is not None and split != TEST:
+        raise UserError(
+            "a split is one of the run's own, and a file is given", found=f"split {split!r}", mend="Leave out one."
+        )
+    model = load(run, precision=precision, device=device, plugins=plugins, check=check, say=note)
     config = _config_of(model)
     if data is None:
         return _of_split(model, config, split, note)

@@ -10,6 +10,7 @@ weights, or files that have changed since they were written.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,8 +21,10 @@ import numpy as np
 from tunewright import golden
 from tunewright.adapted import ADAPTER, BASE, with_adapter
 from tunewright.export import ONNX_FACTS
+from tunewright.manifests import MANIFEST, changed_files, listed_files, what_of
 from tunewright.plugins import check_name
-from tunewright.saved import FILE, MANIFEST, changed_files, listed_files, open_saved
+from tunewright.run_files import changed_run_files
+from tunewright.saved import FILE, open_saved
 
 EXPORTS, SCORES = "exports", "scores.json"
 _PIPELINES = {
@@ -72,14 +75,15 @@ class _Differs(Exception):
 def verify(target: str | Path, *, golden_from: str | Path | None = None) -> Iterator[Check]:
     """Check after check; none follows one that is broken. UserError where there is nothing to verify.
 
-    golden_from: a run whose golden examples are taken, for an export that does not carry them.
+    golden_from: a run, or a golden.json, whose examples are taken instead of the folder's own. UserError where there is none.
     """
     path = Path(target).expanduser()
+    given = None if golden_from is None else golden.read(_golden_folder(golden_from))
     if _is_onnx(path):
-        yield from _stopping(_onnx_checks(path, golden_from))
+        yield from _stopping(_onnx_checks(path, given))
         return
     folder = path / "model" if (path / "model").exists() or (path / SCORES).is_file() else path
-    yield from _stopping(_folder_checks(folder, golden_from))
+    yield from _stopping(_folder_checks(folder, given))
     if folder != path:
         yield from _stopping(_export_checks(path))
 
@@ -103,14 +107,19 @@ def _stopping(checks: Iterator[Check]) -> Iterator[Check]:
 
 def _export_checks(run: Path) -> Iterator[Check]:
     for export in sorted(path for path in (run / EXPORTS).glob("*") if path.is_dir() and not path.name.startswith(".")):
-        checks = _onnx_checks(export, run) if _is_onnx(export) else _folder_checks(export, run)
+        of_run = _examples_of(run / "model")
+        checks = (_onnx_checks if _is_onnx(export) else _folder_checks)(export, _examples_of(export) or of_run)
         for check in checks:
             yield Check(**{**vars(check), "way": f"{EXPORTS}/{export.name}: {check.way}"})
             if check.broken:
                 return
 
 
-def _folder_checks(folder: Path, golden_from: str | Path | None) -> Iterator[Check]:
+def _examples_of(folder: Path) -> dict[str, Any] | None:
+    return golden.read(folder) if (folder / golden.FILE).is_file() else None
+
+
+def _folder_checks(folder: Path, given: dict[str, Any] | None) -> Iterator[Check]:
     """The ways to a model folder; files that changed without any consequence for the examples are told last."""
     changed = changed_files(folder)
     if broken := _damaged(folder, changed):
@@ -129,13 +138,14 @@ def _folder_checks(folder: Path, golden_from: str | Path | None) -> Iterator[Che
         if gone := [name for name in changed if not (folder / name).is_file()]:
             yield Check("files", 0, 0.0, 0.0, _told(folder, gone[0]))
             return
-    if (folder / golden.FILE).is_file() or golden_from is not None:
-        examples = _golden(folder, golden_from)
+    of_run_files = changed_run_files(run, remember=False) if folder.name == "model" else []
+    examples = given or _examples_of(folder)
+    if examples is not None:
         exact = saved.facts.get("export", {}).get("dtype", "fp32") == "fp32"
         tolerance = golden.TOLERANCE if exact else _HALF_TOLERANCE
         for way, compute in ways:
             yield _checked(way, compute, folder, examples, tolerance, changed)
-    yield _files_check(folder, changed)
+    yield _files_check(folder, changed or [f"../{name}" for name in of_run_files])
 
 
 def _damaged(folder: Path, changed: Sequence[str]) -> Broken | None:
@@ -150,22 +160,15 @@ def _files_check(folder: Path, changed: Sequence[str]) -> Check:
 
 
 def _told(folder: Path, name: str) -> Broken:
-    if not (folder / name).is_file():
-        what = "is no file" if (folder / name).exists() else "is gone"
-    else:
-        parent = (folder / name).parent
-        what = (
-            "has changed since it was written"
-            if Path(name).name in {*listed_files(parent), MANIFEST}
-            else "was not written with the others"
-        )
-    return Broken(_stage_of(name), f"{folder / name} {what}")
+    return Broken(_stage_of(name), f"{os.path.normpath(folder / name)} {what_of(folder, name)}")
 
 
-def _golden(folder: Path, golden_from: str | Path | None) -> dict[str, Any]:
-    if golden_from is None or (folder / golden.FILE).is_file():
-        return golden.read(folder)
-    return golden.read(open_saved(golden_from).folder)
+def _golden_folder(name: str | Path) -> Path:
+    """Where the golden examples are that a user names: by a run, a folder with golden.json, or that file. UserError where there are none."""
+    path = Path(name).expanduser()
+    if path.is_file() and path.name == golden.FILE:
+        return path.parent
+    return path if (path / golden.FILE).is_file() else open_saved(path).folder
 
 
 def _checked(
@@ -196,7 +199,7 @@ def _reloaded(folder: Path, examples: dict[str, Any], tolerance: float) -> tuple
     """As `predict` loads and encodes."""
     from tunewright.predict import load
 
-    model = load(folder, device="cpu", precision="fp32")
+    model = load(folder, device="cpu", precision="fp32", check=False)  # what has changed is told by its consequence
     _compare_surroundings(golden.surroundings(model.task, model.encoder), examples)
     _compare_labels(getattr(model.network, "config", None), examples)
     wanted = examples["examples"]
@@ -325,14 +328,14 @@ def _with_peft(folder: Path, examples: dict[str, Any], tolerance: float) -> tupl
     return measure.result()
 
 
-def _onnx_checks(folder: Path, golden_from: str | Path | None) -> Iterator[Check]:
+def _onnx_checks(folder: Path, given: dict[str, Any] | None) -> Iterator[Check]:
     from tunewright.export.onnx import TOLERANCE, session_outputs
 
     changed = changed_files(folder)
     if broken := _damaged(folder, changed):
         yield Check("files", 0, 0.0, 0.0, broken)
         return
-    examples = _golden(folder, golden_from)
+    examples = given or golden.read(folder)
 
     def compute(folder: Path, examples: dict[str, Any], tolerance: float) -> tuple[int, float, str]:
         run = session_outputs(folder)

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from tunewright.cli.options import Plugins
+from tunewright.cli.options import NoCheck, Plugins
 
 NAME = "chat"
 _HELP = "/new begins again, /quit ends (so does the end of the input); Ctrl-C ends an answer."
@@ -28,6 +28,7 @@ def run(
     precision: Annotated[str, typer.Option(help="auto, bf16, fp32 or fp64.")] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, …")] = "auto",
     plugin: Plugins = None,
+    no_check: NoCheck = False,
 ) -> None:
     """Talk with a fine-tuned model, in the template it was trained with. A line is a turn; answers are shown as they are written."""
     from dataclasses import replace
@@ -35,7 +36,7 @@ def run(
     from tunewright.cli.options import check_run
     from tunewright.errors import UserError
 
-    saved = check_run(run_folder, precision=precision)
+    saved = check_run(run_folder, precision=precision, no_check=no_check)
     from tunewright.cli.progress import try_it
     from tunewright.errors import with_article
 
@@ -54,7 +55,7 @@ def run(
         "top_p": top_p,
         "seed": seed,
     }
-    model = load(run_folder, precision=precision, device=device)
+    model = load(run_folder, precision=precision, device=device, check=False)
     model = model.writing(
         replace(model.sampling, **{name: value for name, value in wishes.items() if value is not None})
     )

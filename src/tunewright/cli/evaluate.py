@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from tunewright.cli.options import Plugins
+from tunewright.cli.options import NoCheck, Plugins
 
 NAME = "evaluate"
 
@@ -14,7 +14,9 @@ NAME = "evaluate"
 def run(
     run_folder: Annotated[str, typer.Argument(metavar="RUN", help="A run folder, or its model/ folder.")],
     data: Annotated[str | None, typer.Argument(help="A labelled file; without one, the run's own test split.")] = None,
-    split: Annotated[str, typer.Option(help="Which of the run's splits, when no file is given.")] = "test",
+    split: Annotated[
+        str | None, typer.Option(help="Which of the run's splits, when no file is given (test).", show_default=False)
+    ] = None,
     precision: Annotated[str, typer.Option(help="auto, bf16, fp32 or fp64.")] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, …")] = "auto",
     skip_bad_rows: Annotated[
@@ -22,19 +24,33 @@ def run(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     plugin: Plugins = None,
+    no_check: NoCheck = False,
 ) -> None:
     """Score a trained run: metrics with 95 % intervals, simple baselines beside it, the worst rows."""
     from tunewright.cli.options import check_file, check_run, json_text
+    from tunewright.errors import UserError
 
-    saved = check_run(run_folder, precision=precision)
+    if data is not None and split is not None:
+        raise UserError(
+            "a split is one of the run's own, and a file is given",
+            where="--split",
+            found=f"{split!r} beside {data}",
+            mend="Leave out the file, or --split.",
+        )
+    split = split or "test"
+    saved = check_run(run_folder, precision=precision, no_check=no_check)
     if data is not None:
         check_file(saved, data, labelled=True, skip_bad_rows=skip_bad_rows)
+    from contextlib import nullcontext
+
     from tunewright.cli.progress import print_scores, say
+    from tunewright.manifests import unchecked
     from tunewright.scoring import evaluate
 
-    scores = evaluate(
-        run_folder, data, split=split, precision=precision, device=device, skip_bad_rows=skip_bad_rows, note=say
-    )
+    with unchecked() if no_check else nullcontext():
+        scores = evaluate(
+            run_folder, data, split=split, precision=precision, device=device, skip_bad_rows=skip_bad_rows, note=say, check=False
+        )  # fmt: skip
     if as_json:
         print(json_text(scores))
     else:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from tunewright.cli.options import Plugins
+from tunewright.cli.options import NoCheck, Plugins
 
 NAME = "export"
 
@@ -20,9 +20,10 @@ def run(
     dtype: Annotated[str, typer.Option(help="Of the weights: fp32, bf16 or fp16.")] = "fp32",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     plugin: Plugins = None,
+    no_check: NoCheck = False,
 ) -> None:
     """Write a trained model for other programs, and verify what was written. Exit code 1 where it differs."""
-    from tunewright.cli.options import json_text
+    from tunewright.cli.options import json_text, notice
     from tunewright.cli.verify import line_of
     from tunewright.errors import check_choice
     from tunewright.export import DTYPES, export_run
@@ -30,7 +31,7 @@ def run(
 
     check_choice("--dtype", dtype, DTYPES)
     saved = open_saved(run_folder)
-    folder = export_run(run_folder, to, output=output, dtype=dtype)
+    folder = export_run(run_folder, to, output=output, dtype=dtype, check=not no_check, say=notice)
     from tunewright.verify import verify
 
     checks = list(verify(folder, golden_from=saved.folder))

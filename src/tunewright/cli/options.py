@@ -34,12 +34,28 @@ Plugins = Annotated[
 """Modules are trusted as the words are read: a verb need not heed the value."""
 
 
-def check_run(run: str, *, precision: str = "auto") -> SavedModel:
-    """The trained model in a folder. UserError where there is none; imports no torch."""
+NoCheck = Annotated[
+    bool,
+    typer.Option("--no-check", help="Use the run as it is, also where its files are not those that were saved."),
+]
+
+
+def check_run(run: str, *, precision: str = "auto", no_check: bool = False) -> SavedModel:
+    """The trained model in a folder, its files those that were saved. UserError where there is none; imports no torch.
+
+    Whoever loads it afterwards need not check again.
+    """
     check_choice("--precision", precision, PRECISIONS)
     from tunewright.saved import open_saved
 
-    return open_saved(run)
+    saved = open_saved(run)
+    if not no_check:
+        saved.check(say=notice)
+    return saved
+
+
+def notice(line: str) -> None:
+    print(f"notice: {line}", file=sys.stderr)
 
 
 def check_file(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tunewright import hints
-from tunewright.cli.options import Plugins
+from tunewright.cli.options import NoCheck, Plugins
 from tunewright.records import Example, NoAnswer
 
 if TYPE_CHECKING:
@@ -88,6 +88,7 @@ def run(
         bool, typer.Option("--json", help="One JSON object per line, as always off a terminal.")
     ] = False,
     plugin: Plugins = None,
+    no_check: NoCheck = False,
 ) -> None:
     """Predict with a trained run: one prediction per input, in order. Off a terminal it prints JSON lines."""
     from tunewright.cli.options import check_file, check_run, json_text
@@ -111,13 +112,13 @@ def run(
         raise UserError("--spreadsheet-safe goes with a table", mend="Write -o FILE.csv or -o FILE.tsv.")
     if format is not None and file is None:
         raise UserError("--format goes with --file", mend="A text, and a line of stdin, is read as it is.")
-    saved = check_run(run_folder, precision=precision)
+    saved = check_run(run_folder, precision=precision, no_check=no_check)
     reading = reading_of(saved, file, format=format, max_row_bytes=max_row_bytes)
     if file is not None:
         check_file(saved, file, labelled=False, skip_bad_rows=skip_bad_rows, options=reading)
     from tunewright.predict import load
 
-    model = load(run_folder, precision=precision, device=device).showing(top)
+    model = load(run_folder, precision=precision, device=device, check=False).showing(top)
     wishes = {
         "max_new_tokens": max_new_tokens, "temperature": temperature, "top_k": top_k, "top_p": top_p,
         "stop": tuple(stop) if stop else None, "seed": seed,

@@ -65,6 +65,8 @@ def _facts(path: Path) -> dict[str, Any]:
     from tunewright.atomic import read_json
     from tunewright.config import load_config
     from tunewright.errors import UserError
+    from tunewright.manifests import what_of
+    from tunewright.run_files import changed_run_files
 
     if not (path / "config.yaml").is_file():
         raise UserError("not a run of tunewright", where=str(path), mend=f"`{hints.runs()}` lists the runs here.")
@@ -90,7 +92,8 @@ def _facts(path: Path) -> dict[str, Any]:
         split = "test" if "test" in saved["splits"] else next(iter(saved["splits"]), None)
         facts |= {
             "state": (f"finished, {split}" if split else "finished")
-            + ("" if (path / "model").is_dir() else ", no model/"),
+            + ("" if (path / "model").is_dir() else ", no model/")
+            + "".join(f", {name} {what_of(path, name)}" for name in changed_run_files(path)),
             "scores": saved["splits"][split]["metrics"] if split else {},
         }
     return facts

@@ -13,7 +13,10 @@ NAME = "verify"
 
 def run(
     target: Annotated[str, typer.Argument(metavar="RUN", help="A run folder, its model/ folder, or an export.")],
-    golden: Annotated[str | None, typer.Option(help="A run whose golden examples an export is held against.")] = None,
+    golden: Annotated[
+        str | None,
+        typer.Option(help="A run (or a golden.json) whose golden examples it is held against, instead of its own."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     plugin: Plugins = None,
 ) -> None:

@@ -5,13 +5,16 @@ export_run("runs/reviews-3fa9c1", "merged", dtype="bf16")       RUN/exports/merg
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 from tunewright import hints
 from tunewright.atomic import refused, whole_folder
 from tunewright.errors import UserError, did_you_mean
+from tunewright.manifests import MANIFEST, listed_files, refuse_changed, unchecked, write_manifest
 from tunewright.plugins import find, names
-from tunewright.saved import changed_files, open_saved, write_manifest
+from tunewright.saved import SavedModel, open_saved
 
 ONNX_FACTS = "onnx.json"
 DTYPES = ("fp32", "bf16", "fp16")
@@ -21,8 +24,14 @@ def kinds() -> list[str]:
     return [name.replace("_", "-") for name in names("export")]
 
 
-def export_run(run: str | Path, to: str, *, output: str | Path | None = None, dtype: str = "fp32") -> Path:
-    """Write a run as `to` says (merged, onnx, hub-folder). UserError for what the user can mend. Gives the folder."""
+def export_run(
+    run: str | Path, to: str, *, output: str | Path | None = None, dtype: str = "fp32", check: bool = True,
+    say: Callable[[str], object] = lambda _: None,
+) -> Path:  # fmt: skip
+    """Write a run as `to` says (merged, onnx, hub-folder). UserError for what the user can mend. Gives the folder.
+
+    check: that the files are those that were saved; they are always read for it. say: told what else has changed in the run.
+    """
     saved = open_saved(run)
     if to not in kinds():
         near = did_you_mean(to, kinds())
@@ -39,11 +48,10 @@ def export_run(run: str | Path, to: str, *, output: str | Path | None = None, dt
             found=f"adapter={saved.unmerged}",
             mend="Use RUN/adapter on RUN/base with peft, or train with adapter=lora.",
         )
-    if changed := changed_files(saved.folder):
-        raise UserError(
-            "not what was saved here: a file is gone, has changed or came later", where=str(saved.folder / changed[0]),
-            mend=f"Restore or remove it, or train again; `{hints.verify(saved.folder)}` says more.",
-        )  # fmt: skip
+    if check and not (saved.folder / MANIFEST).exists():
+        refuse_changed(saved.folder, MANIFEST)
+    if check:
+        saved.check(remember=False, say=say)
     folder = Path(output) if output else saved.folder.parent / "exports" / to
     if folder.exists() and not _is_export(folder):
         raise UserError("the folder holds something else", where=str(folder), mend="Choose another one with -o.")
@@ -55,9 +63,18 @@ def export_run(run: str | Path, to: str, *, output: str | Path | None = None, dt
     if dtype not in module.DTYPES:
         raise UserError(f"{to} cannot be {dtype}", where="--dtype", expected=", ".join(module.DTYPES))
     with whole_folder(folder) as inside:
-        module.write(saved, inside, dtype=dtype)
+        with nullcontext() if check else unchecked():
+            module.write(saved, inside, dtype=dtype)
         write_manifest(inside)
     return folder
+
+
+def kept_files(saved: SavedModel) -> Iterator[Path]:
+    """Files of a saved model that go along into an export: what its manifest lists; nothing that a link leads to from outside."""
+    listed = listed_files(saved.folder)
+    for file in sorted(saved.folder.iterdir()):
+        if file.is_file() and file.name != MANIFEST and (file.name in listed if listed else not file.is_symlink()):
+            yield file
 
 
 def _is_export(folder: Path) -> bool:

@@ -6,6 +6,7 @@ The card holds numbers and names of files, no row of the data; the golden exampl
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,10 @@ import yaml
 from tunewright import __version__, golden
 from tunewright.atomic import read_json, write_whole
 from tunewright.config import load_config
+from tunewright.errors import UserError
 from tunewright.export import merged
+from tunewright.manifests import NO_CHECK, refuse_changed
+from tunewright.run_files import changed_run_files
 from tunewright.saved import SavedModel
 
 DTYPES = merged.DTYPES
@@ -23,17 +27,36 @@ _PIPELINES = {
     "sft": "text-generation",
 }  # fmt: skip
 _METRICS_SHOWN = 12
+_DESCRIBED = ("config.yaml", "scores.json", "ledger.json")
+"""What a card is written from."""
 _PATHS = ("train", "validation", "test")
 
 
 def write(saved: SavedModel, folder: Path, *, dtype: str) -> None:
+    run = saved.folder.parent
+    changed = [name for name in changed_run_files(run, remember=False) if name in _DESCRIBED]
+    for name in changed:
+        refuse_changed(
+            run, name, mend=f"The card would tell what the run did not. Restore it, or write it as it is: {NO_CHECK}."
+        )
+    try:
+        text = card(saved, changed)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:  # only of files that are not what was written
+        raise UserError(
+            f"no card can be written from its {', '.join(_DESCRIBED)} ({type(error).__name__}: {error})",
+            where=str(run),
+            mend="Restore them, or export it with --to merged.",
+        ) from None
     merged.write(saved, folder, dtype=dtype)
     (folder / golden.FILE).unlink(missing_ok=True)
-    write_whole(folder / "README.md", card(saved))
+    write_whole(folder / "README.md", text)
 
 
-def card(saved: SavedModel) -> str:
-    """README.md: front matter for the Hub, then one section each on use, data, scores, training and limits."""
+def card(saved: SavedModel, changed: Sequence[str] = ()) -> str:
+    """README.md: front matter for the Hub, then one section each on use, data, scores, training and limits.
+
+    changed: files of the run that are not what it wrote; the card says so.
+    """
     run = saved.folder.parent
     config = load_config(run / "config.yaml", of_run=True).as_dict() if (run / "config.yaml").is_file() else {}
     scores, ledger = (read_json(run / name) if (run / name).exists() else {} for name in ("scores.json", "ledger.json"))
@@ -54,7 +77,7 @@ def card(saved: SavedModel) -> str:
         _data(config, ledger, scores),
         _scores(scores),
         _training(config, scores),
-        _limits(saved, scores, ledger),
+        _limits(saved, scores, ledger, changed),
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
 
@@ -117,12 +140,13 @@ def _training(config: dict[str, Any], scores: dict[str, Any]) -> str:
     return f"## Training\n\n{scores.get('num_steps', 0):,} steps.\n\n```yaml\n{text}```"
 
 
-def _limits(saved: SavedModel, scores: dict[str, Any], ledger: dict[str, Any]) -> str:
+def _limits(saved: SavedModel, scores: dict[str, Any], ledger: dict[str, Any], changed: Sequence[str]) -> str:
     lines = ["## Limits", "", f"- At most {saved.facts['encode']['max_length']} tokens of a text are read."]
     verdict = scores.get("verdict", {})
     if verdict:
         lines.append(f"- {verdict['kind'].capitalize()}: {verdict['reason']}")
     shared = {split: count for split, count in ledger.get("shared_with_train", {}).items() if count}
     lines += [f"- {count:,} {split} rows have a text that is also in train." for split, count in shared.items()]
+    lines += [f"- {name} has changed since the run wrote it: what it says here is not proven." for name in changed]
     lines.append("- The scores hold for texts like those above; nothing else was measured.")
     return "\n".join(lines)

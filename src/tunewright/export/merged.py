@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from tunewright.atomic import write_json
-from tunewright.saved import FILE, MANIFEST, SavedModel
+from tunewright.export import kept_files
+from tunewright.saved import FILE, SavedModel
 
 DTYPES = ("fp32", "bf16", "fp16")
 _TORCH = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
@@ -26,8 +27,8 @@ def write(saved: SavedModel, folder: Path, *, dtype: str) -> None:
     with quiet_transformers():
         network.save_pretrained(folder)
     weights = {path.name for path in folder.iterdir()}
-    for file in saved.folder.iterdir():
-        if file.is_file() and file.name not in weights | {MANIFEST, FILE} and not file.name.startswith("model"):
+    for file in kept_files(saved):
+        if file.name not in weights | {FILE} and not file.name.startswith("model"):
             shutil.copyfile(file, folder / file.name)
     facts = json.loads((saved.folder / FILE).read_text(encoding="utf-8"))
     write_json(folder / FILE, {**facts, "export": {"to": "merged", "dtype": dtype}})

@@ -16,8 +16,8 @@ import numpy as np
 
 from tunewright.atomic import write_json
 from tunewright.errors import UserError
-from tunewright.export import ONNX_FACTS
-from tunewright.saved import FILE, MANIFEST, SavedModel
+from tunewright.export import ONNX_FACTS, kept_files
+from tunewright.saved import FILE, SavedModel
 
 DTYPES = ("fp32",)
 MODEL = "model.onnx"
@@ -58,8 +58,8 @@ def write(saved: SavedModel, folder: Path, *, dtype: str) -> None:
     task = saved.task()
     labels = list(getattr(task, "tags", None) or task.known_names)
     write_json(folder / ONNX_FACTS, {"schema": 1, "task": task.name, "labels": labels, **names})
-    for file in saved.folder.iterdir():
-        if file.is_file() and file.suffix != ".safetensors" and file.name not in (MANIFEST, FILE):
+    for file in kept_files(saved):
+        if file.suffix != ".safetensors" and file.name != FILE:
             shutil.copyfile(file, folder / file.name)
 
 

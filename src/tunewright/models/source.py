@@ -17,6 +17,7 @@ from typing import Any
 
 from tunewright import hints
 from tunewright.errors import UserError, did_you_mean
+from tunewright.manifests import MANIFEST, check_unchanged
 from tunewright.models import presets
 from tunewright.models.foreign import check_values, read_object
 
@@ -119,6 +120,7 @@ def locate_tokenizer(name: str) -> Path:
     path = Path(name).expanduser()
     for folder in (path / "model", path):
         if any((folder / file).is_file() for file in _TOKENIZER_FILES):
+            _check_ours(folder, _TOKENIZER_FILES)
             return folder
     if path.is_dir() and not (path / "config.json").is_file():
         raise UserError(
@@ -147,6 +149,7 @@ def _pretrained(name: str, revision: str | None, *, weights: bool = True) -> Mod
                 expected="a Hugging Face model folder or a finished run",
                 mend="Give the folder that holds config.json.",
             )
+        _check_ours(inner, None if weights else _TOKENIZER_FILES)
         return ModelFolder(name, inner)
     if path.exists():
         raise UserError(
@@ -155,6 +158,13 @@ def _pretrained(name: str, revision: str | None, *, weights: bool = True) -> Mod
     if not re.fullmatch(r"[\w.-]+/[\w.-]+|[\w.-]+", name):
         raise _no_such_folder(name, path)
     return ModelFolder(name, _hub_folder(name, revision, path, weights=weights))
+
+
+def _check_ours(folder: Path, only: Sequence[str] | None) -> None:
+    """UserError where a folder that one of our runs wrote is not what was saved; other folders say nothing of the kind."""
+    if (folder / "tunewright.json").is_file() or (folder.name == "base" and (folder.parent / "adapter").is_dir()):
+        mend = f"Restore it, or remove {folder / MANIFEST} to take the folder as it is."
+        check_unchanged(folder, only=only, mend=mend)
 
 
 def _package_folder(package: str) -> Path:
