@@ -116,7 +116,7 @@ def refuse_changed(folder: Path, name: str, *, mend: str | None = None) -> None:
     """UserError that says what became of a file, unless the user wished to go on."""
     if _CHECKING.get():
         usual = f"Restore what was saved, or train again; {NO_CHECK} takes the folder as it is."
-        raise UserError(what_of(folder, name), where=str(folder / name), mend=mend or usual)
+        raise UserError(f"this file {what_of(folder, name)}", where=str(folder / name), mend=mend or usual)
 
 
 def _holds(folder: Path, name: str, sha256: str, known: _Known | None) -> bool:
