@@ -126,8 +126,10 @@ def test_a_file_of_another_run_is_told(run, runs):
 def test_a_file_that_came_later_is_told(run, name):
     (run / "model" / name).parent.mkdir(exist_ok=True)
     (run / "model" / name).write_text("{}")
-    assert told(run) == f"error: {run / 'model' / name}: this file was not written with the others. " \
-        "Restore what was saved, or train again; --no-check takes the folder as it is."  # fmt: skip
+    assert told(run) == (
+        f"error: {run / 'model' / name}: this file was not written with the others. Restore what was saved, or train again; "
+        f"`tunewright verify {run}` says more, --no-check takes it as it is."
+    )
 
 
 def test_no_single_bit_of_a_manifest_goes_unnoticed(tmp_path):

@@ -21,6 +21,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
+from tunewright import hints
 from tunewright.atomic import file_sha256, json_text, write_json
 from tunewright.errors import UserError
 
@@ -115,7 +116,10 @@ def check_unchanged(
 def refuse_changed(folder: Path, name: str, *, mend: str | None = None) -> None:
     """UserError that says what became of a file, unless the user wished to go on."""
     if _CHECKING.get():
-        usual = f"Restore what was saved, or train again; {NO_CHECK} takes the folder as it is."
+        run = folder.parent if folder.name in ("model", "base", "adapter") else folder
+        usual = (
+            f"Restore what was saved, or train again; `{hints.verify(run)}` says more, {NO_CHECK} takes it as it is."
+        )
         raise UserError(f"this file {what_of(folder, name)}", where=str(folder / name), mend=mend or usual)
 
 
