@@ -9,6 +9,7 @@ that prediction encodes exactly as training did.
 from __future__ import annotations
 
 import copy
+import json
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, is_dataclass
