@@ -10,11 +10,18 @@ import tunewright
 
 ROOT = Path(tunewright.__file__).parent
 ROOMS = [
-<<<<<<< HEAD
-    ["errors", "hints", "records", "section", "atomic", "environment", "value_types", "yaml_words"],
-=======
-    ["errors", "hints", "records", "section", "atomic", "environment", "value_types", "manifests", "run_files"],
->>>>>>> debda4f (Folders are held against their manifests where they are opened; run files are sealed when the run ends; --no-check; verify --golden and evaluate --split name what is there)
+    [
+        "errors",
+        "hints",
+        "records",
+        "section",
+        "atomic",
+        "environment",
+        "value_types",
+        "yaml_words",
+        "manifests",
+        "run_files",
+    ],
     ["plugins"],
     ["reading"],
     ["text"],
