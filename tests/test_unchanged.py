@@ -180,8 +180,8 @@ def test_what_reads_again_behind_training_takes_no_other_file(run_values, tmp_pa
     reporter = Exchanges(path, other, after=3)
     done = train({**values, "output": str(tmp_path / "two" / "run")}, reporter=reporter)
     assert "baseline" not in done.scores["test"] and not (done.folder / "model" / "golden.json").exists()
-    assert any("No baselines" in line and "has changed since it was prepared" in line for line in reporter.notes)
-    assert any("No golden examples" in line for line in reporter.notes)
+    told = next(line for line in reporter.notes if "cannot be read again" in line)
+    assert "has changed since it was prepared" in told and "no baselines" in told and "no golden examples" in told
 
 
 def test_a_file_that_changes_while_it_is_evaluated_is_told(run_values, tmp_path, monkeypatch):
@@ -199,7 +199,7 @@ def test_a_file_that_changes_while_it_is_evaluated_is_told(run_values, tmp_path,
     at(
         monkeypatch,
         scoring,
-        "_add_baseline",
+        "_scored",
         lambda: exchange(data, write_jsonl(tmp_path / "third", [{"text": "y", "label": "order_status"}])),
     )
     assert "baseline" not in scoring.evaluate(done.folder, str(data), note=notes.append)

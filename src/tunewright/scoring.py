@@ -64,9 +64,16 @@ def evaluate(
         with_baseline = config is not None and config.evaluate.baselines and hasattr(model.task, "gold")
         texts = report.BaselineTexts(model.task, rows, capped=False) if with_baseline else None
         worst = report.worst_inputs(scores, rows, model.task)
-        with files.while_read():
-            source = open_like(data, options, model.task)
-            read_again(source.rows(), [worst, texts] if texts else [worst], where=data)
+        try:
+            with files.while_read():
+                source = open_like(data, options, model.task)
+                read_again(source.rows(), [worst, texts] if texts else [worst], where=data)
+        except UserError as error:
+            note(
+                f"{data} cannot be read again ({error.problem}), so there are no baselines and no texts of the worst rows."
+            )
+            report.add_worst_texts(scores, rows, {})
+            return scores
         report.add_worst_texts(scores, rows, worst.of)
         if texts is not None and config is not None:
             _add_baseline(scores, config, texts, note)
