@@ -3,6 +3,8 @@
 import gzip
 import os
 import random
+import time
+import tracemalloc
 
 import pytest
 import zstandard
@@ -191,3 +193,21 @@ def test_a_file_that_goes_away_is_a_user_error(tmp_path):
     source.paths[0].unlink()
     with pytest.raises(UserError, match=r"cannot be read"):
         list(source.rows())
+
+
+@pytest.mark.parametrize("pack", ["gz", "zst"])
+def test_a_frame_that_unpacks_to_much_is_unpacked_in_linear_time_and_little_memory(tmp_path, pack):
+    """A line of 40 MB in some kilobytes: what is left of a piece is never copied, and no piece is as large as the line."""
+    content = b'{"text": "' + b"x" * 40_000_000 + b'"}\n{"text": "b"}\n'
+    packed = gzip.compress(content) if pack == "gz" else zstandard.ZstdCompressor().compress(content)
+    (tmp_path / f"a.jsonl.{pack}").write_bytes(packed)
+    source = open_source(str(tmp_path / f"a.jsonl.{pack}"), ReadOptions(max_row_bytes=100_000))
+    tracemalloc.start()
+    try:
+        begun = time.process_time()
+        first, second = source.rows()
+        took, (_, peak) = time.process_time() - begun, tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert isinstance(first, Reject) and "40,000,013 bytes" in first.reason and second.fields == {"text": "b"}
+    assert took < 4 and peak < 20_000_000

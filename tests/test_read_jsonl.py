@@ -1,6 +1,7 @@
 """JSON lines: every value as it stands, every line a row, a reject or a counted blank."""
 
 import json
+import time
 
 import pytest
 from hypothesis import given, settings
@@ -169,3 +170,10 @@ def test_what_json_writes_is_what_is_read(tmp_path_factory, rows, ascii_only, en
     path = tmp_path_factory.mktemp("jsonl") / "a.jsonl"
     path.write_bytes("".join(json.dumps(row, ensure_ascii=ascii_only) + end for row in rows).encode("utf-8"))
     assert [row.fields for row in open_source(str(path)).rows()] == rows
+
+
+def test_many_keys_of_which_one_stands_twice_take_linear_time(tmp_path):
+    keys = ",".join(f'"k{number}":1' for number in range(100_000))
+    begun = time.process_time()
+    _, (row,) = read(tmp_path, "{" + keys + ',"k99999":2}\n', "a.jsonl")
+    assert row.reason == "the key 'k99999' occurs twice" and time.process_time() - begun < 3

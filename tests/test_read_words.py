@@ -115,3 +115,9 @@ def test_a_column_that_differs_late_costs_no_sentence(tmp_path):
 )  # fmt: skip
 def test_words_without_types_or_tags_are_sentences_too(tmp_path, content):
     assert sentences(tmp_path, content, content.split(",")[1].split("\n")[0])[1] == [["Ann", "is"]]
+
+
+def test_a_sentence_without_an_end_is_rejected_and_not_held(tmp_path):
+    content = "Sentence #,Word,Tag\nSentence: 1,Ann,B-PER\n,Bo,O\n" + ",Ulm,O\n" * 20_000 + "Sentence: 2,Ann,B-PER\n"
+    _, (first, last) = read(tmp_path, content, "a.csv", max_row_bytes=10_000)
+    assert isinstance(first, Reject) and first.reason.startswith("the row has 10,00") and last.fields["Word"] == ["Ann"]

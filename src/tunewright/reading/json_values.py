@@ -11,11 +11,14 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from typing import Any
 
 from tunewright.errors import RowError
 from tunewright.reading.files import LONE_SURROGATE, NUL, has_surrogate
 
+MAX_KEY = 200
+"""Characters of a key that a message shows."""
 _ENDS = frozenset(("\n", "\r\n", ""))
 _KINDS = {dict: "an object", list: "a list", str: "a string", bool: "true or false", type(None): "null"}
 
@@ -69,9 +72,8 @@ class StrictJson:
     def _object(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         fields = dict(pairs)
         if len(fields) != len(pairs):
-            keys = [key for key, _ in pairs]
-            twice = next(key for number, key in enumerate(keys) if key in keys[:number])
-            self.faults.append(f"the key {twice!r} occurs twice")
+            twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+            self.faults.append(f"the key {twice[:MAX_KEY]!r} occurs twice")
         return fields
 
     def _constant(self, name: str) -> None:

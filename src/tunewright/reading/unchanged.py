@@ -28,7 +28,7 @@ def stamp_of(path: Path) -> Stamp:
     """Which file stands there, and when it was last written; None where there is none."""
     try:
         found = os.stat(path)
-    except OSError:
+    except (OSError, ValueError):  # ValueError: a name that no file can have
         return None
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 

@@ -11,6 +11,8 @@ from abc import abstractmethod
 from typing import Any, BinaryIO
 
 _PIECE = 2**17
+_PACKED = 2**9
+"""Bytes unpacked at a time: a frame of one letter unpacks to 32,000 times its size, and a piece must fit into memory."""
 _MARK = "tunewright-mark"
 
 
@@ -29,7 +31,7 @@ class _Pieces(io.RawIOBase):
 
     def __init__(self, source: BinaryIO) -> None:
         self._source = source
-        self._rest = b""
+        self._rest = memoryview(b"")
 
     @abstractmethod
     def next_piece(self) -> bytes: ...
@@ -38,10 +40,11 @@ class _Pieces(io.RawIOBase):
         return True
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        piece = self._rest or self.next_piece()
-        num = min(len(buffer), len(piece))
-        buffer[:num] = piece[:num]
-        self._rest = piece[num:]
+        if not self._rest:
+            self._rest = memoryview(self.next_piece())
+        num = min(len(buffer), len(self._rest))
+        buffer[:num] = self._rest[:num]
+        self._rest = self._rest[num:]  # a view: what is left is never copied
         return num
 
 
@@ -56,7 +59,7 @@ class ZstdStream(_Pieces):
     def next_piece(self) -> bytes:
         import zstandard
 
-        while self._packed or (packed := self._source.read(_PIECE)):
+        while self._packed or (packed := self._source.read(_PACKED)):
             packed, self._packed = self._packed or packed, b""
             self._frame = self._frame or zstandard.ZstdDecompressor().decompressobj()
             try:

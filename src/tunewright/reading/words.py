@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from tunewright.reading.files import too_large
 from tunewright.reading.source import MAX_RAW, Source
 from tunewright.reading.tagged import has_type, looks_like_tag
 from tunewright.records import Reject, Row
@@ -40,7 +41,7 @@ _NUM_HELD = 1_000
 Number = tuple[str, ...]
 
 
-def with_sentences(source: Source, *, words_alone: bool = False) -> Source:
+def with_sentences(source: Source, *, words_alone: bool = False, limit: int = 2**22) -> Source:
     """`source` itself, unless it has a row for each word. words_alone: also without tags, where a column counts sentences."""
     columns = source.columns or ()
     sentence, word = _named(columns, _SENTENCE_NAMES), _named(columns, _WORD_NAMES)
@@ -61,7 +62,10 @@ def with_sentences(source: Source, *, words_alone: bool = False) -> Source:
     by_word = source.read
     note = f"a row for each word: read as sentences by {' and '.join(map(repr, keys))}"
     return replace(
-        source, read=lambda self: _sentences(by_word(self), numbers, same), notes=[*source.notes, note], by_word=source
+        source,
+        read=lambda self: _sentences(by_word(self), numbers, same, limit),
+        notes=[*source.notes, note],
+        by_word=source,
     )
 
 
@@ -127,8 +131,13 @@ class _Sentence:
     first: Row | Reject
     words: list[dict[str, Any]] = field(default_factory=list)
     fault: str | None = None
+    size: int = 0
 
-    def add(self, row: Row) -> None:
+    def add(self, row: Row, limit: int) -> None:
+        self.size += sum(map(len, row.fields.values()))
+        if self.fault is None and self.size > limit:
+            self.fault = too_large(self.size, limit)
+            del self.words[_NUM_HELD:]
         if self.fault is None or len(self.words) < _NUM_HELD:
             self.words.append(dict(row.fields))
 
@@ -149,7 +158,9 @@ class _Sentence:
         )
 
 
-def _sentences(rows: Iterator[Row | Reject], numbers: _Numbers, same: frozenset[str]) -> Iterator[Row | Reject]:
+def _sentences(
+    rows: Iterator[Row | Reject], numbers: _Numbers, same: frozenset[str], limit: int
+) -> Iterator[Row | Reject]:
     """A word that cannot be read spoils the sentence before it and the one after: it may belong to either.
 
     A sentence whose number has been met before is a reject: its words do not stand together. So is a word without a number
@@ -176,7 +187,7 @@ def _sentences(rows: Iterator[Row | Reject], numbers: _Numbers, same: frozenset[
                 name = here[numbers.keys.index(numbers.sentence)]
                 fault = fault or f"sentence {name!r} has ended further up: its words do not stand together"
             held, number = _Sentence(row, fault=fault), here
-        held.add(row)
+        held.add(row, limit)
         fault = None
     if held is not None:
         yield held.row(numbers, same)

@@ -64,7 +64,7 @@ def make_source(path: Path, name: str, format: str, options: ReadOptions) -> Sou
         return _rows(file, source, shape, num_comments, escaped)
 
     source = Source(name, format, rows, columns, notes=notes, paths=(path,))
-    return with_sentences(source, words_alone=options.words_alone)
+    return with_sentences(source, words_alone=options.words_alone, limit=options.max_row_bytes)
 
 
 def _short(columns: tuple[str, ...]) -> str:
