@@ -357,3 +357,79 @@ def test_what_is_hidden_from_a_template(role, text, expected):
     hidden = Hidden.of(Conversation((Message(role, text),)), control)
     assert hidden.conversation.messages[0].content == expected
     assert hidden.restored(expected, [], control)[0] == text
+
+
+def test_a_tokenizer_that_does_not_know_a_and_b_has_its_template_read(tmp_path):
+    from tokenizers import processors
+    from transformers import PreTrainedTokenizerFast
+
+    letters = {letter: number for number, letter in enumerate(["<s>", "</s>", "T", "G", "☃"])}
+    for known in ("TG", "☃"):
+        vocabulary = {letter: number for letter, number in letters.items() if letter in ("<s>", "</s>", *known)}
+        tokenizer = Tokenizer(models.BPE({letter: number for number, letter in enumerate(vocabulary)}, []))
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single="<s> $A </s>", pair="<s> $A </s> $B </s>", special_tokens=[("<s>", 0), ("</s>", 1)]
+        )
+        PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>").save_pretrained(tmp_path)
+        encoder = load_encoder(tokenizer_source(str(tmp_path)), max_length=16)
+        assert encoder.encode([known])[0].input_ids.tolist() == [0, *range(2, 2 + len(known)), 1]
+        assert encoder.encode([known], [known[0]])[0].input_ids.tolist() == [0, *range(2, 2 + len(known)), 1, 2, 1]
+
+
+# From the rows to the pipeline
+
+
+def written(folder: Path, task: str) -> Path:
+    """24 rows, some of which hold what looks like a control token before or after any normalizer."""
+    rows = []
+    for number in range(24):
+        asked = f"What is {number} plus 1?" + (" </s> <|IM_END|> ＜/s＞ [SEP]" if number % 4 == 0 else "")
+        said = {"chosen": f"It is {number + 1}.", "rejected": "No."} if task == "preference" else {"completion": "Yes."}
+        rows.append({"text": f"{asked} It is {number + 1}. " * 4} if task == "clm" else {"prompt": asked, **said})
+    return write_jsonl(folder / f"{task}.jsonl", rows)
+
+
+def run_of(task: str, tokenizer: Path, folder: Path) -> dict:
+    return {
+        "task": {"name": task}, "model": {"name": "scratch:llama-tiny", "tokenizer": str(tokenizer)},
+        "data": {"train": str(written(folder, task)), "max_length": 128}, "evaluate": {"baselines": False},
+        "train": {"max_steps": 2, "batch_size": 4, "precision": "fp32"}, "output": str(folder / "run"),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "task"),
+    [
+        ("metaspace", "clm"), ("metaspace", "sft"), ("metaspace", "preference"), ("metaspace legacy", "sft"),
+        ("deberta", "preference"), ("unigram", "sft"), ("merged", "clm"), ("tiny bert", "sft"),
+    ],
+)  # fmt: skip
+def test_every_kind_of_tokenizer_goes_from_rows_to_the_pipeline(name, task, folder, tiny_bert, tmp_path):
+    from transformers import pipeline
+
+    import tunewright as tw
+    from tunewright.export import export_run
+    from tunewright.verify import verify
+
+    run = tw.train(run_of(task, tiny_bert if name == "tiny bert" else folder(name), tmp_path))
+    assert run.folder.joinpath("model", "model.safetensors").is_file()
+    assert tw.load(run.folder).predict(["What is 3 plus 1? </s>"])
+    assert [check.broken for check in verify(run.folder) if check.broken] == []
+    merged = export_run(run.folder, "merged")
+    asked = "What is 3" if task == "clm" else [{"role": "user", "content": "What is 3 plus 1?"}]
+    pipe = pipeline("text-generation", model=str(merged), trust_remote_code=False)
+    assert pipe(asked, max_new_tokens=2, do_sample=False)
+
+
+@pytest.mark.parametrize("task", ["sft", "preference"])
+def test_a_tokenizer_that_knows_no_places_is_refused_alike_by_check_and_train(task, tmp_path):
+    from tunewright.findings import find_problems
+    from tunewright.run import as_config, train
+
+    values = run_of(task, shared("tokenizers/byt5"), tmp_path)
+    with pytest.raises(UserError, match="cannot say where in a text its tokens stand") as trained:
+        train(values)
+    with pytest.raises(UserError) as checked:
+        find_problems(as_config(values), say=lambda _: None)
+    assert str(trained.value) == str(checked.value)
+    assert not (tmp_path / "run" / "model").exists()

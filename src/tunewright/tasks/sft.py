@@ -39,7 +39,7 @@ from tunewright.text.shapes import shape_of, with_shape
 from tunewright.text.supervision import DROPPED, MERGED, REFUSE, Supervisor
 from tunewright.text.templates import Template, named, names, source_of, special_tokens
 from tunewright.text.transcripts import Marks, control_marks, headings, marks_of, recognized_marks
-from tunewright.tokens.chat import begins_with_bos, control_tokens
+from tunewright.tokens.chat import begins_with_bos, control_tokens, end_token
 from tunewright.tokens.dialogues import ANSWERS, ENDS_WITH, EVERYTHING, ChatRow, DialogueEncoder, unwrapped
 from tunewright.tokens.encoded import EncodedRows
 from tunewright.tokens.extend import read_control_in_texts
@@ -213,12 +213,10 @@ class Task(BaseTask):
         tokenizer = load_tokenizer(model)
         eos = tokenizer.eos_token_id
         if self.template is None:
-            if eos is None:
-                mend = "Name its eos_token in tokenizer_config.json."
-                raise UserError("the tokenizer has no end token", where=f"model {model.name}", mend=mend)
             end = self._marks.end if self._marks is not None else None
-            ends = [tokenizer.convert_tokens_to_ids(end)] if end in control_tokens(tokenizer) else []
-            return replace(self, end_ids=tuple(dict.fromkeys([*ends, eos])))
+            ends = [end] if end in control_tokens(tokenizer) else []
+            ids = tokenizer.convert_tokens_to_ids([*ends, end_token(tokenizer)])
+            return replace(self, end_ids=tuple(dict.fromkeys(ids)))
         template = self._resolved(tokenizer)
         try:
             control = Control(list(control_tokens(tokenizer, template.own_text())))
@@ -244,7 +242,11 @@ class Task(BaseTask):
         own = tokenizer.chat_template
         if isinstance(own, dict):
             own = own.get("default")
-        return own or named("alpaca" if self.dialogues.is_instruction else "plain")
+        if own:
+            return own
+        if tokenizer.eos_token is None and tokenizer.cls_token and tokenizer.sep_token:
+            return named("encoder")  # BERT's tokens end nothing but parts
+        return named("alpaca" if self.dialogues.is_instruction else "plain")
 
     def state(self) -> dict[str, Any]:
         return {

@@ -183,6 +183,17 @@ def begins_with_bos(tokenizer: Any) -> bool:
     return bos is not None and tokenizer("a")["input_ids"][:1] == [bos]
 
 
+def end_token(tokenizer: Any) -> str:
+    """The token that ends a text: the tokenizer's end token, BERT's separator where it has none. UserError without either."""
+    token = tokenizer.eos_token or tokenizer.sep_token
+    if token is None:
+        raise UserError(
+            "the tokenizer has no end token, so a model could not learn where to stop",
+            mend="Name its eos_token in tokenizer_config.json.",
+        )
+    return str(token)
+
+
 def _stands_alone(text: str, begin: int, end: int) -> bool:
     """No letter touches it: how tokens that are whole words are found."""
     return not (_WORD.match(text[max(0, begin - 1) : begin]) or _WORD.match(text[end : end + 1]))

@@ -22,7 +22,7 @@ from tunewright.text.messages import ASSISTANT, DEVELOPER, SYSTEM, USER, Convers
 from tunewright.text.supervision import REFUSE, Rendered, Span, Supervisor
 from tunewright.text.templates import Template, special_tokens
 from tunewright.text.transcripts import Marks, answer_spans, literal_end, without_literal_ends
-from tunewright.tokens.chat import ChatTokenizer, ChatTokens
+from tunewright.tokens.chat import ChatTokenizer, ChatTokens, end_token
 from tunewright.tokens.tokenizer import TextEncoder
 
 ANSWERS, LAST_ANSWER, EVERYTHING = "answers", "last_answer", "everything"
@@ -136,9 +136,9 @@ class DialogueEncoder:
         if self.trusted:
             begun = bool(bos) and text.startswith(bos)
             ended = bool(found) and not text[found[-1].end() :].strip()
-            before, after = "" if begun else bos, "" if ended or not ends else reference.eos_token
+            before, after = "" if begun else bos, "" if ended or not ends else end_token(reference)
             return Rendered(before + text + after, ((0, len(before + text + after)),))
-        whole = bos + text + (reference.eos_token if ends else "")
+        whole = bos + text + (end_token(reference) if ends else "")
         return Rendered(whole, ((0, len(whole)),), ((len(bos), len(bos) + len(text)),))
 
     def _answers_in(self, whole: Rendered) -> Rendered:
@@ -146,7 +146,7 @@ class DialogueEncoder:
         if self.marks is None:
             return whole
         text = whole.text
-        ending = str(self.tokenizer.tokenizer.eos_token)
+        ending = end_token(self.tokenizer.tokenizer)
         said = text.removesuffix(ending) if self.marks.end != ending else text
         spans = list(answer_spans(said, self.marks))
         if spans[-1][1] == len(said):

@@ -11,9 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from tunewright.errors import UserError
 from tunewright.tokens.encoded import EncodedRows
 from tunewright.tokens.flat import Flat
 from tunewright.tokens.text_only import TextOnly
+
+_LETTERS = "abcdeABCDE01"
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ class Layout:
 
 def probe(tokenizer: Any, ids_of: TextOnly, *, pair: bool) -> Layout | None:
     """Read the template off the encoding of two short texts. None: the tokenizer just joins pairs in its own way."""
-    texts = ["a", "b"] if pair else ["a"]
+    texts = _known_texts(tokenizer, ids_of)[: 1 + pair]
     bodies = ids_of(texts)
     encoded = tokenizer(*texts, return_token_type_ids=True)
     full, types = list(encoded["input_ids"]), list(encoded.get("token_type_ids") or [0] * len(encoded["input_ids"]))
@@ -49,6 +52,17 @@ def probe(tokenizer: Any, ids_of: TextOnly, *, pair: bool) -> Layout | None:
                 kinds = (types[:start], types[start], types[stop:second], types[second], types[end:])
                 return Layout(full[:start], full[stop:second], full[end:], kinds)
     return None
+
+
+def _known_texts(tokenizer: Any, ids_of: TextOnly) -> list[str]:
+    """Two short texts that the tokenizer has ids for: not all know `a` and `b` (DNA, digits). UserError where it knows none."""
+    known = [text for text in _LETTERS if ids_of([text])[0]]
+    if not known:
+        pieces = (tokenizer.decode([number]) for number in range(len(tokenizer)))
+        known = [text for text in pieces if text.strip() and ids_of([text])[0]]
+    if not known:
+        raise UserError("the tokenizer has no token for any text", mend="Choose another tokenizer.")
+    return [known[0], known[min(1, len(known) - 1)]]
 
 
 def kept_lengths(
