@@ -215,7 +215,7 @@ class Task(BaseTask):
         if self.template is None:
             end = self._marks.end if self._marks is not None else None
             ends = [end] if end in control_tokens(tokenizer) else []
-            ids = tokenizer.convert_tokens_to_ids([*ends, end_token(tokenizer)])
+            ids = [tokenizer.convert_tokens_to_ids(token) for token in (*ends, end_token(tokenizer))]
             return replace(self, end_ids=tuple(dict.fromkeys(ids)))
         template = self._resolved(tokenizer)
         try:
