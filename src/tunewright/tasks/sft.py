@@ -214,8 +214,8 @@ class Task(BaseTask):
         eos = tokenizer.eos_token_id
         if self.template is None:
             end = self._marks.end if self._marks is not None else None
-            ends = [end] if end in control_tokens(tokenizer) else []
-            ids = [tokenizer.convert_tokens_to_ids(token) for token in (*ends, end_token(tokenizer))]
+            known = [end] if end in control_tokens(tokenizer) else []
+            ids = [tokenizer.convert_tokens_to_ids(token) for token in (*known, end_token(tokenizer))]
             return replace(self, end_ids=tuple(dict.fromkeys(ids)))
         template = self._resolved(tokenizer)
         try:
