@@ -12,6 +12,7 @@ ROOT = Path(tunewright.__file__).parent
 ROOMS = [
     [
         "errors",
+        "paths",
         "hints",
         "records",
         "section",

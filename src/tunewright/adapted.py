@@ -175,7 +175,7 @@ def _save_adapter(path: Path, network: Any, base: Path, identity: dict[str, Any]
 
 def start_of(config: Any, source: ModelFolder) -> tuple[ModelFolder, Path | None]:
     """(the folder that a run's model is built from, the run whose adapter goes on in it). UserError where none can."""
-    run = Path(config.model.name).expanduser()
+    run = Path(config.model.name)
     run = run.parent if run.name in ("model", BASE) and (run.parent / ADAPTER).is_dir() else run
     found = (run / ADAPTER / "adapter_config.json").is_file()
     if not config.adapter.keep:

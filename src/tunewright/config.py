@@ -23,9 +23,10 @@ from tunewright.adapters.config import NONE, AdapterOptions, adapter_options
 from tunewright.atomic import json_sha256
 from tunewright.errors import UserError, did_you_mean, quoted
 from tunewright.models.source import ModelFolder, locate_model
+from tunewright.paths import expanded
 from tunewright.plugins import find, names, trust, untrusted
 from tunewright.reading.config import ReadConfig
-from tunewright.section import Section
+from tunewright.section import Section, UserPath
 from tunewright.tasks.base import TaskOptions
 from tunewright.text.config import ChatConfig, EntityConfig
 from tunewright.tokens.config import EncodeConfig
@@ -101,13 +102,13 @@ FOREIGN_KEYS = {
 
 
 class ModelConfig(Section):
-    name: str = Field(
+    name: UserPath = Field(
         DEFAULT_MODEL,
         description="A folder, a Hub id, a run folder, previous (the run before, where several configs run in turn), package:NAME (an installed "
         "package that carries a model), or scratch:NAME (random weights: bert-, gpt-, llama- with tiny, mini, small, medium, base or large).",
     )
     revision: str | None = Field(None, description="Revision of a Hub model.")
-    tokenizer: str | None = Field(
+    tokenizer: UserPath | None = Field(
         None,
         description="Folder, model or Hub id whose tokenizer is used. Default: the model's own; scratch: has none.",
     )
@@ -157,7 +158,7 @@ class RunConfig(Section):
         description="Modules of your own whose code may run, such as my_package.my_task: a task or adapter is named by them. "
         "Installed entry points need none.",
     )
-    output: str | None = Field(None, description="Run folder. Default: runs/<data>-<short hash of the config>.")
+    output: UserPath | None = Field(None, description="Run folder. Default: runs/<data>-<short hash of the config>.")
 
     @field_validator("task", mode="before")
     @classmethod
@@ -280,6 +281,7 @@ def load_config(
             _override(of_user, word)
     _heed_plugins(of_user.get("plugins"), where="plugins", of_run=False)
     if path is not None:
+        path = expanded(str(path))
         values = _read_yaml(Path(path))
         folder = Path(path).parent
         if of_run or (folder / "ledger.json").is_file():  # a run's own: it may have been moved since

@@ -25,6 +25,7 @@ from tunewright.manifests import check_unchanged, refuse_changed, what_of
 from tunewright.manifests import write_manifest as write_manifest
 from tunewright.models.foreign import read_object
 from tunewright.models.source import ModelFolder
+from tunewright.paths import expanded
 from tunewright.plugins import find
 from tunewright.run_files import CONFIG, changed_run_files, said
 from tunewright.value_types import fits, wrong_field
@@ -228,7 +229,7 @@ def _facts(path: Path) -> dict[str, Any]:
 
 def open_saved(name: str | Path) -> SavedModel:
     """Accepts RUN and RUN/model. UserError where there is no finished model of ours."""
-    path = Path(name).expanduser()
+    path = Path(expanded(str(name)))
     for folder in (path / "model", path):
         if (folder / FILE).is_file():
             return SavedModel(folder, _facts(folder / FILE))

@@ -10,9 +10,23 @@ import re
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
+
+from tunewright.errors import UserError
+from tunewright.paths import expanded
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
+
+
+def _written_out(path: str) -> str:
+    try:
+        return expanded(path)
+    except UserError as error:
+        raise ValueError(f"{error.problem} ({error.where})") from None
+
+
+UserPath = Annotated[str, AfterValidator(_written_out)]
+"""A path (or a name that may be one): `~` and variables are written out."""
 
 
 class Section(BaseModel):

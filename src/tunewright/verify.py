@@ -22,6 +22,7 @@ from tunewright import golden
 from tunewright.adapted import ADAPTER, BASE, with_adapter
 from tunewright.export import ONNX_FACTS
 from tunewright.manifests import MANIFEST, changed_files, listed_files, what_of
+from tunewright.paths import expanded
 from tunewright.plugins import check_name
 from tunewright.run_files import changed_run_files
 from tunewright.saved import FILE, open_saved
@@ -77,7 +78,7 @@ def verify(target: str | Path, *, golden_from: str | Path | None = None) -> Iter
 
     golden_from: a run, or a golden.json, whose examples are taken instead of the folder's own. UserError where there is none.
     """
-    path = Path(target).expanduser()
+    path = Path(expanded(str(target)))
     given = None if golden_from is None else golden.read(_golden_folder(golden_from))
     if _is_onnx(path):
         yield from _stopping(_onnx_checks(path, given))

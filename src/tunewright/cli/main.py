@@ -33,6 +33,7 @@ from tunewright.cli import (
     train,
     verify,
 )
+from tunewright.cli.options import with_written_out_paths
 from tunewright.errors import UserError
 from tunewright.training.signals import Stopped, answering
 
@@ -43,6 +44,9 @@ app = typer.Typer(
 for verb in (demo, init, train, check, explain, prepare, evaluate, predict, chat, verify, export, runs, config):
     app.command(name=verb.NAME, context_settings=getattr(verb, "SETTINGS", None))(verb.run)
 app.add_typer(tokenizer.app, name=tokenizer.NAME)
+for registered in (*app.registered_commands, *tokenizer.app.registered_commands):
+    if registered.callback is not None:
+        registered.callback = with_written_out_paths(registered.callback)
 
 _BUG = 101
 _INTERRUPTED = (130, 143)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import re
 import sys
+from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from tunewright.errors import UserError, check_choice, counted
+from tunewright.paths import expanded
 
 if TYPE_CHECKING:
     from tunewright.reading import ReadOptions
@@ -38,6 +43,33 @@ NoCheck = Annotated[
     bool,
     typer.Option("--no-check", help="Use the run as it is, also where its files are not those that were saved."),
 ]
+
+
+PATHS = {
+    "run_folder", "target", "golden", "data", "file", "output", "folder", "config", "address", "model", "files", "models", "words",
+}  # fmt: skip
+"""Parameters of verbs that are paths, or lists in which some may be (`key=value` words are written out where the config is read)."""
+_KEY_VALUE = re.compile(r"[A-Za-z_][\w.]*=")
+
+
+def with_written_out_paths(verb: Callable[..., None]) -> Callable[..., None]:
+    """The verb, given its paths with `~` and variables written out, see `paths.expanded`."""
+
+    @functools.wraps(verb)
+    def run(**given: Any) -> None:
+        verb(**{name: _written_out(value) if name in PATHS else value for name, value in given.items()})
+
+    return run
+
+
+def _written_out(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return [_written_out(one) for one in value]
+    if isinstance(value, Path):
+        return Path(expanded(str(value)))
+    if not isinstance(value, str) or (_KEY_VALUE.match(value) and not Path(value).exists()):
+        return value
+    return expanded(value)
 
 
 def check_run(run: str, *, precision: str = "auto", no_check: bool = False) -> SavedModel:

@@ -52,7 +52,7 @@ def _check_target(target: str) -> None:
     from tunewright.saved import open_saved
     from tunewright.verify import is_target
 
-    if not is_target(Path(target).expanduser()):
+    if not is_target(Path(target)):
         open_saved(target)  # says what is there instead
 
 

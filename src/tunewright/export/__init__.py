@@ -12,6 +12,7 @@ from pathlib import Path
 from tunewright.atomic import refused, whole_folder
 from tunewright.errors import UserError, did_you_mean
 from tunewright.manifests import MANIFEST, listed_files, refuse_changed, unchecked, write_manifest
+from tunewright.paths import expanded
 from tunewright.plugins import find, names
 from tunewright.saved import SavedModel, open_saved
 
@@ -51,7 +52,7 @@ def export_run(
         refuse_changed(saved.folder, MANIFEST)
     if check:
         saved.check(remember=False, say=say)
-    folder = Path(output) if output else saved.folder.parent / "exports" / to
+    folder = Path(expanded(str(output))) if output else saved.folder.parent / "exports" / to
     if folder.exists() and not _is_export(folder):
         raise UserError("the folder holds something else", where=str(folder), mend="Choose another one with -o.")
     if reason := refused(folder):

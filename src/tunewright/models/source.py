@@ -20,6 +20,7 @@ from tunewright.errors import UserError, did_you_mean
 from tunewright.manifests import MANIFEST, check_unchanged
 from tunewright.models import presets
 from tunewright.models.foreign import check_values, read_object
+from tunewright.paths import expanded
 
 _TOKENIZER_FILES = (
     "tokenizer.json",
@@ -88,7 +89,7 @@ def locate_model(
     """
     if any(not token.strip() for token in add_tokens):
         raise UserError("a token to add is blank", where="model.add_tokens", found=repr(list(add_tokens)))
-    if revision is not None and (name.startswith((presets.PREFIX, "package:")) or Path(name).expanduser().exists()):
+    if revision is not None and (name.startswith((presets.PREFIX, "package:")) or Path(expanded(name)).exists()):
         raise UserError(
             "a revision is one of a Hub id's", where="model.revision", found=f"{revision!r} beside {name}", mend="Leave it out."
         )  # fmt: skip
@@ -117,7 +118,7 @@ def locate_tokenizer(name: str) -> Path:
         raise UserError(
             "a preset has no tokenizer", where=name, mend="Name a folder with a tokenizer, a model or a Hub id."
         )
-    path = Path(name).expanduser()
+    path = Path(expanded(name))
     for folder in (path / "model", path):
         if any((folder / file).is_file() for file in _TOKENIZER_FILES):
             _check_ours(folder, _TOKENIZER_FILES)
@@ -136,7 +137,7 @@ def locate_tokenizer(name: str) -> Path:
 def _pretrained(name: str, revision: str | None, *, weights: bool = True) -> ModelFolder:
     if name.startswith("package:"):
         return ModelFolder(name, _package_folder(name.removeprefix("package:")))
-    path = Path(name).expanduser()
+    path = Path(expanded(name))
     if path.is_dir():
         inner = path / "model" if (path / "model" / "config.json").is_file() else path
         if not (inner / "config.json").is_file() and (path / "adapter").is_dir():

@@ -10,11 +10,11 @@ are text and label.
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import replace
 from pathlib import Path
 
+from tunewright.paths import expanded
 from tunewright.reading.locate import locate, readers
 from tunewright.reading.options import ReadOptions
 from tunewright.reading.source import Source
@@ -32,7 +32,7 @@ def open_source(path: str, options: ReadOptions = ReadOptions()) -> Source:  # n
     Raises UserError, with the mend, for everything that makes the file unusable; unusable rows come as Reject.
     """
     name, path, options = path, *_named_split(path, options)
-    place = Path(os.path.expanduser(path))
+    place = Path(expanded(path))
     stamp = stamp_of(place)
     where, format = locate(path, options)
     source = readers()[format].make_source(where, name, format, options)

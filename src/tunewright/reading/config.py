@@ -6,9 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeInt
 
-from tunewright.section import Section
+from tunewright.section import Section, UserPath
 
-Paths = str | Annotated[list[str], Field(min_length=1)]
+Paths = UserPath | Annotated[list[UserPath], Field(min_length=1)]
 
 
 class ReadConfig(Section):
@@ -23,7 +23,7 @@ class ReadConfig(Section):
     format: str | None = Field(None, description="Format of the files where the suffix does not say it.")
     encoding: str = Field("utf-8", description="Text encoding of the files.")
     delimiter: str | None = Field(None, description="Column delimiter of CSV/TSV files; sniffed when not given.")
-    label_file: str | dict[Literal["train", "validation", "test"], str] | None = Field(
+    label_file: UserPath | dict[Literal["train", "validation", "test"], UserPath] | None = Field(
         None,
         description="Plain text files whose labels stand in another file, a line each: that file (of each split, where they are several), "
         "or auto: the one beside it that is named so (train_labels.txt for train_text.txt).",

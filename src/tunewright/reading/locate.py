@@ -16,6 +16,7 @@ from pathlib import Path
 from types import ModuleType
 
 from tunewright.errors import UserError, did_you_mean, quoted
+from tunewright.paths import expanded
 from tunewright.reading import formats
 from tunewright.reading.files import TextFile, opened, unreadable
 from tunewright.reading.formats.class_folder import is_class_folder
@@ -36,11 +37,11 @@ def matching(name: str) -> list[str]:
 
     UserError where no file has such a name.
     """
-    if name.startswith("hub:") or not glob.has_magic(name) or os.path.lexists(os.path.expanduser(name)):
+    if name.startswith("hub:") or not glob.has_magic(name) or os.path.lexists(expanded(name)):
         return [name]
     if _SPLIT_OF_FOLDER.search(name) and Path(name.rpartition("[")[0]).is_dir():  # `folder[train]`
         return [name]
-    found = sorted(glob.glob(os.path.expanduser(name), recursive=True))
+    found = sorted(glob.glob(expanded(name), recursive=True))
     if not found:
         raise UserError(
             "no file has such a name", where=name, mend="A pattern of files: *, ? and [ab] stand for letters."
@@ -70,7 +71,7 @@ def locate(name: str, options: ReadOptions) -> tuple[Path, str]:
         raise UserError(f"no format {options.format!r}", where="data.format", mend=mend)
     if name.startswith("hub:"):
         return Path(name), "hub"
-    path = Path(os.path.expanduser(name))
+    path = Path(expanded(name))
     try:
         mode = os.stat(path)
     except (FileNotFoundError, NotADirectoryError, ValueError):

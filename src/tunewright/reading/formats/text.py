@@ -6,12 +6,12 @@ Row('shakespeare.txt', 1, {'text': 'First Citizen:'})
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 from tunewright.errors import UserError, counted, quoted
+from tunewright.paths import expanded
 from tunewright.reading.documents import paragraphs, pieces
 from tunewright.reading.files import TextFile, shown, without_line_end
 from tunewright.reading.label_files import AUTO, label_file_of, names_of_labels
@@ -53,7 +53,7 @@ _HOW_READ = {
 
 def _with_labels(file: TextFile, path: Path, label_file: str) -> Source:
     """Each line with the label that stands on the same line of another file. Without labels where `auto` finds no such file."""
-    found = label_file_of(path) if label_file == AUTO else Path(os.path.expanduser(label_file))
+    found = label_file_of(path) if label_file == AUTO else Path(expanded(label_file))
     if found is None:
         return Source(file.name, "text", lambda source: _rows(file, source), ("text",), paths=(path,))
     if not found.is_file():
