@@ -166,7 +166,7 @@ def _told(folder: Path, name: str) -> Broken:
 
 def _golden_folder(name: str | Path) -> Path:
     """Where the golden examples are that a user names: by a run, a folder with golden.json, or that file. UserError where there are none."""
-    path = Path(name).expanduser()
+    path = Path(expanded(str(name)))
     if path.is_file() and path.name == golden.FILE:
         return path.parent
     return path if (path / golden.FILE).is_file() else open_saved(path).folder
