@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from html.parser import HTMLParser
 from xml.etree import ElementTree
 
@@ -56,6 +57,32 @@ def test_typed_control_tokens_are_text_and_bytes_have_no_offsets():
     bytewise = show(source("byt5"), "ab", "c")
     assert [token.token for token in bytewise.tokens] == ["a", "b", "</s>", "c", "</s>"]
     assert bytewise.tokens[0].start is None
+
+
+@pytest.mark.parametrize(
+    ("name", "pieces"),
+    [
+        ("minimind", ["c", "af", "é", "▁", "\\xe6\\x9d", "\\xb1", "\\n", "▁<", "s", ">", "[E1]"]),
+        ("byt5", ["c", "a", "f", "\\xc3", "\\xa9", "▁", "\\xe6", "\\x9d", "\\xb1", "\\n", "▁", "<", "s", ">", "[E1]", "</s>"]),
+        ("mistral-v0.1", ["<s>", "▁café", "▁", "東", "\\n", "▁<", "s", ">", "[E1]"]),
+    ],
+)  # fmt: skip
+def test_bytes_are_shown_as_the_text_they_stand_for(name, pieces):
+    """Vocabularies write the bytes of é as `Ã©`, a blank as `Ġ`, other bytes as `<0x0A>`; JSON has both."""
+    shown = show(replace(source(name), added_tokens=("[E1]",)), "café 東\n <s>[E1]")
+    assert [token.text for token in shown.tokens] == pieces
+    values = shown.as_dict()
+    assert values["texts"] == pieces and len(values["tokens"]) == len(pieces)
+
+
+def test_the_characters_of_bytes_are_those_of_the_library():
+    from tokenizers.pre_tokenizers import ByteLevel
+
+    from tunewright.tokens.readable import _byte_of_character
+
+    assert sorted(_byte_of_character()) == sorted(ByteLevel.alphabet())
+    assert sorted(_byte_of_character().values()) == list(range(256))
+    assert _byte_of_character()["Ġ"] == 32
 
 
 @pytest.fixture
@@ -147,7 +174,7 @@ def test_show_prints_tables_side_by_side_and_json():
     done = invoke("show", FOX, "--model", names[0], "--model", names[1])
     assert done.exit_code == 0
     line = next(line for line in done.stdout.splitlines() if "3613" in line)
-    assert "quick" in line and "Ġbrown" in line
+    assert "quick" in line and "▁brown" in line
     values = json.loads(invoke("show", FOX, "--model", names[0], "--json").stdout)
     assert values["schema"] == 1 and values["models"][0]["input_ids"][1] == 1109
 

@@ -4,7 +4,7 @@
                               "outputs": [-1.2, 4.0, …]}], "plain": true}, …], "labels": ["order_status", …], …}
 
 Chosen from the run's own rows: the shortest, the longest, truncated ones, some with letters beyond ASCII, some in which a control
-token is typed, and evenly spread others; where the data has no such row, one is made of another. Outputs are those of the trained
+token, or one that the user added, is typed, and evenly spread others; where the data has no such row, one is made of another. Outputs are those of the trained
 network itself, in fp32, each row alone.
 """
 
@@ -21,6 +21,7 @@ from tunewright.atomic import write_json
 from tunewright.errors import RowError, UserError
 from tunewright.models.foreign import read_object
 from tunewright.records import Batch, Encoded, Example, Reject, Row
+from tunewright.tokens.extend import looks_like_control, own_words
 from tunewright.tokens.store import TokenStore
 
 FILE = "golden.json"
@@ -56,8 +57,9 @@ class Choice:
         self._task, self._encoder = task, encoder
         self._reasons = _by_length(store)
         self._controls = [token for token in encoder.tokenizer.all_special_tokens if len(token) > 1]
+        self._words = sorted(own_words(encoder.tokenizer))
         self._found: list[GoldenText] = []
-        self._counts = {"beyond ASCII": 0, "control tokens": 0}
+        self._counts = {"added tokens": 0, "beyond ASCII": 0, "control tokens": 0}
         num_read = sum(source["read"] for source in store.manifest["ledger"]["sources"])
         self.last_row_id = max(*self._reasons, min(_ROWS_READ, num_read - 1))
 
@@ -68,6 +70,7 @@ class Choice:
         typed = f"{example.text} {example.pair or ''}"
         why = self._reasons.get(row_id)
         for name, holds in (
+            ("added tokens", any(word in typed for word in self._words)),
             ("beyond ASCII", not typed.isascii()),
             ("control tokens", any(token in typed for token in self._controls)),
         ):
@@ -117,6 +120,10 @@ def _made(
         yield replace(first, text=f"{first.text} {_BEYOND_ASCII}", why="beyond ASCII (made)")
     if not counts["control tokens"] and controls:
         yield replace(first, text=f"{first.text} {' '.join(controls[:4])} end", why="control tokens (made)")
+    words = sorted(own_words(encoder.tokenizer))
+    if words and not counts["added tokens"]:
+        text = f"{first.text} {' '.join(words[:4])} end{words[0]}"
+        yield replace(first, text=text, why="added tokens (made)")
     if not any(one.why == "truncated" for one in found):
         times = 2 + encoder.max_length // max(1, len(first.text.split()))
         yield replace(first, text=" ".join([first.text or "A text."] * times)[:_LONGEST_TEXT], why="truncated (made)")
@@ -171,9 +178,30 @@ def record(texts: Sequence[GoldenText], network: Any, task: Any, encoder: Any) -
             }
             for row in rows
         ]
-        examples.append({"text": one.text, "pair": one.pair, "why": one.why, "rows": written})
+        typed = _typed(one, rows, task, encoder) if rows else {}
+        examples.append({"text": one.text, "pair": one.pair, "why": one.why, "rows": written, **typed})
     network.train(was_training)
     return {"schema": SCHEMA, **surroundings(task, encoder), "examples": examples}
+
+
+def _typed(one: GoldenText, rows: Sequence[Encoded], task: Any, encoder: Any) -> dict[str, Any]:
+    """What other programs are given, the ids they are to make of it, and why they may do otherwise (empty: they may not)."""
+    typed = task.typed(one.example, encoder, rows[0].input_ids.tolist())
+    text = f"{one.text} {one.pair or ''}"
+    otherwise = typed.otherwise
+    if any(token in text for token in _control(encoder.tokenizer)):
+        otherwise = "control tokens, which are text to us"
+    elif len(rows) > 1:
+        otherwise = otherwise or "a text of several rows"
+    return {"typed": typed.text, "typed_ids": typed.ids, "otherwise": otherwise}
+
+
+def _control(tokenizer: Any) -> list[str]:
+    """What in a text is control to a tokenizer, and text to us."""
+    words, special = own_words(tokenizer), {*tokenizer.all_special_tokens}
+    added = tokenizer.get_added_vocab()
+    found = {token for token in added if looks_like_control(token)} | special
+    return [token for token in found - words if len(token) > 1]
 
 
 def surroundings(task: Any, encoder: Any) -> dict[str, Any]:
@@ -194,22 +222,35 @@ def write(folder: Path, written: dict[str, Any]) -> None:
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    chat = bool(written["template"][2])
     for example in written["examples"]:
-        example["plain"] = plain_ids(tokenizer, example, chat=bool(written["template"][2])) == _first_ids(example)
+        example["plain"] = plain_ids(tokenizer, example, chat=chat) == wanted_ids(example)
+        alone = {**example, "typed": example["text"]}
+        if not example["plain"] and plain_ids(tokenizer, alone, chat=chat) == wanted_ids(example):
+            example |= {"typed": example["text"], "plain": True}  # a tokenizer that begins texts by itself
     write_json(folder / FILE, written)
 
 
-def _first_ids(example: Mapping[str, Any]) -> list[int] | None:
+def wanted_ids(example: Mapping[str, Any]) -> list[int] | None:
+    """The ids that other programs are to make of an example."""
+    if "typed_ids" in example:
+        return list(example["typed_ids"])
     return example["rows"][0]["input_ids"] if example["rows"] else None
+
+
+def must_be_plain(example: Mapping[str, Any]) -> bool:
+    """Whether other programs have to make the same ids of an example: then a difference is a fault."""
+    return bool(example["plain"]) or example.get("otherwise") == ""
 
 
 def plain_ids(tokenizer: Any, example: Mapping[str, Any], *, chat: bool) -> list[int] | None:
     """Ids as a program that knows nothing of this package makes them: the tokenizer called, or its chat template applied."""
+    text = example.get("typed", example["text"])
     try:
         if chat:
-            turn = [{"role": "user", "content": example["text"]}]
+            turn = [{"role": "user", "content": text}]
             return list(tokenizer.apply_chat_template(turn, add_generation_prompt=True)["input_ids"])
-        return list(tokenizer(example["text"], example["pair"], truncation=True)["input_ids"])
+        return list(tokenizer(text, example["pair"], truncation=True)["input_ids"])
     except Exception:  # a template may refuse what it was not written for, each in its own way
         return None
 

@@ -289,3 +289,15 @@ class Answer(Completion):
     def line(self) -> str:
         """The answer alone, for a terminal."""
         return self.text
+
+
+@dataclass(frozen=True)
+class Typed:
+    """What another program is given for an example, and the ids that it is to make of it.
+
+    otherwise: why it may encode the text in another way (a control token that we keep as text); empty where it may not.
+    """
+
+    text: str
+    ids: list[int]
+    otherwise: str = ""

@@ -151,9 +151,11 @@ def save_model(
 
     with quiet_transformers(), whole_folder(path) as folder:
         if model is not None:
+            if stops := task.stop_ids(encoder):
+                model.generation_config.eos_token_id = stops
             model.save_pretrained(folder)
         if tokenizer is None:
-            _finished_tokenizer(task, encoder).save_pretrained(folder)
+            _write_tokenizer(folder, task, encoder)
         else:
             shutil.copytree(tokenizer, folder, dirs_exist_ok=True)
         facts = {
@@ -179,15 +181,16 @@ def save_tokenizer(path: Path, task: Any, encoder: Any) -> None:
     from tunewright.models.load import quiet_transformers
 
     with quiet_transformers(), whole_folder(path) as folder:
-        _finished_tokenizer(task, encoder).save_pretrained(folder)
+        _write_tokenizer(folder, task, encoder)
 
 
-def _finished_tokenizer(task: Any, encoder: Any) -> Any:
+def _write_tokenizer(folder: Path, task: Any, encoder: Any) -> None:
     """A copy with the settings that other programs need: the encoder's own goes on encoding as it did."""
     tokenizer = copy.deepcopy(encoder.tokenizer)
     tokenizer.init_kwargs |= {"model_max_length": encoder.max_length}
     task.finish_tokenizer(tokenizer)
-    return tokenizer
+    tokenizer.save_pretrained(folder)
+    task.finish_tokenizer_files(folder, encoder)
 
 
 def add_to_model(path: Path, finish: Callable[[Path], None]) -> None:

@@ -41,6 +41,9 @@ _STAGES = {
     "added_tokens": "added tokens",
     "config.json": "label order",
 }
+_NUM_COMPARED, _NUM_WRITTEN = 4, 8
+"""Examples that a pipeline is asked about, and tokens that it writes to each."""
+_GREEDY = {"do_sample": False, "repetition_penalty": 1.0, "no_repeat_ngram_size": 0}
 _HALF_TOLERANCE = 0.05
 """Of the largest output, where an export is stored in half precision."""
 
@@ -249,7 +252,7 @@ def _with_transformers(folder: Path, examples: dict[str, Any], tolerance: float)
 
 
 def _with_pipeline(folder: Path, examples: dict[str, Any], tolerance: float) -> tuple[int, float, str]:
-    """The tokenizer and model of `transformers.pipeline`, and of a classifier the scores that it gives."""
+    """The tokenizer and model of `transformers.pipeline`, and what it says itself: scores, tags, words for a mask, a continuation."""
     import transformers
 
     from tunewright.models.load import quiet_transformers
@@ -262,27 +265,87 @@ def _with_pipeline(folder: Path, examples: dict[str, Any], tolerance: float) -> 
         pipe: Any = cast(Any, transformers).pipeline(
             kind, model=str(folder), device="cpu", dtype="float32", trust_remote_code=False
         )
-    found = _plain(pipe.tokenizer, pipe.model, examples, tolerance)
-    if kind == "text-classification":
-        _compare_scores(pipe, examples, tolerance)
+        found = _plain(pipe.tokenizer, pipe.model, examples, tolerance)
+        _COMPARED[kind](pipe, examples, max(tolerance, 1e-5))
     return found
+
+
+def _said_alike(examples: dict[str, Any], longest: int) -> list[dict[str, Any]]:
+    """Some examples that a pipeline encodes as we do, whole: those with added tokens first."""
+    able = [one for one in examples["examples"] if golden.must_be_plain(one) and len(one["rows"]) == 1]
+    able = [one for one in able if "typed" in one and len(golden.wanted_ids(one) or ()) < longest]
+    return sorted(able, key=lambda one: not one["why"].startswith("added"))[:_NUM_COMPARED]
 
 
 def _compare_scores(pipe: Any, examples: dict[str, Any], tolerance: float) -> None:
     if not examples["labels"]:
         return
     several = pipe.model.config.problem_type == "multi_label_classification"
-    for one in (one for one in examples["examples"] if one["plain"]):
+    for one in (one for one in examples["examples"] if golden.must_be_plain(one)):
         logits = np.array(one["rows"][0]["outputs"], dtype=np.float64)
         powers = np.exp(logits - logits.max())
         wanted = 0.5 * (1 + np.tanh(logits / 2)) if several else powers / powers.sum()
         given = pipe({"text": one["text"], "text_pair": one["pair"]}, top_k=None, truncation=True)
         scores = {score["label"]: score["score"] for score in given}
         for label, score in zip(examples["labels"], wanted, strict=True):
-            if abs(scores.get(label, -1.0) - score) > max(tolerance, 1e-5):
+            if abs(scores.get(label, -1.0) - score) > tolerance:
                 raise _Differs(
                     "label order", f"{label!r} of {one['text'][:60]!r} has score {scores.get(label)}, not {score:.6f}"
                 )
+
+
+def _compare_tags(pipe: Any, examples: dict[str, Any], tolerance: float) -> None:
+    """The most probable tag of every token, and its score."""
+    for one in _said_alike(examples, pipe.tokenizer.model_max_length):
+        shares = _all_logits(pipe.model, one["rows"][0]).softmax(-1)
+        for said in pipe(one["typed"], ignore_labels=[]):
+            score, tag = shares[said["index"]].max(-1)
+            wanted = pipe.model.config.id2label[int(tag)]
+            _compare_said(one, (said["entity"], said["score"]), (wanted, float(score)), tolerance)
+
+
+def _compare_fills(pipe: Any, examples: dict[str, Any], tolerance: float) -> None:
+    """The most probable token of every mask, and its score."""
+    for one in _said_alike(examples, pipe.tokenizer.model_max_length):
+        places = [at for at, number in enumerate(one["typed_ids"]) if number == pipe.tokenizer.mask_token_id]
+        if one["pair"] is not None or not places:
+            continue
+        shares = _all_logits(pipe.model, one["rows"][0]).softmax(-1)
+        found = pipe(one["typed"], top_k=1)
+        for at, said in zip(places, found if len(places) == 1 else [each[0] for each in found], strict=True):
+            score, token = shares[at].max(-1)
+            _compare_said(one, (said["token"], said["score"]), (int(token), float(score)), tolerance)
+
+
+def _compare_continuations(pipe: Any, examples: dict[str, Any], tolerance: float) -> None:
+    """The tokens that a prompt, or a question in the chat template, is continued with: the most probable each time."""
+    from tunewright.models.generate import Sampling, generate
+
+    chat = bool(examples["template"][2])
+    for one in _said_alike(examples, pipe.tokenizer.model_max_length - _NUM_WRITTEN):
+        prompt = golden.wanted_ids(one) or []
+        given = [{"role": "user", "content": one["typed"]}] if chat else one["typed"]
+        found = pipe(given, max_new_tokens=_NUM_WRITTEN, return_tensors=True, **_GREEDY)
+        said = found[0]["generated_token_ids"]
+        sampling = Sampling(temperature=0, max_new_tokens=_NUM_WRITTEN)
+        wanted = [*prompt, *generate(pipe.model, prompt, sampling)][: len(said)]
+        _compare_said(one, (pipe.tokenizer.decode(said), list(said)), (pipe.tokenizer.decode(wanted), wanted), 0.0)
+
+
+def _compare_said(one: dict[str, Any], found: tuple[Any, Any], wanted: tuple[Any, Any], tolerance: float) -> None:
+    """(what is said, its score or its tokens) of a pipeline and of the model."""
+    exact = isinstance(found[1], list)
+    if found[0] != wanted[0] or (found[1] != wanted[1] if exact else abs(found[1] - wanted[1]) > tolerance):
+        said, right = _short(found), _short(wanted)
+        raise _Differs("tokenizer", f"the pipeline says {said} to {one['typed'][:60]!r}, not {right}")
+
+
+_COMPARED = {
+    "text-classification": _compare_scores,
+    "token-classification": _compare_tags,
+    "fill-mask": _compare_fills,
+    "text-generation": _compare_continuations,
+}
 
 
 def _plain(tokenizer: Any, network: Any, examples: dict[str, Any], tolerance: float) -> tuple[int, float, str]:
@@ -290,10 +353,10 @@ def _plain(tokenizer: Any, network: Any, examples: dict[str, Any], tolerance: fl
     measure, num_other = _Measure(tolerance), 0
     for one in examples["examples"]:
         ids = golden.plain_ids(tokenizer, one, chat=bool(examples["template"][2]))
-        wanted = one["rows"][0]["input_ids"] if one["rows"] else None
-        if one["plain"] and ids != wanted:
-            raise _Differs("tokenizer", f"other tokens of {one['text'][:60]!r}")
-        num_other += not one["plain"]
+        must = golden.must_be_plain(one)
+        if must and ids != golden.wanted_ids(one):
+            raise _Differs("tokenizer", f"transformers makes other tokens of {one.get('typed', one['text'])[:60]!r}")
+        num_other += not must
         for row in one["rows"]:
             measure.add(_logits(network, row), row["outputs"], one)
     return measure.result(f"{num_other} texts encoded otherwise, as expected" if num_other else "")
@@ -301,6 +364,12 @@ def _plain(tokenizer: Any, network: Any, examples: dict[str, Any], tolerance: fl
 
 def _logits(network: Any, row: dict[str, Any]) -> np.ndarray:
     """Selected outputs of one row; virtual tokens before it are left out."""
+    found = _all_logits(network, row).numpy()
+    return golden.selected(found[-len(row["input_ids"]) :] if found.ndim == 2 else found)
+
+
+def _all_logits(network: Any, row: dict[str, Any]) -> Any:
+    """fp32 `(labels,)` or `(length, labels)`."""
     import torch
 
     inputs = {"input_ids": torch.tensor([row["input_ids"]])}
@@ -310,8 +379,7 @@ def _logits(network: Any, row: dict[str, Any]) -> np.ndarray:
     with torch.inference_mode():
         output = network(**inputs)
     logits = output.logits if hasattr(output, "logits") else output.prediction_logits
-    found = logits.float().numpy()[0]
-    return golden.selected(found[-len(row["input_ids"]) :] if found.ndim == 2 else found)
+    return logits.float()[0]
 
 
 def _with_peft(folder: Path, examples: dict[str, Any], tolerance: float) -> tuple[int, float, str]:

@@ -60,11 +60,12 @@ def _target(target: Any) -> str:
 
 def _token(token: dict[str, Any]) -> str:
     tag = "/" + token["tag"] if token.get("tag", "O") != "O" else "*" if token.get("supervised") else ""
-    text = f"{token['token']}({token['id']}){tag}"
+    shown = token.get("text", token["token"])
+    text = f"{shown}({token['id']}){tag}"
     if not sys.stdout.isatty() or os.environ.get("NO_COLOR"):
         return text
     colour = 2 if token.get("supervised") is False else 36 if token.get("type") else 32
-    return f"\x1b[{colour}m{token['token']}\x1b[0m\x1b[2m({token['id']})\x1b[0m{tag}"
+    return f"\x1b[{colour}m{shown}\x1b[0m\x1b[2m({token['id']})\x1b[0m{tag}"
 
 
 def _print_padded(stages: dict[str, Any]) -> None:

@@ -36,11 +36,11 @@ def _one(shown: Shown) -> Group:
     for name in ("token", "id", "offsets", "word", "mask", *(["type"] if typed else [])):
         table.add_column(name, justify="left" if name == "token" else "right")
     for token in shown.tokens:
-        cells = [_visible(token.token), str(token.id), _offsets(token), _number(token.word), str(token.mask)]
+        cells = [_visible(token.text), str(token.id), _offsets(token), _number(token.word), str(token.mask)]
         table.add_row(*map(Text, cells), *([Text(_number(token.type))] if typed else []), style=_style(token))
     lines = [Text(f"\n{sum(token.mask for token in shown.tokens)} tokens, at most {shown.max_length}")]
     if shown.cut:
-        pieces = " ".join(_visible(token.token) for token in shown.cut[:_CUT_SHOWN])
+        pieces = " ".join(_visible(token.text) for token in shown.cut[:_CUT_SHOWN])
         more = f" and {len(shown.cut) - _CUT_SHOWN} more" if len(shown.cut) > _CUT_SHOWN else ""
         lines.append(Text(f"cut {len(shown.cut)}: {pieces}{more}", style="red"))
     return Group(table, *lines, Text(f"decoded: {shown.decoded!r}"))

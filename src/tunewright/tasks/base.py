@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -25,7 +26,7 @@ from pydantic import Field
 
 from tunewright.models.source import ModelFolder
 from tunewright.reading import Source
-from tunewright.records import Batch, Encoded, Example, Row
+from tunewright.records import Batch, Encoded, Example, Row, Typed
 from tunewright.section import Section
 from tunewright.tokens.encoded import EncodedRows
 from tunewright.tokens.extend import keep_control_as_text
@@ -236,6 +237,12 @@ class Task(Protocol):
         """Settings that the tokenizer is saved with, for other programs: control tokens in a text stay text."""
         ...
 
+    def finish_tokenizer_files(self, folder: Path, encoder: TextEncoder) -> None: ...
+
+    def stop_ids(self, encoder: TextEncoder) -> list[int]: ...
+
+    def typed(self, example: Example, encoder: TextEncoder, ids: list[int]) -> Typed: ...
+
     def loss(self, model: Any, batch: Batch, *, weights: torch.Tensor | None = None) -> tuple[LossTerms, torch.Tensor]:
         """Forward pass -> loss terms and the outputs that `row_outputs` takes. weights: `(rows,)`, 1 when None."""
         ...
@@ -395,6 +402,18 @@ class BaseTask:
     def finish_tokenizer(self, tokenizer: Any) -> None:
         keep_control_as_text(tokenizer)
 
+    def finish_tokenizer_files(self, folder: Path, encoder: TextEncoder) -> None:
+        """Change the saved tokenizer's files for other programs; we open it as it was (`load_tokenizer`)."""
+        return
+
+    def stop_ids(self, encoder: TextEncoder) -> list[int]:
+        """Tokens that end what a model writes, for its generation_config.json. Empty: as it is."""
+        return []
+
+    def typed(self, example: Example, encoder: TextEncoder, ids: list[int]) -> Typed:
+        """What transformers' pipeline is given for an example. ids: of the example's first row."""
+        return Typed(example.text, ids)
+
     def collate_inputs(self, rows: Sequence[Encoded], encoder: TextEncoder, padding: Padding = LONGEST) -> Batch:
         from tunewright.tokens.batch import padded_inputs
 
@@ -426,7 +445,10 @@ class BaseTask:
 def explained_row(row: Encoded, encoder: TextEncoder) -> ExplainedRow:
     """Tokens with their ids, and their types where the tokenizer tells two texts apart."""
     tokens = [
-        {"token": token, "id": int(i)} for token, i in zip(encoder.tokens(row.input_ids), row.input_ids, strict=True)
+        {"token": token, "id": int(i), "text": text}
+        for token, i, text in zip(
+            encoder.tokens(row.input_ids), row.input_ids, encoder.texts(row.input_ids), strict=True
+        )
     ]
     if row.token_type_ids is not None:
         for token, kind in zip(tokens, row.token_type_ids, strict=True):

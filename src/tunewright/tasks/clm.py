@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,16 +29,17 @@ from tunewright.reading.align import aligned
 from tunewright.reading.documents import BEGINS, ENDS
 from tunewright.reading.split import TRAIN
 from tunewright.reading.unlabelled import is_lone_text, text_roles
-from tunewright.records import IGNORED, Batch, Example, Row
+from tunewright.records import IGNORED, Batch, Example, Row, Typed
 from tunewright.tasks.base import BaseTask, ExplainedRow, TaskOptions, Weights, explained_row
 from tunewright.text.columns import TextColumns
 from tunewright.text.transcripts import recognized_marks
 from tunewright.tokens.encoded import EncodedRows
 from tunewright.tokens.extend import read_control_in_texts
-from tunewright.tokens.pack import BLOCK_COLUMNS, Document, Packer, positions_within, predicted_tokens
+from tunewright.tokens.pack import BLOCK_COLUMNS, Document, Frame, Packer, positions_within, predicted_tokens
 from tunewright.tokens.padding import LONGEST, Padding
 from tunewright.tokens.store import SplitStore, TokenStore
 from tunewright.tokens.tokenizer import TextEncoder
+from tunewright.tokens.typed_start import save_for_typing, typed_start
 
 if TYPE_CHECKING:
     import torch
@@ -244,6 +246,20 @@ class Task(BaseTask):
     def finish_tokenizer(self, tokenizer: Any) -> None:
         """A document's beginning is typed (`bos_token + prompt`): transformers' pipeline finds it only where it is read as control."""
         read_control_in_texts(tokenizer)
+
+    def finish_tokenizer_files(self, folder: Path, encoder: TextEncoder) -> None:
+        save_for_typing(folder, encoder.tokenizer, Frame.of(encoder).before)
+
+    def stop_ids(self, encoder: TextEncoder) -> list[int]:
+        """Tokens that end a document, or begin another."""
+        frame = Frame.of(encoder)
+        return sorted({frame.after[-1], frame.before[0]})
+
+    def typed(self, example: Example, encoder: TextEncoder, ids: list[int]) -> Typed:
+        """A document's beginning before the prompt."""
+        before = Frame.of(encoder).before
+        prompt = [*before, *encoder.bare_ids([example.text]).ids.tolist()]
+        return Typed(typed_start(encoder.tokenizer, before) + example.text, prompt[: encoder.max_length])
 
     writes = True
 

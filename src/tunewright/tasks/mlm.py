@@ -28,7 +28,7 @@ from tunewright.models.source import ModelFolder
 from tunewright.reading import Source
 from tunewright.reading.align import aligned
 from tunewright.reading.unlabelled import is_lone_text, text_roles
-from tunewright.records import IGNORED, Batch, Candidate, Encoded, Example, FilledMask, Prediction, Row
+from tunewright.records import IGNORED, Batch, Candidate, Encoded, Example, FilledMask, Prediction, Row, Typed
 from tunewright.tasks.base import BaseTask, ExplainedRow, TaskOptions, Weights, explained_row
 from tunewright.text.columns import TextColumns
 from tunewright.text.sentences import sentences
@@ -357,6 +357,12 @@ class Task(BaseTask):
     def finish_tokenizer(self, tokenizer: Any) -> None:
         """A mask to fill is typed: transformers' fill-mask pipeline finds it only where control tokens in a text are read as such."""
         read_control_in_texts(tokenizer)
+
+    def typed(self, example: Example, encoder: TextEncoder, ids: list[int]) -> Typed:
+        """A mask to fill is typed before a text that has none."""
+        mask = encoder.tokenizer.mask_token
+        has_mask = example.pair is not None or mask in example.text
+        return Typed(example.text if has_mask else f"{mask} {example.text}", ids)
 
     # Outputs -> scores -> predictions
 

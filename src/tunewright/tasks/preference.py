@@ -22,7 +22,7 @@ from pydantic import Field, PositiveFloat, field_validator
 from tunewright.errors import UserError
 from tunewright.models.source import ModelFolder
 from tunewright.reading import Source
-from tunewright.records import IGNORED, Batch, Row
+from tunewright.records import IGNORED, Batch, Example, Row, Typed
 from tunewright.tasks.base import Weights
 from tunewright.tasks.compared import ChatOptions, ComparedTask, Text, next_tokens, parts_of
 from tunewright.text.preference_columns import UNPAIRED, find_preferences
@@ -199,6 +199,9 @@ class Task(ComparedTask):
 
     def build_model(self, source: ModelFolder, *, seed: int, dtype: torch.dtype) -> tuple[Any, list[str]]:
         return self.chat.build_model(source, seed=seed, dtype=dtype)
+
+    def typed(self, example: Example, encoder: TextEncoder, ids: list[int]) -> Typed:
+        return self.chat.typed(example, encoder, ids)
 
     def finish_tokenizer(self, tokenizer: Any) -> None:
         self.chat.finish_tokenizer(tokenizer)

@@ -20,7 +20,7 @@ from tunewright.errors import UserError
 from tunewright.models.kinds import kind_of
 from tunewright.models.source import ModelFolder
 from tunewright.reading import Source
-from tunewright.records import Batch, Encoded, Example, Row
+from tunewright.records import Batch, Encoded, Example, Row, Typed
 from tunewright.tasks.base import Weights
 from tunewright.tasks.compared import ChatOptions, ComparedTask
 from tunewright.text.messages import single_turn
@@ -107,6 +107,9 @@ class Task(ComparedTask):
         from tunewright.models.load import load_pretrained
 
         return load_pretrained(AutoModelForSequenceClassification, source, seed=seed, dtype=dtype, num_labels=1)
+
+    def typed(self, example: Example, encoder: TextEncoder, ids: list[int]) -> Typed:
+        return Typed(example.text, ids, "a conversation that is judged whole")
 
     def finish_tokenizer(self, tokenizer: Any) -> None:
         self.chat.finish_tokenizer(tokenizer)

@@ -29,7 +29,7 @@ from tunewright.reading import Source
 from tunewright.reading.detect import LONGEST_NAME, check_columns, is_label, peek, refuse_choices
 from tunewright.reading.names import LABEL_TIERS, NEVER, plain, tier
 from tunewright.reading.unlabelled import is_lone_text
-from tunewright.records import IGNORED, Batch, Encoded, Example, Row
+from tunewright.records import IGNORED, Batch, Encoded, Example, Row, Typed
 from tunewright.tasks.base import BaseTask, ExplainedRow, TaskOptions, Weights, explained_row
 from tunewright.text.columns import TextColumns
 from tunewright.text.dialogues import ALPACA, LIKELY_PAIRS, MESSAGES, PAIR, PREFERRED, TEXT, Dialogues, find_dialogues
@@ -441,6 +441,17 @@ class Task(BaseTask):
         read_control_in_texts(tokenizer)
         if self.template is not None:
             tokenizer.chat_template = self.template
+
+    def typed(self, example: Example, encoder: TextEncoder, ids: list[int]) -> Typed:
+        """A question is rendered by the saved template, which knows nothing of `task.template_kwargs` and of a prompt that is cut."""
+        supervisor = self.dialogue_encoder(encoder).supervisor
+        if supervisor is None:
+            return Typed(example.text, ids, "a text that no template surrounds")
+        pieces = [piece.strip() for piece in supervisor.prompt_pieces()]
+        if any(piece in example.text for piece in pieces if piece):
+            return Typed(example.text, ids, "the template's own words in it")
+        cut = "a prompt that is cut" if len(ids) >= encoder.max_length - 1 else ""
+        return Typed(example.text, ids, "template_kwargs" if self.template_kwargs else cut)
 
     def loss(self, model: Any, batch: Batch, *, weights: torch.Tensor | None = None) -> tuple[LossTerms, torch.Tensor]:
         """Sum over learned tokens; the second value holds nats and tokens of each row, `(rows, 2)`."""

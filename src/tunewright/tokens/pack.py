@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -47,7 +48,11 @@ class Frame:
     @classmethod
     def of(cls, encoder: TextEncoder) -> Frame:
         """The tokenizer's template, completed: a document ends with the end token, and begins behind one where nothing else is said."""
-        tokenizer = encoder.tokenizer
+        return cls.around(encoder.tokenizer, *encoder.template)
+
+    @classmethod
+    def around(cls, tokenizer: Any, before: Sequence[int], after: Sequence[int]) -> Frame:
+        """The same of a tokenizer whose template puts these tokens around a text."""
         end = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else tokenizer.sep_token_id
         if end is None:
             raise UserError(
@@ -55,7 +60,7 @@ class Frame:
                 where="model.tokenizer",
                 mend="Name its eos_token in tokenizer_config.json.",
             )
-        before, after = encoder.template
+        before, after = tuple(before), tuple(after)
         if not before:
             before = (end,) if tokenizer.bos_token_id is None else (tokenizer.bos_token_id,)
         after = after if after[-1:] == (end,) else (*after, end)

@@ -10,7 +10,7 @@ Encoded by the path that training takes, so control tokens typed into the text a
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, repeat
 from typing import Any
 
@@ -23,7 +23,9 @@ from tunewright.tokens.tokenizer import TextEncoder, load_encoder
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """start, end: characters of its own text, end exclusive; word: number of the pre-token. None where there are none.
+    """token: the vocabulary's entry; text: what it stands for.
+
+    start, end: characters of its own text, end exclusive; word: number of the pre-token. None where there are none.
 
     mask: 0 on padding. type: token type id, None for tokenizers that have none. part: text, pair, special or padding.
     """
@@ -36,6 +38,7 @@ class Token:
     mask: int
     type: int | None
     part: str
+    text: str = ""
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,7 @@ class Shown:
             "model": self.model,
             "max_length": self.max_length,
             "tokens": [token.token for token in tokens],
+            "texts": [token.text for token in tokens],
             "input_ids": [token.id for token in tokens],
             "offsets": [None if token.start is None else [token.start, token.end] for token in tokens],
             "word_ids": [token.word for token in tokens],
@@ -88,13 +92,19 @@ def show(
     kept, cut = _cut(encoder, bodies, encoded.num_cut)
     tokens = list(_placed(encoder, ids, types, kept))
     decoded = encoder.tokenizer.decode(ids, clean_up_tokenization_spaces=False)
-    return Shown(source.name, encoder.max_length, _padded(encoder, tokens, padding), cut, decoded)
+    padded = _with_texts(encoder, _padded(encoder, tokens, padding))
+    return Shown(source.name, encoder.max_length, padded, _with_texts(encoder, cut), decoded)
+
+
+def _with_texts(encoder: TextEncoder, tokens: Sequence[Token]) -> list[Token]:
+    texts = encoder.texts([token.id for token in tokens])
+    return [replace(token, text=text) for token, text in zip(tokens, texts, strict=True)]
 
 
 def _bodies(encoder: TextEncoder, text: str, part: str) -> list[Token]:
     """The tokens of one text alone, with their places where the tokenizer can tell them."""
     if not encoder.tokenizer.is_fast:
-        ids = encoder.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+        ids = encoder.bare_ids([text]).ids.tolist()
         return [
             Token(token, number, None, None, None, 1, None, part)
             for token, number in zip(encoder.tokens(ids), ids, strict=True)

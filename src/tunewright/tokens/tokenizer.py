@@ -26,7 +26,9 @@ from tunewright.tokens.extend import fit_tokenizer
 from tunewright.tokens.fast import FastIds
 from tunewright.tokens.flat import Flat
 from tunewright.tokens.layout import Layout, assembled, probe
+from tunewright.tokens.readable import readable
 from tunewright.tokens.text_only import TextOnly
+from tunewright.tokens.typed_start import as_trained
 
 LONGEST_AUTO_LENGTH = 512
 _READS_AT_THE_END = {"xlnet"}  # models whose head looks at the last position, padding or not
@@ -147,6 +149,10 @@ class TextEncoder:
         """The vocabulary entries behind ids, for people to look at."""
         return self.tokenizer.convert_ids_to_tokens([int(i) for i in ids])
 
+    def texts(self, ids: Sequence[int] | np.ndarray) -> list[str]:
+        """The same as the texts that they stand for: see `tokens/readable.py`."""
+        return readable(self.tokenizer, self.tokens(ids), decoder=self._ids_of.settings.get("decoder"))
+
     def _rows(self, first: Flat, second: Flat | None) -> EncodedRows:
         layout = self._single if second is None else self._double
         if layout is None:
@@ -224,6 +230,7 @@ def load_tokenizer(source: ModelFolder) -> Any:
     try:
         tokenizer = AutoTokenizer.from_pretrained(source.tokenizer_folder, trust_remote_code=False)
         if len(tokenizer) > len(tokenizer.all_special_ids):
+            as_trained(tokenizer)
             fit_tokenizer(tokenizer, source)
             return tokenizer
         reason = "it has no vocabulary"  # what transformers makes of a folder without a tokenizer
