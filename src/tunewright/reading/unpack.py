@@ -11,7 +11,7 @@ from abc import abstractmethod
 from typing import Any, BinaryIO
 
 _PIECE = 2**17
-_PACKED = 2**9
+_PACKED = 2**8
 """Bytes unpacked at a time: a frame of one letter unpacks to 32,000 times its size, and a piece must fit into memory."""
 _MARK = "tunewright-mark"
 
