@@ -165,7 +165,249 @@ def told_or_rows(path: Path) -> str:
     return "rows"
 
 
-KINDS: dict[str, Callable[[], Any]] = {"columnar": Columnar}
+# Whole files, written by others
+
+
+_LETTERS = (
+    "a",
+    "b ",
+    "é",
+    "中",
+    "😀",
+    "\u2028",
+    "\x85",
+    "\ufeff",
+    "\x0b",
+    "'",
+    "\\",
+    "#",
+    "|",
+    ";",
+    ",",
+    "\t",
+    '"',
+    '""',
+    "\n",
+    "\r\n",
+    "\r",
+)
+_CELLS = (
+    "",
+    "NA",
+    "null",
+    "007",
+    "1e5",
+    "2024-01-01",
+    "True",
+    "-",
+    " a ",
+    "=1+1",
+    'he said "hi"',
+    '"quoted"',
+    "a, b",
+    "[1, 2]",
+    "{}",
+)
+
+
+def a_text(rng: random.Random) -> str:
+    kind = rng.random()
+    if kind < 0.3:
+        return rng.choice(_CELLS)
+    if kind < 0.6:
+        return "plain words here and there "[: rng.randrange(1, 27)]
+    return "".join(rng.choices(_LETTERS, k=rng.randrange(1, 12)))
+
+
+def a_value(rng: random.Random, depth: int = 0) -> Any:
+    """A JSON value."""
+    kind = rng.random()
+    if kind < 0.5 or depth > 2:
+        return a_text(rng)
+    if kind < 0.7:
+        return rng.choice((None, True, False, 0, -1, 2**53 + 1, 10**30, 1.5, -0.0, 1e-300, 0.1))
+    if kind < 0.85:
+        return [a_value(rng, depth + 1) for _ in range(rng.randrange(4))]
+    return {a_text(rng): a_value(rng, depth + 1) for _ in range(rng.randrange(4))}
+
+
+def packed(content: bytes, path: Path, rng: random.Random) -> Path:
+    """Writes the content plainly, as gzip or as zstd; gives the file."""
+    import gzip
+
+    import zstandard
+
+    kind = rng.choice(("", "", ".gz", ".zst"))
+    path = path.with_name(path.name + kind)
+    if kind:
+        content = gzip.compress(content, 1) if kind == ".gz" else zstandard.ZstdCompressor().compress(content)
+    path.write_bytes(content)
+    return path
+
+
+def same_or_asked(path: Path, want: list[Any], **options: Any) -> str:
+    """Reads a whole file: `same` where every row is what was written, `asked` where it is a question; else Failure."""
+    from tunewright.errors import UserError
+    from tunewright.reading import ReadOptions, open_source
+    from tunewright.records import Row
+
+    try:
+        rows = list(open_source(str(path), ReadOptions(**options)).rows())
+    except UserError as error:
+        if path.name.startswith("a.tsv") and "data.quoting" in str(error):
+            return "asked"
+        raise Failure(f"{path.name} is refused: {error}") from None
+    got = [row.fields if isinstance(row, Row) else row for row in rows]
+    if repr(got) != repr(want):  # repr tells 1 from True and 1.0, and -0.0 from 0.0
+        first = next((pair for pair in zip(got, want, strict=False) if repr(pair[0]) != repr(pair[1])), None)
+        raise Failure(f"{path.name}: {len(got)} rows of {len(want)}; the first that differs: {first!r:.1500}")
+    return "same"
+
+
+class Objects:
+    """Rows of any JSON values: the json module, pandas and pyarrow write them as lines, lists, Parquet and Arrow."""
+
+    def write(self, rng: random.Random, folder: Path) -> tuple[Path, list[Any]]:
+        import json
+
+        keys = [f"k{number}" for number in range(rng.randrange(1, 4))]
+        rows = [{"text": a_text(rng), **{key: a_value(rng) for key in keys}} for _ in range(rng.randrange(1, 30))]
+        ascii_only = rng.random() < 0.5
+        if rng.random() < 0.5:
+            end = rng.choice(("\n", "\r\n"))
+            lines = [json.dumps(row, ensure_ascii=ascii_only) for row in rows]
+            text, name = end.join(lines) + rng.choice(("", end)), "a.jsonl"
+        else:
+            listed: Any = rows if rng.random() < 0.7 else {"version": 1, "data": rows}
+            text, name = json.dumps(listed, ensure_ascii=ascii_only, indent=rng.choice((None, None, 1))), "a.json"
+        mark = rng.choice(("", "", "\ufeff"))
+        return packed((mark + text).encode(), folder / name, rng), rows
+
+    def try_one(self, rng: random.Random, folder: Path) -> str:
+        return same_or_asked(*self.write(rng, folder))
+
+
+class Tables:
+    """Cells of any text: the csv module in its dialects, pandas and pyarrow write them."""
+
+    def write(self, rng: random.Random, folder: Path) -> tuple[Path, list[Any], dict[str, Any]]:
+        import csv
+
+        delimiter = rng.choice((",", ",", "\t", "\t", ";"))
+        labels = ("x", "y", "z z")
+        late = rng.random() < 0.3
+        num_rows = rng.choice((3, 10, 50, 1_200 if late else 30))
+        rows = [
+            [a_text(rng) if not late or number > num_rows - 20 else f"plain row {number}", rng.choice(labels)]
+            for number in range(num_rows)
+        ]
+        writer, end = rng.choice(("csv", "all", "pandas", "pyarrow")), rng.choice(("\n", "\r\n"))
+        if writer in ("csv", "pandas"):  # a return that is not quoted would belong to the line end, or end the line
+            rows = [[text.replace("\r", ""), label] for text, label in rows]
+        sink = io.StringIO(newline="")
+        if writer in ("csv", "all"):
+            quoting = csv.QUOTE_ALL if writer == "all" else csv.QUOTE_MINIMAL
+            csv.writer(sink, delimiter=delimiter, lineterminator=end, quoting=quoting).writerows(
+                [["text", "label"], *rows]
+            )
+        elif writer == "pandas":
+            import pandas
+
+            pandas.DataFrame(rows, columns=["text", "label"]).to_csv(
+                sink, sep=delimiter, index=False, lineterminator=end
+            )
+        else:
+            import pyarrow as pa
+            import pyarrow.csv
+
+            binary, columns = io.BytesIO(), list(zip(*rows, strict=True))
+            table = pa.table({"text": list(columns[0]), "label": list(columns[1])})
+            pyarrow.csv.write_csv(table, binary, pyarrow.csv.WriteOptions(delimiter=delimiter))
+            sink.write(binary.getvalue().decode())
+        encoding = rng.choice(("utf-8", "utf-8", "utf-8-sig", "utf-16"))
+        options = {"encoding": encoding} if encoding == "utf-16" else {}
+        name = "a.tsv" if delimiter == "\t" else "a.csv"
+        path = packed(sink.getvalue().encode(encoding), folder / name, rng)
+        return path, [dict(zip(("text", "label"), row, strict=True)) for row in rows], options
+
+    def try_one(self, rng: random.Random, folder: Path) -> str:
+        path, rows, options = self.write(rng, folder)
+        return same_or_asked(path, rows, **options)
+
+
+class Shards:
+    """Columns of texts, numbers, lists and structs that pyarrow writes as Parquet, Arrow streams and Arrow files."""
+
+    def write(self, rng: random.Random, folder: Path) -> tuple[Path, list[Any]]:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        num = rng.choice((1, 10, 1_500))
+        drawn: dict[str, Callable[[], Any]] = {
+            "text": lambda: a_text(rng),
+            "number": lambda: rng.choice((0, -1, 2**62)),
+            "float": lambda: rng.choice((0.5, -0.0, 1e300)),
+            "flag": lambda: rng.random() < 0.5,
+            "list": lambda: [a_text(rng) for _ in range(rng.randrange(3))],
+            "turns": lambda: [{"role": "user", "content": a_text(rng)} for _ in range(rng.randrange(3))],
+        }
+        names = ["text", *rng.sample(list(drawn)[1:], rng.randrange(len(drawn)))]
+        rows = [
+            {name: drawn[name]() if name == "text" or rng.random() < 0.9 else None for name in names}
+            for _ in range(num)
+        ]
+        table = pa.table({name: [row[name] for row in rows] for name in names})
+        path = folder / rng.choice(("a.parquet", "a.arrow"))
+        sink = io.BytesIO()
+        if path.suffix == ".parquet":
+            how = rng.choice(("none", "snappy", "zstd"))
+            pq.write_table(table, sink, compression=how, row_group_size=rng.choice((3, 1_000)))
+        else:
+            new = rng.choice((pa.ipc.new_stream, pa.ipc.new_file))
+            options = pa.ipc.IpcWriteOptions(compression=rng.choice((None, "lz4", "zstd")))
+            with new(sink, table.schema, options=options) as writer:
+                writer.write_table(table, max_chunksize=rng.choice((7, 1_000)))
+        return packed(sink.getvalue(), path, rng), rows
+
+    def try_one(self, rng: random.Random, folder: Path) -> str:
+        return same_or_asked(*self.write(rng, folder))
+
+
+class Sentences:
+    """Words and tags as CoNLL, by tabs or blanks."""
+
+    def write(self, rng: random.Random, folder: Path) -> tuple[Path, list[Any]]:
+        words = ("Ulm", "liegt", "é", "中", '"', "#", "O", ",", "B-LOC", "'s", "...", "\u2028x")
+        tags = ("O", "O", "O", "B-LOC", "I-LOC", "B-PER")
+        rows = [
+            [(rng.choice(words), rng.choice(tags)) for _ in range(rng.randrange(1, 9))]
+            for _ in range(rng.randrange(5, 30))
+        ]
+        rows[0] = [("Ulm", "B-LOC"), ("liegt", "O"), ("hier", "O")]
+        between, end = rng.choice("\t "), rng.choice(("\n", "\r\n"))
+        lines = (f"{word}{between}{tag}{end}" if word else end for row in rows for word, tag in [*row, ("", "")])
+        path = packed("".join(lines).encode(), folder / "a.conll", rng)
+        return path, [{"tokens": [word for word, _ in row], "ner_tags": [tag for _, tag in row]} for row in rows]
+
+    def try_one(self, rng: random.Random, folder: Path) -> str:
+        return same_or_asked(*self.write(rng, folder))
+
+
+class Damaged:
+    """Any of the files above, with faults."""
+
+    def __init__(self) -> None:
+        self.kinds = (Objects(), Tables(), Shards(), Sentences())
+
+    def try_one(self, rng: random.Random, folder: Path) -> str:
+        path = rng.choice(self.kinds).write(rng, folder)[0]
+        path.write_bytes(damaged(path.read_bytes(), rng))
+        return told_or_rows(path)
+
+
+KINDS: dict[str, Callable[[], Any]] = {
+    "columnar": Columnar, "damaged": Damaged, "objects": Objects, "sentences": Sentences, "shards": Shards, "tables": Tables,
+}  # fmt: skip
 
 
 # The child process, and the one that watches it

@@ -134,7 +134,7 @@ def best_delimiter(lines: Sequence[Line], candidates: str) -> str:
 def share(lines: Sequence[Line], delimiter: str) -> float:
     """How much of a sample has as many fields as its first record (0 where that has one field)."""
     sample = split(lines[:200], delimiter, delimiter != "\t" or _quotes_close(lines[:200]), 2**20)
-    widths = [len(cells) for _, cells, _ in sample if cells]
+    widths = [len(cells or ()) for _, cells, fault in sample if cells or (fault and "quote" in fault)]
     if not widths or widths[0] < 2:
         return 0.0
     return widths.count(widths[0]) / len(widths)
