@@ -297,6 +297,19 @@ def test_what_is_said_comes_back_letter_for_letter():
     assert encoder.tokenizer.decode(row.ids[row.learned[0][0] : row.learned[0][1]]) == "d<unk></s>"
 
 
+@pytest.mark.parametrize("name", ["legacy", "unsaid"])
+def test_a_saved_tokenizer_gives_the_ids_it_gave_before(name, folder, tmp_path):
+    """`legacy` says whether `▁` is put behind a control token, too; LlamaTokenizer alone forgets it where it is saved."""
+    from transformers import AutoTokenizer
+
+    tokenizer = load_encoder(tokenizer_source(str(folder(name))), max_length=64).tokenizer
+    tokenizer.save_pretrained(tmp_path)
+    saved = AutoTokenizer.from_pretrained(tmp_path, trust_remote_code=False)
+    text = "a</s>b c <s> d\n<s>e"
+    assert saved(text)["input_ids"] == tokenizer(text)["input_ids"]
+    assert (tokenizer("a</s>b")["input_ids"] == tokenizer("a</s> b")["input_ids"]) == (name == "legacy")
+
+
 def test_a_control_token_of_one_letter_stays_a_letter(tmp_path):
     """CLIP pads with `!`: hidden, no text could hold an exclamation mark any more."""
     from transformers import PreTrainedTokenizerFast

@@ -90,6 +90,8 @@ def fit_tokenizer(tokenizer: Any, source: ModelFolder) -> None:
     """
     if source.added_tokens:
         _add(tokenizer, list(dict.fromkeys(source.added_tokens)))
+    if isinstance(legacy := getattr(tokenizer, "legacy", None), bool):
+        tokenizer.init_kwargs["legacy"] = legacy  # LlamaTokenizer splits by it, and saves itself without it
     names = tokenizer.model_input_names
     if source.tokenizer and source.json_file("config.json").get("type_vocab_size", 0) < 2 and "token_type_ids" in names:
         tokenizer.model_input_names = [name for name in names if name != "token_type_ids"]
