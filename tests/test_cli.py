@@ -368,7 +368,7 @@ def test_a_model_of_pairs_is_tried_with_a_pair(trained, tmp_path):
     write_jsonl(tmp_path / "d.jsonl", rows)
     words = ["config.yaml", f"data.train={tmp_path}/d.jsonl", f"output={tmp_path}/run", "train.max_steps=1"]
     done = tunewright("train", *words, cwd=trained[0])
-    assert f'try it   tunewright predict {tmp_path}/run --pair "first text" "second text"' in done.stdout
+    assert f"try it   tunewright predict {tmp_path}/run --pair 'first text' 'second text'" in done.stdout
 
 
 def test_check_finds_what_would_go_wrong(trained, tmp_path):

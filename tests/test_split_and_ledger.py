@@ -11,7 +11,17 @@ from tunewright.config import parse_config
 from tunewright.errors import UserError
 from tunewright.prepare import open_inputs, prepare
 from tunewright.prepare.survey import choose_rows, survey_rows
-from tunewright.reading.ledger import FILTERED, KEPT, NOT_SELECTED, REJECTED, Ledger, RejectFile, bad_rows_error, told
+from tunewright.reading.ledger import (
+    FILTERED,
+    KEPT,
+    NOT_SELECTED,
+    REJECTED,
+    Ledger,
+    RejectFile,
+    bad_rows_error,
+    kind_of,
+    told,
+)
 from tunewright.reading.split import assign, subset
 from tunewright.records import Reject
 
@@ -269,3 +279,35 @@ def test_rows_under_one_common_prompt_are_split_singly(tmp_path):
     counts = np.bincount(fates.split[fates.kept], minlength=3)
     assert 8 <= counts[1] <= 16 and 8 <= counts[2] <= 16
     assert (fates.split[:60] == fates.split[60:]).all(), "equal rows stay together"
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "alike"),
+    [
+        ("expected int, found 'a'", "expected int, found 'b'", True), ("'label' holds int 3, expected text", "'label' holds list [[2]], expected text", True),
+        ("the label is 3.5, expected a text or an integer", "the label is -0.25, expected a text or an integer", True),
+        ("the labels are [0.0, 1.0], an odd list", "the labels are [1, 0, 'x'], an odd list", True),
+        ("'a' holds dict {'k': 'it is cut, expected text", "'a' holds dict {'q': [1, 2], 'z, expected text", True),
+        ("word 3: I-PER after O, which no IOB2 sequence has", "word 12: I-LOC after B-PER, which no IOB2 sequence has", True),
+        ("too long: 1,024 tokens", "too long: 99 tokens", True), ("the row's text is 'don\\'t'", "the row's text is \"can't\"", True),
+        ("no field 'text'; found 'a'", "no field 'label'; found 'a'", False), ("'a' holds int 3, expected text", "'b' holds int 3, expected text", False),
+        ("blank text", "no label", False),
+    ],
+)  # fmt: skip
+def test_a_reason_is_of_a_kind_whatever_value_was_met(one, other, alike):
+    assert (kind_of(one) == kind_of(other)) is alike
+
+
+def test_reasons_are_counted_by_kind_however_many_values_there_are():
+    ledger = Ledger()
+    for number in range(5_000):
+        ledger.because(f"the label is {number / 7}, expected a text or an integer")
+        if number:
+            ledger.because("blank text")
+    assert ledger.as_dict()["reasons"] == {
+        "such as: the label is 0.0, expected a text or an integer": 5_000,
+        "blank text": 4_999,
+    }
+    assert (
+        ledger.told() == "5,000 rows such as: the label is 0.0, expected a text or an integer; 4,999 rows: blank text"
+    )

@@ -45,7 +45,7 @@ def find_problems(config: RunConfig, *, say: Callable[[str], None]) -> tuple[lis
             findings.append(
                 f"{counted(count, f'{split} row')} with a text that is also in train: the scores flatter. Remove them, or group them with data.group_by."
             )
-    rows = sum(split["rows"] for split in splits.values())
+    rows = sum(kept_rows(ledger, name) for name in splits)
     if ledger["duplicates"] > _DUPLICATE_SHARE * rows and not config.data.deduplicate:
         findings.append(
             f"{counted(ledger['duplicates'], 'row')} of {rows:,} with an earlier row's text. data.deduplicate=true drops them from training."

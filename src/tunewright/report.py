@@ -25,11 +25,19 @@ _MOST_BASELINE_ROWS = 20_000
 _LONGEST_SHOWN = 300  # characters of a worst row's text
 
 
-def split_scores(evaluation: Evaluation, worst: list[dict[str, Any]]) -> dict[str, Any]:
-    """The JSON form of one split's evaluation."""
+def split_scores(
+    evaluation: Evaluation, worst: list[dict[str, Any]], *, unit: str = "row", num_kept: int | None = None
+) -> dict[str, Any]:
+    """The JSON form of one split's evaluation. unit: what a row of the store is; num_kept: the user's rows in them."""
     result = dict(evaluation.result)
     worst = worst or result.pop("worst_rows", [])
-    scores = {"rows": evaluation.num_rows, "metrics": result.pop("metrics"), "intervals": result.pop("intervals", {})}
+    scores = {
+        "rows": evaluation.num_rows,
+        "rows_kept": num_kept,
+        "unit": unit,
+        "metrics": result.pop("metrics"),
+        "intervals": result.pop("intervals", {}),
+    }
     if np.ndim(result.get("confusion", {}).get("matrix", 0)) == 2:
         result["most_confused"] = most_confused(result["confusion"])
     return {**scores, **result, "worst_rows": worst}

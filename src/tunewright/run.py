@@ -36,6 +36,7 @@ from tunewright.guess import config_for_data
 from tunewright.origin import check as check_origin
 from tunewright.origin import hash_of_rows, origin_of
 from tunewright.prepare import TEST, TRAIN, VALIDATION, Inputs, prepare
+from tunewright.reading.ledger import kept_rows
 from tunewright.resume import check_folder, check_settled, is_finished
 from tunewright.run_files import METRICS, changed_run_files, is_known, said, seal, state_of, unseal
 from tunewright.tasks.base import larger_is_better
@@ -498,7 +499,12 @@ class Run:
                     parts.model, parts.task, rows, parts.encoder, settings=parts.settings, intervals=True
                 )
                 worst = parts.task.worst(evaluation.scores, rows, config.evaluate.worst_rows)
-                scores[name] = report.split_scores(evaluation, worst)
+                scores[name] = report.split_scores(
+                    evaluation,
+                    worst,
+                    unit=parts.task.stored_as,
+                    num_kept=kept_rows(parts.prepared.manifest["ledger"], name),
+                )
         if not self.is_main:
             return scores, None
         choice = golden.Choice(parts.prepared.store, parts.task, parts.encoder)

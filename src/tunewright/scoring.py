@@ -24,6 +24,7 @@ from tunewright.origin import check, hash_of_rows
 from tunewright.predict import Model, load
 from tunewright.prepare import TEST, TRAIN, encode_file, open_inputs, open_like, options_of_run, prepare
 from tunewright.read_again import read_again
+from tunewright.reading.ledger import kept_rows
 from tunewright.reading.unchanged import Unchanged
 from tunewright.tokens.store import SplitStore
 from tunewright.training.reference import reference_of
@@ -54,8 +55,8 @@ def evaluate(
             rows, ledger = encode_file(
                 data, options, model.task, model.encoder, Path(folder), skip_bad_rows=skip_bad_rows
             )
-        scores = _scored(model, rows, config)
         written = ledger.as_dict()
+        scores = _scored(model, rows, config, num_kept=written["sources"][0]["kept"])
         counts = written["sources"][0]
         if counts["rejected"]:
             reasons = "; ".join(f"{reason} ({n:,})" for reason, n in list(written["reasons"].items())[:5])
@@ -108,19 +109,21 @@ def _of_split(model: Model, config: RunConfig | None, split: str, note: Callable
             found=", ".join(prepared.store.splits),
             mend=_GIVE_A_FILE,
         )
-    scores = _scored(model, prepared.store[split], config)
+    num_kept = kept_rows(prepared.manifest["ledger"], split)
+    scores = _scored(model, prepared.store[split], config, num_kept=num_kept)
     report.complete({split: scores}, config, prepared, model.task, note)
     return scores
 
 
-def _scored(model: Model, rows: SplitStore, config: RunConfig | None) -> dict[str, Any]:
+def _scored(model: Model, rows: SplitStore, config: RunConfig | None, *, num_kept: int) -> dict[str, Any]:
     task = _referenced(model, rows) if model.task.needs_reference else model.task
     evaluation: Evaluation = evaluate_split(
         model.network, task, rows, model.encoder, settings=model.settings, intervals=True
     )
     limit = config.evaluate.worst_rows if config else 20
     worst = model.task.worst(evaluation.scores, rows, limit)
-    return {"schema": 1, "task": model.task.name, **report.split_scores(evaluation, worst)}
+    scores = report.split_scores(evaluation, worst, unit=model.task.stored_as, num_kept=num_kept)
+    return {"schema": 1, "task": model.task.name, **scores}
 
 
 def _referenced(model: Model, rows: SplitStore) -> Any:

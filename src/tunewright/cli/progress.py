@@ -4,7 +4,6 @@ its verb says; plain lines and no colour off a terminal or under NO_COLOR.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import sys
@@ -173,19 +172,8 @@ class ConsoleReporter(Reporter):
 
 def try_it(run: Path) -> str:
     """A command that predicts with the run: a text, a pair where the model reads pairs, a gap where it fills gaps."""
-    saved = open_saved(run)
-    if (saved.facts["task_state"].get("columns") or {}).get("pair"):
-        return hints.predict_pair(run)
-    if saved.facts["task"] == "mlm":
-        return hints.predict(run, f"your text with {mask_token_of(saved.folder)} for a word")
-    return hints.predict(run)
-
-
-def mask_token_of(model: Path) -> str:
-    """What stands for a gap, as the saved tokenizer says it."""
-    values = json.loads((model / "tokenizer_config.json").read_text(encoding="utf-8"))
-    token = values.get("mask_token", "[MASK]")
-    return str(token["content"] if isinstance(token, Mapping) else token)
+    sample = open_saved(run).sample
+    return hints.predict(run, sample) if isinstance(sample, str) else hints.predict_pair(run, *sample)
 
 
 def clock(seconds: float) -> str:
@@ -291,7 +279,7 @@ def print_curve(history: Sequence[dict[str, Any]]) -> None:
 
 def print_scores(title: str, scores: dict[str, Any], *, details: bool = False) -> None:
     """One split's scores beside the baselines."""
-    print(f"\n{bold(title, sys.stdout)}: {counted(scores['rows'], 'row')}")
+    print(f"\n{bold(title, sys.stdout)}: {rows_text(scores)}")
     baselines = scores.get("baseline", {})
     names = [name for name in _HEADLINES if name in scores["metrics"]]
     rows = []
@@ -341,6 +329,14 @@ def print_scores(title: str, scores: dict[str, Any], *, details: bool = False) -
                 for row in scores["worst_rows"]
             ],
         )
+
+
+def rows_text(scores: Mapping[str, Any]) -> str:
+    """`2,000 rows`; `8 rows in 1 block` where the store's rows are not the user's."""
+    kept, unit = scores.get("rows_kept"), scores.get("unit", "row")
+    if kept is None or kept == scores["rows"]:
+        return counted(scores["rows"], "row" if kept is not None else unit)
+    return f"{counted(kept, 'row')} in {counted(scores['rows'], unit)}"
 
 
 def _short(value: object) -> str:

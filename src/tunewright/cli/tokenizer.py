@@ -102,6 +102,7 @@ def compare_models(
 
     sources = [tokenizer_source(name) for name in models]
     corpus = Corpus.open(files, text=text)
+    print(f"columns   {corpus.told_columns}", file=sys.stderr)
     from tunewright.tokens.compare import compare
     from tunewright.tokens.compare_page import page
 
@@ -167,7 +168,9 @@ def train_tokenizer(
     from tunewright.tokens.corpus import Corpus
     from tunewright.tokens.learn import learn, save
 
-    learned = learn(Corpus.open(files, text=text), recipe)
+    corpus = Corpus.open(files, text=text)
+    print(f"columns   {corpus.told_columns}", file=sys.stderr)
+    learned = learn(corpus, recipe)
     save(learned, output)
     for note in learned.notes:
         print(note, file=sys.stderr)

@@ -71,7 +71,7 @@ def configs_from(words: list[str], *, verb: str = NAME) -> list[Any]:
         raise UserError(
             "no data file or config",
             found=" ".join(words),
-            mend=f"Write: {command(verb, 'DATA')}, then KEY=VALUE words",
+            mend=f"Write: {command(verb, 'DATA.csv')}, then KEY=VALUE words",
         )
     configs = [word for word in named if _is_config(word)]
     data = [word for word in named if word not in configs]

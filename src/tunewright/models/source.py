@@ -199,7 +199,7 @@ def _hub_folder(name: str, revision: str | None, path: Path, *, weights: bool) -
     try:
         return Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
     except Exception as error:  # the Hub client raises a dozen types; each means the same to the user
-        reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+        reason = " ".join(str(error).split()) or type(error).__name__
         local = _no_such_folder(name, path)
         raise UserError(
             f"no such folder, and the Hub gave no model of that name ({reason})",

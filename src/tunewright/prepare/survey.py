@@ -26,7 +26,6 @@ from tunewright.records import Reject, Row
 from tunewright.text.shapes import bare_fields
 
 _DEFAULT_TEST_RATIO = 0.1
-_MOST_REASONS = 1_000
 
 
 @dataclass
@@ -104,18 +103,13 @@ def reject_row(row: Row | Reject, reason: str, source: str, ledger: Ledger, reje
     raw = row.raw if isinstance(row, Reject) else json.dumps(bare_fields(row), ensure_ascii=False, default=str)[:10_000]
     rejects.add(Reject(row.source, row.line, reason, raw))
     ledger.add(source, "-", REJECTED)
-    _because(reason, ledger)
+    ledger.because(reason)
 
 
 def leave_out(reason: str, source: str, split: str, ledger: Ledger) -> None:
     """A row that is no fault and no example, into the ledger."""
     ledger.add(source, split, FILTERED)
-    _because(reason, ledger)
-
-
-def _because(reason: str, ledger: Ledger) -> None:
-    is_told = len(ledger.reasons) < _MOST_REASONS or reason in ledger.reasons
-    ledger.reasons[reason if is_told else "other reasons"] += 1
+    ledger.because(reason)
 
 
 def _group_of(row: Row, column: str) -> str:

@@ -22,7 +22,16 @@ from tunewright.records import Reject
 KEPT, REJECTED, FILTERED, NOT_SELECTED = "kept", "rejected", "filtered", "not_selected"
 FATES = (KEPT, REJECTED, FILTERED, NOT_SELECTED)
 _SHOWN = 5
-_QUOTED = re.compile(r"""'[^']*'|"[^"]*"|[0-9]+""")
+_MOST_REASONS = 1_000
+_OTHER = "other reasons"
+_SUCH_AS = "such as: "
+_COLUMN = re.compile(r"""((?:^|\b(?:no field|column|in) )(?:'[^']*'|"[^"]*"))""")
+_VALUE = re.compile(
+    r"""(?<!\w)'(?:[^'\\]|\\.)*'(?!\w)|(?<!\w)"(?:[^"\\]|\\.)*"(?!\w)|(?<!\w)['"].*?(?=, expected|; |$)"""
+    r"""|[\[({][^][(){}]*[])}]|\b[BIESLUM][-_][^\s,]+|(?<=after )O\b|[-+]?\b[0-9][0-9.,]*(?:e[-+]?[0-9]+)?\b"""
+    r"""|\b(?:True|False|None|nan|inf|true|false|null|NoneType|int|float|bool|list|dict|str)\b"""
+)
+_SEVERAL = re.compile(r"(?:…(?:, | |: )?)+")
 
 
 @dataclass
@@ -33,10 +42,27 @@ class Ledger:
     """source -> split -> fate -> rows. Rejected rows stand under the split `-`: they never reached one."""
     read: Counter[str] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
+    """How many rows were left out for each kind of reason, told by the first one of the kind."""
     facts: dict[str, Any] = field(default_factory=dict)
+    _first_of_kind: dict[str, str] = field(default_factory=dict, repr=False)
 
     def add(self, source: str, split: str, fate: str, rows: int = 1) -> None:
         self.counts.setdefault(source, {}).setdefault(split, Counter())[fate] += rows
+
+    def because(self, reason: str) -> None:
+        """Count one row that was left out."""
+        kind = kind_of(reason)
+        first = self._first_of_kind.get(kind)
+        if first is None:
+            if len(self._first_of_kind) >= _MOST_REASONS:
+                self.reasons[_OTHER] += 1
+                return
+            first = self._first_of_kind[kind] = reason
+        elif first != reason and not first.startswith(_SUCH_AS):  # the kind is told as one from now on
+            self._first_of_kind[kind] = f"{_SUCH_AS}{first}"
+            self.reasons[f"{_SUCH_AS}{first}"] = self.reasons.pop(first)
+            first = self._first_of_kind[kind]
+        self.reasons[first] += 1
 
     def told(self) -> str:
         """The most frequent reasons of rejected rows, for a message."""
@@ -63,19 +89,35 @@ def kept_rows(ledger: Mapping[str, Any], split: str) -> int:
     return sum(source["splits"].get(split, {}).get(KEPT, 0) for source in ledger["sources"])
 
 
+def kind_of(reason: str) -> str:
+    """What a reason says apart from the value met: `'label' holds int 3` and `'label' holds list [1]` are one kind.
+
+    Names of columns stay: a row without `text` lacks something else than one without `label`.
+    """
+    parts = _COLUMN.split(reason)
+    for place in range(0, len(parts), 2):
+        before = None
+        while before != parts[place]:  # lists within lists
+            before, parts[place] = parts[place], _VALUE.sub("…", parts[place])
+    return _SEVERAL.sub("… ", "".join(parts)).strip()
+
+
 def told(reasons: Mapping[str, int], num_shown: int = 2) -> str:
     """`13 rows: empty answer; 2 rows such as: turn 1 is 'Hi'; 9 rows: other reasons`. Reasons that differ in what they quote
     are one, told by the first."""
     kinds: dict[str, list[tuple[str, int]]] = {}
     for reason, count in reasons.items():
-        kinds.setdefault(_QUOTED.sub("…", reason), []).append((reason, count))
+        kinds.setdefault(kind_of(reason.removeprefix(_SUCH_AS)), []).append((reason, count))
     found = sorted(kinds.values(), key=_num_rows, reverse=True)
-    shown = [
-        f"{counted(_num_rows(kind), 'row')}{' such as' if len(kind) > 1 else ''}: {kind[0][0]}"
-        for kind in found[:num_shown]
-    ]
+    shown = [f"{counted(_num_rows(kind), 'row')}{_told_kind(kind)}" for kind in found[:num_shown]]
     rest = sum(map(_num_rows, found[num_shown:]))
     return "; ".join([*shown, *([f"{counted(rest, 'row')}: other reasons"] if rest else [])])
+
+
+def _told_kind(kind: Sequence[tuple[str, int]]) -> str:
+    """` such as: turn 1 is 'Hi'` where the reasons of a kind differ, `: empty answer` where there is one."""
+    first = kind[0][0].removeprefix(_SUCH_AS)
+    return f" such as: {first}" if len(kind) > 1 or kind[0][0].startswith(_SUCH_AS) else f": {first}"
 
 
 def _num_rows(kind: Sequence[tuple[str, int]]) -> int:

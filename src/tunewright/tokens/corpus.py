@@ -23,6 +23,7 @@ from tunewright.text.columns import JOINER, is_blank
 _TURN_TEXT = ("content", "value", "text")
 _SINGLE_BLANK = re.compile(r"\S \S")
 _LOOK_BACK = 1_000
+_NAMES_SHOWN = 8
 _LINE_FORMAT = "text"
 _LISTS = ("tokens", "words", "messages", "conversations")
 
@@ -49,6 +50,11 @@ class Corpus:
     def columns(self) -> tuple[str, ...]:
         """The text columns of the first source."""
         return self.sources[0][1]
+
+    @property
+    def told_columns(self) -> str:
+        """Which columns of which file are read, and which other columns there are: `review of a.csv (not title, id)`."""
+        return "; ".join(_told(source, columns) for source, columns in self.sources)
 
     @property
     def name(self) -> str:
@@ -121,6 +127,14 @@ def _columns(source: Source, named: tuple[str, ...]) -> tuple[str, ...]:
             error.problem, where=source.name, found=error.found, mend="Name the column: --text COLUMN (or A,B)."
         ) from None
     return (*roles.text, roles.pair) if roles.pair else roles.text
+
+
+def _told(source: Source, columns: Sequence[str]) -> str:
+    rest = [column for column in peek(source, 20)[1] if column not in columns]
+    shown = ", ".join(rest[:_NAMES_SHOWN]) + (
+        f" and {len(rest) - _NAMES_SHOWN} more" if len(rest) > _NAMES_SHOWN else ""
+    )
+    return f"{', '.join(columns)} of {source.name}" + (f" (not {shown})" if rest else "")
 
 
 def _text_of(row: Row | Reject, columns: Sequence[str]) -> str | None:

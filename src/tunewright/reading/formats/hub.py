@@ -143,5 +143,5 @@ def _explained(name: str, options: ReadOptions, error: Exception) -> UserError:
         return UserError("no such data set on the Hub", where=name, mend=mend)
     if "OfflineMode" in text or isinstance(error, ConnectionError):
         return UserError("the Hub cannot be reached", where=name, mend=_GO_ONLINE)
-    problem = f"the data set cannot be loaded ({kind}: {text.splitlines()[0] if text else 'no reason given'})"
+    problem = f"the data set cannot be loaded ({kind}: {' '.join(text.split()) or 'no reason given'})"
     return UserError(problem, where=name, mend="Download one of its files and name that.")
