@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -119,3 +120,39 @@ def test_arrays_of_an_evaluation_are_those_of_before(run_values):
     batch = run.task.collate(split, np.arange(len(split)), run.encoder)
     with_graph = run.task.row_outputs(run.model.eval()(**batch.inputs).logits.detach(), batch)
     assert np.allclose(np.stack(outputs), np.stack(with_graph), atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["classification", "ner", "clm", "sft", "kto"])
+def test_two_threads_evaluate_what_one_does(run_values, tmp_path, kind):
+    """In the order of the rows, the same every time; with the modes of the thread that asked."""
+    run = set_up(values_for(kind, run_values, tmp_path), precision="fp64")
+    split, task = run.prepared.store["train"], run.task
+    if task.needs_reference:
+        task = task.referenced(reference_of(task, run.model, split, run.encoder, run.settings))
+    settings = replace(run.settings, token_budget=60)
+    whole, losses = model_outputs(run.model, task, split, run.encoder, settings=settings)
+    found = [
+        model_outputs(run.model, task, split, run.encoder, settings=replace(settings, in_halves=True)) for _ in range(2)
+    ]
+    assert all(np.allclose(one, other, atol=1e-12) for one, other in zip(found[0][0], whole, strict=True))
+    assert all(np.array_equal(one, other) for one, other in zip(found[0][0], found[1][0], strict=True))
+    assert found[0][1] == found[1][1] == pytest.approx(losses, abs=1e-12)
+    assert all(one.grad is None for one in run.model.parameters())
+
+
+def test_what_one_of_two_threads_raises_ends_both():
+    from tunewright.training.halves import dealt_to_both
+
+    done: list[int] = []
+
+    def compute(piece: int) -> int:
+        if piece == 3:
+            raise KeyError(piece)
+        done.append(piece)
+        return 2 * piece
+
+    assert dealt_to_both([0, 1, 2], compute) == [0, 2, 4]
+    done.clear()
+    with pytest.raises(KeyError):
+        dealt_to_both(list(range(1_000_000)), compute)
+    assert len(done) < 1_000_000

@@ -6,7 +6,9 @@ task.metrics(task.scores(outputs), store["test"], intervals=True)["metrics"]["ac
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,8 +22,13 @@ from tunewright.tokens.batch import rows_of
 from tunewright.tokens.store import SplitStore
 from tunewright.tokens.tokenizer import TextEncoder
 from tunewright.training.engine import Settings, autocast, make_batch
+from tunewright.training.halves import dealt_to_both
 
 _WINDOW = 4_096  # rows sorted by length together
+
+
+_Part = tuple[np.ndarray, list[np.ndarray], dict[str, tuple[float, float]]]
+"""Positions of rows, what the model says of each, and the sum and the weight of each loss term."""
 
 
 @dataclass(frozen=True)
@@ -81,24 +88,32 @@ def model_outputs(
     plain = task.plain()
     was_training = model.training
     model.eval()
-    parts: list[tuple[np.ndarray, list[np.ndarray], dict[str, tuple[float, float]]]] = []
-    done = 0
-    # Not inference_mode: what a model keeps between calls (rotary tables that grow) is used in training again.
-    with torch.no_grad(), autocast(settings):
+    parts: list[_Part] = []
+    done, counting = 0, threading.Lock()
+
+    def compute(positions: np.ndarray) -> _Part:
+        nonlocal done
+        batch = make_batch(plain, split, positions, encoder, settings)
+        with rows_in_flight(rows_of(batch, encoder)):
+            terms, outputs = plain.loss(model, batch)
+        sums = {term: (float(total), float(weight)) for term, (total, weight) in terms.items()}
+        part = positions, plain.row_outputs(outputs, batch), sums
+        give_back_fragments()
+        with counting:
+            done += len(positions)
+            if progress:
+                progress(done)
+        return part
+
+    with _forward_only(settings):
         plain = plain.for_step(model, split, np.arange(len(split)), encoder, settings)
         for start in range(0, len(split), _WINDOW):
             window = np.arange(start, min(start + _WINDOW, len(split)))
-            for piece in settings.share(settings.cut(split.lengths[window])):
-                positions = window[piece]
-                batch = make_batch(plain, split, positions, encoder, settings)
-                with rows_in_flight(rows_of(batch, encoder)):
-                    terms, outputs = plain.loss(model, batch)
-                sums = {term: (float(total), float(weight)) for term, (total, weight) in terms.items()}
-                parts.append((positions, plain.row_outputs(outputs, batch), sums))
-                done += len(positions)
-                give_back_fragments()
-                if progress:
-                    progress(done)
+            pieces = [window[piece] for piece in settings.share(settings.cut(split.lengths[window]))]
+            if settings.in_halves and len(pieces) > 1:
+                parts += dealt_to_both(pieces, lambda piece: _alone(compute, piece, settings))
+            else:
+                parts += map(compute, pieces)
     model.train(was_training)
     found: list[Any] = [None] * len(split)
     totals: dict[str, np.ndarray] = {}
@@ -108,3 +123,16 @@ def model_outputs(
         for term, pair in sums.items():
             totals[term] = totals.get(term, 0.0) + np.array(pair)
     return found, {term: float(total / max(1e-12, weight)) for term, (total, weight) in totals.items()}
+
+
+@contextmanager
+def _forward_only(settings: Settings) -> Iterator[None]:
+    """Not inference_mode: what a model keeps between calls (rotary tables that grow) is used in training again."""
+    with torch.no_grad(), autocast(settings):
+        yield
+
+
+def _alone(compute: Callable[[np.ndarray], _Part], positions: np.ndarray, settings: Settings) -> _Part:
+    """Modes of torch are a thread's own."""
+    with _forward_only(settings):
+        return compute(positions)

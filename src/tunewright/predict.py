@@ -23,7 +23,7 @@ from tunewright.errors import RowError, UserError
 from tunewright.models.first_position import compute_first_position_only
 from tunewright.models.generate import Sampling
 from tunewright.models.load import choose_device, make_rows_independent, resolve_precision
-from tunewright.models.memory import keep_freed_memory
+from tunewright.models.memory import give_back_fragments, keep_freed_memory
 from tunewright.models.rows import rows_in_flight
 from tunewright.plugins import trust
 from tunewright.records import Example, NoAnswer, Row
@@ -238,6 +238,7 @@ class Model:
                     found = self.task.row_outputs(self.task.outputs(self.network, batch), batch)
                 for index, output in zip(piece, found, strict=True):
                     outputs[int(index)] = output
+                give_back_fragments()
         return outputs
 
 

@@ -13,11 +13,12 @@ depend on which was faster.
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from copy import copy
 from functools import lru_cache, partial
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import torch
 from torch import nn
@@ -60,6 +61,34 @@ def both(first: Callable[[], Result], second: Callable[[], Result]) -> tuple[Res
     if failure is not None:
         raise failure
     return mine, other.result()
+
+
+Piece = TypeVar("Piece")
+
+
+def dealt_to_both(pieces: Sequence[Piece], compute: Callable[[Piece], Result]) -> list[Result]:
+    """What `compute` gives of each piece, in order, two at a time with half of the threads each. Whoever is free takes the next one.
+
+    What either raises ends both behind the piece that they are at, and is raised.
+    """
+    found: list[Result | None] = [None] * len(pieces)
+    left, stopped = iter(range(len(pieces))), threading.Event()
+    taking = threading.Lock()
+
+    def take() -> None:
+        try:
+            while not stopped.is_set():
+                with taking:
+                    number = next(left, None)
+                if number is None:
+                    return
+                found[number] = compute(pieces[number])
+        except BaseException:
+            stopped.set()
+            raise
+
+    both(take, take)
+    return cast(list[Result], found)
 
 
 def shares(parameters: Iterable[nn.Parameter]) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
