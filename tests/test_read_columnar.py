@@ -293,7 +293,7 @@ def test_a_description_nested_too_deeply_is_a_user_error(tmp_path):
         open_source(str(tmp_path))
 
 
-@pytest.mark.parametrize("names", ['"abc"', "[1, 2]", "7", "[" * 50_000])
+@pytest.mark.parametrize("names", ['"abc"', "[1, 2]", "7", "[" * 50_000, '["a", "\\ud800"]'])
 def test_class_names_that_are_no_list_of_texts_are_left_out(tmp_path, names):
     described = f'{{"info": {{"features": {{"label": {{"names": {names}, "_type": "ClassLabel"}}}}}}}}'
     table = pyarrow.table({"text": ["a"], "label": [0]}).replace_schema_metadata({"huggingface": described})

@@ -211,3 +211,13 @@ def test_a_frame_that_unpacks_to_much_is_unpacked_in_linear_time_and_little_memo
         tracemalloc.stop()
     assert isinstance(first, Reject) and "40,000,013 bytes" in first.reason and second.fields == {"text": "b"}
     assert took < 4 and peak < 20_000_000
+
+
+def test_a_file_whose_name_is_no_text_is_a_user_error(tmp_path):
+    path = tmp_path / os.fsdecode(b"caf\xe9.jsonl")
+    path.write_bytes(JSONL)
+    with pytest.raises(
+        UserError, match=r"caf\\udce9.jsonl: the name of the file is not UTF-8. Rename the file."
+    ) as caught:
+        open_source(str(path))
+    str(caught.value).encode()

@@ -53,6 +53,8 @@ def laughs(first: str, merge: str = "") -> str:
         (HEAD + "train: \0\n", 4, "the character .* stands in it"),
         (HEAD + "train: {<<: 5}\n", 4, "expected a mapping or list of mappings"),
         (HEAD + "--- \ndata: b.csv\n", 4, "another document"),
+        (HEAD + 'output: "a\\ud800"\n', 4, "half of a surrogate pair"),
+        (HEAD + 'data: {text: "\\0"}\n', 4, "a NUL|stands here twice"),
         (HEAD + "train: *nobody\n", 4, "undefined alias"),
     ],
 )

@@ -63,6 +63,12 @@ class _Yaml(yaml.SafeLoader):
             raise _wrong("a whole number of more than 63 bits", node)
         return value
 
+    def construct_scalar(self, node: Any) -> Any:
+        value = super().construct_scalar(node)
+        if isinstance(value, str) and any(letter == "\0" or "\ud800" <= letter <= "\udfff" for letter in value):
+            raise _wrong("a NUL, or half of a surrogate pair, which is no character", node)
+        return value
+
     def construct_mapping(self, node: MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
         for key, _ in node.value:

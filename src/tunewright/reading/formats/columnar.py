@@ -83,7 +83,7 @@ def class_names(metadata: str | bytes) -> dict[str, tuple[str, ...]]:
 
 
 def _are_names(names: Any) -> bool:
-    return isinstance(names, list) and all(isinstance(name, str) for name in names)
+    return isinstance(names, list) and all(isinstance(name, str) and text_fault(name) is None for name in names)
 
 
 def rows_of(batches: Iterator[pyarrow.RecordBatch], name: str, limit: int) -> Iterator[Row | Reject]:
