@@ -46,9 +46,9 @@ def child() -> int:
     main_thread, tell = threading.main_thread().ident, signals._tell
 
     def told(line: str) -> None:
-        tell(line)
-        if line.startswith("stopping: "):
+        if line.startswith("stopping: "):  # the phase first: the main thread may have ended the process behind the line
             tell(PHASE + _phase(sys._current_frames().get(main_thread or 0)))
+        tell(line)
 
     signals._tell = told
     sys.argv = ["tunewright", *sys.argv[2:]]
