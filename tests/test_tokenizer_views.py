@@ -14,13 +14,13 @@ from tunewright.cli.main import app
 from tunewright.config import parse_config
 from tunewright.errors import UserError
 from tunewright.findings import find_problems
-from tunewright.models.source import ModelFolder, tokenizer_source
+from tunewright.models.source import ModelFolder, locate_model, tokenizer_source
 from tunewright.tokens.compare import Measured, bins, compare, short_names
 from tunewright.tokens.compare_page import page
 from tunewright.tokens.corpus import Corpus
 from tunewright.tokens.match import check_vocabulary, match
 from tunewright.tokens.show import show
-from tunewright.tokens.tokenizer import load_tokenizer
+from tunewright.tokens.tokenizer import load_encoder, load_tokenizer
 
 from .conftest import shared, write_jsonl
 
@@ -245,3 +245,42 @@ def test_check_says_it(run_values):
     findings, summary = find_problems(parse_config(run_values), say=print)
     assert any("upper case" in hint for hint in summary["hints"])
     assert not any("upper case" in finding for finding in findings)
+
+
+@pytest.fixture
+def bare(tiny_bert, tmp_path):
+    """A tokenizer.json alone, whose special tokens have no roles."""
+    import json
+
+    values = json.loads((tiny_bert / "tokenizer.json").read_text(encoding="utf-8"))
+    values["post_processor"] = None
+    (tmp_path / "bare").mkdir()
+    (tmp_path / "bare" / "tokenizer.json").write_text(json.dumps(values), encoding="utf-8")
+    return tmp_path / "bare"
+
+
+def test_a_bare_tokenizer_is_shown_and_needs_roles_to_be_trained_with(bare):
+    assert [token.text for token in show(tokenizer_source(str(bare)), "a [SEP]").tokens] == [
+        "a",
+        "[UNK]",
+        "se",
+        "##p",
+        "[UNK]",
+    ]
+    with pytest.raises(
+        UserError, match=r"neither a padding nor an end token; found '\[PAD\]', .*special_tokens=\{eos: \"\[SEP\]\"\}"
+    ):
+        load_encoder(tokenizer_source(str(bare)))
+    named = locate_model("scratch:gpt-tiny", tokenizer=str(bare), special_tokens={"eos": "[SEP]", "pad": "[PAD]"})
+    encoder = load_encoder(named)
+    assert (encoder.tokenizer.eos_token_id, encoder.pad_token_id) == (3, 0)
+    assert 3 not in encoder.encode(["a [SEP]"])[0].input_ids
+    with pytest.raises(UserError, match=r"model.special_tokens.eos: '\[SPE\]' is no token .*Did you mean '\[SEP\]'"):
+        load_encoder(locate_model("scratch:gpt-tiny", tokenizer=str(bare), special_tokens={"eos": "[SPE]"}))
+
+
+@pytest.mark.parametrize("file", ["spiece.model", "tokenizer.model", "sentencepiece.bpe.model"])
+def test_a_sentencepiece_file_alone_that_cannot_be_converted_is_told(file, tmp_path):
+    (tmp_path / file).write_bytes(b"no model")
+    with pytest.raises(UserError, match=f"its tokenizer is {file} alone.*Get the tokenizer.json"):
+        show(tokenizer_source(str(tmp_path)), "a")

@@ -112,6 +112,10 @@ class ModelConfig(Section):
         None,
         description="Folder, model or Hub id whose tokenizer is used. Default: the model's own; scratch: has none.",
     )
+    special_tokens: dict[Literal["pad", "unk", "cls", "sep", "mask", "bos", "eos"], str] = Field(
+        default_factory=dict,
+        description="Roles of tokens that the tokenizer has and does not name, such as `{eos: </s>}` for a bare tokenizer.json.",
+    )
     add_tokens: list[str] = Field(
         default_factory=list,
         description="Words added to the vocabulary; their embeddings start as the mean of the pieces they replace.",
@@ -134,7 +138,10 @@ class ModelConfig(Section):
                 "no run comes before this one", where="model: previous",
                 mend=f"Give several configs in turn ({hints.train_in_turn()}), or name the run.",
             )  # fmt: skip
-        return locate_model(self.name, revision=self.revision, tokenizer=self.tokenizer, add_tokens=self.add_tokens)
+        return locate_model(
+            self.name, revision=self.revision, tokenizer=self.tokenizer, add_tokens=self.add_tokens,
+            special_tokens={str(role): token for role, token in self.special_tokens.items()},
+        )  # fmt: skip
 
 
 class DataConfig(ReadConfig, EncodeConfig, EntityConfig, ChatConfig):

@@ -54,6 +54,8 @@ class ModelFolder:
     tokenizer: Path | None = None
     added_tokens: tuple[str, ...] = ()
     preset: Mapping[str, Any] | None = None
+    special_tokens: tuple[tuple[str, str], ...] = ()
+    """(role, token) of the tokenizer's, as the user names them."""
 
     @property
     def tokenizer_folder(self) -> Path:
@@ -76,17 +78,25 @@ class ModelFolder:
                 digest.update(f"{path.name}\0{path.stat().st_size}\0".encode())
                 digest.update(path.read_bytes())
         words = [[*self.added_tokens, _ALWAYS_FOUND]] if self.added_tokens else [[]]
-        digest.update(json.dumps([self.preset, *words], sort_keys=True).encode())
+        named = [dict(self.special_tokens)] if self.special_tokens else []
+        digest.update(json.dumps([self.preset, *words, *named], sort_keys=True).encode())
         return digest.hexdigest()
 
 
 def locate_model(
-    name: str, *, revision: str | None = None, tokenizer: str | None = None, add_tokens: Sequence[str] = ()
+    name: str,
+    *,
+    revision: str | None = None,
+    tokenizer: str | None = None,
+    add_tokens: Sequence[str] = (),
+    special_tokens: Mapping[str, str] | None = None,
 ) -> ModelFolder:
     """Find a model's folder, downloading from the Hub when `name` is a Hub id. UserError when there is none.
 
     tokenizer: where the tokenizer is, when it is not the model's own. add_tokens: what its vocabulary is extended by.
+    special_tokens: role -> token, for those that the tokenizer does not name itself.
     """
+    roles = tuple(sorted((special_tokens or {}).items()))
     if any(not token.strip() for token in add_tokens):
         raise UserError("a token to add is blank", where="model.add_tokens", found=repr(list(add_tokens)))
     if revision is not None and (name.startswith((presets.PREFIX, "package:")) or Path(expanded(name)).exists()):
@@ -96,14 +106,15 @@ def locate_model(
     values = presets.preset_values(name) if name.startswith(presets.PREFIX) else None
     files = locate_tokenizer(tokenizer) if tokenizer else None
     if values is None:
-        return replace(_pretrained(name, revision), tokenizer=files, added_tokens=tuple(add_tokens))
+        found = _pretrained(name, revision)
+        return replace(found, tokenizer=files, added_tokens=tuple(add_tokens), special_tokens=roles)
     if files is None:
         raise UserError(
             "a model from scratch brings no tokenizer",
             where=f"model {name}",
             mend=f"Set model.tokenizer to one; `{hints.tokenizer_train()}` learns one from your texts, for model.tokenizer=tokenizer.",
         )
-    return ModelFolder(name, files, files, tuple(add_tokens), values)
+    return ModelFolder(name, files, files, tuple(add_tokens), values, roles)
 
 
 def tokenizer_source(name: str) -> ModelFolder:

@@ -33,7 +33,7 @@ from tunewright.tasks.base import BaseTask, ExplainedRow, TaskOptions, Weights, 
 from tunewright.text.columns import TextColumns
 from tunewright.text.sentences import sentences
 from tunewright.tokens.encoded import EncodedRows, part_numbers
-from tunewright.tokens.extend import read_control_in_texts
+from tunewright.tokens.extend import missing_role, read_control_in_texts
 from tunewright.tokens.flat import Flat
 from tunewright.tokens.layout import kept_lengths
 from tunewright.tokens.masking import Masking
@@ -160,7 +160,7 @@ class Task(BaseTask):
     def encode(self, examples: Sequence[Example], encoder: TextEncoder) -> EncodedRows:
         """To learn from: whole texts, in pieces. To predict (no target): texts as they are, the mask token typed in them, or pairs."""
         if encoder.tokenizer.mask_token_id is None:
-            raise UserError("the tokenizer has no mask token", mend="Choose an encoder's tokenizer.")
+            raise missing_role(encoder.tokenizer, "mask", "the tokenizer names no mask token", where="model.tokenizer")
         if any(example.target is None for example in examples):
             return self._encode_inputs(examples, encoder)
         texts = [example.text for example in examples]

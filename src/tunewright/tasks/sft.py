@@ -42,7 +42,7 @@ from tunewright.text.transcripts import Marks, control_marks, headings, marks_of
 from tunewright.tokens.chat import begins_with_bos, control_tokens, end_token
 from tunewright.tokens.dialogues import ANSWERS, ENDS_WITH, EVERYTHING, ChatRow, DialogueEncoder, unwrapped
 from tunewright.tokens.encoded import EncodedRows
-from tunewright.tokens.extend import read_control_in_texts
+from tunewright.tokens.extend import missing_role, read_control_in_texts
 from tunewright.tokens.padding import LONGEST, Padding
 from tunewright.tokens.store import SplitStore, TokenStore
 from tunewright.tokens.tokenizer import TextEncoder, load_tokenizer
@@ -217,6 +217,9 @@ class Task(BaseTask):
             known = [end] if end in control_tokens(tokenizer) else []
             ids = [tokenizer.convert_tokens_to_ids(token) for token in (*known, end_token(tokenizer))]
             return replace(self, end_ids=tuple(dict.fromkeys(ids)))
+        if eos is None and "eos_token" in self._source(tokenizer):
+            problem = "the template ends answers with the end token, and the tokenizer names none"
+            raise missing_role(tokenizer, "eos", problem, where=f"model {model.name}")
         template = self._resolved(tokenizer)
         try:
             control = Control(list(control_tokens(tokenizer, template.own_text())))

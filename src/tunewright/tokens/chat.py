@@ -21,7 +21,7 @@ import numpy as np
 from tunewright.errors import UserError
 from tunewright.text.hiding import Control
 from tunewright.text.supervision import Rendered, Span
-from tunewright.tokens.extend import own_words
+from tunewright.tokens.extend import missing_role, own_words
 from tunewright.tokens.text_only import TextOnly, is_control
 from tunewright.tokens.tokenizer import TextEncoder
 
@@ -187,10 +187,8 @@ def end_token(tokenizer: Any) -> str:
     """The token that ends a text: the tokenizer's end token, BERT's separator where it has none. UserError without either."""
     token = tokenizer.eos_token or tokenizer.sep_token
     if token is None:
-        raise UserError(
-            "the tokenizer has no end token, so a model could not learn where to stop",
-            mend="Name its eos_token in tokenizer_config.json.",
-        )
+        problem = "the tokenizer names no end token, so a model could not learn where to stop"
+        raise missing_role(tokenizer, "eos", problem, where="model.tokenizer")
     return str(token)
 
 

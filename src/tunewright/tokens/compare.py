@@ -156,7 +156,7 @@ class _Gauge:
     """Measures one tokenizer, batch by batch."""
 
     def __init__(self, source: ModelFolder, max_length: int | str) -> None:
-        encoder = load_encoder(source, max_length=max_length)
+        encoder = load_encoder(source, max_length=max_length, pads=False)
         self.tokenizer = encoder.tokenizer
         self.ids_of = TextOnly.of(self.tokenizer)
         self.num_special = len(encoder.encode([""])[0].input_ids)

@@ -12,16 +12,17 @@ they stay his, the tokenizer's configuration names them. What is a control token
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tunewright.errors import UserError
+from tunewright.errors import UserError, did_you_mean, quoted
 from tunewright.models.source import ModelFolder
 
 OWN_WORDS = "tunewright_added_tokens"
 """The key of tokenizer_config.json under which the user's words stand. transformers keeps keys that it does not know."""
 _LOOKS_LIKE_CONTROL = re.compile(r"<.*>|\[.*\]|\{.*\}|.*<\|.*\|>.*", re.DOTALL)
+_ROLE_LIKE = re.compile(r"</?s>|<pad>|<unk>|<mask>|\[(PAD|UNK|CLS|SEP|MASK)\]|<\|[\w-]+\|>")
 _WHERE = "model.add_tokens"
 
 
@@ -88,6 +89,7 @@ def fit_tokenizer(tokenizer: Any, source: ModelFolder) -> None:
 
     UserError for a token that is, or holds, a control token of the tokenizer.
     """
+    name_roles(tokenizer, dict(source.special_tokens))
     if source.added_tokens:
         _add(tokenizer, list(dict.fromkeys(source.added_tokens)))
     if isinstance(legacy := getattr(tokenizer, "legacy", None), bool):
@@ -96,6 +98,29 @@ def fit_tokenizer(tokenizer: Any, source: ModelFolder) -> None:
     if source.tokenizer and source.json_file("config.json").get("type_vocab_size", 0) < 2 and "token_type_ids" in names:
         tokenizer.model_input_names = [name for name in names if name != "token_type_ids"]
         tokenizer.init_kwargs["model_input_names"] = tokenizer.model_input_names
+
+
+def name_roles(tokenizer: Any, roles: Mapping[str, str]) -> None:
+    """Give tokens of the vocabulary the roles that the user names. UserError for a token that it does not have."""
+    known = tokenizer.get_vocab()
+    for role, token in roles.items():
+        if token not in known:
+            near = did_you_mean(token, control_candidates(tokenizer))
+            raise UserError(
+                f"{token!r} is no token of this tokenizer",
+                where=f"model.special_tokens.{role}",
+                expected=f"one of {quoted(control_candidates(tokenizer), limit=6)}",
+                mend=f"Did you mean {near!r}?" if near else None,
+            )
+        tokenizer.add_special_tokens({f"{role}_token": token})
+
+
+def control_candidates(tokenizer: Any) -> list[str]:
+    """What in a vocabulary looks as if it had a role, in the order of ids: for messages."""
+    vocabulary = tokenizer.get_vocab()
+    special = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
+    found = [token for token in vocabulary if token in special or _ROLE_LIKE.fullmatch(token)]
+    return sorted(found, key=vocabulary.__getitem__)
 
 
 def _add(tokenizer: Any, words: list[str]) -> None:
@@ -148,3 +173,20 @@ def _as_normalized(tokenizer: Any, words: Sequence[str]) -> dict[str, bool]:
     return {
         word: not looks_like_control(word) and forms.count(found[word]) == 1 and holds_anywhere(word) for word in words
     }
+
+
+def missing_role(tokenizer: Any, role: str, problem: str, *, where: str) -> UserError:
+    """The error for a token that is needed and not named: with what the tokenizer has, and how to name it."""
+    found = control_candidates(tokenizer)
+    example = next((token for token in found if re.search("eos|end|</s>|SEP", token)), found[0] if found else None)
+    shown = quoted(found, limit=6) if found else "no token that looks like one"
+    mend = (
+        f"Name it: 'model.special_tokens={{{role}: {_yaml(example)}}}', or {role}_token in tokenizer_config.json."
+        if example
+        else "Choose a tokenizer that has one; `tunewright tokenizer train` learns one with an end token."
+    )
+    return UserError(problem, where=where, found=shown, mend=mend)
+
+
+def _yaml(token: str) -> str:
+    return f'"{token}"'

@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from tunewright.errors import UserError
 from tunewright.tokens.encoded import EncodedRows
+from tunewright.tokens.extend import missing_role
 from tunewright.tokens.flat import Flat
 from tunewright.tokens.tokenizer import TextEncoder
 
@@ -55,10 +55,8 @@ class Frame:
         """The same of a tokenizer whose template puts these tokens around a text."""
         end = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else tokenizer.sep_token_id
         if end is None:
-            raise UserError(
-                "the tokenizer has no token that ends a text",
-                where="model.tokenizer",
-                mend="Name its eos_token in tokenizer_config.json.",
+            raise missing_role(
+                tokenizer, "eos", "the tokenizer names no token that ends a text", where="model.tokenizer"
             )
         before, after = tuple(before), tuple(after)
         if not before:

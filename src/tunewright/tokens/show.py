@@ -82,7 +82,10 @@ def show(
     truncation_side: str = "right",
 ) -> Shown:
     """Encode a text, or a pair. UserError for a tokenizer or a length that cannot be used."""
-    encoder = load_encoder(source, max_length=max_length, truncation_side=truncation_side, padding_side=padding_side)
+    encoder = load_encoder(
+        source, max_length=max_length, truncation_side=truncation_side, padding_side=padding_side,
+        pads=padding == "max_length",
+    )  # fmt: skip
     encoded = encoder.encode([text], None if pair is None else [pair])[0]
     ids = [int(number) for number in encoded.input_ids]
     types = None if encoded.token_type_ids is None else [int(number) for number in encoded.token_type_ids]

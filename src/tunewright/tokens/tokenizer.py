@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from tunewright.models.source import ModelFolder
 from tunewright.records import Encoded
 from tunewright.tokens.aligned import Aligned, framed
 from tunewright.tokens.encoded import EncodedRows
-from tunewright.tokens.extend import fit_tokenizer
+from tunewright.tokens.extend import fit_tokenizer, missing_role
 from tunewright.tokens.fast import FastIds
 from tunewright.tokens.flat import Flat
 from tunewright.tokens.layout import Layout, assembled, probe
@@ -181,21 +182,28 @@ def for_computing(encoder: TextEncoder, source: ModelFolder) -> TextEncoder:
 
 
 def load_encoder(
-    source: ModelFolder, *, max_length: int | str = "auto", truncation_side: str = "right", padding_side: str = "auto"
+    source: ModelFolder,
+    *,
+    max_length: int | str = "auto",
+    truncation_side: str = "right",
+    padding_side: str = "auto",
+    pads: bool = True,
 ) -> TextEncoder:
-    """Load a model's tokenizer. UserError when there is none, it cannot pad, or `max_length` does not fit the model."""
+    """Load a model's tokenizer. UserError when there is none, it cannot pad, or `max_length` does not fit the model.
+
+    pads: whether rows are to be padded; to look at texts no padding token is needed.
+    """
     tokenizer = load_tokenizer(source)
     rows = source.json_file("config.json").get(
         "vocab_size"
     )  # GPTNeoXTokenizer adds a [PAD] that no embedding stands for
     if tokenizer.pad_token_id is None or (isinstance(rows, int) and tokenizer.pad_token_id >= rows):
-        if tokenizer.eos_token is None:
-            raise UserError(
-                "the tokenizer has neither a padding nor an end token",
-                where=source.name,
-                mend="Add one to its tokenizer_config.json.",
+        if tokenizer.eos_token is None and pads:
+            raise missing_role(
+                tokenizer, "eos", "the tokenizer names neither a padding nor an end token", where=f"model {source.name}"
             )
-        tokenizer.pad_token = tokenizer.eos_token
+        if tokenizer.eos_token is not None:
+            tokenizer.pad_token = tokenizer.eos_token
     ids_of = TextOnly.of(tokenizer)
     single, double = probe(tokenizer, ids_of, pair=False), probe(tokenizer, ids_of, pair=True)
     assert single is not None
@@ -240,12 +248,28 @@ def load_tokenizer(source: ModelFolder) -> Any:
         if wants_code(error):
             raise code_refused(f"model {source.name}") from None
         reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+    if lone := _lone_sentencepiece(source.tokenizer_folder):
+        raise UserError(
+            f"its tokenizer is {lone} alone, which transformers could not convert ({reason})",
+            where=f"model {source.name}",
+            expected="tokenizer.json beside it",
+            mend="Get the tokenizer.json of the model it belongs to; where there is none, install sentencepiece and tiktoken, with "
+            "which transformers converts such files, and try again.",
+        )
     raise UserError(
         f"its tokenizer cannot be loaded ({reason})",
         where=f"model {source.name}",
         expected="tokenizer.json beside config.json",
         mend="Save the tokenizer into the model's folder.",
     )
+
+
+def _lone_sentencepiece(folder: Path) -> str | None:
+    """The name of a SentencePiece file that stands in a folder without tokenizer.json."""
+    if (folder / "tokenizer.json").is_file():
+        return None
+    names = ("spiece.model", "tokenizer.model", "sentencepiece.bpe.model", "spm.model")
+    return next((name for name in names if (folder / name).is_file()), None)
 
 
 def resolve_max_length(source: ModelFolder, wanted: int | str, *, tokenizer_limit: int | None = None) -> int:
