@@ -269,7 +269,7 @@ CHANGED = {
     "output": "x", "plugins": ["my_package.my_task"], "train.log_every": 7, "train.log_to": ["tensorboard"], "train.save_every": 7, "train.keep": 5,
     "train.micro_batch_tokens": 77, "train.device": "cpu",
     "evaluate.baselines": False, "evaluate.worst_rows": 3, "train.epochs": 5.0, "train.max_steps": 9,
-    "train.early_stopping": 2, "task.name": "classification", "model.name": "other", "model.tokenizer": "other", "model.add_tokens": ["word"],
+    "train.early_stopping": 2, "task.name": "classification", "model.name": "other", "model.tokenizer": "other", "model.add_tokens": ["word"], "model.special_tokens": {"eos": "x"},
     "model.revision": "r", "model.quantize": "4bit", "train.seed": 3, "train.batch_size": 3, "train.learning_rate": 1e-3,
     "train.head_learning_rate": 1e-3, "train.schedule": "cosine",
     "train.warmup": 0.5, "train.optimizer": "sgd", "train.weight_decay": 0.5, "train.beta1": 0.5, "train.beta2": 0.5,
