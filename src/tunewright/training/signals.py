@@ -54,11 +54,13 @@ class _Wish:
     ends_step: bool = False
     """The loop looks itself; a signal is not raised."""
     is_saving: bool = False
+    is_told: bool = False
     keyboard: bool = False
     """Ctrl-C has another meaning here."""
 
 
 _wish = _Wish()
+_telling = threading.Lock()
 
 
 class Stop:
@@ -118,7 +120,7 @@ def answering(*, by_force: bool = False) -> Iterator[None]:
     if _wish.is_answered or threading.current_thread() is not threading.main_thread():
         yield
         return
-    _wish.signal_number, _wish.is_answered = 0, True
+    _wish.signal_number, _wish.is_answered, _wish.is_told = 0, True, False
     before = {number: signal.signal(number, _note) for number in _SIGNALS}
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
@@ -159,6 +161,7 @@ def _note(number: int, _frame: Any) -> None:
             os._exit(128 + number)
         return
     _wish.signal_number, _wish.since = number, time.monotonic()
+    _answer(number)
     if not _wish.ends_step:
         raise Stopped(number)
 
@@ -184,14 +187,21 @@ def _watch(reading: int, by_force: bool) -> None:
                 _end(first)
             if not first:
                 first, began = number, time.monotonic()
-                if os.environ.get("RANK", "0") == "0":
-                    _tell(f"stopping: {signal.Signals(number).name}; {_what_comes()}")
+                _answer(number)
         if launcher is not None and os.getppid() != launcher:
             _tell("stopping: the launcher of this process is gone; it writes nothing more.")
             _end(signal.SIGTERM)
         patient = _wish.is_saving or (_wish.ends_step and launcher is not None)
         if by_force and first and time.monotonic() - began > (_LONGEST_SAVING_SECONDS if patient else _LONGEST_SECONDS):
             _end(first)
+
+
+def _answer(number: int) -> None:
+    """The line, once: by the thread, or by the main thread where that is sooner, so that it stands before what the end prints."""
+    with _telling:
+        if not _wish.is_told and os.environ.get("RANK", "0") == "0":
+            _tell(f"stopping: {signal.Signals(number).name}; {_what_comes()}")
+        _wish.is_told = True
 
 
 def _what_comes() -> str:
