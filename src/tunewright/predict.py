@@ -274,6 +274,7 @@ def load(
     on = choose_device(device)
     precision = resolve_precision(precision, on)
     network = load_network(task, saved, dtype=torch.float64 if precision == "fp64" else torch.float32)
+    refuse_other_names(saved, task, network)
     cast(Any, network).config.pad_token_id = encoder.pad_token_id
     if on.type == "cpu":
         make_rows_independent(network)
@@ -281,3 +282,16 @@ def load(
     network.to(on).eval()
     settings = Settings(token_budget=token_budget(on), precision=precision, device=on)
     return Model(saved, task, encoder, network, settings, Sampling(**task.sampling_defaults))
+
+
+def refuse_other_names(saved: SavedModel, task: Any, network: Any) -> None:
+    """UserError where the task has more or fewer names (labels, tags) than the model has outputs."""
+    names = list(getattr(task, "tags", None) or task.known_names)
+    outputs = getattr(network.config, "num_labels", None)
+    is_named = bool(names) or not {"labels", "types"}.isdisjoint(saved.facts["task_state"])
+    if is_named and outputs is not None and len(names) != outputs:
+        raise UserError(
+            f"the model has {outputs} outputs, and {len(names)} names are told for them",
+            where=str(saved.folder),
+            mend="Restore tunewright.json and config.json, or train again.",
+        )

@@ -120,6 +120,13 @@ class SavedModel:
             raise self._not_as_written("task_state", f"{type(error).__name__}: {error}") from None
         if is_dataclass(task) and (wrong := wrong_field(task)):
             raise self._not_as_written(f"task_state.{wrong}", "a value of another type")
+        again = json.loads(json.dumps(task.state()))
+        for key, value in self.facts["task_state"].items():
+            negative = fits(value, int) and value < 0  # nothing that a task keeps counts below nought
+            if negative or (
+                key in again and again[key] != value
+            ):  # a text is a list of letters to whoever asks for a list
+                raise self._not_as_written(f"task_state.{key}", repr(value))
         return task
 
     def encoder(self) -> Any:

@@ -179,6 +179,10 @@ class Task(BaseTask):
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Task:
+        """ValueError for windows that no config could have asked for."""
+        window, stride = state["window"], state["stride"]
+        if any(isinstance(one, str) and one != "auto" for one in (window, stride)):
+            raise ValueError("a window is a number of tokens, or auto")
         return cls(**{
             **state,
             "columns": TextColumns.from_dict(state["columns"]),

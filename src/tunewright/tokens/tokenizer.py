@@ -204,8 +204,16 @@ def load_encoder(
             )
         if tokenizer.eos_token is not None:
             tokenizer.pad_token = tokenizer.eos_token
-    ids_of = TextOnly.of(tokenizer)
-    single, double = probe(tokenizer, ids_of, pair=False), probe(tokenizer, ids_of, pair=True)
+    try:
+        ids_of = TextOnly.of(tokenizer)
+        single, double = probe(tokenizer, ids_of, pair=False), probe(tokenizer, ids_of, pair=True)
+    except UserError:
+        raise
+    except Exception as error:  # of a damaged tokenizer, met when it first encodes
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        raise UserError(
+            f"its tokenizer cannot encode a text ({reason})", where=f"model {source.name}", mend="Restore its files."
+        ) from None
     assert single is not None
     length = resolve_max_length(source, max_length, tokenizer_limit=tokenizer.model_max_length)
     smallest = max(single.num_special, double.num_special if double else 0) + 1
@@ -235,6 +243,8 @@ def load_tokenizer(source: ModelFolder) -> Any:
     """The Hugging Face tokenizer of a model, with the tokens that the user adds. UserError when there is none."""
     from transformers import AutoTokenizer
 
+    for name in ("tokenizer_config.json", "config.json"):
+        source.json_file(name)  # says what in it cannot be
     try:
         tokenizer = AutoTokenizer.from_pretrained(source.tokenizer_folder, trust_remote_code=False)
         if len(tokenizer) > len(tokenizer.all_special_ids):
