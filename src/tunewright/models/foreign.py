@@ -114,11 +114,11 @@ def _check_size(folder: Path, values: Mapping[str, Any]) -> None:
         default=0,
     )  # fmt: skip
     held = sum(path.stat().st_size for path in folder.iterdir() if path.suffix in (".safetensors", ".bin"))
-    if held and width * rows > 64 * held + 2**28:
+    if held and width * max(rows, width) > 64 * held + 2**28:
         raise UserError(
             "config.json describes a far larger model than its weights are",
             where=str(folder / "config.json"),
-            found=f"{width:,} times {rows:,} numbers in one table, {held:,} bytes of weights",
+            found=f"{width:,} times {max(rows, width):,} numbers in one table, {held:,} bytes of weights",
             mend=_MIND,
         )
 
