@@ -139,7 +139,7 @@ def test_a_part_of_other_predictions_is_no_beginning(runs, tmp_path, monkeypatch
         words += ["--no-check"]
     done = tunewright(*words, cwd=tmp_path)
     assert done.returncode == 0 and "starts anew" in done.stderr
-    expected = tunewright(*words[:-1], "other.jsonl", *words[6:], cwd=tmp_path) if change != "options" else None
+    expected = tunewright(*words[:5], "other.jsonl", *words[6:], cwd=tmp_path) if change != "options" else None
     assert expected is None or (tmp_path / "other.jsonl").read_bytes() == (tmp_path / "out.jsonl").read_bytes()
     assert not list(tmp_path.glob(".*part*"))
 
