@@ -194,3 +194,27 @@ def test_a_folder_for_the_hub_is_checked_by_its_files(copy, tmp_path):
 
 def outcome_with_golden(folder: Path, run: Path):
     return next((check.broken for check in verify(folder, golden_from=run) if check.broken), None)
+
+
+def test_an_endless_template_of_a_stranger_ends_verification(run_values, tmp_path):
+    """transformers renders templates without bounds: one that ours refuses is never handed to it."""
+    from tunewright.manifests import write_manifest
+
+    run = train({**values_for("sft", run_values, tmp_path), "output": str(tmp_path / "run")}).folder
+    endless = "{% for i in range(99999) %}{% for j in range(99999) %}{% for k in range(99999) %}{% endfor %}{% endfor %}{% endfor %}"
+    (run / "model" / "chat_template.jinja").write_text(endless)
+    write_manifest(run / "model")
+    assert outcome(run)[1].stage == "tokenizer"
+
+
+def test_texts_that_spell_control_once_they_are_normalized_may_be_encoded_otherwise():
+    from tokenizers import Tokenizer, models, normalizers
+    from transformers import PreTrainedTokenizerFast
+
+    from tunewright.golden import _spells_control
+
+    tokenizer = Tokenizer(models.WordLevel({"<|end|>": 0, "a": 1, "[UNK]": 2}, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
+    wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="[UNK]", eos_token="<|end|>")
+    spelled = [_spells_control(wrapped, text) for text in ("a <|end|>", "<|END|>", "＜|end|＞", "the end", "[unk]")]
+    assert spelled == [True, True, True, False, False]

@@ -4,8 +4,8 @@
                               "outputs": [-1.2, 4.0, …]}], "plain": true}, …], "labels": ["order_status", …], …}
 
 Chosen from the run's own rows: the shortest, the longest, truncated ones, some with letters beyond ASCII, some in which a control
-token, or one that the user added, is typed, and evenly spread others; where the data has no such row, one is made of another. Outputs are those of the trained
-network itself, in fp32, each row alone.
+token, or one that the user added, is typed, and evenly spread others; where the data has no such row, one is made of another.
+Outputs are those of the trained network itself, in fp32, each row alone.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from tunewright.atomic import write_json
 from tunewright.errors import RowError, UserError
 from tunewright.models.foreign import read_object
 from tunewright.records import Batch, Encoded, Example, Reject, Row
+from tunewright.text.messages import USER, Conversation, Message
+from tunewright.text.templates import Template, special_tokens
 from tunewright.tokens.extend import looks_like_control, own_words
 from tunewright.tokens.store import TokenStore
 
@@ -187,17 +189,22 @@ def record(texts: Sequence[GoldenText], network: Any, task: Any, encoder: Any) -
 def _typed(one: GoldenText, rows: Sequence[Encoded], task: Any, encoder: Any) -> dict[str, Any]:
     """What other programs are given, the ids they are to make of it, and why they may do otherwise (empty: they may not)."""
     typed = task.typed(one.example, encoder, rows[0].input_ids.tolist())
-    text = f"{one.text} {one.pair or ''}"
     otherwise = typed.otherwise
-    if any(token in text for token in _control(encoder.tokenizer)):
+    if _spells_control(encoder.tokenizer, f"{one.text} {one.pair or ''}"):
         otherwise = "control tokens, which are text to us"
     elif len(rows) > 1:
         otherwise = otherwise or "a text of several rows"
     return {"typed": typed.text, "typed_ids": typed.ids, "otherwise": otherwise}
 
 
+def _spells_control(tokenizer: Any, text: str) -> bool:
+    """Does a text spell what is control to a tokenizer and text to us, as it stands or once it is normalized (`<|ENDOFTEXT|>`)?"""
+    normalizer = getattr(getattr(tokenizer, "backend_tokenizer", None), "normalizer", None)
+    forms = (text, text if normalizer is None else normalizer.normalize_str(text))
+    return any(token in form for token in _control(tokenizer) for form in forms)
+
+
 def _control(tokenizer: Any) -> list[str]:
-    """What in a text is control to a tokenizer, and text to us."""
     words, special = own_words(tokenizer), {*tokenizer.all_special_tokens}
     added = tokenizer.get_added_vocab()
     found = {token for token in added if looks_like_control(token)} | special
@@ -249,10 +256,17 @@ def plain_ids(tokenizer: Any, example: Mapping[str, Any], *, chat: bool) -> list
     try:
         if chat:
             turn = [{"role": "user", "content": text}]
+            _require_bounded(tokenizer, text)
             return list(tokenizer.apply_chat_template(turn, add_generation_prompt=True)["input_ids"])
         return list(tokenizer(text, example["pair"], truncation=True)["input_ids"])
     except Exception:  # a template may refuse what it was not written for, each in its own way
         return None
+
+
+def _require_bounded(tokenizer: Any, text: str) -> None:
+    """RowError where a tokenizer's template does not render a question within bounds: transformers knows none, and might never end."""
+    template = Template(tokenizer.get_chat_template(), special_tokens(tokenizer))
+    template.render(Conversation((Message(USER, text),)), prompt=True)
 
 
 def read(folder: Path) -> dict[str, Any]:
