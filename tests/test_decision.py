@@ -63,6 +63,7 @@ def test_check_prints_what_train_prints(tmp_path, tiny_bert):
         train(config, reporter=ConsoleReporter(config=config))
     lines = err.getvalue().splitlines()
     assert lines[: len(summary["decision"])] == summary["decision"]
+    assert lines[0] == "task      classification (text 'text' by its name, label 'label' by its name)"
     assert "not used  id, note" in lines and "          validation  10 % of the training rows" in lines
     rows = next(line for line in lines if line.startswith("rows "))
     labels = next(line for line in lines if line.startswith("labels"))

@@ -16,7 +16,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from pydantic import Field, SerializeAsAny, ValidationError, field_validator
+from pydantic import Field, PrivateAttr, SerializeAsAny, ValidationError, field_validator
 
 from tunewright import hints
 from tunewright.adapters.config import NONE, AdapterOptions, adapter_options
@@ -166,6 +166,8 @@ class RunConfig(Section):
         "Installed entry points need none.",
     )
     output: UserPath | None = Field(None, description="Run folder. Default: runs/<data>-<short hash of the config>.")
+    _found_by: str = PrivateAttr("")
+    """How task and columns were found, where `guess.py` found them and wrote them into this config. Said, never saved."""
 
     @field_validator("task", mode="before")
     @classmethod
@@ -211,6 +213,17 @@ class RunConfig(Section):
     @property
     def run_folder(self) -> Path:
         return Path(self.output) if self.output else Path("runs") / f"{self._data_name()}-{self._short_hash()}"
+
+    @property
+    def found_by(self) -> str:
+        """How task and columns were found, empty where the user named them."""
+        return self._found_by
+
+    def as_found(self, reason: str) -> RunConfig:
+        """This config, its task and columns known to be found in this way."""
+        found = self.model_copy()
+        found._found_by = reason
+        return found
 
     @property
     def store_folder(self) -> Path:

@@ -96,7 +96,7 @@ def decision_of(config: RunConfig, inputs: Inputs) -> Decision:
     files = {split: list(dict.fromkeys(_name(source) for _, source in inputs.of(split))) for split in inputs.sources}
     return Decision(
         task=task.name,
-        reason=inputs.reason,
+        reason=config.found_by or inputs.reason,
         columns=task.describe(),
         not_used=not_used,
         texts_not_used=tuple(column for column in not_used if column in inputs.prose_columns),

@@ -143,7 +143,7 @@ def guess_for_data(data: str | Sequence[str], overrides: Sequence[str] = ()) -> 
     base = parse_config(guess.values).model_dump(mode="json", exclude_defaults=True)
     base["task"] = {**base.get("task", {}), "name": guess.values["task"]}  # the task's own default name, so left out
     rest = [word for word in overrides if not word.startswith("data.train=")]
-    return guess, load_config(None, rest, base=base)
+    return guess, load_config(None, rest, base=base).as_found(guess.decision.reason)
 
 
 def _find_splits(data: str | Sequence[str]) -> dict[str, Any]:
