@@ -15,9 +15,11 @@ import tunewright
 from tunewright import plugins
 from tunewright.adapters.peft_files import read_config
 from tunewright.errors import UserError
+from tunewright.export import export_run
 from tunewright.predict import load
 from tunewright.run import train
 from tunewright.saved import MANIFEST, write_manifest
+from tunewright.verify import verify
 
 from .conftest import messages, write_jsonl
 from .test_cli import tunewright as command
@@ -133,6 +135,12 @@ def test_a_task_of_ones_own_is_trained_with_plugins_and_used_with_plugin(my_modu
     with pytest.raises(UserError, match="--plugin"):
         load(run)
     assert load(run, plugins=[name]).predict(["hello"])
+    plugins._TRUSTED.clear()
+    with pytest.raises(UserError, match="--plugin"):
+        list(verify(run))
+    assert not any(check.broken for check in verify(run, plugins=[name]))
+    plugins._TRUSTED.clear()
+    assert export_run(run, "merged", output=tmp_path / "out", plugins=[name]).is_dir() and name in plugins._TRUSTED
 
 
 # A stranger's run

@@ -39,7 +39,7 @@ def put(writer, row):
 
 
 def write(folder, split, rows, *, type_ids=False, rows_per_shard=4, fields=FIELDS):
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     writer = SplitWriter(folder, split, fields, type_ids=type_ids, rows_per_shard=rows_per_shard)
     for row in rows[writer.num_finished :]:
         put(writer, row)
@@ -173,6 +173,36 @@ def test_a_damaged_shard_is_noticed(tmp_path, damage, said):
         open_store(tmp_path / "s", "print")
 
 
+def test_no_single_bit_of_a_manifest_goes_unnoticed(tmp_path):
+    """Labels and counts stand there alone: a letter of a label would otherwise be learned as it is."""
+    make(tmp_path / "s", rows_of(3))
+    path = tmp_path / "s" / "manifest.json"
+    raw, meant = path.read_bytes(), json.loads(path.read_bytes())
+    for at in range(len(raw)):
+        damaged = raw[:at] + bytes([raw[at] ^ 1 << at % 7]) + raw[at + 1 :]
+        path.write_bytes(damaged)
+        try:
+            same = json.loads(damaged) == meant  # between two values a space may become a line break
+        except ValueError:
+            same = False
+        if not same:
+            with pytest.raises(StoreDamaged):
+                open_store(tmp_path / "s", "print")
+
+
+@pytest.mark.parametrize("change", ["other", "gone", "come later"])
+def test_the_list_of_rejected_rows_belongs_to_the_store(tmp_path, change):
+    (tmp_path / "s").mkdir()
+    path = tmp_path / "s" / "rejected.jsonl"
+    if change != "come later":
+        path.write_text('{"line": 4}\n')
+    make(tmp_path / "s", rows_of(3))
+    open_store(tmp_path / "s", "print")
+    path.unlink() if change == "gone" else path.write_text('{"line": 5}\n')
+    with pytest.raises(StoreDamaged, match=r"rejected\.jsonl has changed"):
+        open_store(tmp_path / "s", "print")
+
+
 def test_a_stream_that_ends_early_is_never_fewer_rows(tmp_path):
     """A cut Arrow stream reads without an error: only the count in the manifest tells."""
     make(tmp_path / "s", rows_of(8))
@@ -192,32 +222,48 @@ def test_a_stream_that_ends_early_is_never_fewer_rows(tmp_path):
 @pytest.mark.parametrize("written", [0, 3, 4, 7, 8, 9, 10])
 def test_a_killed_writer_goes_on_to_identical_files(tmp_path, written):
     rows = rows_of(10)
-    straight = write(tmp_path / "straight", "train", rows)
-    (tmp_path / "killed").mkdir()
-    killed = SplitWriter(tmp_path / "killed", "train", FIELDS, type_ids=False, rows_per_shard=4)
+    straight = write(tmp_path / "straight" / "s", "train", rows)
+    (tmp_path / "killed" / "s").mkdir(parents=True)
+    killed = SplitWriter(tmp_path / "killed" / "s", "train", FIELDS, type_ids=False, rows_per_shard=4)
     for row in rows[:written]:
         put(killed, row)  # and no flush: what is pending is lost
-    resumed = write(tmp_path / "killed", "train", rows)
+    resumed = write(tmp_path / "killed" / "s", "train", rows)
     assert resumed.num_finished == {0: 0, 3: 0, 4: 4, 7: 4, 8: 8, 9: 8, 10: 8}[written]
     assert resumed.shards == straight.shards
-    assert contents(tmp_path / "killed") == contents(tmp_path / "straight")
+    assert contents(tmp_path / "killed" / "s") == contents(tmp_path / "straight" / "s")
 
 
 @pytest.mark.parametrize("name", ["train-00001.json", "train-00001.arrow"])
 @pytest.mark.parametrize("damage", ["gone", "cut"])
 def test_a_shard_counts_only_with_its_receipt_and_its_bytes(tmp_path, name, damage):
     rows = rows_of(12)
-    straight = write(tmp_path / "straight", "train", rows)
-    write(tmp_path / "killed", "train", rows)
-    path = tmp_path / "killed" / name
+    straight = write(tmp_path / "straight" / "s", "train", rows)
+    write(tmp_path / "killed" / "s", "train", rows)
+    path = tmp_path / "killed" / "s" / name
     if damage == "gone":
         path.unlink()
     else:
         path.write_bytes(path.read_bytes()[:40])
-    resumed = write(tmp_path / "killed", "train", rows)
+    resumed = write(tmp_path / "killed" / "s", "train", rows)
     assert resumed.num_finished == 4  # the third shard stands behind a hole and is written again
     assert resumed.shards == straight.shards
-    assert contents(tmp_path / "killed") == contents(tmp_path / "straight")
+    assert contents(tmp_path / "killed" / "s") == contents(tmp_path / "straight" / "s")
+
+
+@pytest.mark.parametrize("name", ["train-00001.json", "train-00001.arrow", "both"])
+def test_shards_of_another_store_do_not_count(tmp_path, name):
+    rows = rows_of(12)
+    straight = write(tmp_path / "straight" / "s", "train", rows)
+    write(tmp_path / "killed" / "s", "train", rows)
+    write(tmp_path / "other" / "o", "train", rows_of(12)[::-1])
+    for ending in ("json", "arrow"):
+        if name in (f"train-00001.{ending}", "both"):
+            shutil.copyfile(
+                tmp_path / "other" / "o" / f"train-00001.{ending}", tmp_path / "killed" / "s" / f"train-00001.{ending}"
+            )
+    resumed = write(tmp_path / "killed" / "s", "train", rows)
+    assert resumed.num_finished == 4 and resumed.shards == straight.shards
+    assert contents(tmp_path / "killed" / "s") == contents(tmp_path / "straight" / "s")
 
 
 def test_leftovers_of_a_killed_write_do_no_harm(tmp_path):

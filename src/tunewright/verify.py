@@ -11,7 +11,7 @@ weights, or files that have changed since they were written.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -23,7 +23,7 @@ from tunewright.adapted import ADAPTER, BASE, with_adapter
 from tunewright.export import ONNX_FACTS
 from tunewright.manifests import MANIFEST, changed_files, listed_files, what_of
 from tunewright.paths import expanded
-from tunewright.plugins import check_name
+from tunewright.plugins import check_name, trust
 from tunewright.run_files import changed_run_files
 from tunewright.saved import FILE, open_saved
 
@@ -76,11 +76,15 @@ class _Differs(Exception):
         self.broken = Broken(stage, found)
 
 
-def verify(target: str | Path, *, golden_from: str | Path | None = None) -> Iterator[Check]:
+def verify(
+    target: str | Path, *, golden_from: str | Path | None = None, plugins: Iterable[str] = ()
+) -> Iterator[Check]:
     """Check after check; none follows one that is broken. UserError where there is nothing to verify.
 
     golden_from: a run, or a golden.json, whose examples are taken instead of the folder's own. UserError where there is none.
+    plugins: modules of your own whose code may run, where the run's task or adapter is one.
     """
+    trust(plugins)
     path = Path(expanded(str(target)))
     given = None if golden_from is None else golden.read(_golden_folder(golden_from))
     if _is_onnx(path):

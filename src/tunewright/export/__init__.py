@@ -5,7 +5,7 @@ export_run("runs/reviews-3fa9c1", "merged", dtype="bf16")       RUN/exports/merg
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from tunewright.atomic import refused, whole_folder
 from tunewright.errors import UserError, did_you_mean
 from tunewright.manifests import MANIFEST, listed_files, refuse_changed, unchecked, write_manifest
 from tunewright.paths import expanded
-from tunewright.plugins import find, names
+from tunewright.plugins import find, names, trust
 from tunewright.saved import SavedModel, open_saved
 
 ONNX_FACTS = "onnx.json"
@@ -26,12 +26,14 @@ def kinds() -> list[str]:
 
 def export_run(
     run: str | Path, to: str, *, output: str | Path | None = None, dtype: str = "fp32", check: bool = True,
-    say: Callable[[str], object] = lambda _: None,
+    plugins: Iterable[str] = (), say: Callable[[str], object] = lambda _: None,
 ) -> Path:  # fmt: skip
     """Write a run as `to` says (merged, onnx, hub-folder). UserError for what the user can mend. Gives the folder.
 
     check: that the files are those that were saved; they are always read for it. say: told what else has changed in the run.
+    plugins: modules of your own whose code may run, where the run's task or adapter is one.
     """
+    trust(plugins)
     saved = open_saved(run)
     if to not in kinds():
         near = did_you_mean(to, kinds())

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from tunewright.atomic import TEMPORARY, file_sha256, whole_file, write_json
+from tunewright.atomic import TEMPORARY, file_sha256, json_sha256, whole_file, write_json
 from tunewright.errors import UserError
 from tunewright.records import Encoded
 from tunewright.tokens.encoded import EncodedRows
@@ -27,6 +27,12 @@ ROWS_PER_SHARD = 50_000
 _TOKENS_PER_SHARD = 1 << 24  # 64 MiB of ids: what waits in memory does not grow with the rows
 _ROWS_PER_BATCH = 2_048
 _PART_SHIFT = 40  # row ids stay below 2**40, parts below 2**23
+
+
+_SEAL = "seal"
+"""Key of what a manifest and a receipt say of themselves: their content and the store they belong to, as a hash."""
+_BESIDE = ("ledger.json", "rejected.jsonl")
+"""Files of a store that hold no rows; a run takes a copy."""
 
 
 class StoreDamaged(Exception):
@@ -89,9 +95,9 @@ class SplitWriter:
         while (receipt := self.folder / f"{self.split}-{len(self.shards):05d}.json").is_file():
             path = receipt.with_suffix(".arrow")
             try:
-                shard = json.loads(receipt.read_text(encoding="utf-8"))
-                whole = path.is_file() and file_sha256(path) == shard["sha256"]
-            except (ValueError, KeyError, TypeError):
+                shard = _unsealed(json.loads(receipt.read_text(encoding="utf-8")), self.folder)
+                whole = shard["file"] == path.name and path.is_file() and file_sha256(path) == shard["sha256"]
+            except (StoreDamaged, ValueError, KeyError, TypeError, RecursionError):
                 break
             if not whole:
                 break
@@ -161,7 +167,7 @@ class SplitWriter:
             "sha256": file_sha256(path),
         }
         self._check()
-        write_json(self.folder / f"{name}.json", shard)
+        write_json(self.folder / f"{name}.json", _sealed(shard, self.folder))
         self.shards.append(shard)
         self._pending.clear()
         self._num_pending = self._examples_pending = self._tokens_pending = 0
@@ -293,13 +299,35 @@ def open_store(folder: Path, fingerprint: str) -> TokenStore:
         raise StoreDamaged("its manifest is broken")
     if manifest.get("schema") != SCHEMA or manifest.get("fingerprint") != fingerprint:
         raise StoreDamaged("it was written for other inputs or by another version")
+    manifest = _unsealed(manifest, folder)
     try:
         shards = [shard for split in manifest["splits"].values() for shard in split["shards"]]
         for shard in shards:
             _require_whole(folder / shard["file"], shard)
+        for name in _BESIDE:
+            if _sha256_of(folder / name) != manifest["files"].get(name):
+                raise StoreDamaged(f"{name} has changed")
     except (KeyError, TypeError, AttributeError):
         raise StoreDamaged("its manifest is broken") from None
     return TokenStore(folder, manifest)
+
+
+def _sealed(values: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    return {**values, _SEAL: json_sha256([folder.name, values])}
+
+
+def _unsealed(values: Any, folder: Path) -> dict[str, Any]:
+    """The values as they were sealed. StoreDamaged where one of them has changed, or they are another store's."""
+    if not isinstance(values, dict):
+        raise StoreDamaged("its manifest is broken")
+    seal = values.pop(_SEAL, None)
+    if seal != json_sha256([folder.name, values]):
+        raise StoreDamaged("its manifest has changed")
+    return values
+
+
+def _sha256_of(path: Path) -> str | None:
+    return file_sha256(path) if path.is_file() else None
 
 
 def _require_whole(path: Path, shard: Mapping[str, Any]) -> None:
@@ -327,9 +355,10 @@ def finish_store(
             }
             for name, shards in splits.items()
         },
+        "files": {name: sha256 for name in _BESIDE if (sha256 := _sha256_of(folder / name))},
         **extra,
     }
-    write_json(folder / "manifest.json", manifest)
+    write_json(folder / "manifest.json", _sealed(manifest, folder))
     return TokenStore(folder, json.loads(json.dumps(manifest)))  # what every other process will hold
 
 
