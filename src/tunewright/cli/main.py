@@ -116,15 +116,20 @@ def run() -> int:
 
 
 def _require_text(words: Sequence[str]) -> None:
-    """Raises UserError for a word that is not in the terminal's encoding: Python holds its bytes as halves of surrogate pairs."""
+    """Raises UserError for a word that is not UTF-8: Python holds its bytes as halves of surrogate pairs.
+
+    Under a locale of ASCII it holds those of every other letter so; they are text all the same.
+    """
     for number, word in enumerate(words, start=1):
-        if any("\ud800" <= letter <= "\udfff" for letter in word):
+        try:
+            os.fsencode(word).decode("utf-8")
+        except UnicodeError:
             raise UserError(
                 "not text in UTF-8",
                 where=f"word {number} of the command",
                 found=repr(os.fsencode(word[:100])),
                 mend="Write it in UTF-8; rename a file whose name is not.",
-            )
+            ) from None
 
 
 def _leave_without_teardown(code: int) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from tunewright.errors import UserError
 from tunewright.paths import expanded
-from tunewright.reading.files import has_surrogate
+from tunewright.reading.files import is_utf8
 from tunewright.reading.locate import locate, readers
 from tunewright.reading.options import ReadOptions
 from tunewright.reading.source import Source
@@ -38,7 +38,7 @@ def open_source(path: str, options: ReadOptions = ReadOptions()) -> Source:  # n
     stamp = stamp_of(place)
     where, format = locate(path, options)
     source = readers()[format].make_source(where, name, format, options)
-    wrong = next((one for one in (name, *map(str, source.paths)) if has_surrogate(one)), None)
+    wrong = next((one for one in (name, *map(str, source.paths)) if not is_utf8(one)), None)
     if wrong is not None:  # nothing could name it: no ledger, no message
         raise UserError("the name of the file is not UTF-8", where=ascii(wrong)[1:-1], mend="Rename the file.")
     for made in (source, source.by_word):

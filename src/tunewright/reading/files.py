@@ -11,6 +11,7 @@ from __future__ import annotations
 import codecs
 import gzip
 import io
+import os
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -187,6 +188,15 @@ def empty(name: str) -> UserError:
 
 def too_large(size: int, limit: int) -> str:
     return f"the row has {size:,} bytes, more than data.max_row_bytes allows ({limit:,})"
+
+
+def is_utf8(path: str) -> bool:
+    """Whether the bytes of a file's name are UTF-8, also under a locale of ASCII, where Python holds letters beyond it as surrogates."""
+    try:
+        os.fsencode(path).decode("utf-8")
+    except UnicodeError:
+        return False
+    return True
 
 
 def has_surrogate(text: str) -> bool:
