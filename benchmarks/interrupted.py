@@ -1,6 +1,7 @@
 """What kills.py and signals.py share: small runs of six tasks, plain, with LoRA, and with rows set aside, as commands of their own.
 
-Data come from the shipped samples, models are two layers of random weights in a folder: nothing is downloaded.
+Data come from the shipped samples, models are two layers of random weights in a folder: nothing is downloaded. A command is a forked
+process of a parent that has imported everything: torch's imports would take most of the time of so short a run.
 """
 
 from __future__ import annotations
@@ -9,8 +10,10 @@ import hashlib
 import json
 import os
 import random
-import subprocess
+import signal
 import sys
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -31,12 +34,16 @@ class Case:
     config: Path
 
     def command(self, *, output: Path) -> list[str]:
-        return ["-m", "tunewright", "train", str(self.config), f"output={output}"]
+        return ["train", str(self.config), f"output={output}"]
 
 
 def make_cases(folder: Path, *, rows: int, seed: int = 0) -> list[Case]:
     """A case for every task and variant."""
-    encoder, decoder = _models(folder / "models")
+    if os.fork() == 0:  # training a tokenizer starts threads, which no later fork would have
+        _models(folder / "models")
+        os._exit(0)
+    os.wait()
+    encoder, decoder = folder / "models" / "encoder", folder / "models" / "decoder"
     cases = []
     for task in TASKS:
         for variant in VARIANTS:
@@ -82,8 +89,8 @@ def _rows(task: str, count: int, *, aside: bool, chance: random.Random) -> list[
     return found
 
 
-def _models(folder: Path) -> tuple[Path, Path]:
-    """(an encoder, a decoder), with one tokenizer of whole words."""
+def _models(folder: Path) -> None:
+    """An encoder and a decoder, with one tokenizer of whole words."""
     import torch
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
     from transformers import BertConfig, BertModel, GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
@@ -113,21 +120,84 @@ def _models(folder: Path) -> tuple[Path, Path]:
     for name, model in (("encoder", BertModel(bert)), ("decoder", GPT2LMHeadModel(gpt))):
         model.save_pretrained(folder / name)
         fast.save_pretrained(folder / name)
-    return folder / "encoder", folder / "decoder"
 
 
-def environment() -> dict[str, str]:
-    """One thread: the same bits on every machine of a kind, whatever else runs."""
-    return {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+def import_everything() -> None:
+    """Once, before the first command. One thread: the same bits on every machine of a kind, and nothing runs where a process forks."""
+    os.environ.update({"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"})
+    import peft  # noqa: F401
+    import sklearn.linear_model  # noqa: F401
+    import torch
+    import transformers.models.bert.modeling_bert
+    import transformers.models.gpt2.modeling_gpt2  # noqa: F401
+
+    import tunewright.cli.main
+    import tunewright.export.merged
+    import tunewright.predict
+    import tunewright.run
+    import tunewright.verify  # noqa: F401
+
+    torch.set_num_threads(1)
 
 
-def run_to_end(case: Case, output: Path) -> None:
-    """The command without a disturbance. SystemExit with its last lines where it fails."""
-    done = subprocess.run(
-        [sys.executable, *case.command(output=output)], env=environment(), capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        raise SystemExit(f"{case.name}: exit {done.returncode}\n{done.stderr[-2000:]}")
+class Command:
+    """`tunewright WORDS` in a forked process, its lines in a file. `before` runs in it first."""
+
+    def __init__(self, words: list[str], log: Path, before: Callable[[], None] = lambda: None) -> None:
+        self.log, self.code = log, None
+        self.pid = os.fork()
+        if self.pid == 0:
+            _stand_for_command(words, log, before)
+
+    def poll(self) -> int | None:
+        """The exit code, negative for a signal; None while it runs."""
+        return self.wait(0.0)
+
+    def wait(self, seconds: float = float("inf")) -> int | None:
+        until = time.monotonic() + seconds
+        while self.code is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                self.code: int | None = os.waitstatus_to_exitcode(status)
+            elif time.monotonic() >= until:
+                break
+            else:
+                time.sleep(0.002)
+        return self.code
+
+    def send(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+
+def _stand_for_command(words: list[str], log: Path, before: Callable[[], None]) -> None:
+    code = 101
+    try:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        with log.open("w") as file, open(os.devnull) as nothing:
+            os.dup2(nothing.fileno(), 0)
+            os.dup2(file.fileno(), 1)
+            os.dup2(file.fileno(), 2)
+        from tunewright.cli import main
+
+        sys.argv = ["tunewright", *words]
+        before()
+        main.main()
+    except SystemExit as done:
+        code = done.code if isinstance(done.code, int) else 0
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def run_to_end(case: Case, output: Path) -> float:
+    """The command without a disturbance; gives its seconds. SystemExit with its last lines where it fails."""
+    began, log = time.monotonic(), case.config.parent / "log-to-the-end"
+    code = Command(case.command(output=output), log).wait()
+    if code:
+        raise SystemExit(f"{case.name}: exit {code}\n{log.read_text()[-2000:]}")
+    return time.monotonic() - began
 
 
 def result_of(run: Path) -> dict[str, str]:

@@ -1,8 +1,10 @@
 """Question: is a first SIGINT or SIGTERM answered within a second and obeyed within ten, in every phase, and does the same command go on?
 
-Signals at random moments of `train` (three tasks, plain and LoRA), and of predict, evaluate, verify, export and check. For each: the phase
-(read off the main thread's stack when the signal arrives), seconds to the line "stopping: …", seconds to the end, the exit code, and for
-`train` whether the rerun ends bit for bit as a run that was left alone. Exit code 1 where one of them is not as it should be.
+Signals in `train` (six tasks, plain, LoRA and with rows set aside), and in predict, evaluate, verify, export, check and prepare. Half of
+those of `train` come at a random moment of its life, half within a function that a phase spends its time in (a call drawn among those
+that the straight run made, a moment within its length): the shortest phases are met too. For each: the phase (read off the main
+thread's stack when the signal arrives), seconds to the line "stopping: …", seconds to the end, the exit code, and whether the same
+command then ends as one that was left alone, bit for bit. Exit code 1 where one of them is not as it should be.
 
     python benchmarks/signals.py --signals 100 --seed 1
 """
@@ -10,50 +12,208 @@ Signals at random moments of `train` (three tasks, plain and LoRA), and of predi
 from __future__ import annotations
 
 import argparse
+import functools
+import hashlib
+import importlib
+import json
 import os
 import random
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
-from interrupted import Case, environment, make_cases, result_of, run_to_end
+from interrupted import Case, Command, import_everything, make_cases, result_of
 
 PHASES = {
-    "file_sha256": "hashing", "survey_rows": "reading", "encode_splits": "encoding", "match_tokenizer": "encoding",
-    "open_inputs": "opening", "build_model": "loading the model", "load_network": "loading the model", "preflight": "preflight",
-    "save_beginning": "first files", "save_weights": "saving the model", "_merged": "merging", "_golden": "golden examples",
-    "_save": "checkpoint", "_save_state": "checkpoint", "_evaluate": "validation", "add_baselines": "baselines",
-    "_final_scores": "final evaluation", "save_trained": "completing the model", "training_steps": "steps", "_loop": "steps",
-    "verify": "verify", "export_run": "export", "evaluate": "evaluate", "find_problems": "check", "load": "loading",
-    "_find_and_load": "imports",
+    "add_baselines": "baselines", "fit_and_score": "baselines", "_golden": "golden examples", "record": "golden examples",
+    "choice": "golden examples", "_merged": "merging", "file_sha256": "hashing", "survey_rows": "reading",
+    "encode_splits": "encoding", "match_tokenizer": "encoding", "open_inputs": "opening", "build_model": "loading the model",
+    "load_network": "loading the model", "preflight": "preflight", "save_beginning": "first files",
+    "save_weights": "saving the model", "_write_scores": "scores", "_save": "checkpoint", "_save_state": "checkpoint",
+    "_evaluate": "validation", "complete": "rows of the end read", "_final_scores": "final evaluation",
+    "save_trained": "completing the model", "training_steps": "steps", "_loop": "steps", "verify": "verify",
+    "export_run": "export", "evaluate": "evaluate", "find_problems": "check", "load": "loading", "_find_and_load": "imports",
 }  # fmt: skip
 """A function on the main thread's stack -> the phase; of several the first of this list. The innermost would be a library's."""
-PHASE = "phase: "
+
+AIMS = {
+    "reading": "tunewright.prepare.survey:survey_rows", "encoding": "tunewright.prepare.encode:encode_splits",
+    "hashing": "tunewright.atomic:file_sha256", "opening": "tunewright.prepare.inputs:open_inputs",
+    "loading": "tunewright.assembly:assemble", "preflight": "tunewright.training.preflight:preflight",
+    "first files": "tunewright.adapted:save_beginning", "steps": "tunewright.run:Run._loop",
+    "validation": "tunewright.run:Run._evaluate", "checkpoint": "tunewright.training.checkpoint:save",
+    "state": "tunewright.training.checkpoint:save_state", "saving": "tunewright.adapted:save_weights",
+    "final evaluation": "tunewright.run:Run._final_scores", "baselines": "tunewright.baseline:fit_and_score",
+    "golden examples": "tunewright.golden:record", "golden texts": "tunewright.golden:_by_length",
+    "merging": "tunewright.adapted:_merged", "completing": "tunewright.adapted:save_trained",
+    "scores": "tunewright.run:_write_scores",
+}  # fmt: skip
+"""What is aimed at -> the function, as `module:name`."""
+
+VERBS = ("predict", "evaluate", "verify", "export", "check", "prepare")
 
 
-def child() -> int:
-    """Stands for `tunewright` in a process of its own; tells the phase when a signal is answered."""
-    from tunewright.cli import main
+def main() -> int:
+    words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    words.add_argument("--signals", type=int, default=30)
+    words.add_argument("--rows", type=int, default=60)
+    words.add_argument("--seed", type=int, default=0)
+    words.add_argument("--only", default="", help="cases whose name holds one of these, set apart by semicolons")
+    words.add_argument("--verbs", default="train;train;other", help="in turn: train, other (drawn), or a verb's name")
+    asked = words.parse_args()
+    import_everything()
+    folder = Path(
+        tempfile.mkdtemp(prefix="signals-")
+    )  # a TemporaryDirectory would be removed at the end of every forked process
+    try:
+        return _run(asked, folder)
+    finally:
+        shutil.rmtree(folder)
+
+
+def _run(asked: argparse.Namespace, folder: Path) -> int:
+    chance, phases, wrong = random.Random(asked.seed), Counter[str](), 0
+    cases = make_cases(folder, rows=asked.rows)
+    cases = [case for case in cases if any(name in case.name for name in asked.only.split(";"))]
+    trials = [_Signalling(case, chance) for case in cases[: max(1, asked.signals // 4)]]
+    aims, turns = list(AIMS), asked.verbs.split(";")
+    for number in range(asked.signals):
+        trial, verb = trials[number % len(trials)], turns[(number // len(trials) + number) % len(turns)]
+        if verb == "other":
+            verb = chance.choice(VERBS)
+        aim = aims[number % len(aims)] if verb == "train" and chance.random() < 0.6 else None
+        told, phase = trial.once(verb, aim)
+        phases[f"{verb}: {phase}"] += 1
+        good = told.endswith(("same", "over before the signal"))
+        wrong += not good
+        print(f"{verb:<9}{trial.case.name:<24}{phase:<22}{told}", flush=True)
+        if not good:
+            print(trial.log.read_text()[-1500:], flush=True)
+    print("\n".join(f"{count:>4}  {phase}" for phase, count in phases.most_common()))
+    print(f"{asked.signals} signals, {wrong} wrong")
+    return int(wrong > 0)
+
+
+class _Signalling:
+    """A case, and what its commands do when they are left alone."""
+
+    def __init__(self, case: Case, chance: random.Random) -> None:
+        self.case, self.chance, self.folder = case, chance, case.config.parent
+        self.log, self.told, self.straight = self.folder / "log", self.folder / "told", self.folder / "straight" / "run"
+        self.known: dict[str, tuple[float, Any]] = {}
+        calls = self.folder / "calls"
+        self._finish("train", self.straight, lambda: _watch_calls(calls))
+        self.calls: dict[str, list[float]] = {}
+        for line in calls.read_text(encoding="utf-8").splitlines():
+            name, seconds = json.loads(line)
+            self.calls.setdefault(name, []).append(seconds)
+
+    def once(self, verb: str, aim: str | None) -> tuple[str, str]:
+        """(what happened, the phase)."""
+        chance, output = self.chance, self.folder / "signalled" / "run"
+        shutil.rmtree(output.parent, ignore_errors=True)
+        if verb not in self.known:
+            self._finish(verb, self.folder / "alone" / "run")
+        lasted, wanted = self.known[verb]
+        number = chance.choice([signal.SIGINT, signal.SIGTERM])
+        self.told.write_text("")
+        if aim in self.calls:
+            call = chance.randrange(len(self.calls[aim]))
+            delay = chance.choice([0.0, chance.random() * self.calls[aim][call]])
+
+            def before() -> None:
+                _tell_phase(self.told)
+                _signal_within(AIMS[str(aim)], call, delay, number, self.told)
+
+            process = Command(self._words(verb, output), self.log, before)
+        else:
+            process = Command(self._words(verb, output), self.log, lambda: _tell_phase(self.told))
+            if process.wait(chance.random() * 0.9 * lasted) is None:
+                _write(self.told, "sent")
+                process.send(number)
+        code = process.wait(60)
+        ended = time.monotonic()
+        if code is None:
+            process.send(signal.SIGKILL)
+            return "DOES NOT END", "?"
+        at = {line["what"]: line for line in map(json.loads, self.told.read_text().splitlines())}
+        if "sent" not in at:
+            return f"exit {code}: over before the signal", "over before"
+        sent = at["sent"]["at"]
+        phase = at["answered"]["phase"] if "answered" in at else "before or behind ours"
+        told = f"exit {code:<4} ended {ended - sent:5.2f} s  "
+        if "answered" in at:
+            told += f"answered {at['answered']['at'] - sent:5.2f} s  "
+            if at["answered"]["at"] - sent > 1 or ended - sent > 10:
+                return told + "TOO LATE", phase
+        if code not in (128 + number, -number):
+            return told + ("WRONG CODE" if code or "answered" in at else "over before the signal"), phase
+        try:
+            return told + ("same" if self._finish(verb, output) == wanted else "DIFFERS"), phase
+        except SystemExit as stuck:
+            return f"{told}STUCK {stuck}", phase
+
+    def _finish(self, verb: str, output: Path, before: Callable[[], None] = lambda: None) -> Any:
+        """The command left alone: what it made. SystemExit where it fails."""
+        began = time.monotonic()
+        code = Command(self._words(verb, output), self.log, before).wait()
+        if code not in (0, 1):
+            raise SystemExit(f"{self.case.name}: {verb}: exit {code}\n{self.log.read_text()[-2000:]}")
+        made = result_of(output) if verb == "train" else {"code": code, **_hashes(output)}
+        self.known.setdefault(verb, (time.monotonic() - began, made))
+        return made
+
+    def _words(self, verb: str, output: Path) -> list[str]:
+        """The command of a verb, on the finished run where it wants one."""
+        run, data = str(self.straight), str(self.folder / "data.jsonl")
+        if verb == "predict":
+            output.parent.mkdir(exist_ok=True)
+            return ["predict", run, "--file", data, "--skip-bad-rows", "-o", str(output.with_name("predicted.jsonl"))]
+        if verb == "evaluate":
+            return ["evaluate", run, data]
+        if verb == "export":
+            return ["export", run, "--to", "merged", "-o", str(output)]
+        if verb == "verify":
+            return ["verify", run]
+        if verb in ("check", "prepare"):
+            return [verb, str(self.case.config), f"output={output}"]
+        return self.case.command(output=output)
+
+
+def _hashes(output: Path) -> dict[str, str]:
+    """Of all that stands beside and in an output, but for what is found again in the store."""
+    files = [path for path in sorted(output.parent.rglob("*")) if path.is_file() and ".store" not in str(path)]
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files if path.suffix != ".lock"}
+
+
+# What runs in the command's process
+
+
+def _write(told: Path, what: str, **facts: str) -> None:
+    with told.open("a") as file:
+        file.write(json.dumps({"what": what, "at": time.monotonic(), **facts}) + "\n")
+
+
+def _tell_phase(told: Path) -> None:
+    """Tell what the main thread was doing when a signal is answered."""
     from tunewright.training import signals
 
     main_thread, tell = threading.main_thread().ident, signals._tell
 
-    def told(line: str) -> None:
-        if line.startswith("stopping: "):  # the phase first: the main thread may have ended the process behind the line
-            tell(PHASE + _phase(sys._current_frames().get(main_thread or 0)))
+    def telling(line: str) -> None:
+        if line.startswith("stopping: "):
+            _write(told, "answered", phase=_phase(sys._current_frames().get(main_thread or 0)))
         tell(line)
 
-    signals._tell = told
-    sys.argv = ["tunewright", *sys.argv[2:]]
-    main.main()
-    return 0
+    signals._tell = telling
 
 
 def _phase(frame: FrameType | None) -> str:
@@ -64,109 +224,61 @@ def _phase(frame: FrameType | None) -> str:
     return next((phase for name, phase in PHASES.items() if name in names), "other")
 
 
-def main() -> int:
-    words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    words.add_argument("--signals", type=int, default=30)
-    words.add_argument("--rows", type=int, default=240)
-    words.add_argument("--seed", type=int, default=0)
-    asked = words.parse_args()
-    chance, phases, wrong = random.Random(asked.seed), Counter[str](), 0
-    wanted = ("classification, full", "classification, lora", "ner, full", "sft, lora")
-    with tempfile.TemporaryDirectory(prefix="signals-") as temporary:
-        cases = [case for case in make_cases(Path(temporary), rows=asked.rows) if case.name in wanted]
-        lasted: dict[str, float] = {}
-        for number in range(asked.signals):
-            case = cases[number % len(cases)]
-            straight = case.config.parent / "straight" / "run"
-            if not straight.exists():
+def _signal_within(aim: str, call: int, delay: float, number: int, told: Path) -> None:
+    """Send this process a signal `delay` seconds after a function was called for the time of that number, from 0."""
+    seen = iter(range(call))
+
+    def send() -> None:
+        _write(told, "sent")
+        os.kill(os.getpid(), number)
+
+    def wrap(function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def aimed_at(*args: Any, **kwargs: Any) -> Any:
+            if next(seen, None) is None and not told.read_text():
+                timer = threading.Timer(delay, send)
+                timer.daemon = True
+                timer.start() if delay else send()
+            return function(*args, **kwargs)
+
+        return aimed_at
+
+    _replace(aim, wrap)
+
+
+def _watch_calls(into: Path) -> None:
+    """Write a line for every call of what is aimed at: [its name, seconds]."""
+    for name, aim in AIMS.items():
+
+        def wrap(function: Callable[..., Any], name: str = name) -> Callable[..., Any]:
+            @functools.wraps(function)
+            def timed(*args: Any, **kwargs: Any) -> Any:
                 began = time.monotonic()
-                run_to_end(case, straight)
-                lasted[case.name] = time.monotonic() - began
-            verb = "train" if number % 2 == 0 else chance.choice(["train", *_OTHERS])
-            output = case.config.parent / f"{number}" / "run"
-            command = case.command(output=output)[2:] if verb == "train" else _other(verb, case, straight, output)
-            seconds = lasted[case.name] if verb == "train" else min(8.0, lasted[case.name])
-            phase, answered, ended, code, log = _signalled(command, 1.0 + chance.random() * seconds, chance)
-            same = "finished" if code == 0 else "-"
-            if verb == "train" and code != 0:
                 try:
-                    run_to_end(case, output)
-                    same = "same" if result_of(output) == result_of(straight) else "DIFFERS"
-                except SystemExit as stuck:
-                    same = f"STUCK {stuck}"
-            good = code == 0 or (code in (130, 143) and answered < 1 and ended < 10 and same in ("same", "-"))
-            wrong += not good
-            phases[f"{verb}: {phase}"] += 1
-            print(
-                f"{verb:<9}{case.name:<22}{phase:<22}answered {answered:5.2f} s  ended {ended:5.2f} s  exit {code:<4}{same}",
-                flush=True,
-            )
-            if not good:
-                print(log[-1500:], flush=True)
-            shutil.rmtree(output.parent, ignore_errors=True)
-    print("\n".join(f"{count:>4}  {phase}" for phase, count in phases.most_common()))
-    print(f"{asked.signals} signals, {wrong} wrong")
-    return int(wrong > 0)
+                    return function(*args, **kwargs)
+                finally:
+                    with into.open("a") as file:
+                        file.write(json.dumps([name, time.monotonic() - began]) + "\n")
+
+            return timed
+
+        _replace(aim, wrap)
 
 
-_OTHERS = ("predict", "evaluate", "verify", "export", "check", "prepare")
-
-
-def _other(verb: str, case: Case, run: Path, output: Path) -> list[str]:
-    """The command of another verb on the finished run."""
-    data = str(case.config.parent / "data.jsonl")
-    if verb == "predict":
-        return ["predict", str(run), "--file", data]
-    if verb == "evaluate":
-        return ["evaluate", str(run), data]
-    if verb == "export":
-        return ["export", str(run), "--to", "merged", "-o", str(output)]
-    if verb in ("check", "prepare"):
-        return [verb, str(case.config), f"output={output}"]
-    return ["verify", str(run)]
-
-
-def _signalled(command: list[str], after: float, chance: random.Random) -> tuple[str, float, float, int, str]:
-    """(phase, seconds to the answer, seconds to the end, exit code, what was printed on stderr)."""
-    process = subprocess.Popen(
-        [sys.executable, __file__, "--child", *command],
-        env=environment(),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    lines: list[str] = []
-    at: dict[str, float] = {}
-
-    def read() -> None:
-        assert process.stderr is not None
-        for line in process.stderr:
-            lines.append(line)
-            if line.startswith("stopping: "):
-                at.setdefault("answered", time.monotonic())
-
-    reader = threading.Thread(target=read)
-    reader.start()
-    try:
-        process.wait(after)
-    except subprocess.TimeoutExpired:
-        sent = time.monotonic()
-        process.send_signal(chance.choice([signal.SIGINT, signal.SIGTERM]))
-        code = process.wait()
-        ended = time.monotonic() - sent
-        reader.join()
-        phase = next(
-            (line.removeprefix(PHASE).strip() for line in lines if line.startswith(PHASE)),
-            "before the first line of ours",
-        )
-        if code < 0:  # Python itself was still starting
-            code = 128 - code
-            at.setdefault("answered", sent)
-        return phase, at.get("answered", float("inf")) - sent, ended, code, "".join(lines)
-    reader.join()
-    return "over already", 0.0, 0.0, process.returncode, "".join(lines)
+def _replace(aim: str, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
+    """Another function in the place of one, wherever a module of ours has imported it."""
+    module, _, name = aim.partition(":")
+    owner = importlib.import_module(module)
+    *outer, name = name.split(".")
+    for one in outer:
+        owner = getattr(owner, one)
+    function = getattr(owner, name)
+    wrapped = wrap(function)
+    setattr(owner, name, wrapped)
+    for loaded in [one for key, one in sys.modules.items() if key.startswith("tunewright")]:
+        if vars(loaded).get(name) is function:
+            setattr(loaded, name, wrapped)
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    sys.exit(child() if sys.argv[1:2] == ["--child"] else main())
+    sys.exit(main())

@@ -154,8 +154,41 @@ def test_a_second_signal_ends_at_once():
     assert process.stdout.readline() == "ready\n"
     process.send_signal(signal.SIGTERM)
     assert process.stderr.readline().startswith("stopping: ")
+    time.sleep(signals._ONE_WISH_SECONDS + 0.1)
     process.send_signal(signal.SIGTERM)
     assert process.wait(5) == 143
+
+
+@pytest.mark.parametrize("rank", [None, "0"])
+def test_a_signal_that_is_passed_on_a_second_time_is_one_wish(rank):
+    """By a wrapper or a launcher, at once; also while the main thread is inside a library, where it sees neither."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", _STUCK],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **({} if rank is None else {"RANK": rank})},
+    )
+    assert process.stdout.readline() == "ready\n"
+    time.sleep(0.2)  # the library is entered
+    for _ in range(3):
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.05)
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(0.3)
+    assert process.wait(5) == 130
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_a_signal_while_the_command_line_is_imported_ends_it_without_a_traceback(name, code, tmp_path):
+    (tmp_path / "typer.py").write_text(
+        f"import os, signal, time\nos.kill(os.getpid(), signal.{name})\ntime.sleep(30)\n"
+    )
+    path = os.pathsep.join([str(tmp_path), *filter(None, sys.path)])
+    done = subprocess.run(
+        [sys.executable, "-m", "tunewright", "--help"], env={**os.environ, "PYTHONPATH": path}, capture_output=True
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (code, b"", b"")
 
 
 _ORPHAN = """

@@ -31,8 +31,10 @@ _LONGEST_STEP_SECONDS = 2.0
 _LONGEST_SECONDS = 8.0
 _LONGEST_SAVING_SECONDS = 25.0
 """For a checkpoint on its way to the disk, and for ranks, which end a step together. A machine that is taken back gives 30."""
-_ONE_WISH_SECONDS = 2.0
-"""A launcher passes Ctrl-C on to ranks that the terminal has told already."""
+_ONE_WISH_SECONDS = 0.5
+"""Who starts us (a shell's wrapper, a batch system) passes on what we were told already: that is no second wish."""
+_ONE_WISH_OF_RANKS_SECONDS = 2.0
+"""A launcher passes Ctrl-C on to its ranks after a look at them."""
 
 
 class Stopped(BaseException):
@@ -157,7 +159,7 @@ def keyboard_interrupts() -> Iterator[None]:
 def _note(number: int, _frame: Any) -> None:
     """The handler: the main thread runs it, as soon as it is back in Python."""
     if _wish.signal_number:
-        if _is_second():
+        if _is_second(_wish.since):
             os._exit(128 + number)
         return
     _wish.signal_number, _wish.since = number, time.monotonic()
@@ -166,9 +168,10 @@ def _note(number: int, _frame: Any) -> None:
         raise Stopped(number)
 
 
-def _is_second() -> bool:
-    """Is a further signal a second wish, or the first one told again?"""
-    return "RANK" not in os.environ or time.monotonic() - _wish.since > _ONE_WISH_SECONDS
+def _is_second(since: float) -> bool:
+    """Is a further signal a second wish, or the first one (of that time) told again?"""
+    longest = _ONE_WISH_OF_RANKS_SECONDS if "RANK" in os.environ else _ONE_WISH_SECONDS
+    return time.monotonic() - since > longest
 
 
 def _watch(reading: int, by_force: bool) -> None:
@@ -183,7 +186,7 @@ def _watch(reading: int, by_force: bool) -> None:
                 return
             if number not in _SIGNALS or (_wish.keyboard and number == signal.SIGINT):
                 continue
-            if first and _is_second():
+            if first and _is_second(began):  # the main thread may not have seen the first one yet
                 _end(first)
             if not first:
                 first, began = number, time.monotonic()
