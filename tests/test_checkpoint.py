@@ -152,6 +152,13 @@ def test_every_single_flipped_bit_of_a_manifest_is_noticed(tmp_path):
         assert json.loads(bad)["files"] == json.loads(good)["files"]  # white space
 
 
+def test_a_checkpoint_stands_at_its_step(tmp_path):
+    saved(tmp_path, 1)
+    shutil.copytree(checkpoints.folder_of(tmp_path, 1), checkpoints.folder_of(tmp_path, 2))
+    with pytest.raises(CheckpointDamaged, match="of step 1"):
+        verify(checkpoints.folder_of(tmp_path, 2))
+
+
 @pytest.mark.parametrize(
     "text",
     ["[]", "{}", "7", '{"schema": 1}', '{"schema": 1, "files": []}', '{"schema": 1, "files": {"state.json": 5}}'],

@@ -214,7 +214,8 @@ def test_skipped_rows_keep_the_lines_aligned(runs, tmp_path, monkeypatch, kind):
     assert list(map(json.loads, printed)) == found
 
 
-def test_a_file_that_changes_while_it_is_read_is_told(runs, tmp_path, monkeypatch):
+@pytest.mark.parametrize("output", [["-o", "o.csv"], []], ids=["written", "printed"])
+def test_a_file_that_changes_while_it_is_read_is_told(runs, tmp_path, monkeypatch, output):
     write_jsonl(tmp_path / "rows.jsonl", rows_for("classification", 3))
     answers = Model.answers
 
@@ -224,7 +225,7 @@ def test_a_file_that_changes_while_it_is_read_is_told(runs, tmp_path, monkeypatc
         return answers(self, *args, **kwargs)
 
     monkeypatch.setattr(Model, "answers", touching)
-    done = tunewright("predict", str(runs("classification")), "--file", "rows.jsonl", "-o", "o.csv", cwd=tmp_path)
+    done = tunewright("predict", str(runs("classification")), "--file", "rows.jsonl", *output, cwd=tmp_path)
     assert done.returncode == 2 and "changed while it was read" in done.stderr
     assert sorted(os.listdir(tmp_path)) == ["rows.jsonl"]
 

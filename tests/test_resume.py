@@ -14,9 +14,9 @@ from transformers import AutoModel, AutoModelForCausalLM
 
 from tunewright.atomic import remove_leftovers
 from tunewright.errors import UserError
-from tunewright.events import Interrupted
+from tunewright.events import Interrupted, Reporter
 from tunewright.resume import check_folder, is_finished
-from tunewright.run import as_config, train
+from tunewright.run import Run, as_config, train
 from tunewright.training.progress import Progress
 
 from .test_contract import StopAfter, values_for
@@ -103,6 +103,56 @@ def test_the_reference_of_preference_tuning_belongs_to_what_it_began_with(run_va
     model.save_pretrained(base)
     with pytest.raises(UserError, match="the model is not the one that this run began with"):
         train(values)
+
+
+def test_parts_of_another_run_are_written_anew(run_values, tmp_path):
+    """base/ and the tokenizer were written when the run began: what stands there now may be another run's, manifest and all."""
+    own = {**run_values, "adapter": "prompt", "data": {**run_values["data"], "max_length": 32}}
+    other = {
+        **own,
+        "model": f"{tmp_path}/other",
+        "train": {**own["train"], "max_steps": 1},
+        "output": str(tmp_path / "b"),
+    }
+    shutil.copytree(run_values["model"], tmp_path / "other")
+    names = (tmp_path / "other" / "tokenizer_config.json").read_text()
+    (tmp_path / "other" / "tokenizer_config.json").write_text(
+        names.replace('"do_lower_case": true', '"do_lower_case": false')
+    )
+    train(other)
+    wanted = train({**own, "output": str(tmp_path / "straight")}).folder
+    values = stopped(own, tmp_path / "run", 13)
+    for part in ("base", "checkpoints/tokenizer"):
+        shutil.rmtree(tmp_path / "run" / part)
+        shutil.copytree(tmp_path / "b" / part, tmp_path / "run" / part)
+    (tmp_path / "run" / "base" / "config.json").write_text("{}")
+    train(values)
+    for name in ("base/model.safetensors", "base/config.json", "model/tokenizer.json", "model/tokenizer_config.json"):
+        assert (tmp_path / "run" / name).read_bytes() == (wanted / name).read_bytes(), name
+
+
+@pytest.mark.parametrize("which", ["of another run", "of another step"])
+def test_the_best_checkpoint_is_this_runs_own(run_values, tmp_path, which):
+    """Whole, by its manifest, is the checkpoint of another run too."""
+    said = []
+    run = Run(
+        as_config({**run_values, "train": {**run_values["train"], "max_steps": 2, "keep": 5, "save_every": 1}}),
+        Reporter(),
+    )
+    run.reporter.note = said.append
+    run.go()
+    place = tmp_path / "run" / "checkpoints" / "step-00000001"
+    shutil.rmtree(place, ignore_errors=True)
+    if which == "of another step":
+        shutil.copytree(place.with_name("step-00000002"), place)
+    else:
+        other = {**run_values["train"], "max_steps": 2, "keep": 5, "save_every": 1, "seed": 7}
+        train({**run_values, "train": other, "output": str(tmp_path / "b")})
+        shutil.copytree(tmp_path / "b" / "checkpoints" / place.name, place)
+    before = {name: tensor.clone() for name, tensor in run.parts.model.state_dict().items()}
+    run._load_best(1)
+    assert "the last weights are used" in said[-1] and run.progress.best_step is None
+    assert all(torch.equal(before[name], tensor) for name, tensor in run.parts.model.state_dict().items())
 
 
 def test_a_moved_run_goes_on_where_it_stands(run_values, tmp_path):

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -25,6 +25,7 @@ from tunewright.adapters.config import NONE, adapter_of
 from tunewright.adapters.peft_files import read_config
 from tunewright.atomic import file_sha256, whole_folder, write_json
 from tunewright.errors import UserError
+from tunewright.manifests import MANIFEST
 from tunewright.models.source import ModelFolder
 from tunewright.saved import SCHEMA, SavedModel, add_to_model, changed_files, save_model, save_tokenizer, write_manifest
 
@@ -32,12 +33,24 @@ BASE, ADAPTER = "base", "adapter"
 TOKENIZER = "checkpoints/tokenizer"
 
 
-def save_beginning(run: Path, parts: Any) -> None:
-    """What a run leaves and can be written before it learns anything: the tokenizer; of one with an adapter `base/`. Written once."""
-    if not (run / TOKENIZER).is_dir():
-        save_tokenizer(run / TOKENIZER, parts.task, parts.encoder)
-    if adapter_of(parts.config.adapter) is not None and changed_files(run / BASE):
-        _save_base(run / BASE, parts)
+def save_beginning(run: Path, parts: Any, known: Mapping[str, str] | None = None) -> dict[str, str]:
+    """What a run leaves and can be written before it learns anything: the tokenizer; of one with an adapter `base/`.
+
+    known: their hashes, as the checkpoint has them that the run goes on from; what is no longer that is written anew. Gives the hashes.
+    """
+    written = {TOKENIZER: partial(save_tokenizer, run / TOKENIZER, parts.task, parts.encoder)}
+    if adapter_of(parts.config.adapter) is not None:
+        written[BASE] = partial(_save_base, run / BASE, parts)
+    for name, write in written.items():
+        if not _is_as_known(run / name, (known or {}).get(name)):
+            write()
+    return {name: file_sha256(run / name / MANIFEST) for name in written}
+
+
+def _is_as_known(folder: Path, sha256: str | None) -> bool:
+    """Is this the folder whose manifest had this hash, and are its files those that the manifest lists?"""
+    manifest = folder / MANIFEST
+    return manifest.is_file() and file_sha256(manifest) == sha256 and not changed_files(folder)
 
 
 def save_weights(run: Path, parts: Any) -> None:
@@ -83,7 +96,7 @@ def _save(run: Path, parts: Any, model: Any, *, merged: bool | None = None, fini
     tokenizer = run / TOKENIZER
     save_model(
         run / "model", model, parts.task, parts.encoder, precision=parts.settings.precision, finish=finish, extra=extra,
-        tokenizer=tokenizer if tokenizer.is_dir() else None,
+        tokenizer=None if changed_files(tokenizer) else tokenizer,
     )  # fmt: skip
 
 

@@ -101,6 +101,7 @@ class Run:
         self.checkpoints = self.folder / "checkpoints"
         self.progress, self.is_judged, self.is_saved = Progress(), True, False
         self.processes: Processes | None = None
+        self.beginnings: dict[str, str] = {}
         self.has_begun = False
         self._check_folder()
 
@@ -355,6 +356,7 @@ class Run:
     def _state(self) -> dict[str, Any]:
         state = {**self.progress.as_dict(), "origin": self.origin, "environment": describe()}
         state |= {"metrics_file": state_of(self.folder / METRICS), "config": self._resolved()}
+        state |= {"beginnings": self.beginnings}
         return state if self.is_judged else {**state, "evaluate_again": True}
 
     def _prune(self) -> None:
@@ -385,6 +387,7 @@ class Run:
         checkpoints.load_optimizer(found, self.parts.model, self.parts.optimizer)
         progress = Progress(**{name: found.state[name] for name in vars(Progress())})
         self.is_judged = not found.state.get("evaluate_again", False)
+        self.beginnings = found.state.get("beginnings", {})
         num_steps = self.parts.plan.num_steps
         self.reporter.note(f"Resuming after step {progress.step:,} of {num_steps:,} ({found.folder}).")
         for line in differences(found.state["environment"], describe()):
@@ -412,7 +415,7 @@ class Run:
         if rejected.is_file():
             with rejected.open("rb") as source, whole_file(self.folder / "rejected.jsonl") as sink:
                 shutil.copyfileobj(source, sink)
-        save_beginning(self.folder, self.parts)
+        self.beginnings = save_beginning(self.folder, self.parts, self.beginnings)
 
     def _resolved(self) -> dict[str, Any]:
         """The config with what `auto` became, and the folder, so that config.yaml alone resumes the run."""
@@ -514,10 +517,20 @@ class Run:
     def _load_best(self, step: int) -> None:
         try:
             best = checkpoints.verify(checkpoints.folder_of(self.checkpoints, step))
+            self._require_own(best.state)
             checkpoints.load_model(best, self.parts.model)
         except checkpoints.CheckpointDamaged as damage:
             self.reporter.note(f"The best checkpoint (step {step}) is damaged ({damage}); the last weights are used.")
             self.progress.best_step = None
+
+    def _require_own(self, state: Mapping[str, Any]) -> None:
+        """CheckpointDamaged for the checkpoint of another run."""
+        try:
+            manifest = self.parts.prepared.manifest
+            check_origin(state.get("origin", {}), self.origin, folder=self.folder, manifest=manifest)
+            check_settled(state.get("config"), self._resolved(), folder=self.folder)
+        except UserError:
+            raise checkpoints.CheckpointDamaged("it is another run's") from None
 
     def _finished_before(self) -> RunResult:
         for name in changed_run_files(self.folder):

@@ -189,6 +189,7 @@ def save_tokenizer(path: Path, task: Any, encoder: Any) -> None:
 
     with quiet_transformers(), whole_folder(path) as folder:
         _write_tokenizer(folder, task, encoder)
+        write_manifest(folder)
 
 
 def _write_tokenizer(folder: Path, task: Any, encoder: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,10 +13,13 @@ import typer
 
 from tunewright import hints
 from tunewright.cli.options import NoCheck, Plugins
+from tunewright.errors import UserError
 from tunewright.records import Example, NoAnswer
 
 if TYPE_CHECKING:
     from tunewright.cli.predict_inputs import Asked, BadInputs
+    from tunewright.cli.predict_outputs import PartFile
+    from tunewright.reading.unchanged import Unchanged
 
 NAME = "predict"
 
@@ -94,7 +98,6 @@ def run(
     from tunewright.cli.options import check_file, check_run, json_text
     from tunewright.cli.predict_inputs import BadInputs, arguments, stdin_lines
     from tunewright.cli.predict_outputs import TABLES, check_output
-    from tunewright.errors import UserError
 
     texts = list(texts or ())
     if sum((bool(texts), pair is not None, file is not None)) != 1:
@@ -221,18 +224,20 @@ def _predict_file(
     from tunewright.cli.predict_inputs import file_rows
     from tunewright.cli.predict_outputs import Origin, PartFile, say
     from tunewright.cli.predict_words import shape_of
-    from tunewright.errors import UserError, counted
+    from tunewright.errors import counted
     from tunewright.prepare import open_like
+    from tunewright.reading.unchanged import Unchanged
 
     source = open_like(file, reading, model.task, labelled=False)
     shape = shape_of(model.task, source, file, reading, output, as_json=as_json)
     rows = file_rows(model.task, source, shape.given(), bad)
+    inputs = Unchanged.opened([source])
     if output is None:
-        answered = _predicted(model, rows, min_score, bad)
-        shape.print(shape.result(asked.given, answer) for asked, answer in answered)
+        with inputs.while_read():
+            answered = _predicted(model, rows, min_score, bad)
+            shape.print(shape.result(asked.given, answer) for asked, answer in answered)
         return
     path, files = Path(output), source.files()
-    before = _stamps(files)
     origin = Origin.of(model.saved, files, {
         "output": path.suffix, "spreadsheet_safe": spreadsheet_safe, "min_score": min_score, "reading": repr(reading),
         **_layout_of(model),
@@ -240,28 +245,35 @@ def _predict_file(
     part = PartFile.open(path, origin, say=say)
     try:
         num_rows = 0
-        for window in model.windows(rows, lambda asked: asked.example):
-            num_rows += len(window)
-            if num_rows <= part.num_lines:  # written by an earlier command
-                for asked in window:
-                    if isinstance(asked.example, NoAnswer):
-                        bad.found(asked.where, asked.example.reason)
-                continue
-            part.cut(num_rows - len(window))
-            answered = _answered(model, window, min_score, bad)
-            part.write(shape.result(asked.given, answer) for asked, answer in answered)
-        if _stamps(files) != before:
-            part.cut(0)
-            raise UserError("the file changed while it was read", where=file, mend="Predict again when it is whole.")
+        with _of_one_file(inputs, part):
+            for window in model.windows(rows, lambda asked: asked.example):
+                num_rows += len(window)
+                if num_rows <= part.num_lines:  # written by an earlier command
+                    for asked in window:
+                        if isinstance(asked.example, NoAnswer):
+                            bad.found(asked.where, asked.example.reason)
+                    continue
+                part.cut(num_rows - len(window))
+                answered = _answered(model, window, min_score, bad)
+                part.write(shape.result(asked.given, answer) for asked, answer in answered)
         part.finish(spreadsheet_safe=spreadsheet_safe)
     finally:
         part.close(say=say)
     print(f"{counted(num_rows, 'prediction')} written to {output}", file=sys.stderr)
 
 
-def _stamps(files: Iterable[Path]) -> list[tuple[int, int, int]]:
-    """What changes when a file does."""
-    return [(facts.st_size, facts.st_mtime_ns, facts.st_ino) for facts in (path.stat() for path in files)]
+@contextmanager
+def _of_one_file(inputs: Unchanged, part: PartFile) -> Iterator[None]:
+    """UserError where the input becomes another file while it is read; then no result is kept."""
+    try:
+        with inputs.while_read():
+            yield
+    except UserError:
+        try:
+            inputs.check()
+        except UserError:
+            part.cut(0)
+        raise
 
 
 def _layout_of(model: Any) -> dict[str, Any]:

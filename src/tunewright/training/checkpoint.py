@@ -98,7 +98,10 @@ def verify(folder: Path) -> Checkpoint:
             raise CheckpointDamaged(f"{name} has {path.stat().st_size:,} bytes, not {num_bytes:,}")
         if file_sha256(path) != sha256:
             raise CheckpointDamaged(f"{name} has changed since it was written")
-    return Checkpoint(folder, json.loads((folder / "state.json").read_text(encoding="utf-8")))
+    state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+    if folder.name != folder_of(folder.parent, state["step"]).name:
+        raise CheckpointDamaged(f"it is the checkpoint of step {state['step']}")
+    return Checkpoint(folder, state)
 
 
 def newest(root: Path, say: Callable[[str], None]) -> Checkpoint | None:
