@@ -10,9 +10,10 @@ import pytest
 from tunewright.config import parse_config
 from tunewright.errors import RowError, UserError
 from tunewright.findings import find_problems
+from tunewright.guess import config_for_data
 from tunewright.metrics.preference import judged_intervals, judged_scores
 from tunewright.models.source import tokenizer_source
-from tunewright.prepare import prepare
+from tunewright.prepare import open_inputs, prepare
 from tunewright.reading.split import assign
 from tunewright.records import Row
 from tunewright.text.dialogues import Dialogues
@@ -571,3 +572,18 @@ def test_rendered_answers_train_and_only_texts_have_them(tmp_path: Path) -> None
     pairs = [{"prompt": f"Hi {n}", "completion": "Yes."} for n in range(12)]
     with pytest.raises(UserError, match="only in a column of texts"):
         prepare(parse_config(_values(tmp_path, pairs, answers_after="### Assistant:")))
+
+
+@pytest.mark.parametrize("end", ["</s>", "<|im_end|>", "<|endoftext|>"])
+def test_texts_that_spell_an_end_token_are_a_finding_of_clm_and_the_key_strips_it(tmp_path, tiny_gpt, end):
+    path = write_jsonl(tmp_path / "t.jsonl", [{"text": f"it was day {n} of it{end}"} for n in range(30)])
+    words = [f"model={tiny_gpt}", f"output={tmp_path / 'run'}"]
+    findings, _ = find_problems(config_for_data(str(path), ["task=clm", *words]), say=lambda _: None)
+    assert [one for one in findings if repr(end) in one and "task.strip_end_tokens=true" in one]
+    config = config_for_data(str(path), ["task=clm", "task.strip_end_tokens=true", *words])
+    assert not [one for one in find_problems(config, say=lambda _: None)[0] if "strip_end_tokens" in one]
+    inputs = open_inputs(config)
+    row = next(iter(inputs.rows()))
+    assert inputs.task.to_example(row).text == "it was day 0 of it"
+    with pytest.raises(RowError, match="blank text"):
+        inputs.task.to_example(Row("t.jsonl", 9, {"text": f" {end}"}))

@@ -124,3 +124,15 @@ def test_a_second_text_that_nobody_reads_is_named(tmp_path):
     ("ner model", "an ner model"), ("reward model", "a reward model"), ("answer", "an answer"), ("preference run", "a preference run")])  # fmt: skip
 def test_articles(noun, said):
     assert with_article(noun) == said
+
+
+def test_columns_of_every_file_that_nothing_reads_are_named(tmp_path):
+    def rows(first, **more):
+        return [{"text": f"it was day {n}", "label": "ab"[n % 2], "who": "x", **more} for n in range(first, first + 20)]
+
+    write_jsonl(tmp_path / "a_train.jsonl", rows(0))
+    write_jsonl(tmp_path / "a_test.jsonl", rows(40, when="now"))
+    decision = guess_config(str(tmp_path / "a_train.jsonl")).decision
+    assert [line for line in decision.lines() if line.startswith("not used")] == [
+        "not used  who", f"not used  when (of {tmp_path / 'a_test.jsonl'})"
+    ]  # fmt: skip

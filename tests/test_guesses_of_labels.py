@@ -12,6 +12,7 @@ from .conftest import write_jsonl
 
 SPELLINGS = {
     "ints": (0, 1), "floats": (0.0, 1.0), "bools": (False, True), "words": ("no", "yes"), "capitals": ("FALSE", "TRUE"),
+    "letters": ("N", "Y"), "initials": ("f", "t"),
 }  # fmt: skip
 
 

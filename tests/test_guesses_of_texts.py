@@ -107,6 +107,8 @@ LINES = {
     "at": ("Profit rose by {i} .@{p}", ("positive", "Profit rose by 1 .")),
     "tree": ("({n} (2 It) (4 (2 really) (3 works {i})))", ("1", "It really works 1")),
     "last": ("I said {i} {a}", ("joy", "I said 1")),
+    "first cell": ("{n},a slow film, and long: {i}", ("1", "a slow film, and long: 1")),
+    "last cell": ("so slow, so long: {i},{p}", ("positive", "so slow, so long: 1")),
 }  # fmt: skip
 
 
@@ -129,15 +131,54 @@ def test_a_label_in_each_line_is_asked_about_and_read_by_the_proposed_words(tmp_
     [
         ("name[Inn], food[Fast {i}]||The Inn number {i} serves fast food.", "sft", ("name[Inn], food[Fast 1]", "The Inn number 1 serves fast food.")),
         ("good day {i} ||| guten Tag {i}", "sft", ("good day 1", "guten Tag 1")), ("{n} :: it was a film {i}", "classification", ("1", "it was a film 1")),
+        ("it was a film {i} ||| {w}", "classification", ("it was a film 1", "dull")),
         ("it was a film {i}##{n}", "classification", ("it was a film 1", "1")),
     ],
 )  # fmt: skip
 def test_a_separator_in_each_line_is_asked_about_and_read_by_the_proposed_words(tmp_path, line, task, fields):
-    path = str(write(tmp_path / "rows.txt", [line.format(i=i, n=i % 3) for i in range(60)]))
+    path = str(
+        write(tmp_path / "rows.txt", [line.format(i=i, n=i % 3, w=["lively", "dull"][i % 2]) for i in range(60)])
+    )
     with pytest.raises(UserError, match="lines of two parts") as refused:
         guess_config(path)
     config = config_for_data(path, shlex.split(str(refused.value.mend).partition(" reads them so; ")[0]))
     assert config.task.name == task and tuple(rows_of(config)[1].fields.values()) == fields
+
+
+@pytest.mark.parametrize(
+    ("line", "label", "text"),
+    [
+        ("{n},we saw {i}", "1", "we saw 1"),
+        ('"we saw, {i}",{n}', "1", "we saw, 1"),
+        ("we saw {i}, {p}", "neg", "we saw 1"),
+    ],
+)
+def test_a_label_and_a_comma_that_make_two_cells_are_proposed_as_csv(tmp_path, line, label, text):
+    path = str(write(tmp_path / "t.txt", [line.format(i=i, n=i % 3, p=["pos", "neg"][i % 2]) for i in range(60)]))
+    with pytest.raises(UserError, match="a comma") as refused:
+        guess_config(path)
+    config = config_for_data(path, shlex.split(str(refused.value.mend).partition(" reads them so; ")[0]))
+    task = open_inputs(config).task
+    example = task.to_example(rows_of(config)[1])
+    assert (config.task.name, example.text, str(example.target).strip()) == ("classification", text, label)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"), [('["it was {i}", 1]', "lists in JSON"), ("Ulm/B-LOC is/O far/O ,/O {i}/O", "a tag behind each")]
+)
+def test_lines_that_nothing_here_reads_are_asked_about_with_what_to_write(tmp_path, line, said):
+    path = str(write(tmp_path / "t.txt", [line.format(i=i) for i in range(60)]))
+    with pytest.raises(UserError, match=f"{said}.*Write .*; task=mlm"):
+        guess_config(path)
+    assert guess_config(path, task="mlm").values["task"] == "mlm"
+
+
+def test_splits_that_are_folders_of_texts_and_labels_are_read_together(tmp_path):
+    for split in ("train", "test"):
+        (tmp_path / split).mkdir(parents=True)
+        two_files(tmp_path / split, ("text.txt", "labels.txt"))
+    values = guess_config(str(tmp_path)).values
+    assert values["task"] == "classification" and values["data"]["test"] == str(tmp_path / "test" / "text.txt")
 
 
 def test_several_labels_of_fasttext_are_lists_and_lines_without_one_are_rejected(tmp_path):
@@ -155,6 +196,11 @@ PROSE = {
     "verses with numbers": [f"{n} and it was so in the land of {n}" for n in range(1, 60)],
     "days": [f"One small sentence about day {n % 7}" for n in range(60)],
     "commas": [f"Well, I feel {n} today, my friend." for n in range(60)],
+    "a recipe": [f"{n % 4 + 1} {['cups', 'tbsp', 'eggs,'][n % 3]} of kind {n}" for n in range(60)],
+    "a log": [f"[{['INFO', 'WARN'][n % 2]}] server {n} is up" for n in range(60)],
+    "a log with dates": [f"2024-05-{n % 28 + 1:02d} 10:00:0{n % 9} job {n} -> done" for n in range(60)],
+    "large numbers": [f"{n % 9 + 1},000 people came on day {n}" for n in range(60)],
+    "rows of numbers": [f"{n % 3},{n},{n * n}" for n in range(60)],
     "questions": [f"Is it {n}? No, it is {n + 1}." for n in range(60)],
     "code": [f"x{n} = f(a, {n})  # of [a] => b" if n % 2 else "return x" for n in range(60)],
 }  # fmt: skip
@@ -178,7 +224,7 @@ def test_real_prose_is_no_question(name):
 
 
 def test_a_line_without_a_label_is_none():
-    for layout in ("fasttext", "tree", "at", "first", "last"):
+    for layout in ("fasttext", "tree", "at", "first", "last", "first cell", "last cell"):
         with pytest.raises(ValueError):
             parsed("  ", layout)
 

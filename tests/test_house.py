@@ -38,7 +38,7 @@ ROOMS = [
     ["config"],
     ["prepare"],
     ["training"],
-    ["fit", "baseline"],
+    ["best_metric", "fit", "baseline"],
     ["decision", "evaluation", "read_again", "explain", "findings", "guess", "origin", "resume"],
     ["saved", "ready", "golden", "adapted"],
     ["report"],

@@ -282,3 +282,16 @@ def test_rarer_spellings(fields):
 def test_no_prompt_is_refused():
     with pytest.raises(RowError, match="no prompt in 'prompt'"):
         read({"prompt": None, "completion": "Hello!"})
+
+
+@pytest.mark.parametrize("flag", ["train_on_turn", "loss_mask", "loss_weight", "trainable", "supervised", "learn"])
+@pytest.mark.parametrize(("value", "learned"), [(0, False), ("no", False), (1, True), ("True", True)])
+def test_other_tools_flags_of_a_turn_are_heeded(flag, value, learned):
+    turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b", flag: value}]
+    assert (conversation(turns).messages[1].learned, conversation(turns).unread) == (learned, ())
+
+
+def test_a_flag_that_would_have_a_question_learned_is_said_and_one_that_would_not_is_no_news():
+    turns = [{"role": "user", "content": "a", "training": True}, {"role": "system", "content": "s", "weight": 0},
+             {"role": "assistant", "content": "b", "training": True}]  # fmt: skip
+    assert conversation(turns).unread == ("training of the user's turns",)

@@ -516,3 +516,10 @@ def test_an_encoder_reads_prompt_and_answer_as_a_pair_of_texts(tiny_bert, tmp_pa
         tuple(tokenizer(row["prompt"], row[side])["input_ids"]) for row in rows for side in ("chosen", "rejected")
     ]
     assert sorted(found) == sorted(expected)
+
+
+def test_unknown_keys_of_compared_turns_are_named_and_make_no_two_rows_of_one():
+    row = {"prompt": [{"role": "user", "content": "q", "mood": 1}], "chosen": [{"role": "assistant", "content": "a", "tone": "x"}],
+           "rejected": [{"role": "assistant", "content": "b", "rank": 2}]}  # fmt: skip
+    columns = find_preferences(list(row), [Row("a.jsonl", 1, row)])
+    assert compared(Row("a.jsonl", 1, row), columns)[0].chosen.unread == ("mood", "rank", "tone")

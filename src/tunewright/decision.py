@@ -15,8 +15,9 @@ Reads nothing: everything was found out when the inputs were opened, so `init`, 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from tunewright.config import RunConfig
@@ -49,10 +50,13 @@ class Decision:
     model: str
     shapes: tuple[str, ...] = ()
     """Files of another shape than the first one: the columns that each is read by."""
+    others_not_used: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Further file -> its columns that nothing reads and that the first file has not."""
 
     def as_dict(self) -> dict[str, Any]:
         return {
             "task": self.task, "reason": self.reason, "columns": self.columns, "not_used": list(self.not_used),
+            "others_not_used": {name: list(columns) for name, columns in self.others_not_used.items()},
             "files": self.files, "carved": self.carved, "model": self.model,
         }  # fmt: skip
 
@@ -66,6 +70,10 @@ class Decision:
         yield "columns", ", ".join(f"{role} {column}" for role, column in self.columns.items())
         if self.not_used:
             yield "not used", shortened(self.not_used, _NAMES_SHOWN)
+        for name, columns in itertools.islice(self.others_not_used.items(), _FILES_SHOWN):
+            yield "not used", f"{shortened(columns, _NAMES_SHOWN)} (of {name})"
+        if (more := len(self.others_not_used) - _FILES_SHOWN) > 0:
+            yield "not used", f"columns of {more} more {'file' if more == 1 else 'files'}"
         if self.texts_not_used:
             one = len(self.texts_not_used) == 1
             said = (
@@ -103,6 +111,7 @@ def decision_of(config: RunConfig, inputs: Inputs) -> Decision:
         files={split: names for split, names in files.items() if names},
         carved={split: carved(config, inputs)[split] for split in (VALIDATION, TEST) if not inputs.sources.get(split)},
         model=config.model.name,
+        others_not_used=inputs.others_unused,
         shapes=tuple(f"{source.name}: {source.shape}" for _, source in inputs.of() if source.shape),
     )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Mapping
 from typing import Any
 
+from tunewright.best_metric import best_metric, without_value
 from tunewright.config import RunConfig
 from tunewright.decision import Decision, decision_of
 from tunewright.errors import counted, quoted
@@ -59,6 +60,9 @@ def find_problems(config: RunConfig, *, say: Callable[[str], None]) -> tuple[lis
             f"{counted(count, f'{split} row')} of a group (data.group_by) that is also in train: a given file is not split. Move them."
         )
     task = prepared.task()
+    best_metric(config.evaluate.metric, task, prepared.store)
+    if said := without_value(config.evaluate.metric, task, prepared.store):
+        findings.append(f"{said} Set evaluate.metric, or give another validation split.")
     counts = task.label_counts(prepared.store["train"])
     findings += label_findings(counts, several_each=bool(manifest["task_state"].get("multi_label")))
     findings += manifest["tokenizer"]["findings"]

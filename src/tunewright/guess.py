@@ -220,10 +220,13 @@ def _split_folders(path: Path) -> dict[str, Any]:
     return found if "train" in found else {}
 
 
-def _texts_in(folder: Path) -> list[str]:
-    """The files of a folder that holds .txt files and nothing else."""
+def _texts_in(folder: Path) -> list[str] | str:
+    """The files of a folder that holds .txt files and nothing else; a single one, where the others are its labels and their names."""
     files = sorted(one for one in folder.iterdir() if not one.name.startswith("."))
-    return [str(one) for one in files] if all(one.is_file() and one.suffix == ".txt" for one in files) else []
+    if not all(one.is_file() and one.suffix == ".txt" for one in files):
+        return []
+    texts = _without_label_files(files)
+    return str(texts[0]) if len(texts) == 1 < len(files) else [str(one) for one in files]
 
 
 def _siblings(train: Path) -> dict[str, str]:

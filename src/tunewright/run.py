@@ -25,10 +25,11 @@ from tunewright import golden, hints, report
 from tunewright.adapted import save_beginning, save_trained, save_weights
 from tunewright.assembly import Processes, assemble, encoder_of
 from tunewright.atomic import read_json, remove_leftovers, whole_file, write_json, write_whole
+from tunewright.best_metric import best_metric, without_value
 from tunewright.config import RunConfig, load_config, parse_config
 from tunewright.decision import decision_of
 from tunewright.environment import describe, differences
-from tunewright.errors import UserError, counted, did_you_mean
+from tunewright.errors import UserError, counted
 from tunewright.evaluation import Evaluation, evaluate_split
 from tunewright.events import Interrupted, Reporter, RunResult
 from tunewright.fit import Point, verdict
@@ -186,7 +187,10 @@ class Run:
         self.is_main = parts.processes.is_main
         if not self.is_main:
             self.reporter = Reporter()
-        self.metric = self._best_metric()
+        asked = (self.config.evaluate.metric, parts.task, parts.prepared.store)
+        self.metric = best_metric(*asked)
+        if said := without_value(*asked):
+            self.reporter.note(said)
         self.origin = origin_of(parts)
         self.progress = self._resume()
         if self.is_main:
@@ -204,19 +208,6 @@ class Run:
         """The first lines of a run, told by its main process before the files are read through."""
         if os.environ.get("RANK", "0") == "0":
             self.reporter.decided(decision_of(self.config, inputs))
-
-    def _best_metric(self) -> str:
-        """The metric that picks the best checkpoint; UserError before training when the task has none of that name."""
-        metric, task = self.config.evaluate.metric, self.parts.task
-        if metric == "auto":
-            store = self.parts.prepared.store
-            return task.best_metric_on(store[VALIDATION]) if VALIDATION in store.splits else task.best_metric()
-        if metric not in task.metric_names():
-            near = did_you_mean(metric, task.metric_names())
-            known = ", ".join(task.metric_names())
-            mend = f"Did you mean {near}?" if near else "Choose one of them."
-            raise UserError(f"no metric {metric!r}", where="evaluate.metric", found=known, mend=mend)
-        return metric
 
     # The loop
 

@@ -10,8 +10,8 @@ Reads only the beginning of the files, and imports no torch: a wrong column is s
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from tunewright.errors import RowError, UserError, did_you_mean, quoted
 from tunewright.plugins import find, names
 from tunewright.reading import ReadOptions, Source, open_source, splits_of
 from tunewright.reading.detect import find_column, is_prose, peek
+from tunewright.reading.documents import BEGINS, ENDS
 from tunewright.reading.label_files import AUTO, label_file_of
 from tunewright.reading.locate import matching, readers
 from tunewright.reading.names import SPLIT_NAMES
@@ -27,6 +28,7 @@ from tunewright.reading.split import TRAIN
 from tunewright.reading.split_column import split_by
 from tunewright.reading.unlabelled import refuse_other_lines
 from tunewright.records import Reject, Row
+from tunewright.text.shapes import SHAPE
 
 VALIDATION, TEST = "validation", "test"
 _SURE = 2
@@ -47,6 +49,8 @@ class Inputs:
     """Every column of the first training file, as the file names it."""
     prose_columns: tuple[str, ...] = ()
     """Those of them that hold sentences."""
+    others_unused: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Further file -> its columns that nothing reads and that the first file has not."""
 
     def of(self, *splits: str) -> Iterator[tuple[str, Source]]:
         for split in splits or SPLITS:
@@ -90,7 +94,23 @@ def open_inputs(config: RunConfig) -> Inputs:
     for source in aligned[TRAIN][1:]:
         _require_known_columns(task, source, first)
     prose = tuple(column for column in columns if is_prose([row.fields.get(column) for row in rows]))
-    return Inputs(aligned, task, reason, tuple(columns), prose)
+    return Inputs(aligned, task, reason, tuple(columns), prose, _unused_of_others(config, aligned, task, columns))
+
+
+def _unused_of_others(
+    config: RunConfig, sources: Mapping[str, list[Source]], task: Any, columns: Sequence[str]
+) -> dict[str, tuple[str, ...]]:
+    """See `Inputs.others_unused`: each file by its own shape, where it has one."""
+    data, found = config.data, dict[str, tuple[str, ...]]()
+    others = [source for split in SPLITS for source in sources.get(split, ()) if source.format != "text"]
+    for source in others:
+        if source.name in found or source is sources[TRAIN][0]:
+            continue
+        rows, own = peek(source, 20)
+        read = rows[0].fields[SHAPE].read_columns if rows and SHAPE in rows[0].fields else task.read_columns
+        known = {SHAPE, BEGINS, ENDS, *read, *columns, data.weight, data.group_by, data.split_column}
+        found[source.name] = tuple(name for name in own if name not in known)
+    return {name: unused for name, unused in found.items() if unused}
 
 
 def _ask_about_texts(config: RunConfig, source: Source, rows: Sequence[Row]) -> None:

@@ -2,6 +2,7 @@
 
     '__label__joy I am glad'      layout "fasttext"     ('joy', 'I am glad')
     '3 a stirring film'           layout "first"        ('3', 'a stirring film')
+    '3,a stirring, slow film'     layout "first cell"   ('3', 'a stirring, slow film')
     'Profit rose .@positive'      layout "at"           ('positive', 'Profit rose .')
     '(3 (2 It) (4 works))'        layout "tree"         ('3', 'It works')
 
@@ -10,6 +11,8 @@
 
 from __future__ import annotations
 
+import csv
+import json
 import re
 import shlex
 from collections.abc import Callable, Sequence
@@ -21,9 +24,11 @@ from tunewright.reading.names import one_of
 from tunewright.reading.sniff import is_header
 
 FASTTEXT, TREE, AT, FIRST, LAST = "fasttext", "tree", "at", "first", "last"
+FIRST_CELL, LAST_CELL = "first cell", "last cell"
+"""Before the first comma, behind the last one."""
 _FEW, _SEVERAL = 5, 20
 """Lines from which marks, and lines from which mere words or numbers, tell something."""
-_MOST_LABELS, _MOST_NUMBERS, _ROWS_EACH = 20, 10, 4
+_MOST_LABELS, _MOST_NUMBERS, _ROWS_EACH, _MOST_WORDS = 20, 10, 4, 4
 _SURELY = 0.98
 _MARK = "__label__"
 _MARKED = re.compile(rf"\s*{_MARK}\S+")
@@ -36,16 +41,33 @@ _BRACKETED = re.compile(r"\[[\w /-]+\]|<\w+>|#\w+")
 _LABEL_WORDS = one_of(
     "pos neg positive negative neutral neu mixed ham spam yes no true false joy anger sadness fear love surprise disgust",
     "toxic offensive clean hate normal entailment contradiction duplicate relevant irrelevant subjective objective",
+    "good bad poor happy sad hateful abusive fake real ironic sarcastic favor favour against none optimism disagree agree",
 )
+_SHORT_NUMBER = re.compile(r"[+-]?[0-9]{1,2}(?:\.0)?")
+_LEVELS = one_of("info warn warning error debug trace fatal critical notice verbose severe fine")
+"""Of the messages of a program: no labels of texts."""
+_UNITS = one_of(
+    "cup cups tbsp tbs tsp tablespoon tablespoons teaspoon teaspoons g gram grams kg ml l liter liters litre litres oz ounce ounces",
+    "lb lbs pound pounds clove cloves can cans pinch slice slices piece pieces stick sticks package packages x",
+)
+"""Behind a number: an amount of something."""
+_UNIT_SHARE = 0.3
+_STAMPED = re.compile(
+    r"\W?(?:[0-9]{4}-[0-9]{2}-[0-9]{2}|[0-9]{1,2}:[0-9]{2}\b|(?:[0-9]{1,3}\.){3}[0-9]{1,3}\b|[A-Z][a-z]{2} +[0-9]{1,2} [0-9]{2}:)"
+)
+"""A date, a time or an address: so begin lines that a program has written."""
+_TAGGED = re.compile(r"\S+/(?:[A-Z][A-Z0-9$-]*|[BIESLU]-\w+|[.,:;]|``|'')")
+_LETTER = re.compile(r"[^\W\d_]")
 _SEPARATORS = ("|||", "||", ";;", "@@", "=>", "->", "<sep>", "<SEP>", "[SEP]", "::", "##", "~~", "%%", "&&", "|")
 
 
 @dataclass(frozen=True)
 class LineQuestion:
-    """What the lines look like, and the config words that would read them so; no words where nothing here can."""
+    """What the lines look like, and the config words that would read them so; mend: what to do where no words can."""
 
     what: str
     words: str
+    mend: str = ""
 
 
 def layout_of(texts: Sequence[str], *, sure: bool = False) -> str | None:
@@ -58,8 +80,11 @@ def layout_of(texts: Sequence[str], *, sure: bool = False) -> str | None:
             return layout
     if _nearly_all(lambda text: _TREC.fullmatch(_first(text)), given):
         return FIRST
-    if _are_labels([_first(text) for text in given if _second(text)], len(given)):
+    if _is_first_word_a_label(given):
         return FIRST
+    for layout in (FIRST_CELL, LAST_CELL):
+        if _are_cells(given, layout, sure=sure):
+            return layout
     ends = [text.rsplit(maxsplit=1) for text in given]
     before = {parts[0].split()[-1].lower() for parts in ends if len(parts) == 2}
     if len(before) >= _FEW and _are_labels([parts[1] for parts in ends if len(parts) == 2], len(given)):
@@ -82,6 +107,9 @@ def parsed(text: str, layout: str) -> tuple[str | list[str], str]:
     if layout == AT:
         before, _, label = text.rstrip().rpartition("@")
         return _required(label if before else ""), before
+    if layout in (FIRST_CELL, LAST_CELL):
+        label, rest = _cells(text, layout)
+        return _required(_bare(label)), _required(rest)
     if layout == LAST:
         before, label = [*text.rsplit(maxsplit=1), ""][:2]
         return _required(_bare(label)), before
@@ -93,14 +121,37 @@ def line_question(texts: Sequence[str]) -> LineQuestion | None:
     """What these lines look like, where it is something else than prose; None for prose, verse and lists of words."""
     given = [text for text in texts if text.strip()]
     layout = layout_of(given)
-    separator = _separator(given) if layout in (None, FIRST, LAST) else None
+    separator = _separator(given) if layout in (None, FIRST, LAST, FIRST_CELL, LAST_CELL) else None
     if separator is not None:
         return _joined(given, separator)
+    if layout in (FIRST_CELL, LAST_CELL) and all(len(cells) == 2 for cells in csv.reader(given)):
+        return LineQuestion(_WHAT[layout], "data.format=csv")
     if layout is not None:
         return LineQuestion(_WHAT[layout], "data.format=labelled")
     if len(given) >= _SEVERAL and all(len(text.split()) == 1 for text in given) and _are_labels(given, len(given)):
         return LineQuestion("lines that are labels, without a text", "")
+    if len(given) >= _FEW and _nearly_all(_is_json_list, given):
+        return LineQuestion("lines that are lists in JSON", "", 'Write an object on each line: {"text": …, "label": …}')
+    if len(given) >= _FEW and _nearly_all(_is_tagged, given):
+        return LineQuestion(
+            "words with a tag behind each (word/TAG)", "",
+            "Write a word and its tag on each line, and a blank line between sentences (CoNLL)",
+        )  # fmt: skip
     return None
+
+
+def _is_json_list(text: str) -> bool:
+    if not text.lstrip().startswith("["):
+        return False
+    try:
+        return isinstance(json.loads(text), list)
+    except (ValueError, RecursionError):
+        return False
+
+
+def _is_tagged(text: str) -> bool:
+    words = text.split()
+    return len(words) > 1 and all(map(_TAGGED.fullmatch, words))
 
 
 _WHAT = {
@@ -109,6 +160,8 @@ _WHAT = {
     AT: "sentences that end in @ and a judgement",
     FIRST: "lines that begin with a label, as in TREC and SST",
     LAST: "lines that end with a label",
+    FIRST_CELL: "lines that begin with a label and a comma",
+    LAST_CELL: "lines that end with a comma and a label",
 }
 
 
@@ -118,7 +171,7 @@ def _joined(texts: Sequence[str], separator: str) -> LineQuestion:
     separator = spaced if all(spaced in text for text in texts) else separator
     words = f"data.format=csv {shlex.quote(f'data.delimiter={separator}')}"
     sides = list(zip(*(text.split(separator, 1) for text in texts if separator in text), strict=True))
-    if not any(_are_labels([part.strip() for part in side], len(texts), sure=len(texts) < _SEVERAL) for side in sides):
+    if not any(_recur([part.strip() for part in side]) for side in sides):
         rows = [text.split(separator, 1) for text in texts]
         first, second = (shlex.quote(name.strip()) for name in (rows[0] if is_header(rows) else ("column1", "column2")))
         words += f" task=sft data.text={first} data.label={second}"
@@ -126,13 +179,52 @@ def _joined(texts: Sequence[str], separator: str) -> LineQuestion:
 
 
 def _separator(texts: Sequence[str]) -> str | None:
-    if len(texts) < _FEW:
+    if len(texts) < _FEW or _nearly_all(_STAMPED.match, texts):
         return None
     return next((one for one in _SEPARATORS if _nearly_all(partial(_is_cut, one), texts)), None)
 
 
 def _is_cut(separator: str, text: str) -> bool:
     return text.count(separator) == 1 and all(part.strip() for part in text.split(separator))
+
+
+def _recur(parts: Sequence[str]) -> bool:
+    """Few short parts, each of which stands again and again: the labels of lines that a mark cuts in two."""
+    distinct = set(parts)
+    enough = len(parts) >= _ROWS_EACH * len(distinct) if len(parts) >= _SEVERAL else len(distinct) <= len(parts) // 2
+    return enough and len(distinct) <= _MOST_LABELS and all(len(part.split()) <= _MOST_WORDS for part in distinct)
+
+
+def _is_first_word_a_label(texts: Sequence[str]) -> bool:
+    """Not so where numbers are amounts (`2 cups of flour`)."""
+    behind = [rest for text in texts if (rest := _second(text))]
+    amounts = sum(_first(rest).lower().rstrip(".,") in _UNITS for rest in behind)
+    words = [_first(text) for text in texts if _second(text)]
+    return amounts < _UNIT_SHARE * len(texts) and _are_labels(words, len(texts))
+
+
+def _cells(text: str, layout: str) -> tuple[str, str]:
+    """(the cell that is the label, the rest); a cell in quotes is what stands within. ("", text) for a line without a comma."""
+    before, _, behind = text.strip().partition(",") if layout == FIRST_CELL else text.strip().rpartition(",")
+    label, rest = (before, behind) if layout == FIRST_CELL else (behind, before)
+    return _unquoted(label), _unquoted(rest)
+
+
+def _unquoted(cell: str) -> str:
+    cell = cell.strip()
+    if len(cell) > 1 and cell[0] == cell[-1] == '"':
+        return cell[1:-1].replace('""', '"')
+    return cell
+
+
+def _are_cells(texts: Sequence[str], layout: str, *, sure: bool) -> bool:
+    """Does nearly every line have a label before its first comma, or behind its last, and a text beside it?"""
+    cells = [_cells(text, layout) for text in texts]
+    labels = [label for label, rest in cells if label and _LETTER.search(rest) and not rest[:3].isdecimal()]
+    if len(labels) < _SURELY * len(texts) or not all(map(_SHORT_NUMBER.fullmatch, labels)):
+        is_known = len(labels) >= _SURELY * len(texts) and all(label.lower() in _LABEL_WORDS for label in labels)
+        return is_known and (sure or _are_labels(labels, len(texts)))
+    return sure or _are_labels(labels, len(texts))
 
 
 def _are_labels(words: Sequence[str], num_lines: int, *, sure: bool = False) -> bool:
@@ -146,6 +238,8 @@ def _are_labels(words: Sequence[str], num_lines: int, *, sure: bool = False) -> 
         return False
     if all(map(_NUMBER.fullmatch, distinct)):
         return len(distinct) <= _MOST_NUMBERS
+    if all(_bare(word).lower() in _LEVELS for word in distinct):
+        return False
     return all(map(_BRACKETED.fullmatch, distinct)) or all(
         word.lower().rstrip(":,") in _LABEL_WORDS for word in distinct
     )

@@ -61,8 +61,9 @@ PAIRS: tuple[tuple[str, str], ...] = (
     ("claim", "evidence"),
 )
 BINARY: Mapping[str, bool] = {
-    **dict.fromkeys(("1", "1.0", "true", "yes"), True), **dict.fromkeys(("0", "0.0", "false", "no"), False),
-}  # fmt: skip
+    **dict.fromkeys(("1", "1.0", "true", "yes", "t", "y", "on"), True),
+    **dict.fromkeys(("0", "0.0", "false", "no", "f", "n", "off"), False),
+}
 """How a column of its own says that a label applies, or does not: in lower case."""
 NEVER = one_of("id idx index uuid guid key row row_id sample_id text_id review_id tweet_id user_id date time")
 """Columns that are neither text nor label, whatever they hold."""

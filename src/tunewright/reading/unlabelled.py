@@ -68,7 +68,9 @@ def refuse_other_lines(rows: Sequence[Row], *, is_text_file: bool) -> None:
     question = line_question(texts)
     if question is None:
         return
-    if not question.words:
+    if question.mend:
+        mend = f"{question.mend}; {as_they_stand}"
+    elif not question.words:
         mend = f"Name the file of the texts, and this one with data.label_file={shlex.quote(where)}; {as_they_stand}"
     elif is_text_file:
         mend = f"{question.words} reads them so; {as_they_stand}"

@@ -285,6 +285,10 @@ class Task(Protocol):
         """The metric that picks the best checkpoint by this split: the best one that has a value there."""
         ...
 
+    def metrics_without_value(self, split: SplitStore) -> dict[str, str]:
+        """Those of `metric_names` that have no value on this split, and why not."""
+        ...
+
     def worst(self, scores: Any, split: SplitStore, limit: int) -> list[dict[str, Any]]:
         """The most confidently wrong rows: `{"row", "position", "gold", "predicted", "score"}`; position: of the row in the split."""
         ...
@@ -439,7 +443,11 @@ class BaseTask:
         return "loss"
 
     def best_metric_on(self, split: SplitStore) -> str:
-        return self.best_metric()
+        best = self.best_metric()
+        return "loss" if best in self.metrics_without_value(split) else best
+
+    def metrics_without_value(self, split: SplitStore) -> dict[str, str]:
+        return {}
 
 
 def explained_row(row: Encoded, encoder: TextEncoder) -> ExplainedRow:

@@ -379,6 +379,16 @@ class Task(BaseTask):
             return ["loss", *multi_label_scores(scores, gold, self.labels.names)["metrics"]]
         return ["loss", *single_label_scores(scores, np.arange(2), self.labels.names)["metrics"]]
 
+    def metrics_without_value(self, split: SplitStore) -> dict[str, str]:
+        counts = self.label_counts(split)
+        present = [name for name, count in counts.items() if count]
+        if self.multi_label and not present:
+            absent = [name for name in self.metric_names() if name.startswith(("precision_", "recall_", "f1_"))]
+            return dict.fromkeys(absent, "none of its rows has a label")
+        if not self.multi_label and len(counts) == 2 and len(present) == 1:
+            return dict.fromkeys(("roc_auc", "average_precision"), f"all of its rows are {present[0]!r}")
+        return {}
+
     def best_metric(self) -> str:
         return "f1_micro" if self.multi_label else "f1_macro"
 

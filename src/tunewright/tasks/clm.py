@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import Field, PositiveInt
 
-from tunewright.errors import UserError
+from tunewright.errors import RowError, UserError
 from tunewright.metrics.intervals import language_intervals
 from tunewright.metrics.language import language_scores, perplexity, unigram_loss
 from tunewright.models.kinds import kind_named, kind_of
@@ -32,7 +32,7 @@ from tunewright.reading.unlabelled import is_lone_text, text_roles
 from tunewright.records import IGNORED, Batch, Example, Row, Typed
 from tunewright.tasks.base import BaseTask, ExplainedRow, TaskOptions, Weights, explained_row
 from tunewright.text.columns import TextColumns
-from tunewright.text.transcripts import recognized_marks
+from tunewright.text.transcripts import recognized_marks, spelled_end, without_literal_ends
 from tunewright.tokens.encoded import EncodedRows
 from tunewright.tokens.extend import read_control_in_texts
 from tunewright.tokens.pack import BLOCK_COLUMNS, Document, Frame, Packer, positions_within, predicted_tokens
@@ -58,15 +58,24 @@ class Options(TaskOptions):
         description="Evaluation: each block goes this many tokens on and repeats the rest as context, which is slower and fairer to "
         "the first tokens of a block. Not given: blocks stand side by side.",
     )
+    strip_end_tokens: bool = Field(
+        False,
+        description="Whether end tokens that texts spell at their end (</s>, <|endoftext|>) are taken away: a document is ended without them.",
+    )
 
 
 @dataclass(frozen=True)
 class Task(BaseTask):
-    """See `tasks.base.Task`. columns: texts, joined by a blank line where there are several. transcript: see `sft.Task`."""
+    """See `tasks.base.Task`. columns: texts, joined by a blank line where there are several. transcript: see `sft.Task`.
+
+    spelled_end: an end token that many of the first texts spell at their end.
+    """
 
     columns: TextColumns
     stride: int | None = None
     transcript: str | None = None
+    strip_end_tokens: bool = False
+    spelled_end: str | None = None
 
     name = "clm"
     first_model = "HuggingFaceTB/SmolLM2-135M"
@@ -90,19 +99,32 @@ class Task(BaseTask):
         text, reason = text_roles(columns, rows, source=source.name, text=named)
         options = config.task if isinstance(config.task, Options) else Options()
         carried = recognized_marks([row.fields.get(text[0]) for row in rows]) if len(text) == 1 else None
-        return cls(TextColumns(text), options.stride, carried.name if carried else None), reason
+        ends = None if options.strip_end_tokens else spelled_end([row.fields.get(text[-1]) for row in rows])
+        mark = carried.name if carried else None
+        return cls(TextColumns(text), options.stride, mark, options.strip_end_tokens, ends), reason
 
     def aligned(self, source: Source, *, labelled: bool = True) -> Source:
         return aligned(source, text=self.columns.text, pair=None, label=None)
 
     def state(self) -> dict[str, Any]:
-        return {"columns": self.columns.as_dict(), "stride": self.stride, "transcript": self.transcript}
+        return {
+            "columns": self.columns.as_dict(), "stride": self.stride, "transcript": self.transcript,
+            "strip_end_tokens": self.strip_end_tokens, "spelled_end": self.spelled_end,
+        }  # fmt: skip
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Task:
-        return cls(TextColumns.from_dict(state["columns"]), state["stride"], state.get("transcript"))
+        rest = (state.get("transcript"), state.get("strip_end_tokens", False), state.get("spelled_end"))
+        return cls(TextColumns.from_dict(state["columns"]), state["stride"], *rest)
 
     def findings(self, store: TokenStore) -> list[str]:
+        ends = [
+            f"texts end with the text {self.spelled_end!r}, which is learned as text, letter by letter. task.strip_end_tokens=true takes it "
+            "away; each document is ended by the tokenizer's end token all the same."
+        ]
+        return [*self._transcript_findings(), *(ends if self.spelled_end is not None else [])]
+
+    def _transcript_findings(self) -> list[str]:
         if self.transcript is None:
             return []
         return [
@@ -127,6 +149,8 @@ class Task(BaseTask):
 
     def to_example(self, row: Row) -> Example:
         text, _ = self.columns.texts_of(row)
+        if self.strip_end_tokens and not (text := without_literal_ends(text)).strip():
+            raise RowError("blank text")
         return Example(text, target=(bool(row.fields.get(BEGINS, True)), bool(row.fields.get(ENDS, True))))
 
     def to_input(self, row: Row) -> Example:

@@ -170,7 +170,8 @@ class ComparedTask(BaseTask, ABC):
         return Example("\n".join(one.content for one in found.messages), target=found)
 
     def identity(self, example: Example) -> str:
-        return json.dumps([asdict(one) for one in example.target], sort_keys=True, default=str)
+        bare = [asdict(replace(one, chosen=replace(one.chosen, unread=()))) for one in example.target]
+        return json.dumps(bare, sort_keys=True, default=str)
 
     def shown_target(self, example: Example) -> Any:
         if not isinstance(example.target, tuple):
@@ -312,8 +313,12 @@ class ComparedTask(BaseTask, ABC):
     def best_metric(self) -> str:
         return "pair_accuracy"
 
-    def best_metric_on(self, split: SplitStore) -> str:
-        return self.best_metric() if self.has_pairs or not _one_kind(split) else "loss"
+    def metrics_without_value(self, split: SplitStore) -> dict[str, str]:
+        kind = None if self.has_pairs else _one_kind(split)
+        if kind is None:
+            return {}
+        absent = ("pair_accuracy", "margin", "reward_rejected" if kind == "good" else "reward_chosen")
+        return dict.fromkeys(absent, f"its rows hold {kind} answers only")
 
     def answer_lengths(self, split: SplitStore) -> np.ndarray:
         """float `(rows, sides)`: tokens of each answer."""

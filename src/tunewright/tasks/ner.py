@@ -387,6 +387,13 @@ class Task(BaseTask):
         strict = [] if self.legal else ["span_f1_strict"]
         return ["loss", *span_scores([[]], [[]])["metrics"], *strict]
 
+    def metrics_without_value(self, split: SplitStore) -> dict[str, str]:
+        if any(len(types) for types in split.lists("gold_types", np.arange(len(split)))):
+            return {}
+        return dict.fromkeys(
+            (name for name in self.metric_names() if name != "loss"), "none of its texts holds an entity"
+        )
+
     def best_metric(self) -> str:
         return "span_f1"
 

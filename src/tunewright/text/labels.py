@@ -152,8 +152,12 @@ def _is_multi_hot(value: Sequence[Any]) -> bool:
 
 
 def _are_ones(value: Sequence[Any]) -> bool:
-    """Noughts and ones throughout; words (`yes`) in a list are names of labels."""
-    return all(_is_one(part) is not None and str(part).lower() not in ("yes", "no") for part in value)
+    """Noughts and ones throughout; words (`yes`, `N`) in a list are names of labels."""
+    return all(_is_one(part) is not None and str(part).strip().lower() not in _NAMES for part in value)
+
+
+_NAMES = ("yes", "no", "y", "n", "t", "f", "on", "off")
+"""Of the words that say in a column of its own whether a label applies, those that may be names of labels in a list."""
 
 
 def _is_one(part: Any) -> bool | None:

@@ -5,7 +5,7 @@
 
 Both spellings are read (`role`/`content` and sharegpt's `from`/`value`), content as text, null or a list of text parts; answers and results of
 tools may be numbers or objects, which become JSON. Turns come in any order: a template says itself which it takes. What comes after
-the last answer teaches nothing: it is trimmed and counted. `weight`, `training`, `train` and `loss` of a turn say whether it is learned.
+the last answer teaches nothing: it is trimmed and counted. `weight`, `training`, `loss` and the like of a turn say whether it is learned.
 """
 
 from __future__ import annotations
@@ -37,9 +37,21 @@ INPUT_JOINER = "\n\n"
 _LIST_OR_OBJECT = re.compile(r"\s*(?:\[\s*)?\{")
 _PYTHON_TURNS = re.compile(r"\s*\[?\s*\{\s*'(?:role|from|content|value)'")
 _REASONING = ("reasoning_content", "reasoning", "thinking")
-_FLAGS = ("weight", "training", "train", "loss")
+_FLAGS = (
+    "weight",
+    "training",
+    "train",
+    "loss",
+    "train_on_turn",
+    "loss_mask",
+    "loss_weight",
+    "trainable",
+    "supervised",
+    "learn",
+)
 """Keys of a turn that say whether it is learned."""
-_YES_OR_NO = {"0": False, "1": True, "0.0": False, "1.0": True, "false": False, "true": True}
+_NUMBERS = ("weight", "loss_mask", "loss_weight")
+_YES_OR_NO = {"0": False, "1": True, "0.0": False, "1.0": True, "false": False, "true": True, "no": False, "yes": True}
 _TEXT_KEYS, _TEXT_TYPES = ("text", "value", "content"), ("text", "input_text", "output_text")
 _KNOWN = {
     "role",
@@ -152,10 +164,23 @@ def conversation(turns: Any, tools: Any = None, *, system: str | None = None) ->
             turns = [{"role": role, "content": turn[key]} for turn, (role, key) in itertools.product(turns, both)]
     messages = [message(turn, number) for number, turn in enumerate(turns, start=1)]
     of_turns = (turn["tools"] for turn in turns if turn.get("tools"))
-    unread = {key for turn in turns for key, value in turn.items() if key not in _KNOWN and value is not None}
     return Conversation(
-        _with_system(messages, system), _tools(tools or next(of_turns, None)), unread=tuple(sorted(map(str, unread)))
+        _with_system(messages, system), _tools(tools or next(of_turns, None)), unread=unread_keys(turns)
     )
+
+
+def unread_keys(turns: Sequence[Any]) -> tuple[str, ...]:
+    """Keys of these turns that nothing reads, sorted; also flags that would have other turns learned than the assistant's."""
+    unread = set[str]()
+    for turn in turns:
+        if not isinstance(turn, Mapping):
+            continue
+        unread |= {str(key) for key, value in turn.items() if key not in _KNOWN and value is not None}
+        role = _ROLES.get(str(turn.get("role", turn.get("from"))).strip().lower())
+        if role not in (None, ASSISTANT):
+            flags = (flag for flag in _FLAGS if _YES_OR_NO.get(str(turn.get(flag)).strip().lower()))
+            unread |= {f"{flag} of the {role}'s turns" for flag in flags}
+    return tuple(sorted(unread))
 
 
 def in_turns(turns: Any) -> Any:
@@ -319,7 +344,7 @@ def _learned(turn: Mapping[str, Any], number: int) -> bool:
     said = {flag: turn[flag] for flag in _FLAGS if turn.get(flag) is not None}
     for flag, value in said.items():
         if str(value).strip().lower() not in _YES_OR_NO:
-            expected = "0 or 1" if flag == "weight" else "true or false"
+            expected = "0 or 1" if flag in _NUMBERS else "true or false"
             raise RowError(f"the {flag} of turn {number} is {value!r:.40}, expected {expected}")
     return all(_YES_OR_NO[str(value).strip().lower()] for value in said.values())
 

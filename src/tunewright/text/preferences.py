@@ -29,6 +29,7 @@ from tunewright.text.messages import (
     earlier_turns,
     learnable,
     spelled_turns,
+    unread_keys,
 )
 from tunewright.text.preference_columns import BAD, GOOD, PAIRS, UNPAIRED, Preferences, score_of
 
@@ -59,13 +60,24 @@ def compared(row: Row, columns: Preferences) -> tuple[Compared, ...]:
     for column in columns.needed:
         if column not in fields:
             raise RowError(f"no field {column!r}; found {quoted(fields)}")
+    unread = _unread(fields, columns)
     if columns.format == UNPAIRED:
-        return (_judged(fields, columns),)
+        one = _judged(fields, columns)
+        return (replace(one, chosen=replace(one.chosen, unread=unread)),)
     if columns.format == PAIRS:
         sides = [(_side(fields[str(columns.chosen)], "chosen"), _side(fields[str(columns.rejected)], "rejected"))]
     else:
         sides = _ranked(fields, columns)
-    return tuple(_pair(fields, columns, better, worse) for better, worse in sides)
+    pairs = [_pair(fields, columns, better, worse) for better, worse in sides]
+    return tuple(replace(one, chosen=replace(one.chosen, unread=unread)) for one in pairs)
+
+
+def _unread(fields: Mapping[str, Any], columns: Preferences) -> tuple[str, ...]:
+    """Keys of the row's turns that nothing reads."""
+    names = (columns.prompt, columns.chosen, columns.rejected, columns.completion)
+    values = [fields.get(name) for name in names if name]
+    turns = [turn for value in values if isinstance(value, list) for turn in value]
+    return unread_keys([*turns, *(value for value in values if isinstance(value, Mapping) and "role" in value)])
 
 
 def asked(row: Row, columns: Preferences) -> Conversation:

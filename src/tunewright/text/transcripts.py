@@ -9,6 +9,7 @@ literal_end("5 stars</s>")                                                      
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -49,6 +50,8 @@ _ENDS = re.compile(
 """The end tokens of common tokenizers, behind a text."""
 _SHARE = 0.9
 """Of the texts, those that must carry the marks."""
+_SPELLED_SHARE = 0.2
+"""Of the texts, those that must spell an end token before it is called a fault."""
 _TAIL = 200
 """Characters at a text's end that are looked at."""
 _BEGINNING = 20_000
@@ -159,6 +162,14 @@ def literal_end(text: str) -> str | None:
     """The end token that a text spells at its end, of whichever tokenizer; None where there is none."""
     found = _ENDS.search(text[-_TAIL:])
     return found[1] if found else None
+
+
+def spelled_end(texts: Sequence[Any]) -> str | None:
+    """The end token that many of these texts spell at their end; None where few do, or none."""
+    given = [text for text in texts if isinstance(text, str) and text.strip()]
+    found = Counter(end for text in given if (end := literal_end(text)) is not None)
+    most = found.most_common(1)
+    return most[0][0] if most and found.total() >= _SPELLED_SHARE * len(given) else None
 
 
 def without_literal_ends(text: str) -> str:

@@ -28,6 +28,8 @@ _PLACES = {
     "at": "behind @ at the end",
     "first": "the first word",
     "last": "the last word",
+    "first cell": "before the first comma",
+    "last cell": "behind the last comma",
 }
 
 
