@@ -121,7 +121,7 @@ class _Signalling:
         chance, output = self.chance, self.folder / "signalled" / "run"
         shutil.rmtree(output.parent, ignore_errors=True)
         if verb not in self.known:
-            self._finish(verb, self.folder / "alone" / "run")
+            self._finish(verb, self.folder / f"alone-{verb}" / "run")
         lasted, wanted = self.known[verb]
         number = chance.choice([signal.SIGINT, signal.SIGTERM])
         self.told.write_text("")
