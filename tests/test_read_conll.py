@@ -182,3 +182,11 @@ def test_a_language_before_every_word_is_left_out(tmp_path):
     assert "every word begins with 'en:'" in source.notes[0]
     _, rows = read(tmp_path, "\n".join(lines).replace("en:lives", "lives") + "\n")
     assert rows[0].fields["tokens"][0] == "en:Ann"
+
+
+def test_tags_with_their_types_first_are_not_passed_over_for_the_chunks(tmp_path):
+    """Of word, part of speech, chunk and tag, the last one: also where it is PER-I and the chunk I-NP."""
+    lines = ["Ada NNP I-NP PER-I", "saw VBD I-VP O", "Ulm NNP I-NP LOC-I", "Bonn NNP I-NP LOC-B", ". . O O", ""] * 6
+    (tmp_path / "a.conll").write_text("\n".join(lines) + "\n")
+    rows = list(open_source(str(tmp_path / "a.conll")).rows())
+    assert [row.fields["ner_tags"] for row in rows] == [["PER-I", "O", "LOC-I", "LOC-B", "O"]] * 6

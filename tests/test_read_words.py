@@ -1,7 +1,12 @@
 """Tables with a row for each word: one row for each sentence, and no sentence that lacks a word."""
 
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from tunewright.reading import ReadOptions, open_source
 from tunewright.records import Reject, Row
 
 from .test_read_jsonl import read
@@ -121,3 +126,38 @@ def test_a_sentence_without_an_end_is_rejected_and_not_held(tmp_path):
     content = "Sentence #,Word,Tag\nSentence: 1,Ann,B-PER\n,Bo,O\n" + ",Ulm,O\n" * 20_000 + "Sentence: 2,Ann,B-PER\n"
     _, (first, last) = read(tmp_path, content, "a.csv", max_row_bytes=10_000)
     assert isinstance(first, Reject) and first.reason.startswith("the row has 10,00") and last.fields["Word"] == ["Ann"]
+
+
+def as_file(tmp_path, suffix, rows):
+    """Words with the number of their sentence, in a file of another kind than CSV."""
+    path = tmp_path / f"words{suffix}"
+    if suffix in (".parquet", ".arrow"):
+        table = pa.Table.from_pylist(rows)
+        if suffix == ".parquet":
+            pq.write_table(table, path)
+        else:
+            with pa.ipc.new_stream(path, table.schema) as sink:
+                sink.write_table(table)
+    elif suffix == ".tsv":
+        path.write_text("\n".join("\t".join(map(str, cells)) for cells in [rows[0], *(row.values() for row in rows)]))
+    else:
+        objects = [json.dumps(row) for row in rows]
+        path.write_text("\n".join(objects) if suffix == ".jsonl" else f"[{','.join(objects)}]")
+    return str(path)
+
+
+@pytest.mark.parametrize("suffix", [".tsv", ".jsonl", ".json", ".parquet", ".arrow"])
+@pytest.mark.parametrize("tagged", [True, False])
+def test_a_row_for_each_word_is_read_as_sentences_in_every_format(tmp_path, suffix, tagged):
+    words = [(7, "Ada", "B-PER"), (7, "left", "O"), (9, "Ulm", "B-LOC"), (9, "is", "O"), (9, "far", "O")]
+    rows = [{"sent_id": number, "token": word, **({"ner": tag} if tagged else {})} for number, word, tag in words]
+    source = open_source(as_file(tmp_path, suffix, rows), ReadOptions(words_alone=not tagged))
+    found = [row.fields for row in source.rows()]
+    assert [row["token"] for row in found] == [["Ada", "left"], ["Ulm", "is", "far"]]
+    assert not tagged or [row["ner"] for row in found] == [["B-PER", "O"], ["B-LOC", "O", "O"]]
+    assert source.by_word is not None and len(list(source.by_word.rows())) == 5
+
+
+def test_rows_of_json_that_are_no_words_stay_rows(tmp_path):
+    rows = [{"sentence": f"the bank number {n}", "word": "bank", "label": "river"} for n in range(4)]
+    assert open_source(as_file(tmp_path, ".jsonl", rows)).by_word is None

@@ -200,3 +200,22 @@ def test_tags_of_words_by_hand():
     assert found.tags == ["B-LOC", "I-LOC", "I-LOC", "O", "O", "B-LOC", "B-LOC"]
     assert found.above(0.5).tags == ["B-LOC", "I-LOC", "I-LOC", "O", "O", "O", "B-LOC"]
     assert found.as_dict()["tags"] == found.tags and "tags" not in TaggedText("a", ()).as_dict()
+
+
+@pytest.mark.parametrize("name", ["words.csv", "words.jsonl"])
+def test_gold_tags_of_another_name_stand_beside_the_predicted_ones(run, expected, tmp_path, name):
+    cells = [(str(n), word, "B-PER" if word == "Ben" else "O") for n, words in enumerate(SENTENCES) for word in words]
+    if name.endswith(".csv"):
+        text = "sentence_id,word,tag\n" + "".join(f'{n},"{word}",{tag}\n' for n, word, tag in cells)
+    else:
+        text = "".join(json.dumps({"sentence_id": int(n), "word": w, "tag": t}) + "\n" for n, w, t in cells)
+    predicted(run, tmp_path, text, name, "-o", "out.conll")
+    lines = [line.split("\t") for line in (tmp_path / "out.conll").read_text().split("\n") if line]
+    tags = [tag for sentence in expected for tag in sentence]
+    assert lines == [[word, gold, tag] for (_, word, gold), tag in zip(cells, tags, strict=True)]
+
+
+def test_a_word_a_row_without_numbers_of_sentences_is_asked_about_in_json_too(run, tmp_path):
+    write_jsonl(tmp_path / "lone.jsonl", [{"word": word} for word in SENTENCES[0]])
+    done = tunewright("predict", str(run), "--file", "lone.jsonl", cwd=tmp_path)
+    assert done.returncode == 2 and "no column that numbers the sentences" in done.stderr

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,12 +26,13 @@ from tunewright.reading.detect import peek
 from tunewright.reading.formats.conll import TAGS, WORDS, Block, open_blocks
 from tunewright.reading.locate import locate
 from tunewright.reading.names import plain
-from tunewright.reading.tagged import TagLayout, is_document_mark
+from tunewright.reading.tagged import TagLayout, is_document_mark, looks_like_tag
 from tunewright.records import NoAnswer, Row
 
 _TAG = "predicted_tag"
 _OUTSIDE, _UNKNOWN = "O", "_"
 _WORD_NAMES = ("word", "words", "token", "tokens")
+_MAY_BE_WORDS = ("text", "csv", "tsv", "jsonl", "json", "parquet", "arrow")
 _PUNCTUATION = re.compile(r"\W+")
 
 
@@ -182,7 +183,7 @@ class AsWordLines(Rows):
         return (row.fields if isinstance(row, Row) else {} for row in self._source.rows())
 
     def result(self, given: Any, answer: Any) -> Any:
-        words, gold = given.get(self._text), given.get(self._label)
+        words = given.get(self._text)
         if not isinstance(words, list):
             if isinstance(answer, NoAnswer):
                 return f"# no answer: {' '.join(answer.reason.split())}\n\n"
@@ -191,14 +192,28 @@ class AsWordLines(Rows):
                 mend="Write .jsonl or .csv: entities are given by their characters there.",
             )  # fmt: skip
         tags = [_UNKNOWN] * len(words) if isinstance(answer, NoAnswer) else answer.tags
-        has_gold = (
-            isinstance(gold, list) and len(gold) == len(words) and all(isinstance(tag, (str, int)) for tag in gold)
-        )
-        columns: list[Sequence[Any]] = [words, gold, tags] if has_gold and gold else [words, tags]
+        gold = self._gold(given, len(words))
+        columns: list[Sequence[Any]] = [words, gold, tags] if gold else [words, tags]
         return "".join("\t".join(map(_one_line, cells)) + "\n" for cells in zip(*columns, strict=True)) + "\n"
+
+    def _gold(self, given: Mapping[str, Any], num_words: int) -> list[Any] | None:
+        """The row's own tags: under the name they had in training, else in the last column that holds nothing else."""
+        named = None if self._label is None else given.get(self._label)
+        if _is_list_of(named, num_words, lambda tag: isinstance(tag, (str, int))):
+            return named
+        lists = [cells for cells in given.values() if _is_list_of(cells, num_words, _is_tag)]
+        return next((cells for cells in reversed(lists) if cells is not given.get(self._text)), None)
 
     def print(self, results: Iterable[Any]) -> None:
         raise AssertionError("stdout has JSON lines")
+
+
+def _is_list_of(cells: Any, length: int, fits: Callable[[Any], bool]) -> bool:
+    return isinstance(cells, list) and len(cells) == length and all(map(fits, cells))
+
+
+def _is_tag(cell: Any) -> bool:
+    return isinstance(cell, str) and looks_like_tag(cell)
 
 
 def _one_line(cell: Any) -> str:
@@ -231,9 +246,10 @@ def shape_of(
 
 def _ask_about_lone_words(source: Source, file: str, reading: ReadOptions, text: str) -> None:
     """UserError where each row is one word, and it is not said whether they make sentences."""
-    if source.by_word is not None or reading.format == "text" or source.format not in ("text", "csv", "tsv"):
+    if source.by_word is not None or reading.format == "text" or source.format not in _MAY_BE_WORDS:
         return
-    own_names = open_source(file, reading).columns or ()
+    own = open_source(file, reading)
+    own_names = own.columns or tuple(dict.fromkeys(column for row in peek(own, 100)[0] for column in row.fields))
     if source.format != "text" and not any(plain(name) in _WORD_NAMES for name in own_names):
         return
     words = [row.fields.get(text) for row in peek(source, 1_000)[0]]

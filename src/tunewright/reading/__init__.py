@@ -21,9 +21,12 @@ from tunewright.reading.locate import locate, readers
 from tunewright.reading.options import ReadOptions
 from tunewright.reading.source import Source
 from tunewright.reading.unchanged import stamp_of
+from tunewright.reading.words import with_sentences
 
 __all__ = ["ReadOptions", "Source", "open_source", "splits_of"]
 
+_MAY_HOLD_WORDS = ("jsonl", "json", "parquet", "arrow")
+"""Formats whose rows may be words, beside tables."""
 _WITH_SPLIT = re.compile(r"(.+)\[([^\[\]]+)\]")
 
 
@@ -38,6 +41,8 @@ def open_source(path: str, options: ReadOptions = ReadOptions()) -> Source:  # n
     stamp = stamp_of(place)
     where, format = locate(path, options)
     source = readers()[format].make_source(where, name, format, options)
+    if format in _MAY_HOLD_WORDS:
+        source = with_sentences(source, words_alone=options.words_alone, limit=options.max_row_bytes)
     wrong = next((one for one in (name, *map(str, source.paths)) if not is_utf8(one)), None)
     if wrong is not None:  # nothing could name it: no ledger, no message
         raise UserError("the name of the file is not UTF-8", where=ascii(wrong)[1:-1], mend="Rename the file.")

@@ -11,6 +11,7 @@ import importlib
 import os
 import pkgutil
 import re
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -18,11 +19,12 @@ from types import ModuleType
 from tunewright.errors import UserError, did_you_mean, quoted
 from tunewright.paths import expanded
 from tunewright.reading import formats
-from tunewright.reading.files import TextFile, opened, unreadable
+from tunewright.reading.files import Line, TextFile, opened, unreadable
 from tunewright.reading.formats.class_folder import is_class_folder
 from tunewright.reading.options import ReadOptions
 from tunewright.reading.sniff import json_format, table_format, text_format
 from tunewright.reading.tagged import NUM_LINES, are_words_in_lines, tag_layout
+from tunewright.reading.words import names_words
 
 _PACKED = (".gz", ".zst")
 _SPREADSHEETS = (".xlsx", ".xls", ".ods")
@@ -139,7 +141,14 @@ def _table_in(path: Path, name: str, options: ReadOptions) -> str | None:
 def _is_conll(path: Path, name: str, options: ReadOptions) -> bool:
     """Whether it holds words and tags: such files carry the suffixes of tables and texts, or any."""
     lines, whole = TextFile(path, name, options).first_lines(NUM_LINES)
+    if _numbers_sentences(lines):
+        return False
     return tag_layout(lines, whole=whole) is not None or (options.words_alone and are_words_in_lines(lines))
+
+
+def _numbers_sentences(lines: Sequence[Line]) -> bool:
+    """Whether the first line names the columns of a table with a row for each word: its sentences are numbered, no blank line ends one."""
+    return bool(lines) and names_words(lines[0][1].strip("\r\n").split("\t"))
 
 
 def readable_inside(folder: Path) -> list[str]:

@@ -175,7 +175,7 @@ def _tag_column(columns: Sequence[Sequence[str]], sure: bool) -> int | None:
     places = [len(columns) - 1, 0, *range(len(columns) - 2, 0, -1)]
     share = 0.5 if sure else 0.98
     tagged = [place for place in places if _is_tagged(columns, place, share)]
-    prefixed = [place for place in tagged if any(_LONG.fullmatch(cell) and cell != "O" for cell in columns[place])]
+    prefixed = [place for place in tagged if any(map(has_type, columns[place]))]
     if prefixed:
         types = _types(columns[prefixed[0]])
         alike = [place for place in prefixed if types & _types(columns[place])]
@@ -199,4 +199,5 @@ def _is_tagged(columns: Sequence[Sequence[str]], place: int, share: float) -> bo
 
 
 def _types(cells: Sequence[str]) -> set[str]:
-    return {cell[2:] for cell in cells if _LONG.fullmatch(cell) and cell != "O"}
+    """PER of B-PER and of PER-B."""
+    return {cell[2:] if _LONG.fullmatch(cell) else cell[:-2] for cell in cells if has_type(cell)}

@@ -1,4 +1,4 @@
-"""A table with a row for each word -> a row for each sentence, the columns of its words as lists.
+"""A table, or JSON, with a row for each word -> a row for each sentence, the columns of its words as lists.
 
     Sentence #,Word,POS,Tag
     Sentence: 1,Ann,NNP,B-PER
@@ -43,16 +43,24 @@ Number = tuple[str, ...]
 
 def with_sentences(source: Source, *, words_alone: bool = False, limit: int = 2**22) -> Source:
     """`source` itself, unless it has a row for each word. words_alone: also without tags, where a column counts sentences."""
-    columns = source.columns or ()
+    columns = _columns_of(source)
     sentence, word = _named(columns, _SENTENCE_NAMES), _named(columns, _WORD_NAMES)
     if sentence is None or word is None:
         return source
-    seen = [row.fields for row in itertools.islice(source.rows(), _NUM_ROWS) if isinstance(row, Row)]
+    seen = [
+        {column: _cell(row.fields.get(column)) for column in columns}
+        for row in itertools.islice(source.rows(), _NUM_ROWS)
+        if isinstance(row, Row) and isinstance(row.fields.get(word), str)
+    ]
     keys = tuple(column for column in columns if _plainly(column) in _DOCUMENT_NAMES or column == sentence)
     numbers = _Numbers(keys, sentence, frozenset(key for key in keys if any(not row[key].strip() for row in seen)))
     several = [words for words in _grouped(seen, numbers) if len(words) > 1]
     said = [column for column in columns if column not in (*keys, word)]
-    tags = {column for column in said if _are_tags(column, seen)}
+    tags = {
+        column
+        for column in said
+        if _are_tags(column, seen) or ((names := source.class_names.get(column)) and all(map(looks_like_tag, names)))
+    }
     varying = {column for column in said for words in several if len({row[column] for row in words}) > 1}
     counts = words_alone and all(_COUNTS.fullmatch(row[sentence].strip()) for row in seen)
     if not several or not (tags or counts or (not varying and _plainly(sentence) != "sentence")):
@@ -65,8 +73,21 @@ def with_sentences(source: Source, *, words_alone: bool = False, limit: int = 2*
         source,
         read=lambda self: _sentences(by_word(self), numbers, same, limit),
         notes=[*source.notes, note],
-        by_word=source,
+        by_word=replace(source, columns=columns),
     )
+
+
+def _columns_of(source: Source) -> tuple[str, ...]:
+    """Those of the first row, where the file does not say them."""
+    if source.columns is not None:
+        return source.columns
+    first = next(itertools.islice(source.rows(), 1), None)
+    return tuple(first.fields) if isinstance(first, Row) else ()
+
+
+def _cell(value: Any) -> str:
+    """A value as a table would hold it."""
+    return value if isinstance(value, str) else "" if value is None else str(value)
 
 
 def names_words(cells: Sequence[str]) -> bool:
@@ -97,10 +118,10 @@ class _Numbers:
     sentence: str
     once: frozenset[str]
 
-    def of(self, row: Mapping[str, str], before: Number) -> Number:
+    def of(self, row: Mapping[str, Any], before: Number) -> Number:
         """The number of the sentence that a word is of; `before`: that of the word before it, () for the first."""
         last = before or ("",) * len(self.keys)
-        cells = (row[key].strip() for key in self.keys)
+        cells = (_cell(row.get(key)).strip() for key in self.keys)
         return tuple(
             cell or (earlier if key in self.once else "")
             for key, cell, earlier in zip(self.keys, cells, last, strict=True)
@@ -134,7 +155,7 @@ class _Sentence:
     size: int = 0
 
     def add(self, row: Row, limit: int) -> None:
-        self.size += sum(map(len, row.fields.values()))
+        self.size += sum(len(_cell(value)) for value in row.fields.values())
         if self.fault is None and self.size > limit:
             self.fault = too_large(self.size, limit)
             del self.words[_NUM_HELD:]
@@ -147,12 +168,15 @@ class _Sentence:
         if self.fault is not None:
             raw = json.dumps(self.words, ensure_ascii=False) if self.words else getattr(self.first, "raw", "")
             return Reject(name, line, self.fault, raw[:MAX_RAW])
-        fields = {column: [word[column] for word in self.words] for column in self.words[0]}
+        columns = dict.fromkeys(column for word in self.words for column in word)  # of JSON a word may lack one
+        fields = {column: [word.get(column) for word in self.words] for column in columns}
         return Row(
             name,
             line,
             {
-                column: cells[0] if column in numbers.keys or (column in same and len(set(cells)) == 1) else cells
+                column: cells[0]
+                if column in numbers.keys or (column in same and len(set(map(_cell, cells))) == 1)
+                else cells
                 for column, cells in fields.items()
             },
         )
