@@ -146,7 +146,7 @@ class _Signalling:
             return "DOES NOT END", "?"
         at = {line["what"]: line for line in map(json.loads, self.told.read_text().splitlines())}
         if "sent" not in at:
-            return f"exit {code}: over before the signal", "over before"
+            return f"exit {code}: {'over before the signal' if code in (0, 1) else 'FAILED'}", "over before"
         sent = at["sent"]["at"]
         phase = at["answered"]["phase"] if "answered" in at else "before or behind ours"
         told = f"exit {code:<4} ended {ended - sent:5.2f} s  "
