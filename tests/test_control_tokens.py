@@ -344,6 +344,29 @@ def test_control_tokens_that_cannot_be_told_from_text_are_refused_at_once(folder
         ChatTokenizer.of(broken)
 
 
+@pytest.mark.parametrize("template", ["plain", None])
+def test_an_end_token_that_the_tokenizer_does_not_find_behind_an_answer_is_refused(template, tmp_path):
+    """Older Llama tokenizers look for `▁</s>`: a model would learn to spell `</s>`, and never to stop."""
+    source = shared("models/stories260K")
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        values = json.loads((source / name).read_text(encoding="utf-8"))
+        for token in values.get("added_tokens", []):
+            token["normalized"] = True
+        for token in values.get("added_tokens_decoder", {}).values():
+            token["normalized"] = True
+        (tmp_path / name).write_text(json.dumps(values), encoding="utf-8")
+    turns = (Message("assistant", "yes"),) if template is None else (Message("user", "a"), Message("assistant", "yes"))
+    for folder, refused in ((source, False), (tmp_path, True)):
+        encoder = load_encoder(tokenizer_source(str(folder)), max_length=64)
+        jinja = None if template is None else named(template)
+        chats = DialogueEncoder.of(encoder, jinja, {}, supervise="answers", trusted=False, cuts_prompts=True)
+        if not refused:
+            assert chats.learned([Conversation(turns)])[0].ids[-1] == encoder.tokenizer.eos_token_id
+            continue
+        with pytest.raises(UserError, match="does not find its own end token"):
+            chats.learned([Conversation(turns)])
+
+
 def test_secret_names_are_drawn_anew_and_none_begins_another():
     tokenizer = load_encoder(tokenizer_source(str(shared("tokenizers/minimind"))), max_length=16).tokenizer
     first, second = TextOnly.of(tokenizer).secret_names, TextOnly.of(tokenizer).secret_names

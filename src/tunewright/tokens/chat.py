@@ -76,6 +76,10 @@ class ChatTokenizer:
         return {token: self.tokenizer.convert_tokens_to_ids(token) for token in self.control}
 
     @cached_property
+    def control_ids(self) -> frozenset[int]:
+        return frozenset(self.ids.values())
+
+    @cached_property
     def adds_bos(self) -> bool:
         return begins_with_bos(self.tokenizer)
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from tunewright.errors import RowError
+from tunewright.errors import RowError, UserError
 from tunewright.text.messages import ASSISTANT, DEVELOPER, SYSTEM, USER, Conversation, Message
 from tunewright.text.supervision import REFUSE, Rendered, Span, Supervisor
 from tunewright.text.templates import Template, special_tokens
@@ -198,11 +198,31 @@ class DialogueEncoder:
     def _whole(self, rendered: Rendered, tokens: ChatTokens, conversation: Conversation) -> ChatRow | str:
         """The row, however long."""
         answers = [_run(tokens.within([span])) for span in rendered.answers]
+        self._require_ends(rendered, tokens, answers)
         learned = self._chosen(answers, conversation, len(tokens.ids))
         if not any(end > max(1, begin) for begin, end in learned):
             return "nothing to learn: no answer is supervised"
         answer = (0, 0) if self.supervisor is None and self.marks is None else answers[-1]
         return ChatRow(tokens.ids, learned, 0, answer, (*rendered.told, *self._literal_ends(conversation)))
+
+    def _require_ends(self, rendered: Rendered, tokens: ChatTokens, answers: Sequence[Span]) -> None:
+        """UserError where the control token that ends an answer came out as text: where to stop would not be learned.
+
+        Some tokenizers look for `▁</s>`, which no answer ends with.
+        """
+        for (begin, end), (_, stop) in zip(rendered.answers, answers, strict=True):
+            if stop == 0 or int(tokens.ids[stop - 1]) in self.tokenizer.control_ids:
+                continue
+            found = [
+                one for one in self.tokenizer.finder().tokens.finditer(rendered.text, begin, end) if one.end() == end
+            ]
+            if found and not any(first < end and found[-1].start() < last for first, last in rendered.untrusted):
+                raise UserError(
+                    "this tokenizer does not find its own end token behind an answer, so where to stop could not be learned",
+                    where="model.tokenizer",
+                    found=f"{rendered.text[max(begin, end - 40) : end]!r}, whose {found[-1][0]!r} is split like any other text",
+                    mend=f'Set "normalized": false for {found[-1][0]!r} in its tokenizer.json, or choose another tokenizer.',
+                )
 
     def _literal_ends(self, conversation: Conversation) -> list[str]:
         """The end tokens that learned answers spell at their end; they would be learned as text."""
