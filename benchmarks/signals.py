@@ -86,7 +86,7 @@ def _run(asked: argparse.Namespace, folder: Path) -> int:
     trials = [_Signalling(case, chance) for case in cases[: max(1, asked.signals // 4)]]
     aims, turns = list(AIMS), asked.verbs.split(";")
     for number in range(asked.signals):
-        trial, verb = trials[number % len(trials)], turns[(number // len(trials) + number) % len(turns)]
+        trial, verb = trials[number % len(trials)], turns[number // len(trials) % len(turns)]
         if verb == "other":
             verb = chance.choice(VERBS)
         aim = aims[number % len(aims)] if verb == "train" and chance.random() < 0.6 else None
