@@ -298,3 +298,13 @@ def test_class_names_that_are_no_list_of_texts_are_left_out(tmp_path, names):
     described = f'{{"info": {{"features": {{"label": {{"names": {names}, "_type": "ClassLabel"}}}}}}}}'
     table = pyarrow.table({"text": ["a"], "label": [0]}).replace_schema_metadata({"huggingface": described})
     assert open_source(str(write(table, tmp_path / "a.stream.arrow"))).class_names == {}
+
+
+def test_a_page_that_does_not_unpack_is_damage_and_not_a_wrong_path(tmp_path):
+    path = tmp_path / "a.parquet"
+    pyarrow.parquet.write_table(pyarrow.table({"text": [f"a b {n}" for n in range(2000)]}), path)
+    content = bytearray(path.read_bytes())
+    content[40:400] = bytes(360)
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"a\.parquet: (damaged|not a whole).*write it again"):
+        list(open_source(str(path)).rows())

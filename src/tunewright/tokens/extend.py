@@ -178,10 +178,13 @@ def _as_normalized(tokenizer: Any, words: Sequence[str]) -> dict[str, bool]:
 def missing_role(tokenizer: Any, role: str, problem: str, *, where: str) -> UserError:
     """The error for a token that is needed and not named: with what the tokenizer has, and how to name it."""
     found = control_candidates(tokenizer)
-    example = next((token for token in found if re.search("eos|end|</s>|SEP", token)), found[0] if found else None)
+    signs = "mask|fill" if role == "mask" else "eos|end|stop|eot|</s>|sep"
+    fitting = next((token for token in found if re.search(signs, token, re.IGNORECASE)), None)
+    example = fitting or (found[0] if found else None)
     shown = quoted(found, limit=6) if found else "no token that looks like one"
+    name_it = "Name it" if fitting else f"Name the one that is it, as here {example}"
     mend = (
-        f"Name it: 'model.special_tokens={{{role}: {_yaml(example)}}}', or {role}_token in tokenizer_config.json."
+        f"{name_it}: 'model.special_tokens={{{role}: {_yaml(example)}}}', or {role}_token in tokenizer_config.json."
         if example
         else "Choose a tokenizer that has one; `tunewright tokenizer train` learns one with an end token."
     )

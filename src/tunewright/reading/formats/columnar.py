@@ -248,6 +248,8 @@ def _table(path: Path, name: str) -> Iterator[Any]:
             mend="Download or write it again.",
         ) from error
     except OSError as error:
+        if error.errno is None:  # Arrow itself: a page that does not unpack
+            raise UserError(f"damaged ({error})", where=name, mend="Download or write it again.") from error
         raise unreadable(name, error) from error
 
 
