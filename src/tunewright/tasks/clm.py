@@ -39,7 +39,7 @@ from tunewright.tokens.pack import BLOCK_COLUMNS, Document, Frame, Packer, posit
 from tunewright.tokens.padding import LONGEST, Padding
 from tunewright.tokens.store import SplitStore, TokenStore
 from tunewright.tokens.tokenizer import TextEncoder
-from tunewright.tokens.typed_start import save_for_typing, typed_start
+from tunewright.tokens.typed_start import adds_to_what_is_typed, save_for_typing, typed_start
 
 if TYPE_CHECKING:
     import torch
@@ -283,7 +283,8 @@ class Task(BaseTask):
         """A document's beginning before the prompt."""
         before = Frame.of(encoder).before
         prompt = [*before, *encoder.bare_ids([example.text]).ids.tolist()]
-        return Typed(typed_start(encoder.tokenizer, before) + example.text, prompt[: encoder.max_length])
+        otherwise = "the tokenizer ends every text itself" if adds_to_what_is_typed(encoder.tokenizer, before) else ""
+        return Typed(typed_start(encoder.tokenizer, before) + example.text, prompt[: encoder.max_length], otherwise)
 
     writes = True
 

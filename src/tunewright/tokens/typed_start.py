@@ -38,6 +38,17 @@ def typed_start(tokenizer: Any, before: Sequence[int]) -> str:
     return "".join(tokenizer.convert_ids_to_tokens(list(before)))
 
 
+def adds_to_what_is_typed(tokenizer: Any, before: Sequence[int]) -> bool:
+    """Whether a tokenizer written in Python adds more to a typed beginning than stands in training (ByT5 ends every text).
+
+    Its files hold no rule that could be changed: other programs will write after that end.
+    """
+    if tokenizer.is_fast:
+        return False
+    wanted = [*before, *TextOnly.of(tokenizer)(_PROBES[:1])[0]]
+    return list(tokenizer(typed_start(tokenizer, before) + _PROBES[0])["input_ids"]) != wanted
+
+
 def save_for_typing(folder: Path, tokenizer: Any, before: Sequence[int]) -> None:
     """Change the files of a saved tokenizer so that a typed beginning gives the ids of training; proven on texts, or left alone.
 
