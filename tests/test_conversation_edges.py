@@ -498,6 +498,7 @@ GUANACO = "### Human: Hi you### Assistant: Yes, I do.### Human: Bye### Assistant
         ("mistral", "<s>[INST] Hi [/INST] Yes.</s><s>[INST] Bye [/INST] No.</s>", [" Yes.</s>", " No.</s>"]),
         ("[/INST]", "[INST] Hi [/INST] Yes. [INST] Bye [/INST] No.", [" Yes.", " No."]),
         ("Bob:", "Al: Hi\nBob: Yes.", [" Yes."]),
+        ("ASSISTANT:", "A chat. USER: Hi ASSISTANT: Yes.</s>USER: Bye ASSISTANT: No.</s>", [" Yes.</s>", " No.</s>"]),
     ],
 )  # fmt: skip
 def test_answers_in_rendered_texts(after: str, text: str, answers: list[str]) -> None:
@@ -515,7 +516,14 @@ def test_where_answers_end_is_never_guessed() -> None:
         answer_spans("### Human: Hi\n### Assistant: ", marks_of("### Assistant:"))
 
 
-@pytest.mark.parametrize(("text", "after"), [(HEADED, "### Assistant:"), ("[INST] Hi [/INST] Yes.", "mistral")])
+@pytest.mark.parametrize(
+    ("text", "after"),
+    [
+        (HEADED, "### Assistant:"),
+        ("[INST] Hi [/INST] Yes.", "mistral"),
+        ("A chat. USER: Hi ASSISTANT: Yes.</s>", "ASSISTANT:"),
+    ],
+)
 @pytest.mark.parametrize("task", ["sft", "clm"])
 def test_conversations_that_are_learned_whole_are_a_finding(tmp_path: Path, text: str, after: str, task: str) -> None:
     rows = [{"text": text.replace("Hi", f"Hi {n}")} for n in range(12)]

@@ -23,8 +23,22 @@ _CONTROL = {
     "gemma": ("<start_of_turn>user", "<start_of_turn>model"),
     "zephyr": (r"<\|user\|>", r"<\|assistant\|>"),
 }
+
+
+def _stands_anywhere(heading: str) -> bool:
+    """Whether a heading is one wherever it stands: behind ###, and in capitals (Vicuna's `USER: Hi ASSISTANT: Hello!` on one line)."""
+    return heading.startswith("###") or heading.isupper()
+
+
+def _pattern(heading: str) -> str:
+    """Of a heading in a text: anywhere, or at the beginning of a line."""
+    if heading.startswith("###"):
+        return re.escape(heading)
+    return rf"(?<![^\W_]){re.escape(heading)}" if _stands_anywhere(heading) else rf"^[ \t]*{re.escape(heading)}"
+
+
 _HEADINGS = {
-    f"{asked} … {answered}": (rf"^[ \t]*{asked}", answered if answered.startswith("###") else rf"^[ \t]*{answered}")
+    f"{asked} … {answered}": (rf"^[ \t]*{asked}" if asked.startswith("###") else _pattern(asked), _pattern(answered))
     for asked, answered in (
         ("### Human:", "### Assistant:"), ("### User:", "### Assistant:"), ("### Instruction:", "### Response:"),
         ("### Question:", "### Answer:"), ("Human:", "Assistant:"), ("User:", "Assistant:"), ("USER:", "ASSISTANT:"),
@@ -64,7 +78,7 @@ def control_marks(texts: Sequence[Any]) -> str | None:
 
 
 def headings(texts: Sequence[Any]) -> str | None:
-    """The plain words that nearly all of these texts have before questions and answers, each on a line's beginning; answers behind ### may follow at once."""
+    """The plain words that nearly all of these texts have before questions and answers, each where it counts as a heading."""
     return _carried(_HEADINGS, texts)
 
 
@@ -112,12 +126,9 @@ def marks_of(after: str, until: str | None = None) -> Marks:
 
 
 def _heading(names: Sequence[str], *, whole: bool = True) -> re.Pattern[str]:
-    """Headings at the beginning of a line, those of ### anywhere. whole: with the end of their own line."""
-    anywhere = [re.escape(one) for one in names if one.startswith("###")]
-    in_front = [rf"^[ \t]*{re.escape(one)}" for one in names if not one.startswith("###")]
-    return re.compile(
-        f"(?:{'|'.join([*anywhere, *in_front]) or '(?!)'}){'(?:[ ]*' + chr(10) + ')?' if whole else ''}", re.MULTILINE
-    )
+    """Headings, each where it counts as one. whole: with the end of their own line."""
+    patterns = "|".join(map(_pattern, names)) or "(?!)"
+    return re.compile(f"(?:{patterns}){'(?:[ ]*' + chr(10) + ')?' if whole else ''}", re.MULTILINE)
 
 
 def recognized_marks(texts: Sequence[Any]) -> Marks | None:
