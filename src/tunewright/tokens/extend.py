@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tunewright import hints
 from tunewright.errors import UserError, did_you_mean, quoted
 from tunewright.models.source import ModelFolder
 
@@ -186,7 +187,7 @@ def missing_role(tokenizer: Any, role: str, problem: str, *, where: str) -> User
     mend = (
         f"{name_it}: 'model.special_tokens={{{role}: {_yaml(example)}}}', or {role}_token in tokenizer_config.json."
         if example
-        else "Choose a tokenizer that has one; `tunewright tokenizer train` learns one with an end token."
+        else f"Choose a tokenizer that has one; `{hints.tokenizer_train()}` learns one with an end token."
     )
     return UserError(problem, where=where, found=shown, mend=mend)
 
