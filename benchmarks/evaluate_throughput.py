@@ -162,7 +162,7 @@ def main() -> None:
         print(json.dumps(measure(task, options.steps)))
         return
     print(machine())
-    print(f"{'':16}{'training':>24}{'evaluation':>24}{'Trainer.evaluate':>24}   real tokens/s, median (spread)")
+    print(f"{'':16}{'training':>26}{'evaluation':>26}{'Trainer.evaluate':>26}   real tokens/s, median (spread)")
     for task in options.tasks.split(","):
         variants = WHO[:-1] if task == "preference" else WHO
         found: dict[str, list[dict[str, Any]]] = {who: [] for who in variants}
@@ -174,7 +174,7 @@ def main() -> None:
 
 def print_line(task: str, speeds: dict[str, list[float]]) -> None:
     median = {who: statistics.median(of_who) for who, of_who in speeds.items()}
-    cells = "".join(f"{median_and_spread(speeds[who]) if who in speeds else '-':>24}" for who in WHO)
+    cells = "".join(f"{median_and_spread(speeds[who]) if who in speeds else '-':>26}" for who in WHO)
     ratio = median["evaluation"] / median["training"]
     beside = f", {median['evaluation'] / median['trainer']:.1f} x Trainer" if "trainer" in median else ""
     print(
