@@ -234,9 +234,9 @@ def test_rows_of_added_tokens_resume_and_go_on(run_values, tmp_path, tiny_gpt, k
     ("changes", "said"),
     [
         ({"adapter": {"name": "lora"}}, "no tokens are added; found an empty model.add_tokens"),
-        ({"adapter": {"name": "prefix"}}, "prefix leaves the rows of tokens as they are.*adapter=lora"),
-        ({"adapter": {"name": "ia3"}}, "ia3 leaves the rows of tokens"),
-        ({"adapter": {"name": "none"}}, "without an adapter every row learns already"),
+        ({"adapter": {"name": "prefix"}}, "prefix does not train the rows of tokens.*adapter=lora"),
+        ({"adapter": {"name": "ia3"}}, "ia3 does not train the rows of tokens"),
+        ({"adapter": {"name": "none"}}, "without an adapter all rows are trained anyway"),
     ],
 )
 def test_rows_of_added_tokens_that_cannot_learn_are_refused(run_values, tiny_bert, changes, said):
@@ -249,7 +249,7 @@ def test_rows_of_added_tokens_that_cannot_learn_are_refused(run_values, tiny_ber
 
 
 def test_rows_of_an_output_with_a_bias_are_refused(run_values, tmp_path, tiny_gpt):
-    with pytest.raises(UserError, match="an output layer with a bias"):
+    with pytest.raises(UserError, match="an output layer that has a bias"):
         assembled(with_added_rows("mlm", run_values, tmp_path, tiny_gpt))
 
 

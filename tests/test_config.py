@@ -153,9 +153,9 @@ def test_a_file_may_write_numbers_as_people_do(tmp_path):
         ("data: a.csv\n\ttrain: 1\n", r"c.yaml:2: not valid YAML"),
         (
             "data: a.csv\ntrain:\n  seed: 1\n  epochs: 2\n  seed: 3\n",
-            r"c.yaml:5: not valid YAML \('seed' stands here twice\)",
+            r"c.yaml:5: not valid YAML \('seed' is given twice here\)",
         ),
-        ("data: a.csv\ndata: b.csv\n", r"c.yaml:2: not valid YAML \('data' stands here twice\)"),
+        ("data: a.csv\ndata: b.csv\n", r"c.yaml:2: not valid YAML \('data' is given twice here\)"),
         ("- a\n", r"c.yaml: not a config; found list; expected sections"),
         ("", r"c.yaml: not a config; found NoneType"),
         ("a.csv\n", r"c.yaml: not a config; found str"),

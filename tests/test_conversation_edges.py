@@ -512,7 +512,7 @@ def test_where_answers_end_is_never_guessed() -> None:
     assert [text[a:b] for a, b in answer_spans(text, marks_of("Bob:", "Al:"))] == [" Yes.", " No."]
     with pytest.raises(RowError, match="no answer"):
         answer_spans("### Human: Hi", marks_of("### Assistant:"))
-    with pytest.raises(RowError, match="nothing stands behind"):
+    with pytest.raises(RowError, match="there is nothing after"):
         answer_spans("### Human: Hi\n### Assistant: ", marks_of("### Assistant:"))
 
 
@@ -578,7 +578,7 @@ def test_rendered_answers_train_and_only_texts_have_them(tmp_path: Path) -> None
         and tokens["tokens"] == tokens["supervised"] + tokens["context"] + tokens["cut"]
     )
     pairs = [{"prompt": f"Hi {n}", "completion": "Yes."} for n in range(12)]
-    with pytest.raises(UserError, match="only in a column of texts"):
+    with pytest.raises(UserError, match="only with a column of texts"):
         prepare(parse_config(_values(tmp_path, pairs, answers_after="### Assistant:")))
 
 

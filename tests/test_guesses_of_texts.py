@@ -68,14 +68,14 @@ def test_labels_that_do_not_fit_are_no_guess(tmp_path):
     two_files(tmp_path / "b", ("train_text.txt", "train_labels.txt"))
     text = str(tmp_path / "b" / "train_text.txt")
     asked = load_config(None, [], base={"data": {"train": text}})
-    with pytest.raises(UserError, match=r"a file of labels stands beside it.*data.label_file=auto.*task=mlm"):
+    with pytest.raises(UserError, match=r"there is a file of labels next to it.*data.label_file=auto.*task=mlm"):
         open_inputs(asked)
     assert open_inputs(load_config(None, ["data.label_file=auto"], base={"data": text})).task.name == "classification"
     assert open_inputs(load_config(None, ["task=mlm"], base={"data": text})).task.name == "mlm"
     assert config_for_data(text, ["task=mlm"]).data.label_file is None
     with pytest.raises(UserError, match=r"lines that are labels, without a text.*data.label_file="):
         guess_config(str(tmp_path / "b" / "train_labels.txt"))
-    with pytest.raises(UserError, match="no file of labels stands beside it"):
+    with pytest.raises(UserError, match="there is no file of labels next to it"):
         config_for_data(str(write(tmp_path / "c.txt", ["a b"] * 9)), ["data.label_file=auto"])
 
 
@@ -186,7 +186,7 @@ def test_several_labels_of_fasttext_are_lists_and_lines_without_one_are_rejected
     config = config_for_data(str(write(tmp_path / "t.txt", lines)), ["data.format=labelled"])
     rows = rows_of(config)
     assert [row.fields["label"] for row in rows[:2]] == [["a", "b"], ["a"]] and open_inputs(config).task.multi_label
-    assert isinstance(rows[2], Reject) and rows[2].reason == "no label stands in this line"
+    assert isinstance(rows[2], Reject) and rows[2].reason == "this line has no label"
 
 
 PROSE = {

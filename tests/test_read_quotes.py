@@ -145,7 +145,7 @@ def test_a_header_in_the_midst_of_a_file_is_no_row(tmp_path, mark):
     part = "text,label\n" + "a b,x\n" * 1_200
     _, rows = rows_of(tmp_path, part + mark + part, "a.csv")
     (reject,) = [row for row in rows if isinstance(row, Reject)]
-    assert (reject.line, reject.reason, len(rows)) == (1_202, "the header stands here again", 2_401)
+    assert (reject.line, reject.reason, len(rows)) == (1_202, "the header is repeated here", 2_401)
 
 
 def test_a_first_row_that_comes_again_late_is_asked_about(tmp_path):

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: answered with a line, the command ends in seconds wherever it stands, and the same command goes on."""
+"""Ctrl-C and SIGTERM: answered with a line, the command ends in seconds wherever it stands, and the same command continues."""
 
 from __future__ import annotations
 

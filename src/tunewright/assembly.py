@@ -168,7 +168,7 @@ def assemble(
         trained_rows = adapters.added_rows(config, encoder.tokenizer)
         model, heads = _adapted(adapter, model, fresh, train.seed, kept, say, rows=trained_rows)
         if config.model.add_tokens and not trained_rows:
-            able = " adapter.train_added_tokens=true lets them learn." if adapter.trains_added_tokens else ""
+            able = " adapter.train_added_tokens=true trains them." if adapter.trains_added_tokens else ""
             say(f"Added tokens stay at the mean of their pieces: an adapter leaves the embeddings as they are.{able}")
     if train.gradient_checkpointing:
         _recompute_activations(model)

@@ -53,5 +53,5 @@ class Interrupted(Exception):
     def __init__(self, signal_number: int, folder: Path, step: int) -> None:
         self.signal_number, self.folder, self.step = signal_number, folder, step
         config = folder / "config.yaml"
-        go_on = f"resume with: {hints.train(config)}" if config.is_file() else "the same command goes on"
+        go_on = f"resume with: {hints.train(config)}" if config.is_file() else "the same command continues"
         super().__init__(f"stopped {f'after step {step}' if step else 'before the first step'}; {go_on}")

@@ -291,7 +291,7 @@ def refuse_other_names(saved: SavedModel, task: Any, network: Any) -> None:
     is_named = bool(names) or not {"labels", "types"}.isdisjoint(saved.facts["task_state"])
     if is_named and outputs is not None and len(names) != outputs:
         raise UserError(
-            f"the model has {outputs} outputs, and {len(names)} names are told for them",
+            f"the model has {outputs} outputs, and {len(names)} names are given for them",
             where=str(saved.folder),
             mend="Restore tunewright.json and config.json, or train again.",
         )

@@ -169,7 +169,7 @@ class Run:
             return UserError(
                 "the token store was deleted while the run went on",
                 where=str(store),
-                mend="Start the same command again; the store is made anew, and training goes on after the last checkpoint.",
+                mend="Start the same command again; the store is built again, and training continues after the last checkpoint.",
             )
         return None
 
@@ -392,7 +392,7 @@ class Run:
         check_settled(state.get("config"), self._resolved(), folder=self.folder)
         if not is_known(self.folder / METRICS, state.get("metrics_file")):
             self.reporter.note(
-                f"{self.folder / METRICS} is not what this run wrote; it is kept, and the run goes on behind it."
+                f"{self.folder / METRICS} is not what this run wrote; it is kept, and new records are added after it."
             )
 
     def _write_beginnings(self) -> None:
@@ -469,7 +469,7 @@ class Run:
         """Say what is left of the run when this step of its end fails; the failure itself is said by who catches it."""
         try:
             yield
-        except Exception:
+        except Exception:  # whatever fails, the user must know that the weights are safe; it is raised again
             if self._what_is_gone():
                 raise
             model = (

@@ -74,7 +74,7 @@ class _Yaml(yaml.SafeLoader):
         for key, _ in node.value:
             if isinstance(key, ScalarNode):
                 if key.value in seen:
-                    raise _wrong(f"{key.value!r} stands here twice", key)
+                    raise _wrong(f"{key.value!r} is given twice here", key)
                 seen.add(key.value)
         return super().construct_mapping(node, deep)
 
@@ -100,7 +100,7 @@ def _require_few(root: Node) -> None:
         if isinstance(node, ScalarNode):
             return 1
         if id(node) in open_nodes:
-            raise _wrong("an alias stands within what it stands for", node)
+            raise _wrong("an alias refers to itself", node)
         if id(node) not in sizes:
             open_nodes.add(id(node))
             parts = node.value if isinstance(node, SequenceNode) else [part for pair in node.value for part in pair]
@@ -142,9 +142,7 @@ def _line_of(error: Exception, text: str) -> int | None:
 
 def _problem(error: Exception) -> str:
     if isinstance(error, yaml.reader.ReaderError):
-        return (
-            f"the character {chr(error.character)!r} stands in it" if isinstance(error.character, int) else error.reason
-        )
+        return f"the character {chr(error.character)!r} is in it" if isinstance(error.character, int) else error.reason
     if isinstance(error, RecursionError):
         return "nested too deeply"
     return getattr(error, "problem", None) or str(error)

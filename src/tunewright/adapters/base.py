@@ -139,21 +139,21 @@ def refuse_added_tokens(config: Any) -> None:
     adapter = adapter_of(options)
     if adapter is None:
         raise UserError(
-            "without an adapter every row learns already", where=where, found="adapter=none", mend="Leave it out."
+            "without an adapter all rows are trained anyway", where=where, found="adapter=none", mend="Remove it."
         )
     if not adapter.trains_added_tokens:
         raise UserError(
-            f"{options.name} leaves the rows of tokens as they are",
+            f"{options.name} does not train the rows of tokens",
             where=where,
             found=f"adapter={options.name}",
-            mend="Set adapter=lora, or leave it out.",
+            mend="Set adapter=lora, or remove it.",
         )
     if not config.model.add_tokens:
         raise UserError(
             "no tokens are added",
             where=where,
             found="an empty model.add_tokens",
-            mend="Name them in model.add_tokens (those of an earlier run again), or leave it out.",
+            mend="List them in model.add_tokens (also those of an earlier run), or remove it.",
         )
 
 
@@ -276,10 +276,10 @@ def _token_tables(model: Any) -> list[str]:
     output = model.get_output_embeddings()
     if getattr(output, "bias", None) is not None:
         raise UserError(
-            "PEFT cannot let single rows of an output layer with a bias learn",
+            "PEFT cannot train single rows of an output layer that has a bias",
             where="adapter.train_added_tokens",
             found=type(model).__name__,
-            mend="Leave it out, or set adapter=none: then every row learns.",
+            mend="Remove it, or set adapter=none: then all rows are trained.",
         )
     if output is not None and output.weight is not tables[0].weight:
         tables.append(output)

@@ -27,8 +27,8 @@ class AdapterOptions(Section):
     )
     train_added_tokens: bool = Field(
         False,
-        description="With lora: the rows of `model.add_tokens` learn too, of the embeddings and, where the model has its own, of the "
-        "output. Otherwise they stay at the mean of the pieces that they replace.",
+        description="With lora: also train the rows of `model.add_tokens` in the embeddings and, where the model has a separate one, in the "
+        "output layer. Otherwise they stay at the mean of the pieces that they replace.",
     )
 
 

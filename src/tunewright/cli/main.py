@@ -97,7 +97,7 @@ def run() -> int:
         print("interrupted", file=sys.stderr)
         return 130
     except Stopped as stopped:
-        print(f"interrupted by {stopped}: what was finished is kept, and the same command goes on.", file=sys.stderr)
+        print(f"interrupted by {stopped}: finished work is kept, and the same command continues.", file=sys.stderr)
         return 128 + stopped.signal_number
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

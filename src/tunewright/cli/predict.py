@@ -48,7 +48,7 @@ def run(
             "-o",
             "--output",
             help="Where to write, input columns kept: .jsonl, .json, .csv, .tsv; words with their tags .conll. Stdout when not given. "
-            "Results are written as they are computed; after a kill the same command goes on where it was.",
+            "Results are written as they are computed; after a kill the same command continues where it stopped.",
         ),
     ] = None,
     min_score: Annotated[float, typer.Option(help="A less probable label becomes null.", min=0, max=1)] = 0.0,
@@ -57,7 +57,7 @@ def run(
         bool,
         typer.Option(
             "--skip-bad-rows",
-            help="Inputs that cannot be used get an empty answer with the reason, and are told on stderr.",
+            help="Inputs that cannot be used get an empty answer with the reason, and are listed on stderr.",
         ),
     ] = False,
     format: Annotated[

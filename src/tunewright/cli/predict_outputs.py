@@ -113,7 +113,7 @@ class PartFile:
             if found.name.startswith(f"{begin}{origin.name}-"):
                 if num_lines := _keep_whole_lines(file):
                     say(
-                        f"{counted(num_lines, 'prediction')} of an earlier command stand in {found}: it goes on behind them."
+                        f"{counted(num_lines, 'prediction')} of an earlier command are in {found}; this one continues after them."
                     )
                 return cls(path, found, file, num_lines)
             other = True
@@ -173,7 +173,7 @@ class PartFile:
         self._file.close()
         if self.num_lines:
             say(
-                f"{counted(self.num_lines, 'prediction')} are kept in {self.part}: the same command goes on behind them."
+                f"{counted(self.num_lines, 'prediction')} are kept in {self.part}: the same command continues after them."
             )
         else:
             self.part.unlink(missing_ok=True)

@@ -124,7 +124,7 @@ def _ask_about_texts(config: RunConfig, source: Source, rows: Sequence[Row]) -> 
     labels = label_file_of(source.paths[0]) if source.format == "text" and len(source.paths) == 1 else None
     if labels is not None and config.data.label_file is None:
         raise UserError(
-            "a file of labels stands beside it", where=source.name, found=labels.name,
+            "there is a file of labels next to it", where=source.name, found=labels.name,
             mend="data.label_file=auto reads a label for each line; task=mlm (or clm) learns the lines alone.",
         )  # fmt: skip
 
@@ -270,12 +270,12 @@ def _require_labels(sources: Sequence[Source], data: Any) -> None:
     if len(sources) > 1 and data.label_file != AUTO:
         raise UserError(
             "one file of labels for several training files", where="data.label_file", found=str(data.label_file),
-            mend="Set data.label_file=auto: the labels of each stand beside it.",
+            mend="Set data.label_file=auto: the labels of each are in the file next to it.",
         )  # fmt: skip
     for source in sources:
         if source.format == "text" and source.columns == ("text",):
             raise UserError(
-                "no file of labels stands beside it", where=source.name, expected="one named so, such as train_labels.txt for train_text.txt",
+                "there is no file of labels next to it", where=source.name, expected="one named so, such as train_labels.txt for train_text.txt",
                 mend="Name it with data.label_file.",
             )  # fmt: skip
 

@@ -25,8 +25,8 @@ class ReadConfig(Section):
     delimiter: str | None = Field(None, description="Column delimiter of CSV/TSV files; sniffed when not given.")
     label_file: UserPath | dict[Literal["train", "validation", "test"], UserPath] | None = Field(
         None,
-        description="Plain text files whose labels stand in another file, a line each: that file (of each split, where they are several), "
-        "or auto: the one beside it that is named so (train_labels.txt for train_text.txt).",
+        description="For plain text files with their labels in another file, one a line: that file (one for each split), "
+        "or auto: the file next to it with the matching name (train_labels.txt for train_text.txt).",
     )
     documents: Literal["auto", "line", "paragraph", "file"] = Field(
         "auto",

@@ -66,11 +66,11 @@ class Unchanged:
 
     @contextmanager
     def while_read(self) -> Iterator[None]:
-        """Around a pass over the files. What a reader stumbles over in a file that changed under it is told as that change."""
+        """Around a pass over the files. An error of a reader is reported as the change of the file, where it changed."""
         self._renew()
         try:
             yield
-        except Exception as error:
+        except Exception as error:  # a reader may fail in any way on a file that changes; it is raised again
             self._check(error)
             raise
         self.check()
@@ -116,5 +116,5 @@ def _changed(name: str) -> UserError:
     return UserError(
         "the file changed while it was read",
         where=name,
-        mend="Start again when nobody writes to it any more; what was made of it is not kept.",
+        mend="Run the command again when nothing writes to the file any more; nothing made from it was kept.",
     )

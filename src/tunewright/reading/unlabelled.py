@@ -61,7 +61,7 @@ def refuse_other_lines(rows: Sequence[Row], *, is_text_file: bool) -> None:
     texts = [text for row in rows if isinstance(text := row.fields.get("text"), str)]
     if not texts:
         return
-    where, as_they_stand = rows[0].source, "task=mlm (or clm) learns the lines as they stand."
+    where, as_they_stand = rows[0].source, "task=mlm (or clm) learns the lines as they are."
     if len(texts) >= _FEW and all(map(_EOU.match, texts)):
         mend = f"Write JSON lines of `messages`, a role and a content each; {as_they_stand}"
         raise UserError("turns of a conversation joined by __eou__", where=where, mend=mend)

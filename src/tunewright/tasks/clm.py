@@ -60,7 +60,8 @@ class Options(TaskOptions):
     )
     strip_end_tokens: bool = Field(
         False,
-        description="Whether end tokens that texts spell at their end (</s>, <|endoftext|>) are taken away: a document is ended without them.",
+        description="Remove end tokens that are spelled out at the end of texts (</s>, <|endoftext|>): each document ends with the "
+        "tokenizer's end token anyway.",
     )
 
 

@@ -57,7 +57,7 @@ if TYPE_CHECKING:
 TERM = "cross_entropy"
 _TOKENS_SHOWN = 8
 """Tokens shown on each side of where an answer begins."""
-STRIP_HELP = "Whether end tokens that answers spell at their end (</s>, <|endoftext|>) are taken away: a row is ended without them."
+STRIP_HELP = "Remove end tokens that are spelled out at the end of answers (</s>, <|endoftext|>): each answer ends with the template's end token anyway."
 REASONING_HELP = (
     "What becomes of an answer's reasoning that the template leaves out. refuse: the row is rejected; keep: it is written before the "
     "answer, in <think>; drop: the answer is learned without it."
@@ -91,12 +91,12 @@ class Options(TaskOptions):
     strip_end_tokens: bool = Field(False, description=STRIP_HELP)
     answers_after: str | None = Field(
         None,
-        description="Of texts that are conversations already: what stands before each answer ('### Assistant:'), or the template that they "
-        "were written with (chatml, llama3, mistral, gemma, zephyr). Then the answers alone are learned.",
+        description="For texts that are rendered conversations: the text before each answer ('### Assistant:'), or the template they "
+        "were written with (chatml, llama3, mistral, gemma, zephyr). Then only the answers are learned.",
     )
     answers_until: str | None = Field(
         None,
-        description="With answers_after: what stands before each question, where that is not told by the usual heading of answers.",
+        description="With answers_after: the text before each question, where answers_after is not one of the usual headings.",
     )
     compare: NonNegativeInt = Field(
         32,
@@ -525,7 +525,7 @@ def whole_transcripts(mark: str, key: str) -> str:
 def _check_answers_after(options: Options, dialogues: Dialogues) -> None:
     if dialogues.format != TEXT and options.answers_after is not None:
         raise UserError(
-            "only in a column of texts are answers told by what stands before them", where="task.answers_after",
+            "answers_after works only with a column of texts", where="task.answers_after",
             found=dialogues.format, mend="Leave it out: here the columns say what the answers are.",
         )  # fmt: skip
     if options.answers_until is not None and options.answers_after is None:

@@ -532,7 +532,7 @@ def _as_rendered(content: str) -> Sequence[str]:
     return dict.fromkeys((content, content.strip(), content.lstrip("\n"), content.lstrip(), content.rstrip())).keys()  # type: ignore[return-value]
 
 
-_NO_END = "it writes no control token behind an answer, so where to stop could not be learned"
+_NO_END = "it writes no control token after an answer, so where to stop could not be learned"
 _REASONING_KEY = "task.reasoning=keep writes it before the answer, task.reasoning=drop learns the answer without it"
 
 

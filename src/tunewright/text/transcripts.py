@@ -149,7 +149,7 @@ def answer_spans(text: str, marks: Marks) -> tuple[tuple[int, int], ...]:
         raise RowError(f"no answer: the text has no {marks.name!r}")
     if len(begins) > 1 and not marks.certain:
         raise RowError(
-            f"{len(begins)} answers behind {marks.name!r}, and it is not known where they end: set task.answers_until to the heading of questions"
+            f"{len(begins)} answers after {marks.name!r}, and it is not known where they end: set task.answers_until to the heading of questions"
         )
     spans = []
     for begin, last in zip(
@@ -165,7 +165,7 @@ def answer_spans(text: str, marks: Marks) -> tuple[tuple[int, int], ...]:
         if text[begin:stop].replace(marks.end or "", "").strip():
             spans.append((begin, stop))
     if not spans:
-        raise RowError(f"no answer: nothing stands behind {marks.name!r}")
+        raise RowError(f"no answer: there is nothing after {marks.name!r}")
     return tuple(spans)
 
 

@@ -218,7 +218,7 @@ class DialogueEncoder:
             ]
             if found and not any(first < end and found[-1].start() < last for first, last in rendered.untrusted):
                 raise UserError(
-                    "this tokenizer does not find its own end token behind an answer, so where to stop could not be learned",
+                    "this tokenizer does not find its own end token after an answer, so where to stop could not be learned",
                     where="model.tokenizer",
                     found=f"{rendered.text[max(begin, end - 40) : end]!r}, whose {found[-1][0]!r} is split like any other text",
                     mend=f'Set "normalized": false for {found[-1][0]!r} in its tokenizer.json, or choose another tokenizer.',

@@ -151,7 +151,7 @@ class Recipe:
             raise UserError(
                 f"the role {role} gets no token",
                 where=f"--special {wish}",
-                mend=f"Write it behind the sign: {role}=TOKEN.",
+                mend=f"Write it after the equals sign: {role}=TOKEN.",
             )
         if role == "unk" and self.algorithm == "byte-bpe":
             raise UserError(

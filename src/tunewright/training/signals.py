@@ -212,7 +212,7 @@ def _what_comes() -> str:
         return "the checkpoint is written first."
     if _wish.ends_step:
         return "the running step ends, then a checkpoint is saved."
-    return "what is finished is kept, and the same command goes on from there."
+    return "finished work is kept, and the same command continues from there."
 
 
 def _tell(line: str) -> None:

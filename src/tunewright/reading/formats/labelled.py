@@ -54,7 +54,7 @@ def _rows(file: TextFile, source: Source, layout: str, several: bool) -> Iterato
         try:
             label, text = parsed(without_line_end(line), layout)
         except ValueError:
-            fault = fault or "no label stands in this line"
+            fault = fault or "this line has no label"
         if fault is not None:
             yield Reject(file.name, number, fault, shown(line))
             continue

@@ -125,7 +125,7 @@ def _wrong_width(cells: list[str], columns: tuple[str, ...], lines: list[Line]) 
 def _header_again(cells: list[str], header: tuple[str | None, ...], shape: sniff.TableShape, where: str) -> str | None:
     """What is wrong with a row that has something of the header: files put one behind the other, or a header that is none."""
     if (cells[0].removeprefix("\ufeff"), *cells[1:]) == header:
-        return "the header stands here again"
+        return "the header is repeated here"
     same = next((cell for cell, name in zip(cells, header, strict=True) if cell and cell == name), None)
     if not shape.guessed or same is None:
         return None

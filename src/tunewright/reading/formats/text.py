@@ -67,11 +67,11 @@ def _with_labels(file: TextFile, path: Path, label_file: str) -> Source:
     if num_texts != num_labels:
         raise UserError(
             "as many lines of texts as of labels are needed", where=file.name, found=f"{counted(num_texts, 'line')}, and {num_labels:,} in {found}",
-            mend="Each label stands on the line of its text.",
+            mend="Label and text have the same line number.",
         )  # fmt: skip
     names = names_of_labels(found)
     notes = [
-        f"the label of each line stands in {found.name}",
+        f"the label of each line is in {found.name}",
         *([f"its numbers are called {quoted(names, limit=6)}"] if names else []),
     ]
     return Source(
