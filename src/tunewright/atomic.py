@@ -180,6 +180,12 @@ def json_sha256(value: Any) -> str:
     return hashlib.sha256(json.dumps(json.loads(json.dumps(value)), sort_keys=True).encode()).hexdigest()
 
 
+def file_stamp(path: Path) -> tuple[int, int, int, int, int]:
+    """Which file this is and when it last changed: device, inode, size, mtime and ctime. OSError where there is none."""
+    found = path.stat()
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
 def file_sha256(path: Path) -> str:
     """Read in large pieces: a network file system answers each of them once."""
     digest, buffer = hashlib.sha256(), memoryview(bytearray(_LARGE_READ))

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from tunewright import hints
-from tunewright.atomic import file_sha256, json_text, write_json
+from tunewright.atomic import file_sha256, file_stamp, json_text, write_json
 from tunewright.errors import UserError
 
 MANIFEST = "manifest.json"
@@ -155,13 +155,13 @@ class _Known:
 
     def sha256(self, name: str) -> str:
         path = self.folder / name
-        before = _stat(path)
+        before = file_stamp(path)
         remembered = self.entries.get(name)
         if remembered is not None and remembered[0] == before:
             return remembered[1]
         began = time.time_ns()
         found = file_sha256(path)
-        if _stat(path) != before:
+        if file_stamp(path) != before:
             raise OSError(f"{path} changed while it was read")
         self.entries.pop(name, None)
         if max(before[3], before[4]) < began - _SETTLED_NS:
@@ -172,11 +172,6 @@ class _Known:
         _SEEN[self.key] = self.entries
         if self.has_new and self.file is not None:
             _write_memory(self.file, self.key, self.entries)
-
-
-def _stat(path: Path) -> Stat:
-    found = path.stat()
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def _memory_file(key: str) -> Path | None:

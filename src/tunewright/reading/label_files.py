@@ -45,11 +45,6 @@ def label_file_of(texts: Path) -> Path | None:
     return next((one for one in named if holds_labels(one)), None)
 
 
-def is_label_file(path: Path) -> bool:
-    """Whether it is named for labels and holds some, one a line."""
-    return _is_named_for_labels(path) and holds_labels(path)
-
-
 def is_map_of_labels(path: Path) -> bool:
     return path.stem.lower() in _MAPS
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Literal
 
+from tunewright.atomic import file_stamp
 from tunewright.errors import UserError
 from tunewright.reading.fields import Record, records
 from tunewright.reading.files import TextFile, without_line_end
@@ -53,12 +54,11 @@ class _Evidence:
 
 def quotes_of(file: TextFile, num_comments: int) -> Quotes:
     """Of a tab-separated file as a whole; found once as long as the file stays what it is. UserError where it is not clear."""
-    about = file.path.stat()
-    return _found(file, num_comments, (about.st_ino, about.st_size, about.st_mtime_ns))
+    return _found(file, num_comments, file_stamp(file.path))
 
 
 @lru_cache(maxsize=64)
-def _found(file: TextFile, num_comments: int, version: tuple[int, int, int]) -> Quotes:
+def _found(file: TextFile, num_comments: int, version: tuple[int, ...]) -> Quotes:
     if not _has_quotes(file):
         return "text"
     evidence = _evidence(file, num_comments)

@@ -10,13 +10,12 @@ name) or copied back is hashed again, before it is read.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tunewright.atomic import file_sha256
+from tunewright.atomic import file_sha256, file_stamp
 from tunewright.errors import UserError
 from tunewright.reading.source import Source
 
@@ -27,10 +26,9 @@ _CHANGE_TIME = 4
 def stamp_of(path: Path) -> Stamp:
     """Which file stands there, and when it was last written; None where there is none."""
     try:
-        found = os.stat(path)
+        return file_stamp(path)
     except (OSError, ValueError):  # ValueError: a name that no file can have
         return None
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 @dataclass(frozen=True)
