@@ -23,7 +23,8 @@ from tunewright.models.foreign import read_object
 from tunewright.records import Batch, Encoded, Example, Reject, Row
 from tunewright.text.messages import USER, Conversation, Message
 from tunewright.text.templates import Template, special_tokens
-from tunewright.tokens.extend import looks_like_control, own_words
+from tunewright.tokens.chat import control_tokens
+from tunewright.tokens.extend import own_words
 from tunewright.tokens.store import TokenStore
 
 FILE = "golden.json"
@@ -205,10 +206,7 @@ def _spells_control(tokenizer: Any, text: str) -> bool:
 
 
 def _control(tokenizer: Any) -> list[str]:
-    words, special = own_words(tokenizer), {*tokenizer.all_special_tokens}
-    added = tokenizer.get_added_vocab()
-    found = {token for token in added if looks_like_control(token)} | special
-    return [token for token in found - words if len(token) > 1]
+    return [token for token in {*control_tokens(tokenizer), *tokenizer.all_special_tokens} if len(token) > 1]
 
 
 def surroundings(task: Any, encoder: Any) -> dict[str, Any]:

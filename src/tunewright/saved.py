@@ -95,7 +95,7 @@ class SavedModel:
         sealed = changed_run_files(run, remember=remember) if self.folder.name == "model" else []
         own_manifest = f"model/{MANIFEST}"
         if not check_unchanged(self.folder, remember=remember) and own_manifest not in sealed:
-            say(f"{self.folder} has no {MANIFEST}: so its files cannot be checked.")
+            say(f"{self.folder} has no {MANIFEST}, so its files cannot be checked.")
         for part in ("base", "adapter") if self.facts.get("adapter") and self.folder.name == "model" else ():
             if self.unmerged is not None:
                 check_unchanged(run / part, remember=remember)
