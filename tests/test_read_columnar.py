@@ -271,6 +271,17 @@ def test_a_file_that_becomes_shorter_while_it_is_read_is_a_user_error(tmp_path):
         list(rows)
 
 
+@pytest.mark.parametrize("scale", [2_000_000_000, -2_000_000_000])
+def test_a_decimal_whose_scale_is_beyond_python_costs_its_row(tmp_path, scale):
+    prices = pyarrow.Array.from_buffers(
+        pyarrow.decimal128(5, scale), 1, [None, pyarrow.py_buffer((12345).to_bytes(16, "little"))]
+    )
+    pyarrow.feather.write_feather(pyarrow.table({"price": prices}), tmp_path / "a.feather", compression="uncompressed")
+    (row,) = open_source(str(tmp_path / "a.feather")).rows()
+    assert isinstance(row, Reject)
+    assert row.reason == f"the {prices.type} in the column 'price' is out of range"
+
+
 def test_column_names_that_are_no_text_are_a_user_error(tmp_path):
     raw = write(pyarrow.table({"text": ["a"], "other": ["b"]}), tmp_path / "a.stream.arrow").read_bytes()
     (tmp_path / "a.stream.arrow").write_bytes(raw.replace(b"other", b"\xff\xffher"))

@@ -37,8 +37,8 @@ _BATCH = 1024
 _CONTINUES = b"\xff\xff\xff\xff"
 _STREAM_END = _CONTINUES + b"\0\0\0\0"
 _AS_TEXT = (datetime.date, datetime.time, datetime.timedelta, decimal.Decimal, uuid.UUID)
-_BEYOND_PYTHON = (ValueError, OverflowError, LookupError)
-_OUT_OF_RANGE = "<value out of range"  # how Arrow itself spells such a time
+_BEYOND_PYTHON = (ValueError, ArithmeticError, LookupError)
+_OUT_OF_RANGE = ("<value out of range", "<scale out of range")  # how Arrow itself spells such a time, such a decimal
 
 
 def make_source(path: Path, name: str, format: str, options: ReadOptions) -> Source:
@@ -153,11 +153,11 @@ def _value(scalar: Any, column: str) -> Any:
         return _plain(scalar.as_py())
     except UnicodeDecodeError as error:
         return _not_utf8(error)
-    except _BEYOND_PYTHON:  # nanoseconds, a time zone or a date that Python has not
+    except _BEYOND_PYTHON:  # nanoseconds, a time zone, a date or a decimal that Python has not
         try:
             text = scalar.cast(pyarrow.string()).as_py()
         except pyarrow.ArrowException:
-            text = f"{_OUT_OF_RANGE}>"
+            text = f"{_OUT_OF_RANGE[0]}>"
     if text.startswith(_OUT_OF_RANGE):
         return _Unreadable(f"the {scalar.type} in the column {column!r} is out of range", text)
     return text
