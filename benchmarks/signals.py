@@ -2,9 +2,10 @@
 
 Signals in `train` (six tasks, plain, LoRA and with rows set aside), and in predict, evaluate, verify, export, check and prepare. Half of
 those of `train` come at a random moment of its life, half within a function that a phase spends its time in (a call drawn among those
-that the straight run made, a moment within its length): the shortest phases are met too. For each: the phase (read off the main
-thread's stack when the signal arrives), seconds to the line "stopping: …", seconds to the end, the exit code, and whether the same
-command then ends as one that was left alone, bit for bit. Exit code 1 where one of them is not as it should be.
+that the straight run made, a moment within its length): the shortest phases are met too. `fresh` is `train` as a process of its own,
+met while it imports. For each: the phase (read off the main thread's stack when the signal arrives), seconds to the line
+"stopping: …", seconds to the end, the exit code, and whether the same command then ends as one that was left alone, bit for bit.
+Exit code 1 where one of them is not as it should be.
 
     python benchmarks/signals.py --signals 100 --seed 1
 """
@@ -33,28 +34,35 @@ from typing import Any
 from interrupted import Case, Command, import_everything, make_cases, result_of
 
 PHASES = {
-    "add_baselines": "baselines", "fit_and_score": "baselines", "_golden": "golden examples", "record": "golden examples",
-    "choice": "golden examples", "_merged": "merging", "file_sha256": "hashing", "survey_rows": "reading",
-    "encode_splits": "encoding", "match_tokenizer": "encoding", "open_inputs": "opening", "build_model": "loading the model",
-    "load_network": "loading the model", "preflight": "preflight", "save_beginning": "first files",
-    "save_weights": "saving the model", "_write_scores": "scores", "_save": "checkpoint", "_save_state": "checkpoint",
-    "_evaluate": "validation", "complete": "rows of the end read", "_final_scores": "final evaluation",
-    "save_trained": "completing the model", "training_steps": "steps", "_loop": "steps", "verify": "verify",
-    "export_run": "export", "evaluate": "evaluate", "find_problems": "check", "load": "loading", "_find_and_load": "imports",
+    "imports": "importlib",
+    "baselines": "baseline report:fit_and_score tasks.clm:baselines tasks.mlm:baselines tasks.compared:baselines",
+    "golden examples": "golden:record golden:write golden:texts golden:_by_length golden:__init__ adapted:_golden",
+    "merging": "adapted:_merged adapted:_on_whole_base", "scores": "run:_write_scores run:_verdict run_files:seal",
+    "completing": "adapted:save_trained", "saving": "adapted:save_weights",
+    "reading of the end": "report:complete read_again", "final evaluation": "run:_final_scores run:_load_best run:_finish",
+    "checkpoint": "run:_save run:_save_state training.checkpoint:save training.checkpoint:save_state run:_prune",
+    "validation": "run:_evaluate run:_judge", "steps": "run:_loop training.engine training.optimizer",
+    "preflight": "training.preflight", "first files": "adapted:save_beginning run:_write_beginnings run:_open_trackers",
+    "encoding": "prepare.encode", "reading": "prepare.survey", "loading": "predict:load adapted:load_network assembly",
+    "hashing": "atomic:file_sha256 reading.unchanged manifests origin", "opening": "prepare.inputs guess decision config resume prepare",
+    "resuming": "run:_resume", "of a finished run": "run:_finished_before",
+    "verify": "verify cli.verify", "export": "export cli.export", "evaluate": "scoring cli.evaluate", "predict": "predict cli.predict",
+    "check": "findings cli.check", "prepare": "cli.prepare", "train, else": "run cli.train",
+    "command line": "cli.main cli.options __main__",
 }  # fmt: skip
-"""A function on the main thread's stack -> the phase; of several the first of this list. The innermost would be a library's."""
+"""Phase -> functions (`module:name`) and modules of ours; of those on the main thread's stack the first of this list tells the phase."""
 
 AIMS = {
+    "opening": "tunewright.prepare.inputs:open_inputs", "hashing": "tunewright.reading.unchanged:_hash",
     "reading": "tunewright.prepare.survey:survey_rows", "encoding": "tunewright.prepare.encode:encode_splits",
-    "hashing": "tunewright.atomic:file_sha256", "opening": "tunewright.prepare.inputs:open_inputs",
-    "loading": "tunewright.assembly:assemble", "preflight": "tunewright.training.preflight:preflight",
+    "loading": "tunewright.models.load:_own_memory", "preflight": "tunewright.training.preflight:preflight",
     "first files": "tunewright.adapted:save_beginning", "steps": "tunewright.run:Run._loop",
     "validation": "tunewright.run:Run._evaluate", "checkpoint": "tunewright.training.checkpoint:save",
     "state": "tunewright.training.checkpoint:save_state", "saving": "tunewright.adapted:save_weights",
-    "final evaluation": "tunewright.run:Run._final_scores", "baselines": "tunewright.baseline:fit_and_score",
-    "golden examples": "tunewright.golden:record", "golden texts": "tunewright.golden:_by_length",
-    "merging": "tunewright.adapted:_merged", "completing": "tunewright.adapted:save_trained",
-    "scores": "tunewright.run:_write_scores",
+    "final evaluation": "tunewright.run:Run._final_scores", "reading of the end": "tunewright.report:complete",
+    "baselines": "tunewright.baseline:fit_and_score", "golden examples": "tunewright.golden:record",
+    "golden texts": "tunewright.golden:_by_length", "merging": "tunewright.adapted:_merged",
+    "completing": "tunewright.adapted:save_trained", "scores": "tunewright.run:_write_scores",
 }  # fmt: skip
 """What is aimed at -> the function, as `module:name`."""
 
@@ -67,8 +75,15 @@ def main() -> int:
     words.add_argument("--rows", type=int, default=60)
     words.add_argument("--seed", type=int, default=0)
     words.add_argument("--only", default="", help="cases whose name holds one of these, set apart by semicolons")
-    words.add_argument("--verbs", default="train;train;other", help="in turn: train, other (drawn), or a verb's name")
+    words.add_argument(
+        "--verbs", default="train;train;other", help="in turn: train, other (drawn), fresh, or a verb's name"
+    )
+    words.add_argument(
+        "--aim", default="", help="phases, set apart by semicolons: each train's signal comes in the one least met"
+    )
     asked = words.parse_args()
+    if unknown := [name for name in asked.aim.split(";") if name and name not in AIMS]:
+        words.error(f"nothing aims at {unknown[0]!r}: choose from {', '.join(AIMS)}")
     import_everything()
     folder = Path(
         tempfile.mkdtemp(prefix="signals-")
@@ -84,17 +99,21 @@ def _run(asked: argparse.Namespace, folder: Path) -> int:
     cases = make_cases(folder, rows=asked.rows)
     cases = [case for case in cases if any(name in case.name for name in asked.only.split(";"))]
     trials = [_Signalling(case, chance) for case in cases[: max(1, asked.signals // 4)]]
-    aims, turns = list(AIMS), asked.verbs.split(";")
+    turns, wanted, aimed = asked.verbs.split(";"), [name for name in asked.aim.split(";") if name], Counter[str]()
     for number in range(asked.signals):
         trial, verb = trials[number % len(trials)], turns[number // len(trials) % len(turns)]
         if verb == "other":
             verb = chance.choice(VERBS)
-        aim = aims[number % len(aims)] if verb == "train" and chance.random() < 0.6 else None
+        known = [name for name in wanted or AIMS if name in trial.calls]
+        aim = min(known, key=lambda name: aimed[name], default=None)
+        if verb != "train" or not (wanted or chance.random() < 0.6):
+            aim = None
+        aimed[str(aim)] += 1
         told, phase = trial.once(verb, aim)
         phases[f"{verb}: {phase}"] += 1
         good = told.endswith(("same", "over before the signal"))
         wrong += not good
-        print(f"{verb:<9}{trial.case.name:<24}{phase:<22}{told}", flush=True)
+        print(f"{verb:<9}{trial.case.name:<27}{phase:<22}{told}", flush=True)
         if not good:
             print(trial.log.read_text()[-1500:], flush=True)
     print("\n".join(f"{count:>4}  {phase}" for phase, count in phases.most_common()))
@@ -121,7 +140,9 @@ class _Signalling:
         chance, output = self.chance, self.folder / "signalled" / "run"
         shutil.rmtree(output.parent, ignore_errors=True)
         if verb not in self.known:
-            self._finish(verb, self.folder / f"alone-{verb}" / "run")
+            self._finish(
+                verb, self.folder / f"alone-{verb}" / "run", lambda: self._begin(verb) if verb == "fresh" else None
+            )
         lasted, wanted = self.known[verb]
         number = chance.choice([signal.SIGINT, signal.SIGTERM])
         self.told.write_text("")
@@ -130,13 +151,14 @@ class _Signalling:
             delay = chance.choice([0.0, chance.random() * self.calls[aim][call]])
 
             def before() -> None:
-                _tell_phase(self.told)
+                _tell_phase(self.told, aim)
                 _signal_within(AIMS[str(aim)], call, delay, number, self.told)
 
             process = Command(self._words(verb, output), self.log, before)
         else:
-            process = Command(self._words(verb, output), self.log, lambda: _tell_phase(self.told))
-            if process.wait(chance.random() * 0.9 * lasted) is None:
+            process = Command(self._words(verb, output), self.log, lambda: self._begin(verb))
+            moment = lasted - self.known["train"][0] if verb == "fresh" else 0.9 * lasted
+            if process.wait(chance.random() * moment) is None:
                 _write(self.told, "sent")
                 process.send(number)
         code = process.wait(60)
@@ -148,7 +170,10 @@ class _Signalling:
         if "sent" not in at:
             return f"exit {code}: {'over before the signal' if code in (0, 1) else 'FAILED'}", "over before"
         sent = at["sent"]["at"]
-        phase = at["answered"]["phase"] if "answered" in at else "before or behind ours"
+        unseen = "imports, before ours" if verb == "fresh" else "before or behind ours"
+        phase = at["answered"]["phase"] if "answered" in at else unseen
+        if phase == "other":
+            phase = f"other: {at['answered']['at_function']}"
         told = f"exit {code:<4} ended {ended - sent:5.2f} s  "
         if "answered" in at:
             told += f"answered {at['answered']['at'] - sent:5.2f} s  "
@@ -167,9 +192,17 @@ class _Signalling:
         code = Command(self._words(verb, output), self.log, before).wait()
         if code not in (0, 1):
             raise SystemExit(f"{self.case.name}: {verb}: exit {code}\n{self.log.read_text()[-2000:]}")
-        made = result_of(output) if verb == "train" else {"code": code, **_hashes(output)}
+        made = result_of(output) if verb in ("train", "fresh") else {"code": code, **_hashes(output)}
         self.known.setdefault(verb, (time.monotonic() - began, made))
         return made
+
+    def _begin(self, verb: str) -> None:
+        """In the command's process, before it begins: tell phases; of `fresh`, in an interpreter that has imported nothing."""
+        if verb == "fresh":
+            code = "import sys, pathlib, signals; signals.begin_anew(pathlib.Path(sys.argv.pop(1)))"
+            os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)])
+            os.execv(sys.executable, [sys.executable, "-c", code, str(self.told), *sys.argv[1:]])
+        _tell_phase(self.told)
 
     def _words(self, verb: str, output: Path) -> list[str]:
         """The command of a verb, on the finished run where it wants one."""
@@ -202,7 +235,15 @@ def _write(told: Path, what: str, **facts: str) -> None:
         file.write(json.dumps({"what": what, "at": time.monotonic(), **facts}) + "\n")
 
 
-def _tell_phase(told: Path) -> None:
+def begin_anew(told: Path) -> None:
+    """`tunewright WORDS`, from its first import on."""
+    from tunewright.__main__ import main as command
+
+    _tell_phase(told)
+    command()
+
+
+def _tell_phase(told: Path, aim: str | None = None) -> None:
     """Tell what the main thread was doing when a signal is answered."""
     from tunewright.training import signals
 
@@ -210,18 +251,38 @@ def _tell_phase(told: Path) -> None:
 
     def telling(line: str) -> None:
         if line.startswith("stopping: "):
-            _write(told, "answered", phase=_phase(sys._current_frames().get(main_thread or 0)))
+            frame = sys._current_frames().get(main_thread or 0)
+            _write(told, "answered", phase=_phase(frame, aim), at_function=_innermost(frame))
         tell(line)
 
     signals._tell = telling
 
 
-def _phase(frame: FrameType | None) -> str:
-    names = set()
+def _phase(frame: FrameType | None, aim: str | None) -> str:
+    """aim: the phase where the function aimed at has been called, and has not begun."""
+    found: set[str] = set()
     while frame is not None:
-        names.add(frame.f_code.co_name)
+        name, function = _name(frame), frame.f_code.co_name
+        if function == "aimed_at" and aim and not found:
+            return aim
+        if name and name != "training.signals":
+            found |= {name, f"{name}:{function}"}
         frame = frame.f_back
-    return next((phase for name, phase in PHASES.items() if name in names), "other")
+    return next((phase for phase, names in PHASES.items() if found & set(names.split())), "other")
+
+
+def _name(frame: FrameType) -> str:
+    """A module of ours without the package's name, "importlib", or nothing."""
+    module = str(frame.f_globals.get("__name__"))
+    if module == "importlib._bootstrap":
+        return "importlib"
+    return module.removeprefix("tunewright.") if module.startswith("tunewright.") else ""
+
+
+def _innermost(frame: FrameType | None) -> str:
+    while frame is not None and _name(frame) in ("", "training.signals", "importlib"):
+        frame = frame.f_back
+    return "" if frame is None else f"{_name(frame)}:{frame.f_code.co_name}"
 
 
 def _signal_within(aim: str, call: int, delay: float, number: int, told: Path) -> None:
