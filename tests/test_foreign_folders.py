@@ -16,6 +16,7 @@ from tunewright import plugins
 from tunewright.adapters.peft_files import read_config
 from tunewright.errors import UserError
 from tunewright.export import export_run
+from tunewright.models.foreign import check_folder, check_values
 from tunewright.predict import load
 from tunewright.run import train
 from tunewright.saved import MANIFEST, write_manifest
@@ -300,3 +301,36 @@ def test_an_adapters_description_holds_numbers_and_names_alone(finished, tmp_pat
     edit(adapter / "adapter_config.json", **{key: value})
     with pytest.raises(UserError, match=key):
         read_config(adapter)
+
+
+# Numbers that only cost memory
+
+
+@pytest.mark.parametrize(
+    ("values", "key"),
+    [
+        ({"num_labels": 10**8}, "num_labels is 100000000"), ({"num_labels": "3"}, "num_labels is '3'"),
+        ({"text_config": {"num_hidden_layers": 10**7}}, "text_config.num_hidden_layers is"),
+        ({"vision_config": {"num_labels": 10**9}}, "vision_config.num_labels is"),
+        ({"dtype": "payload"}, "dtype is 'payload'"), ({"torch_dtype": "os.system"}, "torch_dtype is 'os.system'"),
+    ],
+)  # fmt: skip
+def test_a_config_that_asks_for_more_than_any_model_is_refused_before_a_library_reads_it(values, key):
+    with pytest.raises(UserError, match=key):
+        check_values("config.json", values, where="m/config.json")
+
+
+@pytest.mark.parametrize(
+    "dtype", ["auto", "float32", "bfloat16", "float16", "torch.float64", "float8_e4m3fn", "half", None]
+)
+def test_types_of_numbers_that_models_name_are_taken(dtype):
+    check_values(
+        "config.json", {"dtype": dtype, "num_labels": 0, "text_config": {"num_labels": 2}}, where="m/config.json"
+    )
+
+
+def test_a_model_within_a_model_is_measured_too(tmp_path):
+    (tmp_path / "model.safetensors").write_bytes(b"0" * 64)
+    (tmp_path / "config.json").write_text(json.dumps({"text_config": {"hidden_size": 2**20, "vocab_size": 2**30}}))
+    with pytest.raises(UserError, match="far larger model than its weights"):
+        check_folder(tmp_path, "model m")

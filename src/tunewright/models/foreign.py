@@ -10,6 +10,7 @@ being asked (a kernel of the Hub, an adapter beside the model) is refused here.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,8 @@ _SIZES = {
 }  # fmt: skip
 """Keys of a config.json that are whole numbers from 1 on, in every architecture that has them."""
 _LAYERS = {"num_hidden_layers", "n_layer", "n_layers", "num_layers"}
-_MOST_LAYERS, _LARGEST = 10_000, 2**31
+_MOST_LAYERS, _MOST_LABELS, _LARGEST = 10_000, 1_000_000, 2**31
+_DTYPE = re.compile(r"auto|(torch\.)?b?float\d+(_\w+)?|(torch\.)?(half|float|double)")
 _WIDTHS = ("hidden_size", "n_embd", "d_model", "dim")
 _MIND = "Restore that file of the model."
 _CODE = "custom code"
@@ -59,6 +61,20 @@ def _wrong(file_name: str, values: Mapping[str, Any]) -> Iterator[tuple[str, Any
         return
     if file_name != "config.json":
         return
+    for level, found in _levels(values):
+        yield from ((f"{level}{key}", value, expected) for key, value, expected in _wrong_of_model(found))
+    yield from _kernels(values)
+
+
+def _levels(values: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """A config, and those of the models that it is made of (text_config, vision_config), each with what stands before its keys."""
+    yield "", values
+    for key, value in values.items():
+        if key.endswith("_config") and isinstance(value, Mapping):
+            yield f"{key}.", value
+
+
+def _wrong_of_model(values: Mapping[str, Any]) -> Iterator[tuple[str, Any, str]]:
     for key in ("model_type", "problem_type"):
         if values.get(key) is not None and not isinstance(values[key], str):
             yield key, values[key], "a text"
@@ -70,10 +86,17 @@ def _wrong(file_name: str, values: Mapping[str, Any]) -> Iterator[tuple[str, Any
         unlimited = key == "max_position_embeddings" and value == -1  # of models that count no positions
         if not unlimited and (isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= most):
             yield key, value, f"a whole number from 1 to {most:,}"
+    labels = values.get("num_labels")  # transformers makes a name for each of them, whatever is loaded
+    if labels is not None and (
+        isinstance(labels, bool) or not isinstance(labels, int) or not 0 <= labels <= _MOST_LABELS
+    ):
+        yield "num_labels", labels, f"a whole number up to {_MOST_LABELS:,}"
     pad = values.get("pad_token_id")
     if pad is not None and (isinstance(pad, bool) or not isinstance(pad, int)):
         yield "pad_token_id", pad, "a whole number"
-    yield from _kernels(values)
+    for key in ("dtype", "torch_dtype"):
+        if isinstance(values.get(key), str) and not _DTYPE.fullmatch(values[key]):
+            yield key, values[key], "a type of numbers, such as float32"
 
 
 def _kernels(values: Mapping[str, Any]) -> Iterator[tuple[str, Any, str]]:
@@ -107,20 +130,22 @@ def check_folder(folder: Path, name: str) -> None:
 
 def _check_size(folder: Path, values: Mapping[str, Any]) -> None:
     """UserError where config.json describes far more than the weights hold: memory would be taken for it first."""
-    width = next((values[key] for key in _WIDTHS if isinstance(values.get(key), int)), 0)
-    rows = max(
-        (values[key] for key in ("vocab_size", "max_position_embeddings", "n_positions", "intermediate_size")
-         if isinstance(values.get(key), int)),
-        default=0,
-    )  # fmt: skip
+    tables = [_largest_table(found) for _, found in _levels(values)]
+    width, rows = max(tables, key=lambda table: table[0] * table[1])
     held = sum(path.stat().st_size for path in folder.iterdir() if path.suffix in (".safetensors", ".bin"))
-    if held and width * max(rows, width) > 64 * held + 2**28:
+    if held and width * rows > 64 * held + 2**28:
         raise UserError(
             "config.json describes a far larger model than its weights are",
             where=str(folder / "config.json"),
-            found=f"{width:,} times {max(rows, width):,} numbers in one table, {held:,} bytes of weights",
+            found=f"{width:,} times {rows:,} numbers in one table, {held:,} bytes of weights",
             mend=_MIND,
         )
+
+
+def _largest_table(values: Mapping[str, Any]) -> tuple[int, int]:
+    width = next((values[key] for key in _WIDTHS if isinstance(values.get(key), int)), 0)
+    keys = ("vocab_size", "max_position_embeddings", "n_positions", "intermediate_size")
+    return width, max([width, *(values[key] for key in keys if isinstance(values.get(key), int))])
 
 
 def wants_code(error: Exception) -> bool:
