@@ -16,10 +16,12 @@ from tunewright import plugins
 from tunewright.adapters.peft_files import read_config
 from tunewright.errors import UserError
 from tunewright.export import export_run
-from tunewright.models.foreign import check_folder, check_values
+from tunewright.models.foreign import check_folder, check_tokenizer, check_values
+from tunewright.models.source import ModelFolder
 from tunewright.predict import load
 from tunewright.run import train
 from tunewright.saved import MANIFEST, write_manifest
+from tunewright.tokens.tokenizer import load_tokenizer
 from tunewright.verify import verify
 
 from .conftest import messages, write_jsonl
@@ -334,3 +336,22 @@ def test_a_model_within_a_model_is_measured_too(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"text_config": {"hidden_size": 2**20, "vocab_size": 2**30}}))
     with pytest.raises(UserError, match="far larger model than its weights"):
         check_folder(tmp_path, "model m")
+
+
+def test_a_tokenizer_that_writes_far_more_than_it_reads_is_refused_before_it_is_loaded(tmp_path):
+    step = {"type": "Replace", "pattern": {"Regex": "."}, "content": "z" * 400}
+    harmless = {
+        "type": "Sequence",
+        "normalizers": [{"type": "Replace", "pattern": {"String": " "}, "content": "\u2581"}, None],
+    }
+    for name, values in (
+        ("normalizer", {"normalizer": {"type": "Sequence", "normalizers": [step, step]}}),
+        ("decoder", {"normalizer": harmless, "decoder": {"type": "Sequence", "decoders": [harmless, step, step]}}),
+    ):
+        text = json.dumps(values)
+        for written in (text, text.replace("Replace", "\\u0052eplace")):
+            (tmp_path / "tokenizer.json").write_text(written)
+            with pytest.raises(UserError, match=f"its {name} makes of one character up to 160,000"):
+                load_tokenizer(ModelFolder("m", tmp_path))
+    (tmp_path / "tokenizer.json").write_text(json.dumps({"normalizer": harmless, "decoder": step}))
+    check_tokenizer(tmp_path / "tokenizer.json")

@@ -10,6 +10,7 @@ being asked (a kernel of the Hub, an adapter beside the model) is refused here.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -26,6 +27,8 @@ _SIZES = {
 _LAYERS = {"num_hidden_layers", "n_layer", "n_layers", "num_layers"}
 _MOST_LAYERS, _MOST_LABELS, _LARGEST = 10_000, 1_000_000, 2**31
 _DTYPE = re.compile(r"auto|(torch\.)?b?float\d+(_\w+)?|(torch\.)?(half|float|double)")
+_MOST_GROWTH = 1_000
+"""So many times as long may a text become by what a tokenizer writes for its characters; those that are in use write one to three."""
 _WIDTHS = ("hidden_size", "n_embd", "d_model", "dim")
 _MIND = "Restore that file of the model."
 _CODE = "custom code"
@@ -140,6 +143,38 @@ def _check_size(folder: Path, values: Mapping[str, Any]) -> None:
             found=f"{width:,} times {rows:,} numbers in one table, {held:,} bytes of weights",
             mend=_MIND,
         )
+
+
+def check_tokenizer(path: Path) -> None:
+    """UserError for a tokenizer.json that writes far more than it reads: one sentence would take all memory, in a library that then
+    ends the process."""
+    if not path.is_file():
+        return
+    data = path.read_bytes()
+    if b"Replace" not in data and b"\\u00" not in data:  # a name may be written by the numbers of its letters
+        return
+    try:
+        found = json.loads(data)
+    except (ValueError, RecursionError):
+        return  # its library says what is wrong
+    for part in ("normalizer", "decoder") if isinstance(found, dict) else ():
+        if (growth := _growth(found.get(part))) > _MOST_GROWTH:
+            raise UserError(
+                f"its {part} makes of one character up to {growth:,}",
+                where=str(path),
+                expected=f"at most {_MOST_GROWTH:,}",
+                mend="Choose another tokenizer.",
+            )
+
+
+def _growth(step: Any) -> int:
+    """How many characters one may become."""
+    if not isinstance(step, Mapping):
+        return 1
+    if step.get("type") == "Replace":
+        return max(1, len(str(step.get("content"))))
+    inner = step.get("normalizers") or step.get("decoders")
+    return math.prod(map(_growth, inner)) if isinstance(inner, list) else 1
 
 
 def _largest_table(values: Mapping[str, Any]) -> tuple[int, int]:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from tunewright.errors import UserError
-from tunewright.models.foreign import code_refused, wants_code
+from tunewright.models.foreign import check_tokenizer, code_refused, wants_code
 from tunewright.models.source import ModelFolder
 from tunewright.records import Encoded
 from tunewright.tokens.aligned import Aligned, framed
@@ -245,6 +245,7 @@ def load_tokenizer(source: ModelFolder) -> Any:
 
     for name in ("tokenizer_config.json", "config.json"):
         source.json_file(name)  # says what in it cannot be
+    check_tokenizer(source.tokenizer_folder / "tokenizer.json")
     try:
         tokenizer = AutoTokenizer.from_pretrained(source.tokenizer_folder, trust_remote_code=False)
         if len(tokenizer) > len(tokenizer.all_special_ids):
