@@ -21,7 +21,7 @@ import yaml
 
 from tunewright.cli.main import run
 
-from .conftest import messages, write_jsonl
+from .conftest import messages, shared, write_jsonl
 
 
 @dataclass(frozen=True)
@@ -413,6 +413,16 @@ def test_explain_shows_the_weight_and_labels_that_are_none(trained, tmp_path):
     shown = tunewright("explain", *words, cwd=tmp_path).stdout
     assert "row        d.json:2\n" in shown and "target     no label" in shown
     assert "weight     1 (column 'w')" in shown
+
+
+def test_explain_shows_both_sides_of_a_pair(tmp_path, capsys):
+    from tunewright.cli.explain import run
+
+    write_jsonl(tmp_path / "d.jsonl", [{"prompt": "Hi", "chosen": "Yes indeed.", "rejected": "No way."}])
+    words = ["model=scratch:llama-tiny", f"model.tokenizer={shared('tokenizers/minimind')}", "task.template=chatml"]
+    run(str(tmp_path / "d.jsonl"), f"{tmp_path}/d.jsonl:1", words)
+    chosen, rejected = [line for line in capsys.readouterr().out.splitlines() if line.startswith("<|im_start|>")]
+    assert "Yes" in chosen and "No" not in chosen and "No" in rejected and "Yes" not in rejected
 
 
 def test_init_takes_words_about_reading(tmp_path):

@@ -19,7 +19,7 @@ from tunewright.records import Row
 from tunewright.text.dialogues import Dialogues
 from tunewright.text.hiding import Control
 from tunewright.text.messages import Conversation, Message, conversation, learnable
-from tunewright.text.preference_columns import find_preferences
+from tunewright.text.preference_columns import Preferences, find_preferences
 from tunewright.text.preferences import compared
 from tunewright.text.supervision import DROPPED, MERGED, Endings, Supervisor
 from tunewright.text.templates import Template, named
@@ -255,6 +255,30 @@ def test_reasoning_of_earlier_answers_is_judged_where_they_are_learned() -> None
     assert prover.learned(turns(("user", "Hi"), ("assistant", "<think>\n\n</think>\n\nYes."))).told == ()
 
 
+def test_reasoning_behind_a_block_that_the_template_has_closed_cannot_be_kept() -> None:
+    source = THINKERS.replace("'<|A|><think>\n'", "'<|A|></think>'").replace("'<|A|>' + m", "'<|A|></think>' + m")
+    prover = supervisor(source, "<|U|>", "<|A|>", "<think>", "</think>")
+    found = turns(("user", "Hi"), ("assistant", "<think>\nHm, so.\n</think>\n\nYes."))
+    assert spans(prover, found, reasoning="drop") == ["Yes.</s>"]
+    with pytest.raises(RowError, match="the template ends the reasoning before the answer begins"):
+        prover.learned(found, reasoning="keep")
+
+
+def test_calls_in_answers_without_a_content_are_written_and_those_beside_a_text_are_not_lost() -> None:
+    """As DeepSeek's templates ask: `content is none` for calls, and any content hides them."""
+    source = (
+        "{% for m in messages %}{% if m.role == 'assistant' and m['content'] is none %}<|A|>{% for c in m.tool_calls %}"
+        "{{ c.function.name + c.function.arguments }}{% endfor %}</s>{% elif m.role == 'assistant' %}<|A|>{{ m.content }}</s>"
+        "{% else %}<|U|>{{ m.content }}{% endif %}{% endfor %}{% if add_generation_prompt %}<|A|>{% endif %}"
+    )
+    prover, calls = supervisor(source, "<|U|>", "<|A|>"), [{"name": "f", "arguments": {"a": 1}}]
+    for content in (None, ""):
+        found = turns(("user", "Hi"), {"role": "assistant", "content": content, "tool_calls": calls})
+        assert spans(prover, found) == ['f{"a": 1}</s>']
+    with pytest.raises(RowError, match="leaves out calls of tools in answers that also say something"):
+        prover.learned(turns(("user", "Hi"), {"role": "assistant", "content": "I look.", "tool_calls": calls}))
+
+
 # Flags, keys and values
 
 
@@ -298,7 +322,7 @@ def test_answers_that_are_parts_numbers_or_objects(content: object, text: str) -
     assert turns(("user", "Hi"), {"role": "Assistant", "content": content}).messages[-1].content == text
     assert turns({"from": "Human", "value": "Hi"}, {"from": "AI", "value": content}).messages[-1].content == text
     tool = turns(("user", "Hi"), ("assistant", "I look."), {"role": "tool", "content": content}, ("assistant", "Yes."))
-    assert tool.messages[2].content == text
+    assert tool.messages[2].content == ('["Ye", "s."]' if content == ["Ye", "s."] else text)
     if not isinstance(content, list):
         pair = Dialogues("pair", "prompt", "completion").learned(
             Row("f", 1, {"prompt": "Hi", "completion": content if text != "Yes." else "Yes."})
@@ -408,6 +432,21 @@ def test_both_sides_of_a_pair_lose_the_same_turns(minimind: TextEncoder) -> None
     assert prompts[0] == prompts[1] and prompts[0].startswith(
         "<|im_start|>system\nYou are brief.<|im_end|>\n<|im_start|>user\n"
     )
+
+
+def test_sides_that_differ_only_in_what_is_left_out_are_set_aside(minimind: TextEncoder) -> None:
+    for said, other, options in (
+        ("<think>\nhm\n</think>\n\nYes.", "<think>\nha\n</think>\n\nYes.", {"reasoning": "drop"}),
+        ("Yes.", "Yes.<|im_end|>", {"strips_ends": True}),
+    ):
+        row = Row("f", 1, {"prompt": "Hi", "chosen": said, "rejected": other})
+        pairs = compared(row, Preferences("pairs", "prompt", "chosen", "rejected"))
+        source = THINKERS.replace("<|U|>", "<|im_start|>").replace("<|A|>", "<|im_start|>a")
+        chats = DialogueEncoder.of(
+            minimind, source, {}, supervise="answers", trusted=False, cuts_prompts=True, **options
+        )
+        (found,) = sided_rows(chats, list(pairs), max_length=100)
+        assert isinstance(found, str) and "equal as the model reads them" in found
 
 
 # End tokens as text

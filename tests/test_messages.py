@@ -295,3 +295,86 @@ def test_a_flag_that_would_have_a_question_learned_is_said_and_one_that_would_no
     turns = [{"role": "user", "content": "a", "training": True}, {"role": "system", "content": "s", "weight": 0},
              {"role": "assistant", "content": "b", "training": True}]  # fmt: skip
     assert conversation(turns).unread == ("training of the user's turns",)
+
+
+# Parts and other keys
+
+
+CALL = {"type": "tool_use", "id": "t1", "name": "look", "input": {"k": 1}}
+
+
+@pytest.mark.parametrize(
+    "turn",
+    [
+        {"content": [{"type": "thinking", "thinking": "hm"}, {"type": "text", "text": "Hello!"}]},
+        {"content": [{"type": "reasoning", "summary": [{"type": "summary_text", "text": "hm"}]}, {"type": "output_text", "text": "Hello!"}]},
+        {"content": [{"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}, {"text": "Hello!"}]},
+        {"content": "Hello!", "reasoning": {"content": "hm"}}, {"content": "Hello!", "reasoning": "hm", "thinking": "hm"},
+        {"parts": [{"text": "Hello!"}], "reasoning_content": "hm"},
+    ],
+)  # fmt: skip
+def test_reasoning_is_read_wherever_it_stands(turn):
+    found = conversation([{"role": "user", "content": "Hi"}, {"role": "assistant", **turn}])
+    assert found.messages == (HI, Message("assistant", "Hello!", reasoning="hm"))
+    assert found.unread == ()
+
+
+@pytest.mark.parametrize(
+    ("turn", "reason"),
+    [
+        ({"content": "x", "reasoning": ["a", "b"]}, "the reasoning of turn 1 is list"), ({"content": "x", "reasoning_content": 5}, "is int 5"),
+        ({"content": "x", "reasoning": "a", "thinking": "b"}, "different reasoning under 'reasoning' and 'thinking'"),
+        ({"content": [{"type": "thinking", "thinking": "a"}, {"text": "x"}], "reasoning": "b"}, "in its content and beside it"),
+        ({"content": [CALL, {"type": "text", "text": "x"}]}, "goes on behind its calls"),
+        ({"content": [{"type": "text", "text": "x"}, {"type": "thinking", "thinking": "a"}]}, "thinks behind its text"),
+        ({"content": [{"type": "redacted_thinking", "data": "x"}, {"type": "text", "text": "x"}]}, "'redacted_thinking'"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_kept_of_an_answer_refuses_it(turn, reason):
+    with pytest.raises(RowError, match=reason):
+        conversation([{"role": "assistant", **turn}])
+
+
+@pytest.mark.parametrize(
+    ("content", "result"),
+    [("42", "42"), ([{"type": "text", "text": "42"}], "42"), (42, "42"), ({"a": 1}, '{"a": 1}'), (["a", "b"], '["a", "b"]'), (None, "")],
+)  # fmt: skip
+def test_calls_and_results_among_the_parts_become_turns_of_their_own(content, result):
+    turns = [
+        {"role": "user", "content": "Hi"},
+        {"role": "assistant", "content": [{"type": "text", "text": "I look."}, CALL]},
+        {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t1", "content": content}, {"type": "text", "text": "Well?"}]},
+        {"role": "assistant", "content": "Hello!"},
+    ]  # fmt: skip
+    assert conversation(turns).messages == (
+        HI, Message("assistant", "I look.", tool_calls=(ToolCall("look", {"k": 1}, "t1"),)),
+        Message("tool", result, call_id="t1"), Message("user", "Well?"), HELLO,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("role", ["speaker", "sender", "author"])
+@pytest.mark.parametrize("content", ["content", "text", "utterance"])
+def test_who_speaks_may_stand_under_other_keys(role, content):
+    turns = [{role: "user", content: "Hi", "id": 1}, {role: "Assistant", content: "Hello!"}]
+    assert conversation(turns).messages == (HI, HELLO)
+    assert conversation(turns).unread == ("id",)
+
+
+def test_a_second_key_for_role_or_content_is_named_where_it_says_something_else():
+    turns = [
+        {"role": "user", "speaker": "Ann", "content": "Hi", "text": "Hi there"},
+        {"role": "assistant", "content": "Hello!", "text": "Hello!"},
+    ]
+    assert conversation(turns).unread == ("speaker", "text")
+    thinks = [
+        {"role": "user", "content": "Hi", "reasoning": "hm", "tool_calls": []},
+        {"role": "assistant", "content": "Hello!"},
+    ]
+    assert conversation(thinks).unread == ("reasoning of the user's turns",)
+
+
+@pytest.mark.parametrize("texts", [["Hi", "Hello!"], ["User: Hi", "Assistant: Hello!"], ["Human:Hi", "AI: Hello!"]])
+def test_a_conversation_may_be_a_list_of_texts(texts):
+    fields = {"conversation": texts}
+    found = find_dialogues(list(fields), [Row("f", 1, fields)])
+    assert found is not None and found.learned(Row("f", 1, fields)).messages == (HI, HELLO)

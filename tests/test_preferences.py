@@ -147,6 +147,34 @@ def test_only_turns_behind_the_common_beginning_are_learned():
     assert pair.chosen.messages[:3] == pair.rejected.messages[:3]
 
 
+@pytest.mark.parametrize("prompt", [{}, {"prompt": "Hi"}, {"prompt": None}])
+def test_conversations_that_the_assistant_begins_are_compared_by_their_last_answers(prompt):
+    begins = [{"role": "assistant", "content": "Ahoy!"}, USER_HI]
+    [pair] = read({**prompt, "chosen": [*begins, BOT_A], "rejected": [*begins, BOT_B]})
+    assert [(one.content, one.learned) for one in pair.chosen.messages if one.role == ASSISTANT] == [
+        ("Ahoy!", False),
+        ("a", True),
+    ]
+    assert [one.content for one in pair.rejected.messages] == ["Ahoy!", "Hi", "b"]
+    [one] = read({"prompt": "Hi", "completion": [*begins, BOT_A], "label": True})
+    assert [(one.content, one.learned) for one in one.chosen.messages[::2]] == [("Ahoy!", False), ("a", True)]
+
+
+def test_a_judged_conversation_keeps_what_stands_before_it_and_answers_its_rows_own_prompt():
+    [one] = read({"prompt": "Hi", "system": "Be.", "completion": [USER_HI, BOT_A, USER_HI], "label": True})
+    assert [(one.content, one.learned) for one in one.chosen.messages] == [("Be.", False), ("Hi", False), ("a", True)]
+    with pytest.raises(RowError, match="the answers are to another prompt"):
+        read({"prompt": "Yo", "completion": [USER_HI, BOT_A], "label": True})
+    with pytest.raises(RowError, match="no answer"):
+        read({"prompt": "Hi", "system": "Be.", "completion": [USER_HI], "label": True})
+
+
+@pytest.mark.parametrize("turn", [{"speaker": "assistant", "text": "a"}, {"sender": "bot", "content": "a"}, ["a"]])
+def test_sides_may_spell_who_speaks_otherwise(turn):
+    assert told({"prompt": "Hi", "chosen": turn, "rejected": "b"}) == [("Hi", "a", "b")]
+    assert told({"prompt": ["u1", "a1", "Hi"], "chosen": turn, "rejected": "b"}) == [("u1|a1|Hi", "a", "b")]
+
+
 @pytest.mark.parametrize(("label", "good"), [(True, True), (False, False), (1, True), ("false", False), ("good", True)])
 def test_single_answers_are_judged(label, good):
     for fields in ({"prompt": "Hi", "completion": "a", "label": label}, {"messages": [USER_HI, BOT_A], "label": label}):

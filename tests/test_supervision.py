@@ -192,7 +192,7 @@ def test_hidden_strings_come_back_in_place():
 @pytest.mark.parametrize(
     ("source", "reason"),
     [
-        (re.sub(r"<\|\w+\|>", "", CHATML), "no control token behind an answer"),
+        (re.sub(r"<\|\w+\|>", "", CHATML), "no control token after an answer"),
         (CHATML.replace("'assistant\\n'", "'assistant says\\n'").replace("|>assistant\n", "|>helper\n"), "its prompt for an answer"),
         (CHATML.replace("for m in messages", "for m in messages if m.role != 'system'"), "roles system once"),
         (CHATML.replace("m.content", "m.content + m.content"), "once"),

@@ -44,12 +44,18 @@ def run(
     if stages["weight_from"]:
         print(f"weight     {stages['weight']:g} (column {stages['weight_from']!r})")
     cut = f", truncation cuts {stages['num_cut']}" if stages["num_cut"] else ""
-    print(f"tokens     {stages['num_tokens']} of at most {stages['max_length']}{cut}")
-    if any("supervised" in token for token in stages["tokens"]):
-        print(f"learned    {sum(token['supervised'] for token in stages['tokens'])} tokens, marked *")
-    print(" ".join(_token(token) for token in stages["tokens"]))
+    _print_tokens(f"{stages['num_tokens']} of at most {stages['max_length']}{cut}", stages["tokens"])
+    for tokens in stages.get("more_windows", ()):  # a long row's other windows, or the other side of a pair
+        _print_tokens(str(len(tokens)), tokens)
     if padded:
         _print_padded(stages)
+
+
+def _print_tokens(how_many: str, tokens: list[dict[str, Any]]) -> None:
+    print(f"tokens     {how_many}")
+    if any("supervised" in token for token in tokens):
+        print(f"learned    {sum(token['supervised'] for token in tokens)} tokens, marked *")
+    print(" ".join(_token(token) for token in tokens))
 
 
 def _target(target: Any) -> str:

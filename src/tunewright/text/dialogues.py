@@ -18,16 +18,17 @@ from tunewright.text.messages import (
     USER,
     Conversation,
     Message,
-    as_json,
     askable,
     conversation,
     earlier_turns,
     in_turns,
+    is_turn,
     learnable,
     single_turn,
     spelled_calls,
     spelled_turns,
 )
+from tunewright.text.parts import as_json
 from tunewright.text.preference_columns import Preferences, beside, find_preferences, input_beside, late_columns
 from tunewright.text.preferences import asked, compared
 
@@ -220,10 +221,10 @@ def _as_turns(value: Any) -> Any:
 
 def _as_text(answer: Any) -> Any:
     """Answers that are numbers, true or false, or objects as JSON; texts and turns as they are."""
-    if isinstance(answer, (bool, int, float)) or (isinstance(answer, Mapping) and not {"role", "from"} & set(answer)):
+    if isinstance(answer, (bool, int, float)) or (isinstance(answer, Mapping) and not is_turn(answer)):
         return as_json(answer)
     values = isinstance(answer, list) and not all(isinstance(one, str) for one in answer)
-    if values and not any(isinstance(one, Mapping) and {"role", "from"} & set(one) for one in answer):
+    if values and not any(map(is_turn, answer)):
         return as_json(answer)
     return answer
 
@@ -240,7 +241,7 @@ def _is_squads(value: Any) -> bool:
 def _turns(answer: Any) -> list[Any]:
     if answer is None:
         return []
-    if isinstance(answer, Mapping) and {"role", "from"} & set(answer):
+    if is_turn(answer):
         return [answer]
     return list(answer) if isinstance(answer, list) else [{"role": ASSISTANT, "content": answer}]
 

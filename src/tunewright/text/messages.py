@@ -19,6 +19,7 @@ from typing import Any
 
 from tunewright.errors import RowError, quoted
 from tunewright.reading.spelled import spelled_value
+from tunewright.text.parts import REASONING, content_text, kind_of, plain_turns, reasoning_of
 
 SYSTEM, DEVELOPER, USER, ASSISTANT, TOOL = "system", "developer", "user", "assistant", "tool"
 _ROLES = {
@@ -36,7 +37,6 @@ INPUT_JOINER = "\n\n"
 """Between an instruction and its input, where a template knows no inputs."""
 _LIST_OR_OBJECT = re.compile(r"\s*(?:\[\s*)?\{")
 _PYTHON_TURNS = re.compile(r"\s*\[?\s*\{\s*'(?:role|from|content|value)'")
-_REASONING = ("reasoning_content", "reasoning", "thinking")
 _FLAGS = (
     "weight",
     "training",
@@ -52,20 +52,12 @@ _FLAGS = (
 """Keys of a turn that say whether it is learned."""
 _NUMBERS = ("weight", "loss_mask", "loss_weight")
 _YES_OR_NO = {"0": False, "1": True, "0.0": False, "1.0": True, "false": False, "true": True, "no": False, "yes": True}
-_TEXT_KEYS, _TEXT_TYPES = ("text", "value", "content"), ("text", "input_text", "output_text")
-_KNOWN = {
-    "role",
-    "from",
-    "content",
-    "value",
-    "name",
-    "tool_calls",
-    "function_call",
-    "tool_call_id",
-    "tools",
-    *_REASONING,
-    *_FLAGS,
-}
+_ROLE_KEYS = ("role", "from", "speaker", "sender", "author")
+_CONTENT_KEYS = ("content", "value", "text", "utterance", "parts")
+_HEADED = re.compile(r"\s*(\w+)\s*:\s*(.*)", re.DOTALL)
+"""A turn in a list of texts that begins with who speaks."""
+_ANSWERS_OWN = ("tool_calls", "function_call", *REASONING)
+_KNOWN = {"name", "tool_call_id", "tools", *_ANSWERS_OWN, *_FLAGS}
 _FOLLOWS: dict[str | None, set[str]] = {
     None: {SYSTEM, DEVELOPER, USER}, SYSTEM: {USER, DEVELOPER}, DEVELOPER: {USER}, USER: {ASSISTANT},
     ASSISTANT: {USER, TOOL}, TOOL: {ASSISTANT, TOOL},
@@ -157,12 +149,12 @@ def conversation(turns: Any, tools: Any = None, *, system: str | None = None) ->
     """Raw messages (a list, or its JSON) -> a conversation as it stands. RowError for a turn that cannot be understood."""
     turns = _parsed(turns, "messages")
     if not isinstance(turns, Sequence) or isinstance(turns, str) or not turns:
-        raise RowError(f"the messages are {_kind(turns)}, expected a list of turns")
+        raise RowError(f"the messages are {kind_of(turns)}, expected a list of turns")
     for sides in (("input", "output"), ("human", "assistant")):
         if all(isinstance(turn, Mapping) and set(sides) <= set(turn) and "role" not in turn for turn in turns):
             both = zip((USER, ASSISTANT), sides, strict=True)
             turns = [{"role": role, "content": turn[key]} for turn, (role, key) in itertools.product(turns, both)]
-    messages = [message(turn, number) for number, turn in enumerate(turns, start=1)]
+    messages = [one for number, turn in enumerate(turns, start=1) for one in _messages(turn, number)]
     of_turns = (turn["tools"] for turn in turns if turn.get("tools"))
     return Conversation(
         _with_system(messages, system), _tools(tools or next(of_turns, None)), unread=unread_keys(turns)
@@ -170,23 +162,52 @@ def conversation(turns: Any, tools: Any = None, *, system: str | None = None) ->
 
 
 def unread_keys(turns: Sequence[Any]) -> tuple[str, ...]:
-    """Keys of these turns that nothing reads, sorted; also flags that would have other turns learned than the assistant's."""
+    """Keys of these turns that nothing reads, sorted; also those that would have other turns learned, think or call than the assistant's."""
     unread = set[str]()
     for turn in turns:
         if not isinstance(turn, Mapping):
             continue
-        unread |= {str(key) for key, value in turn.items() if key not in _KNOWN and value is not None}
-        role = _ROLES.get(str(turn.get("role", turn.get("from"))).strip().lower())
+        by_role, by_content = _key_in(turn, _ROLE_KEYS), _key_in(turn, _CONTENT_KEYS)
+        read = [turn[key] for key in (by_role, by_content) if key]
+        others = {str(key): value for key, value in turn.items() if key not in (*_KNOWN, by_role, by_content)}
+        unread |= {key for key, value in others.items() if value is not None and value not in read}
+        role = _role_of(turn)
         if role not in (None, ASSISTANT):
             flags = (flag for flag in _FLAGS if _YES_OR_NO.get(str(turn.get(flag)).strip().lower()))
-            unread |= {f"{flag} of the {role}'s turns" for flag in flags}
+            own = (key for key in _ANSWERS_OWN if turn.get(key) not in (None, "", "[]", "null", [], {}, False))
+            unread |= {f"{key} of the {role}'s turns" for key in (*flags, *own)}
     return tuple(sorted(unread))
 
 
+def _key_in(turn: Mapping[str, Any], keys: Sequence[str]) -> str | None:
+    """The first of these keys that a turn has a value under; one without, where there is no other."""
+    return next((key for key in keys if turn.get(key) is not None), next((key for key in keys if key in turn), None))
+
+
+def _role_of(turn: Mapping[str, Any]) -> str | None:
+    key = _key_in(turn, _ROLE_KEYS)
+    return _ROLES.get(str(turn[key]).strip().lower()) if key else None
+
+
+def is_turn(value: Any) -> bool:
+    """Is this a turn, not an answer that is an object?"""
+    if not isinstance(value, Mapping):
+        return False
+    return bool({"role", "from"} & set(value)) or (
+        _role_of(value) is not None and _key_in(value, _CONTENT_KEYS) is not None
+    )
+
+
 def in_turns(turns: Any) -> Any:
-    """Texts of nobody in particular are the user's and the assistant's by turns; anything else as it is."""
-    if not isinstance(turns, list) or len(turns) < 2 or not all(isinstance(turn, str) for turn in turns):
+    """Texts of nobody in particular are the user's and the assistant's by turns; anything else as it is.
+
+    Where each text begins with a role (`User: Hi`), that is who speaks.
+    """
+    if not isinstance(turns, list) or not turns or not all(isinstance(turn, str) or turn is None for turn in turns):
         return turns
+    headed = [_HEADED.fullmatch(turn or "") for turn in turns]
+    if all(found and found[1].lower() in _ROLES for found in headed):
+        return [{"role": found[1], "content": found[2]} for found in headed if found]
     return [{"role": (USER, ASSISTANT)[number % 2], "content": turn} for number, turn in enumerate(turns)]
 
 
@@ -232,9 +253,10 @@ def spelled_calls(text: str) -> list[Any] | None:
 
 
 def _is_turn(one: Any) -> bool:
-    if not isinstance(one, dict) or not {"content", "value", "tool_calls"} & set(one):
+    if not isinstance(one, dict) or not {*_CONTENT_KEYS, "tool_calls"} & set(one):
         return False
-    return str(one.get("role", one.get("from"))).strip().lower() in _ROLES.keys() | _CALLS
+    key = _key_in(one, _ROLE_KEYS)
+    return key is not None and str(one[key]).strip().lower() in _ROLES.keys() | _CALLS
 
 
 def learnable(found: Conversation) -> Conversation:
@@ -270,73 +292,31 @@ def in_usual_order(messages: Sequence[Message]) -> bool:
     return True
 
 
-def message(turn: Any, number: int) -> Message:
-    """One raw turn. RowError that says which and why."""
+def _messages(turn: Any, number: int) -> list[Message]:
+    """One raw turn; several where results of tools stand among what a user says. RowError that says which and why."""
     if not isinstance(turn, Mapping):
-        raise RowError(f"turn {number} is {_kind(turn)}, expected role and content")
-    spoken = turn.get("role", turn.get("from"))
-    if spoken is None:
+        raise RowError(f"turn {number} is {kind_of(turn)}, expected role and content")
+    key = _key_in(turn, _CONTENT_KEYS)
+    return [_message(one, number) for one in plain_turns(turn, key, number, is_answer=_role_of(turn) == ASSISTANT)]
+
+
+def _message(turn: Mapping[str, Any], number: int) -> Message:
+    by_role, by_content = _key_in(turn, _ROLE_KEYS), _key_in(turn, _CONTENT_KEYS)
+    if by_role is None or turn[by_role] is None:
         raise RowError(f"turn {number} has no role; found {quoted(turn)}")
-    role = str(spoken).strip().lower()
+    role = str(turn[by_role]).strip().lower()
     if role not in _ROLES and role not in _CALLS:
-        raise RowError(f"unknown role {spoken!r} in turn {number}")
-    content = _text(turn.get("content", turn.get("value")), number, said=_ROLES.get(role) in (ASSISTANT, TOOL))
+        raise RowError(f"unknown role {turn[by_role]!r} in turn {number}")
+    said, is_result = _ROLES.get(role) in (ASSISTANT, TOOL), _ROLES.get(role) == TOOL
+    content = content_text(turn[by_content] if by_content else None, number, said=said, is_result=is_result)
     if role in _CALLS:
         return Message(ASSISTANT, "", tool_calls=_calls(content, number), learned=_learned(turn, number))
     called = turn.get("tool_calls") or turn.get("function_call")
     calls = _calls(called, number) if called and called not in ("[]", "null") else ()
-    reasoning = next((turn[key] for key in _REASONING if isinstance(turn.get(key), str)), None)
     return Message(
-        _ROLES[role], content, reasoning=reasoning, tool_calls=calls, name=turn.get("name"),
+        _ROLES[role], content, reasoning=reasoning_of(turn, number), tool_calls=calls, name=turn.get("name"),
         call_id=turn.get("tool_call_id"), learned=_learned(turn, number),
     )  # fmt: skip
-
-
-def _text(content: Any, number: int, *, said: bool) -> str:
-    """A turn's text; a list of parts is joined. said: an answer, or a tool's, which may be any value: then it becomes JSON.
-
-    RowError for parts that are no text.
-    """
-    if content is None:
-        return ""
-    if isinstance(content, str):
-        return content
-    if isinstance(content, Mapping) and _is_part(content):
-        content = [content]
-    if isinstance(content, Sequence) and not (said and any(map(_is_no_part, content))):
-        return "".join(part if isinstance(part, str) else _part(part, number) for part in content)
-    if said:
-        return as_json(content)
-    raise RowError(f"the content of turn {number} is {_kind(content)}, expected text")
-
-
-def as_json(value: Any) -> str:
-    """An answer that is no text, as text: JSON, as its field holds it."""
-    return json.dumps(value, ensure_ascii=False, default=str)
-
-
-def _is_part(value: Any) -> bool:
-    """Is it `{"type": "text", "text": …}`?"""
-    return isinstance(value, Mapping) and value.get("type") in _TEXT_TYPES and _text_of_part(value) is not None
-
-
-def _is_no_part(value: Any) -> bool:
-    """Values of a list that is no list of parts: an answer or a result in itself."""
-    if isinstance(value, Mapping):
-        return "type" not in value and _text_of_part(value) is None
-    return not isinstance(value, str)
-
-
-def _text_of_part(part: Mapping[str, Any]) -> str | None:
-    return next((part[key] for key in _TEXT_KEYS if isinstance(part.get(key), str)), None)
-
-
-def _part(part: Any, number: int) -> str:
-    kind = part.get("type", "text") if isinstance(part, Mapping) else _kind(part)
-    text = _text_of_part(part) if isinstance(part, Mapping) else None
-    if kind not in _TEXT_TYPES or text is None:
-        raise RowError(f"turn {number} holds a part of type {kind!r}; only text can be learned")
-    return text
 
 
 def _learned(turn: Mapping[str, Any], number: int) -> bool:
@@ -353,7 +333,7 @@ def _calls(value: Any, number: int) -> tuple[ToolCall, ...]:
     value = _parsed(value, f"the call in turn {number}")
     found = [value] if isinstance(value, Mapping) else value
     if not isinstance(found, Sequence) or isinstance(found, str) or not found:
-        raise RowError(f"the call in turn {number} is {_kind(value)}, expected a name and arguments")
+        raise RowError(f"the call in turn {number} is {kind_of(value)}, expected a name and arguments")
     return tuple(_call(one, number) for one in found)
 
 
@@ -377,7 +357,7 @@ def _tools(tools: Any) -> tuple[Any, ...]:
     tools = _parsed(tools, "the tools")
     found = [tools] if isinstance(tools, Mapping) else tools
     if not isinstance(found, Sequence) or isinstance(found, str) or not all(isinstance(one, Mapping) for one in found):
-        raise RowError(f"the tools are {_kind(tools)}, expected a list of descriptions")
+        raise RowError(f"the tools are {kind_of(tools)}, expected a list of descriptions")
     return tuple(found)
 
 
@@ -389,7 +369,3 @@ def _parsed(value: Any, what: str) -> Any:
         return spelled_value(value)
     except ValueError:
         raise RowError(f"{what}: a text that is no JSON ({value[:60]!r})") from None
-
-
-def _kind(value: Any) -> str:
-    return "empty" if value in (None, "", [], {}) else f"{type(value).__name__} {value!r:.60}"

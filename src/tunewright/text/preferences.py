@@ -23,14 +23,16 @@ from tunewright.text.messages import (
     USER,
     Conversation,
     Message,
-    as_json,
     askable,
     conversation,
     earlier_turns,
+    in_turns,
+    is_turn,
     learnable,
     spelled_turns,
     unread_keys,
 )
+from tunewright.text.parts import as_json
 from tunewright.text.preference_columns import BAD, GOOD, PAIRS, UNPAIRED, Preferences, score_of
 
 _TRANSCRIPT = re.compile(r"(?:\A|\n\n)(Human|Assistant):[ \n]?")
@@ -77,7 +79,7 @@ def _unread(fields: Mapping[str, Any], columns: Preferences) -> tuple[str, ...]:
     names = (columns.prompt, columns.chosen, columns.rejected, columns.completion)
     values = [fields.get(name) for name in names if name]
     turns = [turn for value in values if isinstance(value, list) for turn in value]
-    return unread_keys([*turns, *(value for value in values if isinstance(value, Mapping) and "role" in value)])
+    return unread_keys([*turns, *filter(is_turn, values)])
 
 
 def asked(row: Row, columns: Preferences) -> Conversation:
@@ -107,8 +109,9 @@ def _judged(fields: Mapping[str, Any], columns: Preferences) -> Compared:
     answer = _side(fields[columns.completion], "answer")
     if isinstance(answer, str):
         answer = (Message(ASSISTANT, answer),)
-    if answer[0].role != ASSISTANT:
-        prompt, answer = replace(prompt, messages=answer[:-1]), answer[-1:]
+    last = max((number for number, one in enumerate(answer) if one.role == ASSISTANT), default=0)
+    if answer[0].role != ASSISTANT or _is_asked_in(prompt, answer[:last]):
+        prompt, answer = replace(prompt, messages=_joined(prompt.messages, answer[:last])), answer[last:]
     if not _asks(prompt):
         raise RowError("no prompt")
     found = learnable(replace(prompt, messages=(*prompt.messages, *answer)))
@@ -132,6 +135,8 @@ def _pair(fields: Mapping[str, Any], columns: Preferences, chosen: Any, rejected
         prompt = replace(prompt, messages=(*prompt.messages, Message(USER, shared)))
     sides = [(Message(ASSISTANT, one),) if isinstance(one, str) else one for one in (chosen, rejected)]
     whole = [side[0].role != ASSISTANT for side in sides]
+    if not any(whole) and _is_asked_in(prompt, _same(*sides)):
+        whole = [True, True]  # conversations that the assistant begins
     if all(whole):
         begins = _shared(sides[0], sides[1])
     elif any(whole):
@@ -148,8 +153,7 @@ def _pair(fields: Mapping[str, Any], columns: Preferences, chosen: Any, rejected
 
 def _shared(chosen: Sequence[Message], rejected: Sequence[Message]) -> tuple[Message, ...]:
     """The turns that both conversations begin with, up to a question."""
-    same = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(chosen, rejected, strict=False))
-    shared = [one for one, _ in same]
+    shared = _same(chosen, rejected)
     if len(shared) == len(chosen) == len(rejected):
         raise RowError("chosen and rejected are equal")
     while shared and shared[-1].role == ASSISTANT:
@@ -159,11 +163,26 @@ def _shared(chosen: Sequence[Message], rejected: Sequence[Message]) -> tuple[Mes
     return tuple(shared)
 
 
+def _same(one: Sequence[Message], other: Sequence[Message]) -> list[Message]:
+    """The turns that both begin with."""
+    alike = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False))
+    return [turn for turn, _ in alike]
+
+
+def _is_asked_in(prompt: Conversation, begins: Sequence[Message]) -> bool:
+    """Do these turns, which the assistant begins, hold the prompt's last question, or any where there is no prompt?"""
+    questions = [_spoken(one) for one in begins if one.role == USER]
+    asked = [_spoken(one) for one in prompt.messages if one.role == USER]
+    return bool(questions) and (not asked or asked[-1] in questions)
+
+
 def _joined(prompt: Sequence[Message], begins: Sequence[Message]) -> tuple[Message, ...]:
     """The turns before the answers, of the row's own prompt and of what both conversations begin with.
 
     The prompt may be as long, be the last question alone, or hold turns before those. RowError where it is another one.
     """
+    if not begins:
+        return tuple(prompt)
     system = tuple(one for one in prompt[:1] if one.role == SYSTEM and begins[0].role != SYSTEM)
     own = [_spoken(one) for one in prompt if one.role != SYSTEM]
     theirs = [_spoken(one) for one in begins if one.role != SYSTEM]
@@ -275,7 +294,7 @@ def _system(fields: Mapping[str, Any], columns: Preferences) -> str | None:
 
 def _whole(fields: Mapping[str, Any], columns: Preferences, column: str | None) -> Conversation:
     tools = fields.get(columns.tools) if columns.tools else None
-    return conversation(fields[str(column)], tools, system=_system(fields, columns))
+    return conversation(in_turns(fields[str(column)]), tools, system=_system(fields, columns))
 
 
 def _tools(fields: Mapping[str, Any], columns: Preferences) -> tuple[Any, ...]:
@@ -285,8 +304,10 @@ def _tools(fields: Mapping[str, Any], columns: Preferences) -> tuple[Any, ...]:
 
 def _side(value: Any, name: str, *, empty: bool = False) -> str | tuple[Message, ...]:
     """A text, or turns: of a list, of one turn, of JSON, of a transcript (`Human: … Assistant: …`). RowError where it is empty."""
-    if isinstance(value, Mapping) and not (empty and not {"role", "from", *_TEXTS} & set(value)):
-        value = [value] if {"role", "from"} & set(value) else _text_of(value)
+    if isinstance(value, Mapping) and not (empty and not is_turn(value) and not set(_TEXTS) & set(value)):
+        value = [value] if is_turn(value) else _text_of(value)
+    elif isinstance(value, list) and len(value) == 1 and isinstance(value[0], str):
+        value = value[0]
     if isinstance(value, str):
         value = spelled_turns(value) or value
         if isinstance(value, str):
@@ -305,7 +326,7 @@ def _side(value: Any, name: str, *, empty: bool = False) -> str | tuple[Message,
         return as_json(value)
     if not isinstance(value, list):
         raise RowError(f"{name} is {type(value).__name__} {value!r:.60}, expected text or turns")
-    return conversation(value).messages
+    return conversation(in_turns(value) if empty else value).messages
 
 
 _TEXTS = ("content", "value", "text", "full_text", "response", "answer", "completion", "output")

@@ -35,7 +35,7 @@ _MARKS = re.compile("[\U0010f000-\U0010ffef]")
 _GENERATION = re.compile(f"[{GENERATION_BEGINS}{GENERATION_ENDS}]")
 _REASONING_OPENED = re.compile(r"<think>\s*(</think>\s*)?\Z")
 _OPENED_BLOCK = re.compile(r"\s*(?:<think>\s*(?:</think>\s*)?)?")
-_EMPTY_BLOCK = re.compile(r"\s*(?:<think>\s*</think>\s*)?")
+_EMPTY_BLOCK = re.compile(r"\s*(?:(?:<think>\s*)?</think>\s*)?")
 _MOST_SHAPES = 2_048
 KEEP, DROP, REFUSE = "keep", "drop", "refuse"
 """What becomes of reasoning that a template leaves out."""
@@ -251,7 +251,7 @@ class Supervisor:
             else:
                 length += len(part)
         if len(spans) != conversation.num_answers:
-            raise RowError(f"the template marks {len(spans)} answers of {conversation.num_answers}")
+            raise RowError(f"the template marks {len(spans)} of {conversation.num_answers} answers")
         plain = _GENERATION.sub("", text)
         for begin, end in spans:
             found = [match.end() for match in self.control.tokens.finditer(plain, begin, end)]
@@ -347,7 +347,7 @@ class Supervisor:
     def _contents(self, message: Message) -> list[str]:
         if message.input and self.template.knows_inputs:
             return [message.content, message.input]
-        return [self.template._values(message)["content"]]
+        return [self.template._values(message)["content"] or ""]
 
     # What a template writes around contents
 
@@ -473,8 +473,10 @@ class Supervisor:
 
     def _check_tools(self, conversation: Conversation) -> None:
         """RowError for calls, or descriptions of tools, that the template has no place for."""
-        if any(one.tool_calls for one in conversation.messages) and not self._writes("calls"):
-            raise RowError("the template leaves out calls of tools")
+        calling = [one for one in conversation.messages if one.tool_calls]
+        if any(not self._writes("calls beside a text" if one.content.strip() else "calls") for one in calling):
+            beside = " in answers that also say something" if self._writes("calls") else ""
+            raise RowError(f"the template leaves out calls of tools{beside}")
         if conversation.tools and not self._writes("tools"):
             raise RowError("the template leaves out the descriptions of tools")
 
@@ -482,11 +484,12 @@ class Supervisor:
         """Does a rendering hold the name and an argument of a call, or the name of a tool?"""
         if what not in self._written:
             marks = [chr(_FIRST_MARK + number) for number in range(2)]
-            call = Message(ASSISTANT, "", tool_calls=(ToolCall(marks[0], {"a": marks[1]}, "123456789"),))
+            said = "b" if what == "calls beside a text" else ""
+            call = Message(ASSISTANT, said, tool_calls=(ToolCall(marks[0], {"a": marks[1]}, "123456789"),))
             tool = {"type": "function", "function": {"name": marks[0], "description": marks[1], "parameters": {}}}
             asks = Message("user", "a")
             probe = (
-                Conversation((asks, call)) if what == "calls" else Conversation((Message("system", "s"), asks), (tool,))
+                Conversation((Message("system", "s"), asks), (tool,)) if what == "tools" else Conversation((asks, call))
             )
             try:
                 text = self.template.render(probe)
@@ -514,6 +517,11 @@ def _with_reasoning(
     kept = list(answers)
     for number, (answer, reasoning, proper) in sorted(lost.items(), reverse=True):
         begin, end = kept[answer]
+        if text[:begin].rstrip().endswith(ENDS):
+            raise RowError(
+                f"the reasoning of turn {number + 1} cannot be kept: the template ends the reasoning before the answer "
+                "begins; some write it with thinking=true in task.template_kwargs"
+            )
         block = _EMPTY_BLOCK.match(text, begin, end)
         at = block.end() if block else begin
         if not text.startswith(proper, at, end):

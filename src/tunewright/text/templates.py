@@ -30,6 +30,8 @@ _MOST_ENDLESS = 3
 _MOST_WORDS = 300
 """Characters shown of what a template says."""
 _REASONING = ("reasoning", "thinking")
+_NO_CONTENT = re.compile(r"""(?<!\w)content(?:["']\])? is (?:not )?none""")
+"""How a template asks whether an answer says nothing beside its calls."""
 _NO_TOKEN = re.compile(r"'\w+_token' is undefined")
 _NO_TOKEN_MEND = "; name one in the model's tokenizer_config.json, or take another task.template"
 
@@ -84,6 +86,8 @@ class Template:
         if message.reasoning is not None:
             values |= dict.fromkeys(self._reasoning_keys, message.reasoning)
         if message.tool_calls:
+            if not message.content and _NO_CONTENT.search(self.source):
+                values["content"] = None
             values["tool_calls"] = [
                 {"id": one.id, "type": "function", "function": {"name": one.name, "arguments": one.arguments}}
                 for one in message.tool_calls

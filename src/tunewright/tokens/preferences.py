@@ -58,6 +58,8 @@ def _row(
         if isinstance(side, str):
             return f"{name}: {side}" if len(sides) > 1 else side
         rows.append(side)
+    if len(rows) > 1 and np.array_equal(rows[0].ids, rows[1].ids):
+        return "chosen and rejected are equal as the model reads them: what they differ in is left out"
     longest = max(len(row.ids) for row in rows)
     if longest > max_length:
         shorter = chats.shortened(of.sides, [len(row.ids) for row in rows], max_length) if cuts else None
