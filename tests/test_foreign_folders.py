@@ -314,6 +314,7 @@ def test_an_adapters_description_holds_numbers_and_names_alone(finished, tmp_pat
         ({"num_labels": 10**8}, "num_labels is 100000000"), ({"num_labels": "3"}, "num_labels is '3'"),
         ({"text_config": {"num_hidden_layers": 10**7}}, "text_config.num_hidden_layers is"),
         ({"vision_config": {"num_labels": 10**9}}, "vision_config.num_labels is"),
+        ({"text_config": {"pad_token_id": "a"}}, "text_config.pad_token_id is"),
         ({"dtype": "payload"}, "dtype is 'payload'"), ({"torch_dtype": "os.system"}, "torch_dtype is 'os.system'"),
     ],
 )  # fmt: skip
@@ -355,3 +356,24 @@ def test_a_tokenizer_that_writes_far_more_than_it_reads_is_refused_before_it_is_
                 load_tokenizer(ModelFolder("m", tmp_path))
     (tmp_path / "tokenizer.json").write_text(json.dumps({"normalizer": harmless, "decoder": step}))
     check_tokenizer(tmp_path / "tokenizer.json")
+
+
+@pytest.mark.parametrize("key", ["num_beams", "num_return_sequences", "num_beam_groups"])
+def test_a_generation_config_that_would_take_all_memory_is_refused(tmp_path, key):
+    for value in (1, 5, None):
+        (tmp_path / "generation_config.json").write_text(json.dumps({key: value}))
+        check_folder(tmp_path, "model m")
+    (tmp_path / "generation_config.json").write_text(json.dumps({key: 10**6}))
+    with pytest.raises(UserError, match=f"{key} is 1000000"):
+        check_folder(tmp_path, "model m")
+
+
+def test_a_tokenizer_that_frames_a_text_by_more_than_any_model_reads_is_refused(tiny_bert, tmp_path):
+    for name in ("tokenizer.json", "tokenizer_config.json", "config.json"):
+        shutil.copyfile(tiny_bert / name, tmp_path / name)
+    frame = [{"SpecialToken": {"id": "q", "type_id": 0}}] * 200 + [{"Sequence": {"id": "A", "type_id": 0}}]
+    token = {"id": "q", "ids": [1] * 100, "tokens": ["q"] * 100}
+    post = {"type": "TemplateProcessing", "single": frame, "pair": frame, "special_tokens": {"q": token}}
+    edit(tmp_path / "tokenizer.json", post_processor=post)
+    with pytest.raises(UserError, match="adds 20,000 control tokens to a text"):
+        load_tokenizer(ModelFolder("m", tmp_path))

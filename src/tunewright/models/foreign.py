@@ -27,6 +27,8 @@ _SIZES = {
 _LAYERS = {"num_hidden_layers", "n_layer", "n_layers", "num_layers"}
 _MOST_LAYERS, _MOST_LABELS, _LARGEST = 10_000, 1_000_000, 2**31
 _DTYPE = re.compile(r"auto|(torch\.)?b?float\d+(_\w+)?|(torch\.)?(half|float|double)")
+_BRANCHES, _MOST_BRANCHES = {"num_beams", "num_beam_groups", "num_return_sequences"}, 1_000
+"""Keys of a generation_config.json by which memory grows; transformers follows them unasked, as in `pipeline`."""
 _MOST_GROWTH = 1_000
 """So many times as long may a text become by what a tokenizer writes for its characters; those that are in use write one to three."""
 _WIDTHS = ("hidden_size", "n_embd", "d_model", "dim")
@@ -61,6 +63,14 @@ def _wrong(file_name: str, values: Mapping[str, Any]) -> Iterator[tuple[str, Any
         limit = values.get("model_max_length")
         if limit is not None and (isinstance(limit, bool) or not isinstance(limit, (int, float))):
             yield "model_max_length", limit, "a number"
+        return
+    if file_name == "generation_config.json":
+        for key in sorted(_BRANCHES & values.keys()):
+            value = values[key]
+            if value is not None and (
+                isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= _MOST_BRANCHES
+            ):
+                yield key, value, f"a whole number from 1 to {_MOST_BRANCHES:,}"
         return
     if file_name != "config.json":
         return
@@ -128,6 +138,8 @@ def check_folder(folder: Path, name: str) -> None:
         )
     values = read_object(folder / "config.json")
     check_values("config.json", values, where=str(folder / "config.json"))
+    generation = folder / "generation_config.json"
+    check_values(generation.name, read_object(generation), where=str(generation))
     _check_size(folder, values)
 
 

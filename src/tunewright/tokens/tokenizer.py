@@ -248,6 +248,7 @@ def load_tokenizer(source: ModelFolder) -> Any:
     check_tokenizer(source.tokenizer_folder / "tokenizer.json")
     try:
         tokenizer = AutoTokenizer.from_pretrained(source.tokenizer_folder, trust_remote_code=False)
+        _refuse_long_frame(tokenizer, source)
         if len(tokenizer) > len(tokenizer.all_special_ids):
             as_trained(tokenizer)
             fit_tokenizer(tokenizer, source)
@@ -273,6 +274,17 @@ def load_tokenizer(source: ModelFolder) -> Any:
         expected="tokenizer.json beside config.json",
         mend="Save the tokenizer into the model's folder.",
     )
+
+
+def _refuse_long_frame(tokenizer: Any, source: ModelFolder) -> None:
+    """UserError for a tokenizer that puts more control tokens around a text than any model reads."""
+    if not tokenizer.is_fast:
+        return
+    added = max(tokenizer.backend_tokenizer.num_special_tokens_to_add(pair) for pair in (False, True))
+    if added > _UNLIMITED // 100:
+        raise UserError(
+            f"its tokenizer adds {added:,} control tokens to a text", where=f"model {source.name}", mend="Choose another tokenizer."
+        )  # fmt: skip
 
 
 def _lone_sentencepiece(folder: Path) -> str | None:
