@@ -272,7 +272,7 @@ def test_calls_in_answers_without_a_content_are_written_and_those_beside_a_text_
         "{% else %}<|U|>{{ m.content }}{% endif %}{% endfor %}{% if add_generation_prompt %}<|A|>{% endif %}"
     )
     prover, calls = supervisor(source, "<|U|>", "<|A|>"), [{"name": "f", "arguments": {"a": 1}}]
-    for content in (None, ""):
+    for content in (None, "", " "):
         found = turns(("user", "Hi"), {"role": "assistant", "content": content, "tool_calls": calls})
         assert spans(prover, found) == ['f{"a": 1}</s>']
     with pytest.raises(RowError, match="leaves out calls of tools in answers that also say something"):

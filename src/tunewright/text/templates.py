@@ -86,7 +86,7 @@ class Template:
         if message.reasoning is not None:
             values |= dict.fromkeys(self._reasoning_keys, message.reasoning)
         if message.tool_calls:
-            if not message.content and _NO_CONTENT.search(self.source):
+            if not message.content.strip() and _NO_CONTENT.search(self.source):
                 values["content"] = None
             values["tool_calls"] = [
                 {"id": one.id, "type": "function", "function": {"name": one.name, "arguments": one.arguments}}
