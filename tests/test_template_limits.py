@@ -15,6 +15,7 @@ from tunewright.text.templates import Template, _compiled, named, names, source_
 
 CHAT = Conversation((Message("user", "a"), Message("assistant", "b")))
 ENDLESS = [
+    "{% for i in range(99999) %}{% set x = [-99999999]|map('limit: step')|list %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
     "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
     "{% for i in range(99999) %}{% for j in range(99999) if false %}{% endfor %}{% endfor %}",
     "{% for i in range(99999) %}{% for j in range(99999) %}" + "x" * 9999 + "{% endfor %}{% endfor %}",

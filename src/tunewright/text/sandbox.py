@@ -24,7 +24,7 @@ from jinja2.filters import FILTERS
 from jinja2.runtime import LoopContext, Undefined, str_join
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.tests import TESTS
-from jinja2.utils import Namespace
+from jinja2.utils import Namespace, pass_context
 from jinja2.visitor import NodeTransformer
 
 _STEPS, _STEPS_A_CHARACTER = 1_500_000, 30
@@ -148,35 +148,39 @@ class _Waiting:
         return found
 
 
-class _Step:
-    """Stands in templates before the body of every loop and macro. True, so that it may stand in a condition."""
-
-    def __call__(self, cost: int) -> bool:
-        _budget().spend(cost)
-        return True
+# What stands in a template's own code: filters, which Jinja calls with the least ado. Their names are none that a template can spell
+# behind `|`; taking the context keeps Jinja from computing them once and for all.
+_STEP, _LOOK, _COMPARE, _JOIN = "limit: step", "limit: look", "limit: compare", "limit: join"
 
 
-class _Look:
-    """Stands around operands: the value, paid for."""
-
-    def __init__(self, *, deep: bool) -> None:
-        self.deep = deep
-
-    def __call__(self, value: Any) -> Any:
-        if type(value) not in _LIGHT and (type(value) is not str or len(value) > _SHORT):
-            _weigh(value, deep=self.deep)
-        return value
+@pass_context
+def _step(context: Any, cost: int) -> bool:
+    """Before the body of every loop and macro. True, so that it may stand in a condition."""
+    _budget().spend(abs(cost))
+    return True
 
 
-class _Join:
+@pass_context
+def _look(context: Any, value: Any) -> Any:
+    """Around operands: the value, paid for."""
+    if type(value) not in _LIGHT and (type(value) is not str or len(value) > _SHORT):
+        _weigh(value, deep=False)
+    return value
+
+
+@pass_context
+def _look_within(context: Any, value: Any) -> Any:
+    """The same, with all that the value holds."""
+    if type(value) not in _LIGHT and (type(value) is not str or len(value) > _SHORT):
+        _weigh(value)
+    return value
+
+
+@pass_context
+def _join(context: Any, *values: Any) -> str:
     """In place of `a ~ b`."""
-
-    def __call__(self, *values: Any) -> str:
-        _budget().text(sum(map(_weigh, values)))
-        return str_join(values)
-
-
-_OURS = (_Step, _Look, _Join)
+    _budget().text(sum(map(_weigh, values)))
+    return str_join(values)
 
 
 class LimitedEnvironment(ImmutableSandboxedEnvironment):
@@ -186,11 +190,9 @@ class LimitedEnvironment(ImmutableSandboxedEnvironment):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(finalize=_written, **options)
-        self.limit_step, self.limit_look, self.limit_compare, self.limit_join = (
-            _Step(), _Look(deep=False), _Look(deep=True), _Join(),
-        )  # fmt: skip
         self.globals.pop("lipsum", None)
         self.filters = {name: _limited_filter(name, one) for name, one in FILTERS.items() if name not in _RANDOM}
+        self.filters |= {_STEP: _step, _LOOK: _look, _COMPARE: _look_within, _JOIN: _join}
         self.tests = {name: _limited_test(one) for name, one in TESTS.items()}
 
     def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
@@ -211,8 +213,6 @@ class LimitedEnvironment(ImmutableSandboxedEnvironment):
         return result
 
     def call(__self, __context: Any, __obj: Any, *args: Any, **kwargs: Any) -> Any:
-        if type(__obj) in _OURS:
-            return __obj(*args)
         purse = _budget()
         purse.spend(_CALL + len(args))
         owner = getattr(__obj, "__self__", None)
@@ -268,44 +268,43 @@ class _Counting(NodeTransformer):
     def _begun(self, node: Any) -> Any:
         cost = sum(map(_nodes_in, node.body))
         self.generic_visit(node)
-        step = nodes.ExprStmt(_ours("limit_step", nodes.Const(_TURN + cost)))
+        step = nodes.ExprStmt(_ours(_STEP, nodes.Const(_TURN + cost)))
         node.body.insert(0, step.set_lineno(node.lineno))
         return node
 
     def visit_For(self, node: nodes.For) -> Any:
         self._begun(node)
         if node.test is not None:
-            node.test = nodes.And(_ours("limit_step", nodes.Const(_TURN + _nodes_in(node.test))), node.test)
+            node.test = nodes.And(_ours(_STEP, nodes.Const(_TURN + _nodes_in(node.test))), node.test)
         return node.set_lineno(node.lineno, override=False)
 
     visit_Macro = visit_CallBlock = visit_Block = _begun
 
     def visit_Concat(self, node: nodes.Concat) -> Any:
         self.generic_visit(node)
-        return _ours("limit_join", *node.nodes).set_lineno(node.lineno)
+        return _ours(_JOIN, *node.nodes).set_lineno(node.lineno)
 
     def visit_Compare(self, node: nodes.Compare) -> Any:
         self.generic_visit(node)
-        node.expr = _looked("limit_compare", node.expr)
+        node.expr = _looked(_COMPARE, node.expr)
         for operand in node.ops:
-            operand.expr = _looked("limit_compare", operand.expr)
+            operand.expr = _looked(_COMPARE, operand.expr)
         return node
 
     def visit_Getitem(self, node: nodes.Getitem) -> Any:
         self.generic_visit(node)
         if isinstance(node.arg, nodes.Slice):
-            node.node = _looked("limit_look", node.node)
+            node.node = _looked(_LOOK, node.node)
         return node
 
     def visit_Pair(self, node: nodes.Pair) -> Any:
         self.generic_visit(node)
-        node.key = _looked("limit_compare", node.key)
+        node.key = _looked(_COMPARE, node.key)
         return node
 
 
-def _ours(name: str, *values: nodes.Expr) -> Any:
-    call = nodes.Call(nodes.EnvironmentAttribute(name), list(values), [], None, None)
-    return call.set_lineno(values[0].lineno or 1) if values else call
+def _ours(name: str, value: nodes.Expr, *others: nodes.Expr) -> Any:
+    return nodes.Filter(value, name, list(others), [], None, None).set_lineno(value.lineno or 1)
 
 
 def _looked(name: str, node: nodes.Expr) -> nodes.Expr:

@@ -145,8 +145,8 @@ def _length(value: Any) -> int:
     """Characters in a conversation's values, about."""
     if isinstance(value, str):
         return len(value)
-    if isinstance(value, Mapping):
-        return sum(8 + _length(one) for one in value.values())
+    if isinstance(value, dict):
+        return 8 * len(value) + sum(map(_length, value.values()))
     return sum(map(_length, value)) if isinstance(value, (list, tuple)) else 1
 
 
