@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from transformers import AutoModelForTokenClassification
 
 import tunewright
 from tunewright import plugins
@@ -17,6 +19,7 @@ from tunewright.adapters.peft_files import read_config
 from tunewright.errors import UserError
 from tunewright.export import export_run
 from tunewright.models.foreign import check_folder, check_tokenizer, check_values
+from tunewright.models.load import load_pretrained
 from tunewright.models.source import ModelFolder
 from tunewright.predict import load
 from tunewright.run import train
@@ -377,3 +380,11 @@ def test_a_tokenizer_that_frames_a_text_by_more_than_any_model_reads_is_refused(
     edit(tmp_path / "tokenizer.json", post_processor=post)
     with pytest.raises(UserError, match="adds 20,000 control tokens to a text"):
         load_tokenizer(ModelFolder("m", tmp_path))
+
+
+@pytest.mark.parametrize("key", ["text_config", "decoder", "text_encoder"])
+def test_a_model_within_a_kind_that_has_none_is_refused(tiny_bert, tmp_path, key):
+    folder = Path(shutil.copytree(tiny_bert, tmp_path / "m"))
+    edit(folder / "config.json", **{key: {"model_type": "payload"}})
+    with pytest.raises(UserError, match="cannot be loaded"):
+        load_pretrained(AutoModelForTokenClassification, ModelFolder("m", folder), seed=0, dtype=torch.float32)

@@ -60,6 +60,7 @@ def load_pretrained(
                 trust_remote_code=False,
                 **config,
             )
+        _refuse_half_read(model.config)
     except Exception as error:  # a damaged or odd folder makes the library raise anything
         raise _cannot_be_loaded(auto_class, source, error) from None
     if auto_class.__name__ == "AutoModelForCausalLM":
@@ -68,6 +69,14 @@ def load_pretrained(
     fresh = sorted({*info["missing_keys"], *(_name_of(key) for key in info.get("mismatched_keys", ()))})
     _own_memory(model)
     return model, [name for name in fresh if name in dict(model.named_parameters())]
+
+
+def _refuse_half_read(config: Any) -> None:
+    """ValueError for a config.json that describes a model within the model where this kind has none: it stays a bare dict."""
+    from transformers import PretrainedConfig
+
+    if not isinstance(config.get_text_config(), PretrainedConfig):
+        raise ValueError(f"config.json describes a text model within a {config.model_type}, which has none")
 
 
 def _cannot_be_loaded(auto_class: Any, source: ModelFolder, error: Exception) -> UserError:
@@ -326,7 +335,9 @@ def load_as_named(folder: Path, *, dtype: str) -> Any:
             named = getattr(transformers, str((config.architectures or [""])[0]), None)
             if not (isinstance(named, type) and issubclass(named, transformers.PreTrainedModel)):
                 raise ValueError(f"config.json names no model of transformers: {config.architectures}")
-            return named.from_pretrained(folder, dtype=dtype, trust_remote_code=False).eval()
+            model = named.from_pretrained(folder, dtype=dtype, trust_remote_code=False).eval()
+        _refuse_half_read(model.config)
+        return model
     except Exception as error:  # a damaged or odd folder makes the library raise anything
         if wants_code(error):
             raise code_refused(str(folder)) from None
