@@ -3,8 +3,8 @@
     [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello!"}, {"from": "human", "value": "Bye"}]
       -> Conversation((Message("user", "Hi"), Message("assistant", "Hello!")), num_trimmed=1)
 
-Both spellings are read (`role`/`content` and sharegpt's `from`/`value`), content as text, null or a list of text parts; answers and results of
-tools may be numbers or objects, which become JSON. Turns come in any order: a template says itself which it takes. What comes after
+Who speaks and what is read under their usual keys (`role`/`content`, sharegpt's `from`/`value`, `speaker`/`text`), content as text, null or
+a list of parts (`text/parts.py`); answers and results of tools may be numbers or objects, which become JSON. Turns come in any order: a template says itself which it takes. What comes after
 the last answer teaches nothing: it is trimmed and counted. `weight`, `training`, `loss` and the like of a turn say whether it is learned.
 """
 
