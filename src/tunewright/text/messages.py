@@ -4,8 +4,9 @@
       -> Conversation((Message("user", "Hi"), Message("assistant", "Hello!")), num_trimmed=1)
 
 Who speaks and what is read under their usual keys (`role`/`content`, sharegpt's `from`/`value`, `speaker`/`text`), content as text, null or
-a list of parts (`text/parts.py`); answers and results of tools may be numbers or objects, which become JSON. Turns come in any order: a template says itself which it takes. What comes after
-the last answer teaches nothing: it is trimmed and counted. `weight`, `training`, `loss` and the like of a turn say whether it is learned.
+a list of parts (`text/parts.py`); answers and results of tools may be numbers or objects, which become JSON. Turns come in any order: a
+template says itself which it takes. What comes after the last answer teaches nothing: it is trimmed and counted. `weight`, `training`,
+`loss` and the like of a turn say whether it is learned.
 """
 
 from __future__ import annotations
