@@ -388,3 +388,13 @@ def test_a_model_within_a_kind_that_has_none_is_refused(tiny_bert, tmp_path, key
     edit(folder / "config.json", **{key: {"model_type": "payload"}})
     with pytest.raises(UserError, match="cannot be loaded"):
         load_pretrained(AutoModelForTokenClassification, ModelFolder("m", folder), seed=0, dtype=torch.float32)
+
+
+def test_a_model_that_names_an_adapter_which_is_not_there_is_refused(finished, tmp_path):
+    run = Path(shutil.copytree(finished, tmp_path / "run"))
+    facts = json.loads((run / "model" / "tunewright.json").read_text())
+    edit(run / "model" / "tunewright.json", adapter={**facts["adapter"], "merged": False})
+    for part in ("base", "adapter"):
+        shutil.rmtree(run / part)
+        with pytest.raises(UserError):
+            load(run, check=False)

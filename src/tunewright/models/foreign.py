@@ -126,6 +126,10 @@ def _kernels(values: Mapping[str, Any]) -> Iterator[tuple[str, Any, str]]:
 
 def check_folder(folder: Path, name: str) -> None:
     """UserError for a folder that a loader would follow elsewhere, or into a wait. name: what messages call it."""
+    if not folder.is_dir():
+        raise UserError(
+            "the folder of its weights is gone", where=name, expected=str(folder), mend="Restore it, or get (or train) the model again."
+        )  # fmt: skip
     for path in folder.iterdir():
         if path.exists() and not path.is_file() and not path.is_dir():
             raise UserError(f"{path.name} is no plain file", where=name, mend="Remove it from the model's folder.")
