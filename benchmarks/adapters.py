@@ -63,8 +63,8 @@ def main() -> None:
 
 def measured(variant: str, seed: int, epochs: float, limit: int) -> dict[str, float]:
     from tunewright import train
-    from tunewright.assembly import assemble
-    from tunewright.config import parse_config
+    from tunewright.config.run_config import parse_config
+    from tunewright.runs.setup import build_components
 
     changes = VARIANTS[variant]
     data = DATA / "classification/banking77"
@@ -75,7 +75,7 @@ def measured(variant: str, seed: int, epochs: float, limit: int) -> dict[str, fl
             "train": {"epochs": epochs, "seed": seed, "freeze": changes.get("freeze", "none")},
             "evaluate": {"baselines": False}, "output": f"{folder}/run",
         })  # fmt: skip
-        learned, of_all = shares(assemble(config))
+        learned, of_all = shares(build_components(config))
         run = train(config)
         records = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
         speeds = [record["tokens_per_second"] for record in records if "tokens_per_second" in record]

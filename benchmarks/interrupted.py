@@ -132,10 +132,10 @@ def import_everything() -> None:
     import transformers.models.gpt2.modeling_gpt2  # noqa: F401
 
     import tunewright.cli.main
-    import tunewright.export.merged
-    import tunewright.predict
-    import tunewright.run
-    import tunewright.verify  # noqa: F401
+    import tunewright.exporters.merged
+    import tunewright.prediction
+    import tunewright.runs.train
+    import tunewright.verification  # noqa: F401
 
     torch.set_num_threads(1)
 

@@ -61,7 +61,7 @@ def fresh_llama(tokenizer: Any, seed: int = 0) -> Any:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    from tunewright.models.presets import preset_values, sized_to
+    from tunewright.pretrained.presets import preset_values, sized_to
 
     torch.manual_seed(seed)
     config = AutoConfig.for_model(**sized_to(preset_values("scratch:llama-mini"), tokenizer))

@@ -80,7 +80,7 @@ def f1(gold: list[list[str]], predicted: list[list[str]]) -> dict[str, float]:
 
 def ours(data: str, seed: int, epochs: int, limit: int) -> dict[str, float]:
     from tunewright import train
-    from tunewright.predict import load
+    from tunewright.prediction import load
     from tunewright.records import Row
 
     with tempfile.TemporaryDirectory() as folder:

@@ -55,7 +55,7 @@ def run_pipeline(run: str, batch_size: int, rows: int) -> dict[str, Any]:
 
 
 def run_tunewright(run: str, precision: str, rows: int) -> dict[str, Any]:
-    from tunewright.predict import load
+    from tunewright.prediction import load
 
     model = load(run, precision=precision)
     texts = reviews(rows)

@@ -67,9 +67,9 @@ def start_model(folder: str) -> Any:
 
 def tokenized(data: str, folder: str, steps: int) -> list[Pair]:
     """Every pair's prompt and answers, as tunewright stores them."""
-    from tunewright.config import parse_config
-    from tunewright.prepare import prepare
-    from tunewright.tokens.preferences import sides_of
+    from tunewright.config.run_config import parse_config
+    from tunewright.encoding.pair_rows import sides_of
+    from tunewright.preparation import prepare
 
     split = prepare(parse_config(values(data, folder, steps))).store["train"]
     second, pairs = split.array("second"), []
@@ -111,7 +111,7 @@ def run_tunewright(data: str, steps: int) -> dict[str, Any]:
     from transformers import AutoModelForCausalLM
 
     import tunewright as tw
-    from tunewright.events import Reporter
+    from tunewright.runs.reporter import Reporter
 
     class Recorder(Reporter):
         def __init__(self) -> None:

@@ -33,8 +33,8 @@ from common import DATA, in_own_process, machine
 TASKS = ("classification", "ner", "mlm", "clm", "sft", "preference")
 PHASES = {
     "_fingerprint": "hash the files",
-    "survey_rows": "read and survey",
-    "choose_rows": "split",
+    "first_pass": "read and survey",
+    "assign_rows": "split",
     "encode_splits": "tokenize and store",
     "facts_of": "duplicates and leaks",
     "match_tokenizer": "tokenizer checks",

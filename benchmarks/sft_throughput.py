@@ -70,8 +70,8 @@ def values(data: str, folder: str, steps: int = STEPS, seed: int = 0) -> dict[st
 
 def tokenized(data: str) -> list[dict[str, list[int]]]:
     """Every row's ids and labels, as tunewright stores them."""
-    from tunewright.config import parse_config
-    from tunewright.prepare import prepare
+    from tunewright.config.run_config import parse_config
+    from tunewright.preparation import prepare
 
     with tempfile.TemporaryDirectory() as folder:
         split = prepare(parse_config(values(data, folder))).store["train"]

@@ -53,16 +53,16 @@ PHASES = {
 """Phase -> functions (`module:name`) and modules of ours; of those on the main thread's stack the first of this list tells the phase."""
 
 AIMS = {
-    "opening": "tunewright.prepare.inputs:open_inputs", "hashing": "tunewright.reading.unchanged:_hash",
-    "reading": "tunewright.prepare.survey:survey_rows", "encoding": "tunewright.prepare.encode:encode_splits",
-    "loading": "tunewright.models.load:_own_memory", "preflight": "tunewright.training.preflight:preflight",
-    "first files": "tunewright.adapted:save_beginning", "steps": "tunewright.run:Run._loop",
-    "validation": "tunewright.run:Run._evaluate", "checkpoint": "tunewright.training.checkpoint:save",
-    "state": "tunewright.training.checkpoint:save_state", "saving": "tunewright.adapted:save_weights",
-    "final evaluation": "tunewright.run:Run._final_scores", "reading of the end": "tunewright.report:complete",
-    "baselines": "tunewright.baseline:fit_and_score", "golden examples": "tunewright.golden:record",
-    "golden texts": "tunewright.golden:_by_length", "merging": "tunewright.adapted:_merged",
-    "completing": "tunewright.adapted:save_trained", "scores": "tunewright.run:_write_scores",
+    "opening": "tunewright.preparation.inputs:open_inputs", "hashing": "tunewright.reading.unchanged:_hash",
+    "reading": "tunewright.preparation.first_pass:first_pass", "encoding": "tunewright.preparation.encode:encode_splits",
+    "loading": "tunewright.models.loading:_own_memory", "preflight": "tunewright.training.preflight:preflight",
+    "first files": "tunewright.artifacts.adapter_folder:save_beginning", "steps": "tunewright.runs.train:Run._loop",
+    "validation": "tunewright.runs.train:Run._evaluate", "checkpoint": "tunewright.training.checkpoint:save",
+    "state": "tunewright.training.checkpoint:save_state", "saving": "tunewright.artifacts.adapter_folder:save_weights",
+    "final evaluation": "tunewright.runs.train:Run._final_scores", "reading of the end": "tunewright.evaluation.scores:complete",
+    "baselines": "tunewright.evaluation.baselines:fit_and_score", "golden examples": "tunewright.artifacts.golden_examples:record",
+    "golden texts": "tunewright.artifacts.golden_examples:_by_length", "merging": "tunewright.artifacts.adapter_folder:_merged",
+    "completing": "tunewright.artifacts.adapter_folder:save_trained", "scores": "tunewright.runs.train:_write_scores",
 }  # fmt: skip
 """What is aimed at -> the function, as `module:name`."""
 

@@ -81,7 +81,7 @@ def spread(values: list[float]) -> str:
 def make_run(folder: Path) -> tuple[Path, Path]:
     """(a run, the folder exported from it)."""
     import tunewright as tw
-    from tunewright.export import export_run
+    from tunewright.exporters import export_run
 
     data = folder / "data.jsonl"
     shutil.copy(SAMPLES / "customer_messages.jsonl", data)

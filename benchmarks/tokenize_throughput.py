@@ -88,9 +88,9 @@ def batches(path: Path) -> Iterator[list[str]]:
 
 
 def run_prepare(tokenizer: str, path: Path, folder: Path) -> Callable[[], Any]:
-    from tunewright.models.source import ModelFolder
-    from tunewright.tokens.store import SplitWriter, finish_store
-    from tunewright.tokens.tokenizer import load_encoder
+    from tunewright.batching.store import SplitWriter, finish_store
+    from tunewright.pretrained.model_files import ModelFolder
+    from tunewright.tokenization.encoder import load_encoder
 
     encoder = load_encoder(ModelFolder(tokenizer, DATA / "tokenizers" / tokenizer), max_length=MAX_LENGTH)
     encoder.encode(next(batches(path))[:WARM_UP])

@@ -13,11 +13,10 @@ from pathlib import Path
 import pytest
 
 import tunewright
+from tests.conftest import messages, write_jsonl
 from tunewright import hints
 from tunewright.cli.main import run
 from tunewright.cli.progress import try_it
-
-from .conftest import messages, write_jsonl
 
 ROOT = Path(tunewright.__file__).parent
 _VERB = re.compile(

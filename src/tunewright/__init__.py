@@ -13,27 +13,27 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tunewright.config import RunConfig as RunConfig
+    from tunewright.batching.store import TokenStore as TokenStore
+    from tunewright.config.run_config import RunConfig as RunConfig
     from tunewright.errors import UserError as UserError
-    from tunewright.predict import load as load
+    from tunewright.evaluation.score_run import evaluate as evaluate
+    from tunewright.prediction import load as load
     from tunewright.reading import open_source as read
     from tunewright.records import Prediction as Prediction
-    from tunewright.run import batches as batches
-    from tunewright.run import train as train
-    from tunewright.scoring import evaluate as evaluate
+    from tunewright.runs.train import batches as batches
+    from tunewright.runs.train import train as train
     from tunewright.tasks.base import Task as Task
-    from tunewright.tokens.store import TokenStore as TokenStore
 
 _WHERE = {
-    "RunConfig": "config",
+    "RunConfig": "config.run_config",
     "UserError": "errors",
-    "load": "predict",
+    "load": "prediction",
     "Prediction": "records",
-    "batches": "run",
-    "train": "run",
-    "evaluate": "scoring",
+    "batches": "runs.train",
+    "train": "runs.train",
+    "evaluate": "evaluation.score_run",
     "Task": "tasks.base",
-    "TokenStore": "tokens.store",
+    "TokenStore": "batching.store",
 }
 
 __all__ = [*_WHERE, "read"]

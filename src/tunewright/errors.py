@@ -28,9 +28,9 @@ class UserError(Exception):
         where: str | None = None,
         found: str | None = None,
         expected: str | None = None,
-        mend: str | None = None,
+        hint: str | None = None,
     ) -> None:
-        self.problem, self.where, self.found, self.expected, self.mend = problem, where, found, expected, mend
+        self.problem, self.where, self.found, self.expected, self.hint = problem, where, found, expected, hint
         super().__init__(str(self))
 
     def __str__(self) -> str:
@@ -41,7 +41,7 @@ class UserError(Exception):
             text += f"; expected {self.expected}"
         if not text.endswith((".", "!", "?")):
             text += "."
-        return f"{text} {self.mend}" if self.mend else text
+        return f"{text} {self.hint}" if self.hint else text
 
 
 class RowError(Exception):
@@ -52,7 +52,7 @@ class RowError(Exception):
         super().__init__(reason)
 
 
-class RowLeftOut(RowError):
+class RowSkipped(RowError):
     """A row that is no fault but nothing to learn from (nobody labelled it): counted as filtered, and training goes on."""
 
 
@@ -89,5 +89,5 @@ def check_choice(option: str, value: str, choices: Sequence[str]) -> None:
             f"no such choice {value!r}",
             where=option,
             expected=", ".join(choices),
-            mend=f"Did you mean {near}?" if near else None,
+            hint=f"Did you mean {near}?" if near else None,
         )

@@ -22,6 +22,8 @@ from types import ModuleType
 from tunewright.errors import UserError, did_you_mean, quoted
 
 _NOT_PLUGINS = {"base", "compared", "config"}
+_ROOMS = {"export": "exporters"}
+"""Kinds whose modules are in a room of another name; their entry points keep the kind's."""
 _HOLDS = {"tasks": "Task", "adapters": "Adapter"}
 """What a module of the kind must hold."""
 _MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
@@ -49,7 +51,7 @@ def untrusted(modules: Iterable[object]) -> list[str]:
 
 def names(kind: str) -> list[str]:
     """All plugins of a kind that can be named without a dot, ours first."""
-    package = importlib.import_module(f"tunewright.{kind}")
+    package = importlib.import_module(f"tunewright.{_ROOMS.get(kind, kind)}")
     others = _NOT_PLUGINS | getattr(package, "NOT_PLUGINS", frozenset())
     ours = [module.name for module in pkgutil.iter_modules(package.__path__) if module.name not in others]
     return ours + [point.name for point in entry_points(group=f"tunewright.{kind}")]
@@ -61,7 +63,7 @@ def check_name(kind: str, name: str) -> None:
         raise UserError(f"no {kind.rstrip('s')} {name!r}", expected="a name", found=type(name).__name__)
     if name in _TRUSTED or name in names(kind):
         return
-    also_called = getattr(importlib.import_module(f"tunewright.{kind}"), "ALSO_CALLED", {})
+    also_called = getattr(importlib.import_module(f"tunewright.{_ROOMS.get(kind, kind)}"), "ALSO_CALLED", {})
     near = also_called.get(name.lower()) or did_you_mean(name, names(kind))
     own = (
         f"A module of your own runs only where you name it: `plugins: [{name}]` in your own config, --plugin {name}, "
@@ -70,7 +72,7 @@ def check_name(kind: str, name: str) -> None:
     raise UserError(
         f"no {kind.rstrip('s')} {name!r}",
         found=quoted(names(kind)),
-        mend=" ".join(filter(None, [near and f"Did you mean {near}?", own if _MODULE.fullmatch(name) else None]))
+        hint=" ".join(filter(None, [near and f"Did you mean {near}?", own if _MODULE.fullmatch(name) else None]))
         or None,
     )
 
@@ -79,7 +81,7 @@ def find(kind: str, name: str) -> ModuleType:
     """Import the plugin `name`. UserError when there is none, it is not trusted, or it holds no plugin of this kind."""
     check_name(kind, name)
     points = {point.name: point.value for point in entry_points(group=f"tunewright.{kind}")}
-    path = points.get(name) or (name if name in _TRUSTED else f"tunewright.{kind}.{name}")
+    path = points.get(name) or (name if name in _TRUSTED else f"tunewright.{_ROOMS.get(kind, kind)}.{name}")
     try:
         module = importlib.import_module(path)
     except UserError:
@@ -89,12 +91,12 @@ def find(kind: str, name: str) -> ModuleType:
             raise
         raise UserError(
             f"{path} cannot be imported ({type(error).__name__}: {error})",
-            mend=f"Install what it needs (or put its folder on PYTHONPATH), or use one of {quoted(names(kind))}.",
+            hint=f"Install what it needs (or put its folder on PYTHONPATH), or use one of {quoted(names(kind))}.",
         ) from None
     wanted = _HOLDS.get(kind)
     if wanted is not None and not hasattr(module, wanted):
         raise UserError(
             f"{path} holds no {wanted}", where=f"{kind.rstrip('s')} {name}", expected=f"a module with a class {wanted}",
-            mend=f"Use one of {quoted(names(kind))}.",
+            hint=f"Use one of {quoted(names(kind))}.",
         )  # fmt: skip
     return module

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from tunewright.adapters.config import AdapterOptions, adapter_of
 from tunewright.errors import UserError, counted, quoted
-from tunewright.models.source import ModelFolder
-from tunewright.tokens.tokenizer import resolve_max_length
+from tunewright.pretrained.model_files import ModelFolder
+from tunewright.tokenization.encoder import resolve_max_length
 
 if TYPE_CHECKING:
     from torch import nn
@@ -30,7 +30,7 @@ _HEADS = ("classifier", "score", "pre_classifier", "qa_outputs")
 
 
 @dataclass(frozen=True)
-class Situation:
+class AdapterContext:
     """What an adapter must fit, told from the config and the model's config.json. task: `auto` while it is not settled."""
 
     model: ModelFolder
@@ -83,7 +83,7 @@ class BaseAdapter(ABC):
     def __init__(self, options: Any) -> None:
         self.options = options
 
-    def refuse(self, situation: Situation) -> None:
+    def refuse(self, situation: AdapterContext) -> None:
         """UserError for a combination that cannot work, with what to use instead."""
         return
 
@@ -100,10 +100,10 @@ class BaseAdapter(ABC):
         return []
 
 
-def situation_of(config: Any, model: ModelFolder, *, task: str | None = None) -> Situation:
+def situation_of(config: Any, model: ModelFolder, *, task: str | None = None) -> AdapterContext:
     options = config.task
     name = task or options.name
-    return Situation(
+    return AdapterContext(
         model=model,
         task=name,
         max_length=resolve_max_length(model, longest_row(config, model)),
@@ -113,20 +113,20 @@ def situation_of(config: Any, model: ModelFolder, *, task: str | None = None) ->
     )
 
 
-def refuse(adapter: Any, situation: Situation) -> None:
+def refuse(adapter: Any, situation: AdapterContext) -> None:
     """UserError where this adapter cannot learn in this situation; told from names and numbers, without torch."""
     if situation.freeze != "none":
         raise UserError(
             "an adapter leaves the whole base as it is already",
             where="train.freeze",
             found=str(situation.freeze),
-            mend="Leave train.freeze at none, or adapter at none.",
+            hint="Leave train.freeze at none, or adapter at none.",
         )
     if situation.model.preset is not None:
         raise UserError(
             "a base of random weights has nothing to adapt",
             where=f"model {situation.model.name}",
-            mend="Set adapter=none, or start from a pretrained model.",
+            hint="Set adapter=none, or start from a pretrained model.",
         )
     adapter.refuse(situation)
 
@@ -139,21 +139,21 @@ def refuse_added_tokens(config: Any) -> None:
     adapter = adapter_of(options)
     if adapter is None:
         raise UserError(
-            "without an adapter all rows are trained anyway", where=where, found="adapter=none", mend="Remove it."
+            "without an adapter all rows are trained anyway", where=where, found="adapter=none", hint="Remove it."
         )
     if not adapter.trains_added_tokens:
         raise UserError(
             f"{options.name} does not train the rows of tokens",
             where=where,
             found=f"adapter={options.name}",
-            mend="Set adapter=lora, or remove it.",
+            hint="Set adapter=lora, or remove it.",
         )
     if not config.model.add_tokens:
         raise UserError(
             "no tokens are added",
             where=where,
             found="an empty model.add_tokens",
-            mend="List them in model.add_tokens (also those of an earlier run), or remove it.",
+            hint="List them in model.add_tokens (also those of an earlier run), or remove it.",
         )
 
 
@@ -167,20 +167,20 @@ def refuse_quantized(config: Any) -> None:
             "rounded weights cannot learn",
             where=wanted,
             found="adapter=none",
-            mend="Set adapter=lora beside it, or leave model.quantize at none.",
+            hint="Set adapter=lora beside it, or leave model.quantize at none.",
         )
     if config.train.precision == "fp64":
         raise UserError(
             "fp64 has no use for rounded weights",
             where=wanted,
             found="train.precision=fp64",
-            mend="Leave train.precision at auto, or model.quantize at none.",
+            hint="Leave train.precision at auto, or model.quantize at none.",
         )
     if find_spec("bitsandbytes") is None:
         raise UserError(
             "bitsandbytes is not installed",
             where=wanted,
-            mend='Install it (pip install "tunewright[quant]"), or leave model.quantize at none.',
+            hint='Install it (pip install "tunewright[quant]"), or leave model.quantize at none.',
         )
 
 
@@ -242,7 +242,7 @@ def attach(
     """
     import torch
 
-    from tunewright.models.load import quiet_transformers
+    from tunewright.models.loading import quiet_transformers
 
     heads = head_modules(model, fresh)
     try:
@@ -259,10 +259,10 @@ def attach(
             f"cannot be put on this model ({str(error).strip().splitlines()[0][:200]})",
             where=f"adapter {adapter.options.name}",
             found=type(model).__name__,
-            mend="Set adapter.targets to names of its linear layers, or use another adapter.",
+            hint="Set adapter.targets to names of its linear layers, or use another adapter.",
         ) from None
     adapter.start(adapted, seed=seed)
-    learn_in_full_precision(adapted)
+    cast_trainable_to_fp32(adapted)
     fit_virtual_tokens(adapted)
     return adapted, [name for name, p in adapted.named_parameters() if p.requires_grad and ".modules_to_save." in name]
 
@@ -279,7 +279,7 @@ def _token_tables(model: Any) -> list[str]:
             "PEFT cannot train single rows of an output layer that has a bias",
             where="adapter.train_added_tokens",
             found=type(model).__name__,
-            mend="Remove it, or set adapter=none: then all rows are trained.",
+            hint="Remove it, or set adapter=none: then all rows are trained.",
         )
     if output is not None and output.weight is not tables[0].weight:
         tables.append(output)
@@ -287,7 +287,7 @@ def _token_tables(model: Any) -> list[str]:
     return [names[id(table)] for table in tables]
 
 
-def learn_in_full_precision(adapted: nn.Module) -> None:
+def cast_trainable_to_fp32(adapted: nn.Module) -> None:
     """What learns is fp32 (or fp64); a base of half precision stays, and its states are widened where they enter a head."""
     import torch
 
@@ -311,9 +311,9 @@ def _widened(module: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def fit_virtual_tokens(adapted: Any) -> None:
-    """See `models/virtual.py`; adapters without virtual tokens are left alone."""
+    """See `models/virtual_tokens.py`; adapters without virtual tokens are left alone."""
     if adapted.active_peft_config.is_prompt_learning:
-        from tunewright.models.virtual import fit
+        from tunewright.models.virtual_tokens import fit
 
         fit(adapted)
 
@@ -352,8 +352,17 @@ def unmatched(
         f"no linear layer is called {quoted(targets)}",
         where=where,
         found=quoted(sorted({name.rpartition(".")[2] for name in found})),
-        mend=f"Choose among these {counted(len(found), 'layer')}{', or all-linear' if or_all else ''}.",
+        hint=f"Choose among these {counted(len(found), 'layer')}{', or all-linear' if or_all else ''}.",
     )
 
 
-__all__ = ["AdapterOptions", "BaseAdapter", "Situation", "attach", "refuse", "situation_of", "summary", "task_kind"]
+__all__ = [
+    "AdapterContext",
+    "AdapterOptions",
+    "BaseAdapter",
+    "attach",
+    "refuse",
+    "situation_of",
+    "summary",
+    "task_kind",
+]

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import Field
 
 from tunewright.plugins import find
-from tunewright.section import Section
+from tunewright.settings import Section
 
 NONE = "none"
 

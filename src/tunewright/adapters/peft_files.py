@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tunewright.errors import UserError
-from tunewright.models.foreign import read_object
+from tunewright.pretrained.folder_checks import read_object
 
 FILE = "adapter_config.json"
 _LISTS_OF_NAMES = {"target_modules", "modules_to_save", "feedforward_modules", "exclude_modules"}
@@ -58,7 +58,7 @@ def read_config(folder: Path) -> Any:
         config = PeftConfig.from_pretrained(str(folder))
     except Exception as error:  # of another version, or of values that do not go together
         raise UserError(
-            f"not the description of an adapter ({error})", where=str(path), mend="Restore the folder, or train again."
+            f"not the description of an adapter ({error})", where=str(path), hint="Restore the folder, or train again."
         ) from None
     config.auto_mapping = None
     return config
@@ -90,5 +90,5 @@ def _refused(path: Path, key: str, value: Any) -> UserError:
     return UserError(
         f"{key} is {repr(value)[:60]}, which no adapter of a run says",
         where=str(path),
-        mend="Restore the folder, or train again.",
+        hint="Restore the folder, or train again.",
     )

@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import Field, PositiveInt
 
-from tunewright.adapters.base import BaseAdapter, Situation
+from tunewright.adapters.base import AdapterContext, BaseAdapter
 from tunewright.adapters.config import AdapterOptions
 from tunewright.errors import UserError
 
@@ -47,7 +47,7 @@ class Adapter(BaseAdapter):
     def num_virtual_tokens(self) -> int:  # type: ignore[override]
         return self.options.num_tokens
 
-    def refuse(self, situation: Situation) -> None:
+    def refuse(self, situation: AdapterContext) -> None:
         if situation.model_type in _TAKES_NO_CACHE:
             raise _takes_no_keys(f"model {situation.model.name}", situation.model_type)
         refuse_virtual_tokens(self, situation, "prefix tuning")
@@ -78,7 +78,7 @@ class Adapter(BaseAdapter):
                     where="adapter prefix",
                     found=f"{weight.shape[1]} numbers for {weight.shape[0]} tokens",
                     expected=f"{found.shape[1]} for {found.shape[0]}",
-                    mend="Set adapter=lora.",
+                    hint="Set adapter=lora.",
                 )
             weight.data.copy_(found)
 
@@ -111,25 +111,25 @@ def _takes_no_keys(where: str, model_type: str) -> UserError:
         "prefix tuning cannot work on this model: its attention takes no keys from outside",
         where=where,
         found=model_type,
-        mend="Set adapter=lora.",
+        hint="Set adapter=lora.",
     )
 
 
-def refuse_virtual_tokens(adapter: Any, situation: Situation, what: str) -> None:
+def refuse_virtual_tokens(adapter: Any, situation: AdapterContext, what: str) -> None:
     """What holds for everything that puts positions before a row."""
     if situation.gradient_checkpointing:
         raise UserError(
             f"{what} does not work with gradient checkpointing",
             where="train.gradient_checkpointing",
             found="true",
-            mend="Set train.gradient_checkpointing=false (train.micro_batch_tokens saves memory too), or adapter=lora.",
+            hint="Set train.gradient_checkpointing=false (train.micro_batch_tokens saves memory too), or adapter=lora.",
         )
     if situation.packed:
         raise UserError(
             f"{what} does not work with packed documents: positions that begin again have no place for it",
             where=f"task {situation.task}",
             found="several documents in a row",
-            mend="Set adapter=lora, or task=sft, where every row is one text.",
+            hint="Set adapter=lora, or task=sft, where every row is one text.",
         )
     positions, length = situation.num_positions, situation.max_length
     room = 0 if positions is None else positions - adapter.num_virtual_tokens
@@ -138,5 +138,5 @@ def refuse_virtual_tokens(adapter: Any, situation: Situation, what: str) -> None
             f"{adapter.num_virtual_tokens} virtual tokens leave no place for rows of {length}",
             where="data.max_length",
             found=f"{positions} positions ({situation.model.name})",
-            mend=f"Set data.max_length={room} or less." if room > 0 else "Lower adapter.num_tokens.",
+            hint=f"Set data.max_length={room} or less." if room > 0 else "Lower adapter.num_tokens.",
         )

@@ -13,11 +13,11 @@ from typing import Any
 
 from pydantic import Field, PositiveInt
 
-from tunewright.adapters.base import BaseAdapter, Situation
+from tunewright.adapters.base import AdapterContext, BaseAdapter
 from tunewright.adapters.config import AdapterOptions
 from tunewright.adapters.prefix import refuse_virtual_tokens
 from tunewright.errors import UserError
-from tunewright.models.kinds import kind_of
+from tunewright.pretrained.architecture import kind_of
 
 
 class Options(AdapterOptions):
@@ -33,12 +33,12 @@ class Adapter(BaseAdapter):
     def num_virtual_tokens(self) -> int:  # type: ignore[override]
         return self.options.num_tokens
 
-    def refuse(self, situation: Situation) -> None:
+    def refuse(self, situation: AdapterContext) -> None:
         if situation.task == "classification" and kind_of(situation.model) == "decoder":
             raise UserError(
                 "prompt tuning cannot work on a decoder's classifier: it looks for the last token by its id, and embeddings have none",
                 where=f"model {situation.model.name}",
-                mend="Set adapter=prefix or adapter=lora.",
+                hint="Set adapter=prefix or adapter=lora.",
             )
         refuse_virtual_tokens(self, situation, "prompt tuning")
 
@@ -72,7 +72,7 @@ class Adapter(BaseAdapter):
                 "prompt tuning cannot work on this model: it reads no embeddings",
                 where="adapter prompt",
                 found=str(error)[:120],
-                mend="Set adapter=lora.",
+                hint="Set adapter=lora.",
             ) from None
         finally:
             base.train(was_training)

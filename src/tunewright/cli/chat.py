@@ -44,9 +44,9 @@ def run(
         raise UserError(
             f"{with_article(saved.facts['task'])} model does not chat",
             where=run_folder,
-            mend=f"`{try_it(Path(run_folder))}` uses it.",
+            hint=f"`{try_it(Path(run_folder))}` uses it.",
         )
-    from tunewright.predict import load
+    from tunewright.prediction import load
 
     wishes: dict[str, Any] = {
         "max_new_tokens": max_new_tokens,
@@ -61,7 +61,7 @@ def run(
     )
     if sys.stdin.isatty():
         print(_HELP, file=sys.stderr)
-    from tunewright.prepare import options_of_run
+    from tunewright.preparation import options_of_run
     from tunewright.training.signals import keyboard_interrupts
 
     limit = options_of_run(saved.folder.parent, "").max_row_bytes
@@ -75,8 +75,8 @@ def talk(model: Any, turns: Iterator[str], *, system: str | None = None) -> Iter
 
     An interrupt while an answer is written ends that answer; what was written of it is remembered.
     """
+    from tunewright.chat.messages import ASSISTANT, SYSTEM, USER, Conversation, Message
     from tunewright.errors import counted
-    from tunewright.text.messages import ASSISTANT, SYSTEM, USER, Conversation, Message
 
     first = (Message(SYSTEM, system),) if system else ()
     said = first
@@ -116,7 +116,7 @@ def _turns(limit: int) -> Iterator[str]:
         number, raw = found
         if isinstance(raw, int) and not sys.stdin.isatty():
             raise UserError(
-                too_large(raw, limit), where=f"stdin:{number}", mend="Cut it, or raise data.max_row_bytes in the run's config.yaml."
+                too_large(raw, limit), where=f"stdin:{number}", hint="Cut it, or raise data.max_row_bytes in the run's config.yaml."
             )  # fmt: skip
         if isinstance(raw, int):
             _note(f"{too_large(raw, limit)}: it is not asked")

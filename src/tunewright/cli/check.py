@@ -28,8 +28,8 @@ def run(
 def _check(config: Any, number: int, num_configs: int, as_json: bool) -> dict[str, Any]:
     """One config's findings and summary, printed unless JSON is wanted."""
     from tunewright.cli.progress import say
-    from tunewright.findings import find_problems
-    from tunewright.ready import refuse_early
+    from tunewright.runs.data_checks import find_problems
+    from tunewright.runs.early_checks import refuse_early
 
     refuse_early(config, trains=False)
     findings, summary = find_problems(config, say=say)
@@ -60,7 +60,7 @@ def _print(findings: list[str], summary: dict[str, Any]) -> None:
 
 def _with_models(configs: list[Any]) -> list[Any]:
     """The configs, `model: previous` of each as the model that the one before starts from: its run may not exist yet."""
-    from tunewright.config import PREVIOUS
+    from tunewright.config.run_config import PREVIOUS
 
     found: list[Any] = []
     for config in configs:

@@ -32,8 +32,8 @@ def _print_keys(config: Any) -> None:
     """Every key with its value in `config`, its default where there is none, and its meaning."""
     from pydantic_core import PydanticUndefined
 
-    from tunewright.config import all_keys
-    from tunewright.resume import flat
+    from tunewright.config.run_config import all_keys
+    from tunewright.runs.resume import flat
 
     values = {} if config is None else flat(config.as_dict())
     for key, field in all_keys().items():

@@ -44,7 +44,7 @@ def chosen(words: list[str], task: str | None) -> tuple[str, list[str]]:
     named = [word for word in words if "=" not in word]
     every = [*named, *([task] if task is not None else [])]
     if len(set(every)) > 1:
-        raise UserError("one demo at a time", found=", ".join(every), mend="Name one, and then key=value words.")
+        raise UserError("one demo at a time", found=", ".join(every), hint="Name one, and then key=value words.")
     name = every[0].replace("_", "-") if every else DEFAULT
     check_choice("demo", name, demo_names())
     return name, [word for word in words if "=" in word]

@@ -35,7 +35,7 @@ def run(
             "a split is one of the run's own, and a file is given",
             where="--split",
             found=f"{split!r} beside {data}",
-            mend="Leave out the file, or --split.",
+            hint="Leave out the file, or --split.",
         )
     split = split or "test"
     saved = check_run(run_folder, precision=precision, no_check=no_check)
@@ -44,8 +44,8 @@ def run(
     from contextlib import nullcontext
 
     from tunewright.cli.progress import print_scores, say
-    from tunewright.manifests import unchecked
-    from tunewright.scoring import evaluate
+    from tunewright.evaluation.score_run import evaluate
+    from tunewright.files.manifests import unchecked
 
     with unchecked() if no_check else nullcontext():
         scores = evaluate(

@@ -24,7 +24,7 @@ def run(
     plugin: Plugins = None,
 ) -> None:
     """Follow one row through every stage: as read, as understood, as tokens, as padded."""
-    from tunewright.explain import explain
+    from tunewright.runs.explain import explain
 
     stages = explain(config_from([config, *(words or [])]), address)
     if as_json:

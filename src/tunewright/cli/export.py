@@ -23,16 +23,16 @@ def run(
     no_check: NoCheck = False,
 ) -> None:
     """Write a trained model for other programs, and verify what was written. Exit code 1 where it differs."""
+    from tunewright.artifacts.model_folder import open_saved
     from tunewright.cli.options import json_text, notice
     from tunewright.cli.verify import line_of
     from tunewright.errors import check_choice
-    from tunewright.export import DTYPES, export_run
-    from tunewright.saved import open_saved
+    from tunewright.exporters import DTYPES, export_run
 
     check_choice("--dtype", dtype, DTYPES)
     saved = open_saved(run_folder)
     folder = export_run(run_folder, to, output=output, dtype=dtype, check=not no_check, say=notice)
-    from tunewright.verify import verify
+    from tunewright.verification import verify
 
     checks = list(verify(folder, golden_from=saved.folder))
     broken = next((check.broken for check in checks if check.broken), None)

@@ -30,16 +30,16 @@ def run(
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
 ) -> None:
     """Look at the data and write a commented config with the decisions that matter."""
-    from tunewright.atomic import refused, write_whole
     from tunewright.errors import UserError
-    from tunewright.guess import config_text, guess_for_data
+    from tunewright.files.atomic import refused, write_whole
     from tunewright.hints import train
+    from tunewright.runs.autoconfig import config_text, guess_for_data
 
     path = Path(output)
     if path.exists() and not force:
-        raise UserError("the file exists", where=output, mend="Choose another with -o, or overwrite it with --force.")
+        raise UserError("the file exists", where=output, hint="Choose another with -o, or overwrite it with --force.")
     if reason := refused(path):
-        raise UserError(f"cannot be written ({reason})", where=output, mend="Choose another with -o.")
+        raise UserError(f"cannot be written ({reason})", where=output, hint="Choose another with -o.")
     if task is not None:
         from tunewright.plugins import check_name
 
@@ -72,20 +72,20 @@ def _divided(words: list[str]) -> tuple[list[str], list[str]]:
 
     data, overrides = divided(words)
     if not data:
-        raise UserError("no data file", found=" ".join(words), mend=f"Write: {init()}")
+        raise UserError("no data file", found=" ".join(words), hint=f"Write: {init()}")
     files = with_globs(data)
     other = next((word for word in overrides if word.split("=")[0].split(".")[0] not in _SECTIONS), None)
     if other is not None:
-        mend = f"Say it when you train: {train(*data, other)}"
-        raise UserError("init takes words about data, task and model", found=other, mend=mend)
+        hint = f"Say it when you train: {train(*data, other)}"
+        raise UserError("init takes words about data, task and model", found=other, hint=hint)
     if config := next((word for word in data if Path(word).suffix in (".yaml", ".yml")), None):
         raise UserError(
             "this is a config",
             where=config,
-            mend=f"{train(config)} trains it; init writes one for a data file.",
+            hint=f"{train(config)} trains it; init writes one for a data file.",
         )
     if any(word.startswith("data.train=") for word in overrides):
         raise UserError(
-            "the training data is named already", where="data.train", found=data[0], mend="Leave data.train out."
+            "the training data is named already", where="data.train", found=data[0], hint="Leave data.train out."
         )
     return files, overrides

@@ -128,7 +128,7 @@ def _require_text(words: Sequence[str]) -> None:
                 "not text in UTF-8",
                 where=f"word {number} of the command",
                 found=repr(os.fsencode(word[:100])),
-                mend="Write it in UTF-8; rename a file whose name is not.",
+                hint="Write it in UTF-8; rename a file whose name is not.",
             ) from None
 
 

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tunewright.errors import UserError, check_choice, counted
-from tunewright.paths import expanded
+from tunewright.files.paths import expanded
 
 if TYPE_CHECKING:
+    from tunewright.artifacts.model_folder import SavedModel
     from tunewright.reading import ReadOptions
-    from tunewright.saved import SavedModel
 
 PRECISIONS = ("auto", "bf16", "fp32", "fp64")
 
@@ -78,7 +78,7 @@ def check_run(run: str, *, precision: str = "auto", no_check: bool = False) -> S
     Whoever loads it afterwards need not check again.
     """
     check_choice("--precision", precision, PRECISIONS)
-    from tunewright.saved import open_saved
+    from tunewright.artifacts.model_folder import open_saved
 
     saved = open_saved(run)
     if not no_check:
@@ -104,7 +104,7 @@ def check_file(
     if skip_bad_rows:
         return
     from tunewright.errors import RowError
-    from tunewright.prepare import open_like, options_of_run
+    from tunewright.preparation import open_like, options_of_run
     from tunewright.reading.detect import peek
 
     task = saved.task()
@@ -121,7 +121,7 @@ def check_file(
         raise UserError(
             f"{reasons[0]}; so it is with all of the first {counted(len(rows), 'row')}",
             where=rows[0].address,
-            mend="Name the columns as in the training file.",
+            hint="Name the columns as in the training file.",
         )
 
 

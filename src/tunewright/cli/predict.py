@@ -109,17 +109,17 @@ def run(
     if len(texts) == 1 and texts[0] != "-" and len(texts[0]) < 200 and Path(texts[0]).is_file():
         raise UserError(
             f"{texts[0]!r} is the name of a file; is the file meant, or the text?",
-            mend=f"The file: {hints.predict_file(Path(run_folder), Path(texts[0]))}. The text: {hints.predict_stdin(Path(run_folder), texts[0])}.",
+            hint=f"The file: {hints.predict_file(Path(run_folder), Path(texts[0]))}. The text: {hints.predict_stdin(Path(run_folder), texts[0])}.",
         )
     if spreadsheet_safe and (output is None or Path(output).suffix not in TABLES):
-        raise UserError("--spreadsheet-safe goes with a table", mend="Write -o FILE.csv or -o FILE.tsv.")
+        raise UserError("--spreadsheet-safe goes with a table", hint="Write -o FILE.csv or -o FILE.tsv.")
     if format is not None and file is None:
-        raise UserError("--format goes with --file", mend="A text, and a line of stdin, is read as it is.")
+        raise UserError("--format goes with --file", hint="A text, and a line of stdin, is read as it is.")
     saved = check_run(run_folder, precision=precision, no_check=no_check)
     reading = reading_of(saved, file, format=format, max_row_bytes=max_row_bytes)
     if file is not None:
         check_file(saved, file, labelled=False, skip_bad_rows=skip_bad_rows, options=reading)
-    from tunewright.predict import load
+    from tunewright.prediction import load
 
     model = load(run_folder, precision=precision, device=device, check=False).showing(top)
     wishes = {
@@ -149,7 +149,7 @@ def run(
 
 def reading_of(saved: Any, file: str | None, *, format: str | None, max_row_bytes: int | None) -> Any:
     """How inputs are read: as the run's own files, and as is said here."""
-    from tunewright.prepare import for_inputs, options_of_run
+    from tunewright.preparation import for_inputs, options_of_run
 
     options = options_of_run(saved.folder.parent, file or "")
     said: dict[str, Any] = {"format": format, "max_row_bytes": max_row_bytes}
@@ -225,7 +225,7 @@ def _predict_file(
     from tunewright.cli.predict_outputs import Origin, PartFile, say
     from tunewright.cli.predict_words import shape_of
     from tunewright.errors import counted
-    from tunewright.prepare import open_like
+    from tunewright.preparation import open_like
     from tunewright.reading.unchanged import Unchanged
 
     source = open_like(file, reading, model.task, labelled=False)
@@ -282,7 +282,7 @@ def _layout_of(model: Any) -> dict[str, Any]:
 
     import torch
 
-    from tunewright.predict import WINDOW_CHARACTERS, WINDOW_ROWS, WRITING_ROWS
+    from tunewright.prediction import WINDOW_CHARACTERS, WINDOW_ROWS, WRITING_ROWS
 
     return {
         "precision": model.settings.precision, "device": str(model.settings.device), "threads": torch.get_num_threads(),

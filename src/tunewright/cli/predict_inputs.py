@@ -19,9 +19,9 @@ from typing import Any, BinaryIO
 
 from tunewright.errors import RowError, UserError
 from tunewright.reading import Source
+from tunewright.reading.columns import is_blank
 from tunewright.reading.files import too_large
 from tunewright.records import Example, NoAnswer, Reject
-from tunewright.text.columns import is_blank
 
 BLANK = "blank text"
 _CHUNK = 1 << 16
@@ -51,7 +51,7 @@ class BadInputs:
     def refuse(self, where: str, reason: str) -> None:
         """UserError unless such inputs are skipped."""
         if not self.skip:
-            raise UserError(reason, where=where, mend="Mend it, or go on without such inputs: --skip-bad-rows")
+            raise UserError(reason, where=where, hint="Mend it, or go on without such inputs: --skip-bad-rows")
 
     def found(self, where: str, reason: str) -> None:
         """One of which there is an empty answer."""
@@ -164,7 +164,7 @@ def _chunks(stream: BinaryIO) -> Iterator[bytes | None]:
 
 def _refuse(bad: BadInputs, where: str, reason: str, *, too_long: bool) -> None:
     if too_long and not bad.skip:
-        raise UserError(reason, where=where, mend=f"{_RAISE_LIMIT}, or go on without such inputs: --skip-bad-rows")
+        raise UserError(reason, where=where, hint=f"{_RAISE_LIMIT}, or go on without such inputs: --skip-bad-rows")
     bad.refuse(where, reason)
 
 

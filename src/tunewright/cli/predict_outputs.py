@@ -23,9 +23,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from tunewright.atomic import file_sha256, new_file, sync_folder, whole_file
+from tunewright.artifacts.model_folder import MANIFEST, SavedModel
 from tunewright.errors import UserError, counted
-from tunewright.saved import MANIFEST, SavedModel
+from tunewright.files.atomic import file_sha256, new_file, sync_folder, whole_file
 
 JSON_SUFFIXES = (".jsonl", ".ndjson", ".json")
 TABLES = {".csv": ",", ".tsv": "\t"}
@@ -39,21 +39,21 @@ _LONGEST_NAME = 120
 
 def check_output(path: Path, file: str | None) -> None:
     """Refuse an output that cannot be written, before the model is loaded."""
-    from tunewright.atomic import refused
+    from tunewright.files.atomic import refused
 
     if file is None:
-        raise UserError("-o goes with --file", mend="Redirect stdout, or give the texts in a file.")
+        raise UserError("-o goes with --file", hint="Redirect stdout, or give the texts in a file.")
     if path.suffix not in SUFFIXES:
         raise UserError("unknown output format", where=str(path), expected=_SHOWN_SUFFIXES)
     if path.is_dir() or not path.parent.is_dir():
         found = "a folder" if path.is_dir() else f"no folder {path.parent}"
-        raise UserError("cannot be written", where=str(path), found=found, mend="Name a file in an existing folder.")
+        raise UserError("cannot be written", where=str(path), found=found, hint="Name a file in an existing folder.")
     if path.exists() and not path.is_file():
-        raise UserError("cannot be written", where=str(path), found="no ordinary file", mend="Choose another file.")
+        raise UserError("cannot be written", where=str(path), found="no ordinary file", hint="Choose another file.")
     if Path(file).exists() and path.exists() and path.samefile(file):
-        raise UserError("the output is the input", where=str(path), mend="Choose another file.")
+        raise UserError("the output is the input", where=str(path), hint="Choose another file.")
     if reason := refused(path):
-        raise UserError(f"cannot be written ({reason})", where=str(path), mend="Name a file in another folder.")
+        raise UserError(f"cannot be written ({reason})", where=str(path), hint="Name a file in another folder.")
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ class PartFile:
             if not _lock(file):
                 file.close()
                 raise UserError(
-                    "another command is writing it", where=str(path), mend="Wait for it, or choose another file."
+                    "another command is writing it", where=str(path), hint="Wait for it, or choose another file."
                 )
             if found.name.startswith(f"{begin}{origin.name}-"):
                 if num_lines := _keep_whole_lines(file):

@@ -105,7 +105,7 @@ class WordLines(Rows):
         if not block.is_whole:
             raise UserError(
                 f"{self._file}:{block.words[0][0]}: {block.words[0][2]}",
-                mend="Cut it, or raise the limit: --max-row-bytes",
+                hint="Cut it, or raise the limit: --max-row-bytes",
             )
         tags = [_UNKNOWN] * len(block.words) if isinstance(answer, NoAnswer) else answer.tags
         lines = [self._beside(line) for line in block.before]
@@ -189,7 +189,7 @@ class AsWordLines(Rows):
                 return f"# no answer: {' '.join(answer.reason.split())}\n\n"
             raise UserError(
                 "this row is a text and not a list of words", where=self._file, expected=f"words, for a line each: {quoted(WORD_SUFFIXES)}",
-                mend="Write .jsonl or .csv: entities are given by their characters there.",
+                hint="Write .jsonl or .csv: entities are given by their characters there.",
             )  # fmt: skip
         tags = [_UNKNOWN] * len(words) if isinstance(answer, NoAnswer) else answer.tags
         gold = self._gold(given, len(words))
@@ -229,7 +229,7 @@ def shape_of(
     own = output is None and not as_json
     if not model_task.reads_words:
         if suffix in WORD_SUFFIXES:
-            raise UserError(f"a {model_task.name} model gives no tags", where=str(output), mend="Write .jsonl or .csv.")
+            raise UserError(f"a {model_task.name} model gives no tags", where=str(output), hint="Write .jsonl or .csv.")
         return Rows(file, reading)
     _ask_about_lone_words(source, file, reading, model_task.columns.text[0])
     if source.format == "conll" and (own or suffix in WORD_SUFFIXES):
@@ -259,10 +259,10 @@ def _ask_about_lone_words(source: Source, file: str, reading: ReadOptions, text:
     if source.format != "text":
         raise UserError(
             "a row for each word, and no column that numbers the sentences", where=source.name, found=quoted(own_names),
-            mend="Add a column sentence_id, or write CoNLL (.conll): a word a line, blank lines between sentences.",
+            hint="Add a column sentence_id, or write CoNLL (.conll): a word a line, blank lines between sentences.",
         )  # fmt: skip
     if any(_PUNCTUATION.fullmatch(word) for word in alone):
         raise UserError(
             "each line is one word: is it a word of a sentence, or a text of its own?", where=source.name,
-            mend="Write --format conll for a word a line (blank lines between sentences), --format text for a text a line.",
+            hint="Write --format conll for a word a line (blank lines between sentences), --format text for a text a line.",
         )  # fmt: skip

@@ -20,9 +20,9 @@ def run(
 ) -> None:
     """Read, split and encode into the token store, without training (train does it too)."""
     from tunewright.cli.progress import say
-    from tunewright.prepare import prepare
+    from tunewright.preparation import prepare
     from tunewright.reading.ledger import told
-    from tunewright.ready import refuse_early
+    from tunewright.runs.early_checks import refuse_early
 
     config = config_from(words)
     refuse_early(config, trains=False)

@@ -15,18 +15,18 @@ from typing import TYPE_CHECKING, Any, TextIO
 import psutil
 
 from tunewright import hints
+from tunewright.artifacts.model_folder import open_saved
 from tunewright.errors import counted
-from tunewright.events import Reporter, RunResult
-from tunewright.findings import label_findings, split_findings
-from tunewright.fit import Point, curve_plot
+from tunewright.evaluation.overfitting import Point, curve_plot
 from tunewright.reading.ledger import kept_rows, told
 from tunewright.records import TaggedText
-from tunewright.saved import open_saved
+from tunewright.runs.data_checks import label_findings, split_findings
+from tunewright.runs.reporter import Reporter, RunResult
 
 if TYPE_CHECKING:  # they import torch, which `say` does not need
-    from tunewright.config import RunConfig
-    from tunewright.decision import Decision
-    from tunewright.evaluation import Evaluation
+    from tunewright.config.run_config import RunConfig
+    from tunewright.evaluation.score_split import Evaluation
+    from tunewright.runs.decision import Decision
     from tunewright.training.engine import Step
     from tunewright.training.preflight import Preflight
 

@@ -62,14 +62,14 @@ def _shown(score: float | None) -> str:
 
 
 def _facts(path: Path) -> dict[str, Any]:
-    from tunewright.atomic import read_json
-    from tunewright.config import load_config
+    from tunewright.artifacts.run_files import changed_run_files
+    from tunewright.config.run_config import load_config
     from tunewright.errors import UserError
-    from tunewright.manifests import what_of
-    from tunewright.run_files import changed_run_files
+    from tunewright.files.atomic import read_json
+    from tunewright.files.manifests import what_of
 
     if not (path / "config.yaml").is_file():
-        raise UserError("not a run of tunewright", where=str(path), mend=f"`{hints.runs()}` lists the runs here.")
+        raise UserError("not a run of tunewright", where=str(path), hint=f"`{hints.runs()}` lists the runs here.")
     try:
         config = load_config(path / "config.yaml", of_run=True)
     except UserError as error:
@@ -100,7 +100,7 @@ def _facts(path: Path) -> dict[str, Any]:
 
 
 def _compare(a: dict[str, Any], b: dict[str, Any], *, as_json: bool) -> None:
-    from tunewright.resume import flat
+    from tunewright.runs.resume import flat
 
     before, after = flat(a["config"]), flat(b["config"])
     changed = {key: [before.get(key), after[key]] for key in after if before.get(key) != after[key] and key != "output"}

@@ -66,8 +66,8 @@ def show_text(
     check_choice("--padding", padding, ("longest", "max_length"))
     check_choice("--padding-side", padding_side, ("auto", "right", "left"))
     check_choice("--truncation-side", truncation_side, ("right", "left"))
-    from tunewright.models.source import tokenizer_source
-    from tunewright.tokens.show import show
+    from tunewright.pretrained.model_files import tokenizer_source
+    from tunewright.tokenizer_tools.show import show
 
     with _own_words():
         shown = [
@@ -97,14 +97,14 @@ def compare_models(
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """Compare tokenizers on your texts: how finely they cut, what they lose, how long rows become, how fast they are."""
-    from tunewright.models.source import tokenizer_source
-    from tunewright.tokens.corpus import Corpus
+    from tunewright.pretrained.model_files import tokenizer_source
+    from tunewright.tokenizer_tools.corpus import Corpus
 
     sources = [tokenizer_source(name) for name in models]
     corpus = Corpus.open(files, text=text)
     print(f"columns   {corpus.told_columns}", file=sys.stderr)
-    from tunewright.tokens.compare import compare
-    from tunewright.tokens.compare_page import page
+    from tunewright.tokenizer_tools.compare import compare
+    from tunewright.tokenizer_tools.compare_page import page
 
     with _own_words():
         comparison = compare(corpus, sources, max_length=max_length or "auto")
@@ -156,7 +156,7 @@ def train_tokenizer(
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """Learn a tokenizer from texts and write it in Hugging Face layout, for `model.tokenizer` and AutoTokenizer."""
-    from tunewright.tokens.recipe import Recipe
+    from tunewright.tokenizer_tools.recipe import Recipe
 
     recipe = Recipe(
         algorithm=algorithm, vocab_size=vocab_size, template=template, special=tuple(special or ()),
@@ -165,8 +165,8 @@ def train_tokenizer(
     )  # fmt: skip
     recipe.settled()
     _refuse_output(output)
-    from tunewright.tokens.corpus import Corpus
-    from tunewright.tokens.learn import learn, save
+    from tunewright.tokenizer_tools.corpus import Corpus
+    from tunewright.tokenizer_tools.train import learn, save
 
     corpus = Corpus.open(files, text=text)
     print(f"columns   {corpus.told_columns}", file=sys.stderr)
@@ -208,7 +208,7 @@ def _refuse_output(folder: Path) -> None:
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir()) and {p.name for p in folder.iterdir()} - _OURS):
         raise UserError(
             "something else stands there", where=f"--output {folder}", expected="a new or empty folder",
-            mend="Choose another folder.",
+            hint="Choose another folder.",
         )  # fmt: skip
 
 
@@ -216,8 +216,8 @@ _OURS = {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"}
 
 
 def _write(path: Path, text: str) -> None:
-    from tunewright.atomic import write_whole
     from tunewright.errors import UserError
+    from tunewright.files.atomic import write_whole
 
     try:
         if path.exists() and not (path.is_file() or path.is_dir()):
@@ -226,7 +226,7 @@ def _write(path: Path, text: str) -> None:
             write_whole(path, text)
     except OSError as error:
         raise UserError(
-            f"cannot be written ({error.strerror})", where=f"--output {path}", mend="Choose another file."
+            f"cannot be written ({error.strerror})", where=f"--output {path}", hint="Choose another file."
         ) from None
 
 

@@ -10,9 +10,9 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from tunewright.tokens.compare import Comparison, bins, short_names
-from tunewright.tokens.compare_page import summary_line, table_rows
-from tunewright.tokens.show import Shown, Token
+from tunewright.tokenizer_tools.compare import Comparison, bins, short_names
+from tunewright.tokenizer_tools.compare_page import summary_line, table_rows
+from tunewright.tokenizer_tools.show import Shown, Token
 
 _WORD_COLOURS = ("cyan", "green", "yellow", "magenta", "blue")
 _PLAIN_WIDTH = 200

@@ -29,7 +29,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object with t
 def run(words: Words, as_json: Json = False, plugin: Plugins = None) -> None:
     """Fine-tune a model: a data file alone is enough. Several configs run in turn. Run it again to resume."""
     configs = configs_from(words)
-    from tunewright.flow import check_in_turn, train_in_turn
+    from tunewright.runs.sequence import check_in_turn, train_in_turn
 
     check_in_turn(configs)
     from tunewright.cli.progress import ConsoleReporter, say
@@ -71,7 +71,7 @@ def configs_from(words: list[str], *, verb: str = NAME) -> list[Any]:
         raise UserError(
             "no data file or config",
             found=" ".join(words),
-            mend=f"Write: {command(verb, 'DATA.csv')}, then KEY=VALUE words",
+            hint=f"Write: {command(verb, 'DATA.csv')}, then KEY=VALUE words",
         )
     configs = [word for word in named if _is_config(word)]
     data = [word for word in named if word not in configs]
@@ -79,12 +79,12 @@ def configs_from(words: list[str], *, verb: str = NAME) -> list[Any]:
         raise UserError(
             "data files and configs are named together",
             found=f"{quoted(data)} and {quoted(configs)}",
-            mend="Several data files are one training set, several configs run in turn: name either kind alone.",
+            hint="Several data files are one training set, several configs run in turn: name either kind alone.",
         )
     if configs:
         return [_loaded(word, overrides) for word in configs]
     from tunewright.cli.progress import say
-    from tunewright.guess import config_for_data
+    from tunewright.runs.autoconfig import config_for_data
 
     files = with_globs(data)
     return [
@@ -98,7 +98,7 @@ def config_from(words: list[str], *, verb: str = NAME) -> Any:
 
     configs = configs_from(words, verb=verb)
     if len(configs) > 1:
-        raise UserError(f"{verb} takes one config", found=str(len(configs)), mend="Name them one at a time.")
+        raise UserError(f"{verb} takes one config", found=str(len(configs)), hint="Name them one at a time.")
     return configs[0]
 
 
@@ -124,7 +124,7 @@ def _is_config(word: str) -> bool:
 
 
 def _loaded(word: str, overrides: list[str]) -> Any:
-    from tunewright.config import load_config
+    from tunewright.config.run_config import load_config
 
     if Path(word).is_dir():
         return load_config(Path(word) / "config.yaml", overrides, of_run=True)

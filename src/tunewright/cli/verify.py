@@ -25,7 +25,7 @@ def run(
 
     if golden is None:
         _check_target(target)
-    from tunewright.verify import verify
+    from tunewright.verification import verify
 
     checks = []
     for check in verify(target, golden_from=golden):
@@ -49,15 +49,15 @@ def _check_target(target: str) -> None:
     """UserError for a folder that holds nothing to verify."""
     from pathlib import Path
 
-    from tunewright.saved import open_saved
-    from tunewright.verify import is_target
+    from tunewright.artifacts.model_folder import open_saved
+    from tunewright.verification import is_target
 
     if not is_target(Path(target)):
         open_saved(target)  # says what is there instead
 
 
 def line_of(check: object) -> str:
-    from tunewright.verify import Check
+    from tunewright.verification import Check
 
     assert isinstance(check, Check)
     if check.broken:

@@ -14,15 +14,15 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from tunewright.assembly import assemble
+from tunewright.artifacts.model_folder import SavedModel
 from tunewright.cli.progress import ConsoleReporter, bold, print_table
-from tunewright.config import RunConfig
-from tunewright.evaluation import evaluate_split
-from tunewright.events import RunResult
-from tunewright.predict import Model
-from tunewright.prepare import TEST
-from tunewright.run import as_config, train
-from tunewright.saved import SavedModel
+from tunewright.config.run_config import RunConfig
+from tunewright.evaluation.score_split import evaluate_split
+from tunewright.prediction import Model
+from tunewright.preparation import TEST
+from tunewright.runs.reporter import RunResult
+from tunewright.runs.setup import build_components
+from tunewright.runs.train import as_config, train
 
 SAMPLES = Path(str(files("tunewright") / "samples"))
 
@@ -51,7 +51,7 @@ class Untrained:
 
 def before(config: RunConfig) -> Untrained:
     """What training will start from: same weights, same seed, same held-out rows."""
-    parts = assemble(config)
+    parts = build_components(config)
     test = parts.prepared.store[TEST]
     scored = evaluate_split(parts.model, parts.task, test, parts.encoder, settings=parts.settings)
     parts.model.eval()

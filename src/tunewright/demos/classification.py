@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from tunewright import hints
 from tunewright.cli.progress import say
 from tunewright.demos.base import SAMPLES, config_of, headline, trained
-from tunewright.predict import load
+from tunewright.prediction import load
 
 _TRY = (
     "My parcel was due on Monday and the tracking page has not moved since",

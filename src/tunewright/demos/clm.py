@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from tunewright import hints
-from tunewright.atomic import write_whole
 from tunewright.cli.progress import say
 from tunewright.demos.base import before, config_of, headline, side_by_side, tell_loss, trained
 from tunewright.demos.stories import stories
-from tunewright.models.generate import Sampling
-from tunewright.predict import Model, load
-from tunewright.tokens.corpus import Corpus
-from tunewright.tokens.learn import learn, save
-from tunewright.tokens.recipe import Recipe
+from tunewright.files.atomic import write_whole
+from tunewright.generation.generate import Sampling
+from tunewright.prediction import Model, load
+from tunewright.tokenizer_tools.corpus import Corpus
+from tunewright.tokenizer_tools.recipe import Recipe
+from tunewright.tokenizer_tools.train import learn, save
 
 _TRY = ("One windy morning, Greta the miller", "On market day, Bruno the piper woke up", 'Then a hungry fox came by. "')
 _NUM_STORIES, _VOCABULARY = 2_500, 800

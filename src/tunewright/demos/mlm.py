@@ -8,7 +8,7 @@ from typing import Any
 from tunewright import hints
 from tunewright.cli.progress import say
 from tunewright.demos.base import SAMPLES, before, config_of, headline, side_by_side, tell_loss, trained
-from tunewright.predict import Model, load
+from tunewright.prediction import Model, load
 
 _TRY = (
     "You charged my [MASK] twice for one order.",

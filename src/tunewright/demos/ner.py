@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from tunewright import hints
 from tunewright.cli.progress import highlighted, print_table, say
 from tunewright.demos.base import SAMPLES, config_of, headline, trained
-from tunewright.predict import load
-from tunewright.prepare import TEST
+from tunewright.prediction import load
+from tunewright.preparation import TEST
 
 _TRY = (
     "Marta Lindgren left Aalto Instruments last year and moved to Bremen.",

@@ -9,13 +9,13 @@ from typing import Any
 from tunewright import hints
 from tunewright.cli.progress import say
 from tunewright.demos.base import SAMPLES, config_of, headline, trained
-from tunewright.explain import explain
-from tunewright.predict import load
+from tunewright.prediction import load
 from tunewright.reading import open_source
 from tunewright.records import Row
-from tunewright.tokens.corpus import Corpus
-from tunewright.tokens.learn import learn, save
-from tunewright.tokens.recipe import Recipe
+from tunewright.runs.explain import explain
+from tunewright.tokenizer_tools.corpus import Corpus
+from tunewright.tokenizer_tools.recipe import Recipe
+from tunewright.tokenizer_tools.train import learn, save
 
 _DATA = SAMPLES / "questions.jsonl"
 _VOCABULARY, _SHOWN, _ENOUGH = 600, 3, 0.9

@@ -20,13 +20,13 @@ import yaml
 
 from tunewright import hints
 from tunewright.cli.progress import ConsoleReporter, print_table, say
-from tunewright.config import RunConfig, load_config
+from tunewright.config.run_config import RunConfig, load_config
 from tunewright.demos import animals
 from tunewright.demos.base import headline
-from tunewright.events import Reporter, RunResult
-from tunewright.flow import train_in_turn
-from tunewright.models.generate import Sampling
-from tunewright.predict import load
+from tunewright.generation.generate import Sampling
+from tunewright.prediction import load
+from tunewright.runs.reporter import Reporter, RunResult
+from tunewright.runs.sequence import train_in_turn
 
 STEPS = ("pretrain", "sft", "prefer")
 _NUM_TEXTS, _NUM_ASKED, _MOST_POINTS_LOST = 1_200, 120, 0.05
@@ -154,9 +154,9 @@ def write_files(folder: Path, *, num_texts: int) -> list[Path]:
 
 
 def _learn_tokenizer(folder: Path, files: list[str]) -> None:
-    from tunewright.tokens.corpus import Corpus
-    from tunewright.tokens.learn import learn, save
-    from tunewright.tokens.recipe import Recipe
+    from tunewright.tokenizer_tools.corpus import Corpus
+    from tunewright.tokenizer_tools.recipe import Recipe
+    from tunewright.tokenizer_tools.train import learn, save
 
     if (folder / "tokenizer" / "tokenizer.json").is_file():
         return

@@ -1,0 +1,1 @@
+"""Losses: formulas on tensors, one file each."""

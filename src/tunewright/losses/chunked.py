@@ -23,10 +23,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from tunewright.models.embedding import TableGradient, add_gradient, takes_gradient_in_place
-from tunewright.models.rows import Rows, rows_in_flight
-from tunewright.models.scratch import in_dtype, scratch
-from tunewright.models.shapes import shape_tokens
+from tunewright.batching.row_context import RowContext, row_context
+from tunewright.execution.cpu.embedding import TableGradient, add_gradient, takes_gradient_in_place
+from tunewright.execution.cpu.shape_buckets import shape_tokens
+from tunewright.execution.cpu.workspace import in_dtype, scratch
 
 PIECE_BYTES, LEAST_TOKENS = 1 << 24, 256
 """Logits held at a time: 16 MB, or 256 tokens where that is more (66 MB of a 128,256 vocabulary in bf16)."""
@@ -172,7 +172,7 @@ _of_thread = threading.local()
 
 
 @contextmanager
-def hidden_instead_of_logits(model: Any) -> Iterator[tuple[torch.Tensor, torch.Tensor | None]]:
+def skip_output_projection(model: Any) -> Iterator[tuple[torch.Tensor, torch.Tensor | None]]:
     """Inside, the model gives this thread what its last layer would have multiplied; (rows `(V, H)`, bias) of that layer are given.
 
     What a head does before (dense, GELU and norm of masked models) and adapters stay in the pass.
@@ -252,7 +252,7 @@ def _is_plain(model: Any) -> bool:
         found, factor * large.to(logits.dtype).double(), rtol=1e-3, atol=1e-3 * _LARGE
     ):
         return False
-    with hidden_instead_of_logits(model):
+    with skip_output_projection(model):
         states = _tried(model)
     product = functional.linear(states.to(output.weight.dtype), output.weight, output.bias).double()
     return torch.allclose(product, logits.double(), rtol=0.02, atol=0.02 * float(logits.double().abs().max()))
@@ -269,8 +269,8 @@ class _Gives(nn.Module):
 
 def _tried(model: Any) -> torch.Tensor:
     """What the model gives for a row of two tokens."""
-    rows = Rows(seed=0, epoch=0, row_ids=np.zeros(1, np.int64), lengths=np.array([2]), width=2)
+    rows = RowContext(seed=0, epoch=0, row_ids=np.zeros(1, np.int64), lengths=np.array([2]), width=2)
     ids = torch.tensor([[1, 2]], device=next(model.parameters()).device)
-    with rows_in_flight(rows):
+    with row_context(rows):
         found = model(input_ids=ids, attention_mask=torch.ones_like(ids))
     return found.logits if hasattr(found, "logits") else found.prediction_logits

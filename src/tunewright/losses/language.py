@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from tunewright.losses.chunked import has_plain_output, hidden_instead_of_logits, linear_cross_entropy
+from tunewright.losses.chunked import has_plain_output, linear_cross_entropy, skip_output_projection
 from tunewright.losses.cross_entropy import cross_entropy_rows
 from tunewright.records import IGNORED
 
@@ -38,7 +38,7 @@ def labelled_loss(
     logits: str = "logits",
 ) -> LabelledLoss:
     """Cross-entropy of the labels at their own positions. logits: the name of the model's output they belong to."""
-    head = hidden_instead_of_logits(model) if has_plain_output(model) else nullcontext((None, None))
+    head = skip_output_projection(model) if has_plain_output(model) else nullcontext((None, None))
     with head as (weight, bias):
         output = model(**inputs)
     labelled_BL = labels_BL != IGNORED
@@ -66,6 +66,6 @@ def logits_at(
     if not has_plain_output(model):
         output = model(**inputs)
         return getattr(output, logits)[chosen_BL], output
-    with hidden_instead_of_logits(model) as (weight, bias):
+    with skip_output_projection(model) as (weight, bias):
         output = model(**inputs)
     return functional.linear(getattr(output, logits)[chosen_BL], weight, bias), output

@@ -22,7 +22,7 @@ import torch
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from tunewright.losses.chunked import has_plain_output, hidden_instead_of_logits
+from tunewright.losses.chunked import has_plain_output, skip_output_projection
 from tunewright.losses.cross_entropy import cross_entropy_rows
 from tunewright.records import IGNORED
 
@@ -53,7 +53,7 @@ def token_log_probs(model: Any, inputs: Mapping[str, Any], labels_SL: torch.Tens
     """log p(label at a position | what stands before it). labels_SL: int64, each at the position that predicts it."""
     labelled_SL = labels_SL != IGNORED
     by_pieces = has_plain_output(model)
-    with hidden_instead_of_logits(model) if by_pieces else nullcontext((None, None)) as (weight, bias):
+    with skip_output_projection(model) if by_pieces else nullcontext((None, None)) as (weight, bias):
         states_TX = model(**inputs).logits[labelled_SL]
     labels_T, text_T = labels_SL[labelled_SL], labelled_SL.nonzero()[:, 0]
     if by_pieces:

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from tunewright.annotations.spans import Span
 from tunewright.metrics.averages import averaged, precision_recall_f1
-from tunewright.text.spans import Span
 
 NO_SPAN = "O"
 """Its name in the confusion matrix."""

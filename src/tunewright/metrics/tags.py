@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from tunewright.annotations.spans import Span
 from tunewright.metrics.spans import span_scores
-from tunewright.text.spans import Span
 
 _UNNAMED = "_"
 

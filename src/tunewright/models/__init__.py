@@ -1,0 +1,1 @@
+"""Pretrained networks loaded with a task's head, and what is changed about them."""

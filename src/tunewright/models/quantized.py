@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from tunewright.errors import UserError, quoted
 from tunewright.models.linear import linear_layers
-from tunewright.models.load import quiet_transformers
+from tunewright.models.loading import quiet_transformers
 
 
 def check(bits: int, device: torch.device) -> None:
@@ -32,7 +32,7 @@ def check(bits: int, device: torch.device) -> None:
         raise UserError(
             f"bitsandbytes cannot be used ({error})",
             where=where,
-            mend='Install it (pip install "tunewright[quant]"), or leave model.quantize at none.',
+            hint='Install it (pip install "tunewright[quant]"), or leave model.quantize at none.',
         ) from None
     known = getattr(bitsandbytes, "supported_torch_devices", {"cuda"})
     if device.type not in known:
@@ -41,7 +41,7 @@ def check(bits: int, device: torch.device) -> None:
             where=where,
             found=str(device),
             expected=quoted(sorted(known)),
-            mend="Set train.device to one of these, or leave model.quantize at none.",
+            hint="Set train.device to one of these, or leave model.quantize at none.",
         )
 
 
@@ -75,7 +75,7 @@ def _layers(model: Any, heads: Sequence[str], bits: int) -> dict[str, Any]:
         "the model has no linear layers to quantize",
         where=f"model.quantize {bits}bit",
         found=type(model).__name__,
-        mend="Leave model.quantize at none.",
+        hint="Leave model.quantize at none.",
     )
 
 

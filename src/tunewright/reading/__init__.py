@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tunewright.errors import UserError
-from tunewright.paths import expanded
+from tunewright.files.paths import expanded
 from tunewright.reading.files import is_utf8
 from tunewright.reading.locate import locate, readers
 from tunewright.reading.options import ReadOptions
@@ -45,7 +45,7 @@ def open_source(path: str, options: ReadOptions = ReadOptions()) -> Source:  # n
         source = with_sentences(source, words_alone=options.words_alone, limit=options.max_row_bytes)
     wrong = next((one for one in (name, *map(str, source.paths)) if not is_utf8(one)), None)
     if wrong is not None:  # nothing could name it: no ledger, no message
-        raise UserError("the name of the file is not UTF-8", where=ascii(wrong)[1:-1], mend="Rename the file.")
+        raise UserError("the name of the file is not UTF-8", where=ascii(wrong)[1:-1], hint="Rename the file.")
     for made in (source, source.by_word):
         if made is not None:
             made.stamps.update({one: stamp if one == place else stamp_of(one) for one in made.files()})

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeInt
 
-from tunewright.section import Section, UserPath
+from tunewright.settings import Section, UserPath
 
 Paths = UserPath | Annotated[list[UserPath], Field(min_length=1)]
 

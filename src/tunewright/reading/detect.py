@@ -18,7 +18,7 @@ from tunewright.errors import UserError, did_you_mean, quoted
 from tunewright.reading.names import BINARY, LABEL_TIERS, NEVER, PAIRS, TEXT_TIERS, plain, tier
 from tunewright.reading.shares import nearly_all
 from tunewright.reading.source import Source
-from tunewright.reading.spelled import spelled_list
+from tunewright.reading.spelled import stringified_list
 from tunewright.records import Row
 
 _LONGEST_LABEL = 64
@@ -58,8 +58,8 @@ def find_column(name: str, columns: Iterable[str], *, where: str | None = None, 
         return name
     plainly = {plain(column): column for column in known}
     close = plainly.get(plain(name)) or did_you_mean(name, known)
-    mend = f"Did you mean {close!r}?" if close else f"Set {key or 'the column'} to one of them."
-    raise UserError(f"no column {name!r}", where=where, found=quoted(known), mend=mend)
+    hint = f"Did you mean {close!r}?" if close else f"Set {key or 'the column'} to one of them."
+    raise UserError(f"no column {name!r}", where=where, found=quoted(known), hint=hint)
 
 
 def check_columns(data: Any, columns: Sequence[str], *, where: str, keys: Sequence[str]) -> None:
@@ -124,7 +124,7 @@ def refuse_choices(columns: Sequence[str], text: str, where: str) -> None:
     if plain(text) in _QUESTIONS and (any(plain(column).endswith("s") for column in found) or len(found) > 1):
         raise UserError(
             "a question with answers to choose from", where=where, found=quoted(found), expected="all that is to be read in one text, or two",
-            mend="Name the columns to read with data.text, or write prompt and completion.",
+            hint="Name the columns to read with data.text, or write prompt and completion.",
         )  # fmt: skip
 
 
@@ -184,7 +184,7 @@ def is_binary(value: Any) -> bool:
 def _several_labels(columns: Sequence[str], where: str | None) -> UserError:
     return UserError(
         "several columns could each be a label", where=where, found=quoted(columns),
-        mend=f"Name one with data.label={columns[0]}, or all of them: data.label=[{','.join(columns)}].",
+        hint=f"Name one with data.label={columns[0]}, or all of them: data.label=[{','.join(columns)}].",
     )  # fmt: skip
 
 
@@ -200,7 +200,7 @@ def _text(
     by_length = sorted(texts, key=lambda column: -_mean_length(values[column]))
     if not by_length:
         raise UserError(
-            "no column holds text", where=where, found=quoted(columns), mend="Set data.text to the column to read."
+            "no column holds text", where=where, found=quoted(columns), hint="Set data.text to the column to read."
         )
     if len(by_length) > 1 and _mean_length(values[by_length[0]]) < _CLEARLY * _mean_length(values[by_length[1]]):
         raise _ambiguous("more than one column could be the text", by_length, where)
@@ -233,7 +233,7 @@ def _best(tiers: Sequence[frozenset[str]], columns: Sequence[str]) -> list[str]:
 
 
 def _ambiguous(problem: str, candidates: Sequence[str], where: str | None) -> UserError:
-    return UserError(problem, where=where, found=quoted(candidates), mend="Set data.text=… and data.label=…")
+    return UserError(problem, where=where, found=quoted(candidates), hint="Set data.text=… and data.label=…")
 
 
 def _given(values: Sequence[Any]) -> list[Any]:
@@ -251,7 +251,7 @@ def _is_list_of_labels(value: Any) -> bool:
 
 def _as_list(value: Any) -> Any:
     """A text that spells a list, as that list."""
-    found = spelled_list(value) if isinstance(value, str) else None
+    found = stringified_list(value) if isinstance(value, str) else None
     return value if found is None else found
 
 

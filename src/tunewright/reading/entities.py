@@ -18,7 +18,7 @@ from tunewright.errors import UserError, quoted
 from tunewright.reading.detect import Roles
 from tunewright.reading.names import TEXT_TIERS, plain, tier
 from tunewright.reading.shares import nearly_all
-from tunewright.reading.spelled import are_spelled_lists, spelled_list
+from tunewright.reading.spelled import are_spelled_lists, stringified_list
 from tunewright.reading.tagged import has_type, looks_like_tag
 from tunewright.records import Row
 
@@ -106,7 +106,7 @@ def list_readers(rows: Sequence[Row], text: str, label: str | None) -> list[List
         if not given or not all(map(_is_text, given)):
             continue
         if column in spelled:
-            if column == label or nearly_all(lambda value: _is_words(spelled_list(value)), given):
+            if column == label or nearly_all(lambda value: _is_words(stringified_list(value)), given):
                 readers.append(ListReader(column, _list_in_cell, f"column {column!r} holds lists written as text"))
         elif is_tags:
             readers.append(ListReader(column, str.split, f"column {column!r} is split at blanks"))
@@ -129,7 +129,7 @@ def _cell(value: Any) -> Any:
 
 def _list_in_cell(text: str) -> list[Any] | None:
     """An empty cell among lists is an empty one: no entities."""
-    return spelled_list(text) if text else []
+    return stringified_list(text) if text else []
 
 
 def _are_tags_in_rows(values: Sequence[Any]) -> bool:
@@ -166,7 +166,7 @@ def _in_one_text(text: tuple[str, ...], label: str | None, columns: Sequence[str
         if plain(found_text) in _WORDS:
             raise UserError(
                 "a row for each word, and no column that numbers the sentences", where=rows[0].source, found=quoted(columns),
-                mend="Add a column sentence_id, or write CoNLL (.conll): a word and its tag a line, blank lines between sentences.",
+                hint="Add a column sentence_id, or write CoNLL (.conll): a word and its tag a line, blank lines between sentences.",
             )  # fmt: skip
         return None
     reason = f"words {found_text!r} and their tags {found_label!r}, split at blanks"
@@ -219,7 +219,7 @@ def _of_equal_length(words: str, tags: str, columns: Sequence[str], rows: Sequen
             "more than one column could hold the tags",
             where=rows[0].source,
             found=quoted([tags, *rival]),
-            mend="Set data.label to the one to learn.",
+            hint="Set data.label to the one to learn.",
         )
     return tags
 
@@ -267,7 +267,7 @@ def _refuse_choices(values: Sequence[Any], where: str) -> None:
     if "choices" in kinds and not kinds & {"labels", "hypertextlabels"}:
         raise UserError(
             "a Label Studio export of choices", where=where, expected="its JSON holds entities here; classes are read from tables",
-            mend="Export it as CSV or JSON-MIN: a column of texts and one of choices.",
+            hint="Export it as CSV or JSON-MIN: a column of texts and one of choices.",
         )  # fmt: skip
 
 

@@ -49,13 +49,13 @@ def opened(path: Path, name: str) -> Iterator[io.BufferedReader]:
         raise UserError(
             f"the packed file is broken or cut ({error})",
             where=name,
-            mend="Download it again, or unpack it to see what is left.",
+            hint="Download it again, or unpack it to see what is left.",
         ) from error
     except UnicodeError as error:  # a codec that gives up on the stream as a whole
         raise UserError(
             f"the text cannot be decoded ({error})",
             where=name,
-            mend="Set data.encoding; text without a byte order mark is utf-16-le or utf-16-be.",
+            hint="Set data.encoding; text without a byte order mark is utf-16-le or utf-16-be.",
         ) from error
     except OSError as error:
         raise unreadable(name, error) from error
@@ -64,8 +64,8 @@ def opened(path: Path, name: str) -> Iterator[io.BufferedReader]:
 def unreadable(name: str, error: OSError) -> UserError:
     """The UserError for a file or folder the system will not give us."""
     if isinstance(error, PermissionError):
-        return UserError("no permission to read it", where=name, mend=f"Try: chmod u+r {name}")
-    return UserError(f"cannot be read ({error.strerror or error})", where=name, mend="Is the whole path right?")
+        return UserError("no permission to read it", where=name, hint=f"Try: chmod u+r {name}")
+    return UserError(f"cannot be read ({error.strerror or error})", where=name, hint="Is the whole path right?")
 
 
 def is_packed(path: Path, name: str) -> bool:
@@ -119,7 +119,7 @@ class TextFile:
         raise UserError(
             f"the file is {marked.upper()}, not {self.options.encoding.upper()} (its first bytes say so)",
             where=self.name,
-            mend=f"Set data.encoding={marked}",
+            hint=f"Set data.encoding={marked}",
         )
 
     def lines(self) -> Iterator[Line]:
@@ -178,12 +178,12 @@ class TextFile:
             raise UserError(
                 "the lines end in a lone carriage return, as on old Macs; here a line ends at a newline",
                 where=self.name,
-                mend="Save the file with Unix or Windows line ends.",
+                hint="Save the file with Unix or Windows line ends.",
             )
 
 
 def empty(name: str) -> UserError:
-    return UserError("the file is empty", where=name, mend="Is it the right file, and was it written to its end?")
+    return UserError("the file is empty", where=name, hint="Is it the right file, and was it written to its end?")
 
 
 def too_large(size: int, limit: int) -> str:

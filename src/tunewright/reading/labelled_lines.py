@@ -67,7 +67,7 @@ class LineQuestion:
 
     what: str
     words: str
-    mend: str = ""
+    hint: str = ""
 
 
 def layout_of(texts: Sequence[str], *, sure: bool = False) -> str | None:

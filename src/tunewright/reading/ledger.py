@@ -172,7 +172,7 @@ def bad_rows_error(
     """What a user is told when rows were rejected and that stops the command. go_on: the word that would have it go on."""
     return UserError(
         f"{count:,} of {num_read:,} rows cannot be used:\n{_listed(rejects, count, rejected_file)}",
-        mend=f"Mend them, or go on without them: {go_on}",
+        hint=f"Mend them, or go on without them: {go_on}",
     )
 
 
@@ -183,7 +183,7 @@ def after_rejects(error: UserError, rejects: Sequence[Reject], count: int, num_r
     return UserError(
         f"{error.problem}, after {count:,} of {num_read:,} rows could not be used:\n{_listed(rejects, count, path)}",
         where=error.where,
-        mend="Mend the rows, or what they have in common.",
+        hint="Mend the rows, or what they have in common.",
     )
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import ModuleType
 
 from tunewright.errors import UserError, did_you_mean, quoted
-from tunewright.paths import expanded
+from tunewright.files.paths import expanded
 from tunewright.reading import formats
 from tunewright.reading.files import Line, TextFile, opened, unreadable
 from tunewright.reading.formats.class_folder import is_class_folder
@@ -46,7 +46,7 @@ def matching(name: str) -> list[str]:
     found = sorted(glob.glob(expanded(name), recursive=True))
     if not found:
         raise UserError(
-            "no file has such a name", where=name, mend="A pattern of files: *, ? and [ab] stand for letters."
+            "no file has such a name", where=name, hint="A pattern of files: *, ? and [ab] stand for letters."
         )
     return found
 
@@ -69,8 +69,8 @@ def locate(name: str, options: ReadOptions) -> tuple[Path, str]:
     """The path and its format. Raises UserError where there is no such file, or none that we read."""
     if options.format is not None and options.format not in readers():
         close = did_you_mean(options.format, readers())
-        mend = f"Did you mean {close}?" if close else f"Known: {', '.join(sorted(readers()))}."
-        raise UserError(f"no format {options.format!r}", where="data.format", mend=mend)
+        hint = f"Did you mean {close}?" if close else f"Known: {', '.join(sorted(readers()))}."
+        raise UserError(f"no format {options.format!r}", where="data.format", hint=hint)
     if name.startswith("hub:"):
         return Path(name), "hub"
     path = Path(expanded(name))
@@ -83,7 +83,7 @@ def locate(name: str, options: ReadOptions) -> tuple[Path, str]:
     if path.is_dir():
         return path, "classes" if is_class_folder(path) else "dataset"
     if not path.is_file():
-        raise UserError("not a regular file", where=name, mend="It is read more than once: save it to a file first.")
+        raise UserError("not a regular file", where=name, hint="It is read more than once: save it to a file first.")
     if mode.st_size and not os.access(path, os.R_OK):
         raise unreadable(name, PermissionError())
     return path, options.format or _format_of(path, name, options)
@@ -100,20 +100,20 @@ def _format_of(path: Path, name: str, options: ReadOptions) -> str:
     if not suffix:
         return _by_content(path, name, options)
     if suffix in _SPREADSHEETS:
-        raise UserError("a spreadsheet is not read", where=name, mend="Save it as CSV (UTF-8) and name that.")
+        raise UserError("a spreadsheet is not read", where=name, hint="Save it as CSV (UTF-8) and name that.")
     if suffix in _PICKLES:
-        mend = "Save the data as .jsonl, .csv or .parquet."
-        raise UserError("no pickle is read: it could run any code", where=name, mend=mend)
+        hint = "Save the data as .jsonl, .csv or .parquet."
+        raise UserError("no pickle is read: it could run any code", where=name, hint=hint)
     if suffix in _OTHER_PACKED:
-        mend = "Unpack it, or pack the one file as .gz or .zst."
-        raise UserError(f"{suffix} is not unpacked here", where=name, mend=mend)
+        hint = "Unpack it, or pack the one file as .gz or .zst."
+        raise UserError(f"{suffix} is not unpacked here", where=name, hint=hint)
     if _is_conll(path, name, options):
         return "conll"
     raise UserError(
         f"the suffix {suffix} is not known",
         where=name,
         expected=" ".join(sorted(suffixes())),
-        mend="Set data.format to say what it is (jsonl, json, csv, tsv, parquet, arrow, text).",
+        hint="Set data.format to say what it is (jsonl, json, csv, tsv, parquet, arrow, text).",
     )
 
 
@@ -160,13 +160,13 @@ def readable_inside(folder: Path) -> list[str]:
 
 def _not_there(name: str, path: Path) -> UserError:
     if "://" in name:
-        return UserError("addresses are not fetched", where=name, mend="Download the file and name it here.")
+        return UserError("addresses are not fetched", where=name, hint="Download the file and name it here.")
     siblings = _siblings(path.parent)
     close = did_you_mean(path.name, siblings)
     if close:
-        return UserError("no such file", where=name, mend=f"Did you mean {Path(name).parent / close}?")
+        return UserError("no such file", where=name, hint=f"Did you mean {Path(name).parent / close}?")
     if _HUB_ID.fullmatch(name) and siblings is not None and not path.parent.exists() and not path.suffix:
-        return UserError("no such file", where=name, mend=f"Did you mean hub:{name}?")
+        return UserError("no such file", where=name, hint=f"Did you mean hub:{name}?")
     if not path.parent.exists():
         return UserError("no such file", where=name, found=f"no folder {str(path.parent)!r} either")
     readable = [sibling for sibling in siblings if Path(sibling).suffix in suffixes()]

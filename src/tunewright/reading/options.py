@@ -64,7 +64,7 @@ def _known_encoding(name: str) -> str:
         raise UserError(
             f"no text encoding {name!r}",
             where="data.encoding",
-            mend=f"Did you mean {close}?" if close else f"Common ones: {', '.join(_COMMON_ENCODINGS)}.",
+            hint=f"Did you mean {close}?" if close else f"Common ones: {', '.join(_COMMON_ENCODINGS)}.",
         ) from None
     return "utf-8" if codec.name in ("utf-8", "utf-8-sig") else name
 

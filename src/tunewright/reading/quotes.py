@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Literal
 
-from tunewright.atomic import file_stamp
 from tunewright.errors import UserError
+from tunewright.files.atomic import file_stamp
 from tunewright.reading.fields import Record, records
 from tunewright.reading.files import TextFile, without_line_end
 
@@ -90,7 +90,7 @@ def _unclear(evidence: _Evidence, name: str) -> UserError:
         'tab-separated text in which quotes (") may quote the cells, or be part of their texts',
         where=f"{name}:{quoted}",
         found=said,
-        mend="Set data.quoting=true if a program put quotes around the cells (lines that contradict it are rejected), or "
+        hint="Set data.quoting=true if a program put quotes around the cells (lines that contradict it are rejected), or "
         "data.quoting=false if every quote is part of a text.",
     )
 

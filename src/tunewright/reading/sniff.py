@@ -104,7 +104,7 @@ def _require_encoding(sample: Sequence[Record], name: str) -> None:
     bad = [(lines[0][0], fault) for lines, _, fault in sample if fault and _BYTE.match(fault)]
     if len(bad) > len(sample) / 2:
         raise UserError(
-            f"most rows cannot be decoded: {bad[0][1]}", where=f"{name}:{bad[0][0]}", mend="Set data.encoding to what the file is in."
+            f"most rows cannot be decoded: {bad[0][1]}", where=f"{name}:{bad[0][0]}", hint="Set data.encoding to what the file is in."
         )  # fmt: skip
 
 
@@ -115,7 +115,7 @@ def _require_first_row(sample: Sequence[Record], name: str) -> None:
         raise UserError(
             f"the first row cannot be read: {fault}",
             where=f"{name}:{lines[0][0]}",
-            mend="Mend it, or set data.header=false if it does not name the columns.",
+            hint="Mend it, or set data.header=false if it does not name the columns.",
         )
 
 

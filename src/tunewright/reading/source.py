@@ -73,7 +73,7 @@ class Source:
             if row.line > line:
                 if before is not None and self.format in _ROWS_OVER_SEVERAL_LINES:
                     return before
-                raise UserError("no row stands here", where=f"{self.name}:{line}", mend=f"The next is {row.address}.")
+                raise UserError("no row stands here", where=f"{self.name}:{line}", hint=f"The next is {row.address}.")
             before = row
         last = f"the last row is {before.address}" if before else "it has no rows"
         raise UserError("no row stands here", where=f"{self.name}:{line}", found=last)

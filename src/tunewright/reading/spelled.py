@@ -1,6 +1,6 @@
 """Texts that spell lists and objects, as tables hold them: in JSON, as Python prints them, or as NumPy does.
 
-    spelled_list("['joy', 'anger']"), spelled_list('["joy", "anger"]'), spelled_list("['joy' 'anger']")    ['joy', 'anger'] thrice
+    stringified_list("['joy', 'anger']"), stringified_list('["joy", "anger"]'), stringified_list("['joy' 'anger']")    ['joy', 'anger'] thrice
 
 NumPy puts nothing between the items of a list, for which Python would join neighbouring texts; so the text is read here, and a
 list with commas in some places only is none.
@@ -30,7 +30,7 @@ _CLOSES = {"[": "]", "(": ")", "{": "}"}
 _NOTHING = ("end", None)
 
 
-def spelled_value(text: str) -> Any:
+def stringified_value(text: str) -> Any:
     """What a text spells: lists, dicts, texts, numbers, true, false and null. ValueError for another text."""
     try:
         value = _value(text)
@@ -56,12 +56,12 @@ def _value(text: str) -> Any:
     return value
 
 
-def spelled_list(text: str) -> list[Any] | None:
+def stringified_list(text: str) -> list[Any] | None:
     """The list that a text spells; None where it is another text."""
     if not (text.startswith("[") and text.endswith("]")):
         return None
     try:
-        found = spelled_value(text)
+        found = stringified_value(text)
     except ValueError:
         return None
     return found if isinstance(found, list) else None
@@ -70,7 +70,7 @@ def spelled_list(text: str) -> list[Any] | None:
 def are_spelled_lists(values: Sequence[Any]) -> bool:
     """Whether these are texts that spell lists (what is missing or blank aside)."""
     given = [value for value in values if value is not None and value != ""]
-    return nearly_all(lambda value: isinstance(value, str) and spelled_list(value) is not None, given)
+    return nearly_all(lambda value: isinstance(value, str) and stringified_list(value) is not None, given)
 
 
 class _Tokens:

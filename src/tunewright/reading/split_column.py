@@ -42,7 +42,7 @@ def split_by(source: Source, column: str) -> dict[str, Source]:
     if "train" not in found:
         raise UserError(
             "no row is for training", where=f"{source.name}, column {column!r}", found=quoted(sorted(filter(None, found))) or "no split",
-            expected="train", mend="Leave out data.split_column.",
+            expected="train", hint="Leave out data.split_column.",
         )  # fmt: skip
     return {split: replace(source, keep=partial(_kept, column, split)) for split in SPLIT_NAMES if split in found}
 

@@ -15,8 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tunewright.atomic import file_sha256, file_stamp
 from tunewright.errors import UserError
+from tunewright.files.atomic import file_sha256, file_stamp
 from tunewright.reading.source import Source
 
 Stamp = tuple[int, ...] | None
@@ -88,7 +88,7 @@ class Unchanged:
             if path not in self.sha256 or now is None or _hash(path, self.names[path]) != self.sha256[path]:
                 raise UserError(
                     "the file has changed since it was prepared", where=self.names[path],
-                    mend="Put back what was there, or start again in a new output.",
+                    hint="Put back what was there, or start again in a new output.",
                 )  # fmt: skip
             self.stamps[path] = now
 
@@ -114,5 +114,5 @@ def _changed(name: str) -> UserError:
     return UserError(
         "the file changed while it was read",
         where=name,
-        mend="Run the command again when nothing writes to the file any more; nothing made from it was kept.",
+        hint="Run the command again when nothing writes to the file any more; nothing made from it was kept.",
     )

@@ -38,7 +38,7 @@ def is_lone_text(columns: Sequence[str], rows: Sequence[Row]) -> bool:
     if rows and "paragraphs" in columns and isinstance(rows[0].fields.get("paragraphs"), list):
         raise UserError(
             "articles with paragraphs of questions, as SQuAD nests them", where=rows[0].source,
-            mend="Write one object for each question: context, question, answer.",
+            hint="Write one object for each question: context, question, answer.",
         )  # fmt: skip
     try:
         roles = detect_roles(columns, rows)
@@ -63,20 +63,20 @@ def refuse_other_lines(rows: Sequence[Row], *, is_text_file: bool) -> None:
         return
     where, as_they_stand = rows[0].source, "task=mlm (or clm) learns the lines as they are."
     if len(texts) >= _FEW and all(map(_EOU.match, texts)):
-        mend = f"Write JSON lines of `messages`, a role and a content each; {as_they_stand}"
-        raise UserError("turns of a conversation joined by __eou__", where=where, mend=mend)
+        hint = f"Write JSON lines of `messages`, a role and a content each; {as_they_stand}"
+        raise UserError("turns of a conversation joined by __eou__", where=where, hint=hint)
     question = line_question(texts)
     if question is None:
         return
-    if question.mend:
-        mend = f"{question.mend}; {as_they_stand}"
+    if question.hint:
+        hint = f"{question.hint}; {as_they_stand}"
     elif not question.words:
-        mend = f"Name the file of the texts, and this one with data.label_file={shlex.quote(where)}; {as_they_stand}"
+        hint = f"Name the file of the texts, and this one with data.label_file={shlex.quote(where)}; {as_they_stand}"
     elif is_text_file:
-        mend = f"{question.words} reads them so; {as_they_stand}"
+        hint = f"{question.words} reads them so; {as_they_stand}"
     else:
-        mend = f"Write the label into a field of its own; {as_they_stand}"
-    raise UserError(question.what, where=where, found=repr(texts[0][:80]), mend=mend)
+        hint = f"Write the label into a field of its own; {as_they_stand}"
+    raise UserError(question.what, where=where, found=repr(texts[0][:80]), hint=hint)
 
 
 def _is_annotated(column: str, rows: Sequence[Row]) -> bool:

@@ -24,21 +24,21 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from pydantic import Field
 
-from tunewright.models.source import ModelFolder
+from tunewright.batching.padding import LONGEST, Padding
+from tunewright.batching.store import SplitStore, TokenStore
+from tunewright.pretrained.model_files import ModelFolder
 from tunewright.reading import Source
 from tunewright.records import Batch, Encoded, Example, Row, Typed
-from tunewright.section import Section
-from tunewright.tokens.encoded import EncodedRows
-from tunewright.tokens.extend import keep_control_as_text
-from tunewright.tokens.padding import LONGEST, Padding
-from tunewright.tokens.store import SplitStore, TokenStore
-from tunewright.tokens.tokenizer import TextEncoder
+from tunewright.settings import Section
+from tunewright.tokenization.added_tokens import keep_control_as_text
+from tunewright.tokenization.encoded_rows import EncodedRows
+from tunewright.tokenization.encoder import TextEncoder
 
 if TYPE_CHECKING:
     import torch
 
-    from tunewright.models.generate import Sampling
-    from tunewright.writing import Writer
+    from tunewright.generation.generate import Sampling
+    from tunewright.generation.writer import Writer
 
     LossTerms = dict[str, tuple[torch.Tensor, torch.Tensor | float]]
     """term -> (sum over supervised positions, its weight in this micro-batch). The engine divides by the step's weight."""
@@ -170,7 +170,7 @@ class Task(Protocol):
     def encode(self, examples: Sequence[Example], encoder: TextEncoder) -> EncodedRows: ...
 
     def packer(self, encoder: TextEncoder, split: str) -> Any:
-        """None, or a `tokens.pack.Packer` that is fed `document(example)` instead of `encode`: rows that several examples share."""
+        """None, or a `encoding.packing.Packer` that is fed `document(example)` instead of `encode`: rows that several examples share."""
         ...
 
     def explained(self, example: Example, encoder: TextEncoder) -> list[ExplainedRow]:
@@ -298,7 +298,7 @@ class Task(Protocol):
     writes: bool
     """Whether the model writes text: then predictions are what `writer` completes, and nothing is decoded."""
     sampling_defaults: Mapping[str, Any]
-    """How words are chosen where nobody says it: fields of `models.generate.Sampling`."""
+    """How words are chosen where nobody says it: fields of `generation.generate.Sampling`."""
 
     def writer(self, model: Any, encoder: TextEncoder, sampling: Sampling) -> Writer:
         """The model at work, where it writes."""
@@ -419,7 +419,7 @@ class BaseTask:
         return Typed(example.text, ids)
 
     def collate_inputs(self, rows: Sequence[Encoded], encoder: TextEncoder, padding: Padding = LONGEST) -> Batch:
-        from tunewright.tokens.batch import padded_inputs
+        from tunewright.batching.micro_batches import padded_inputs
 
         return padded_inputs(rows, encoder, padding)
 

@@ -16,18 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tunewright.errors import RowError, RowLeftOut, UserError, did_you_mean, quoted
-from tunewright.metrics.classification import multi_label_scores, single_label_scores
-from tunewright.metrics.intervals import multi_label_intervals, single_label_intervals
-from tunewright.models.source import ModelFolder
-from tunewright.reading import Source
-from tunewright.reading.align import aligned
-from tunewright.reading.detect import check_columns, detect_roles, refuse_choices
-from tunewright.reading.names import plain
-from tunewright.records import Batch, Encoded, Example, Prediction, Row
-from tunewright.tasks.base import BaseTask, TaskOptions, Weights
-from tunewright.text.columns import TextColumns
-from tunewright.text.labels import (
+from tunewright.annotations.labels import (
     MAX_LABELS,
     LabelSpace,
     are_multi_hot,
@@ -37,12 +26,23 @@ from tunewright.text.labels import (
     joined_labels,
     label_name,
     label_names,
-    noughts_and_ones,
+    parse_binary_columns,
 )
-from tunewright.tokens.encoded import EncodedRows
-from tunewright.tokens.padding import LONGEST, Padding
-from tunewright.tokens.store import SplitStore, TokenStore
-from tunewright.tokens.tokenizer import TextEncoder
+from tunewright.batching.padding import LONGEST, Padding
+from tunewright.batching.store import SplitStore, TokenStore
+from tunewright.errors import RowError, RowSkipped, UserError, did_you_mean, quoted
+from tunewright.metrics.classification import multi_label_scores, single_label_scores
+from tunewright.metrics.intervals import multi_label_intervals, single_label_intervals
+from tunewright.pretrained.model_files import ModelFolder
+from tunewright.reading import Source
+from tunewright.reading.align import aligned
+from tunewright.reading.columns import TextColumns
+from tunewright.reading.detect import check_columns, detect_roles, refuse_choices
+from tunewright.reading.names import plain
+from tunewright.records import Batch, Encoded, Example, Prediction, Row
+from tunewright.tasks.base import BaseTask, TaskOptions, Weights
+from tunewright.tokenization.encoded_rows import EncodedRows
+from tunewright.tokenization.encoder import TextEncoder
 
 if TYPE_CHECKING:
     import torch
@@ -90,7 +90,7 @@ class Task(BaseTask):
                 "no label column found",
                 where=source.name,
                 found=quoted(columns),
-                mend="Set data.label to the column with the labels; where answers are to be learned, task=sft, data.text to the "
+                hint="Set data.label to the column with the labels; where answers are to be learned, task=sft, data.text to the "
                 "column of prompts and data.label to the one of answers.",
             )
         if not named and "_input_hash" not in columns:  # Prodigy keeps its options in each row
@@ -168,7 +168,7 @@ class Task(BaseTask):
 
     def to_example(self, row: Row) -> Example:
         if "_input_hash" in row.fields and row.fields.get("answer", "accept") != "accept":
-            raise RowLeftOut(f"its answer is {row.fields['answer']!r}, not 'accept'")  # of Prodigy
+            raise RowSkipped(f"its answer is {row.fields['answer']!r}, not 'accept'")  # of Prodigy
         text, pair = self.columns.texts_of(row)
         return Example(text, pair, self._target(row), self.columns.weight_of(row))
 
@@ -182,10 +182,10 @@ class Task(BaseTask):
         if missing is not None:
             raise RowError(f"no field {missing!r}; found {quoted(row.fields)}")
         if self.columns.labels:
-            return noughts_and_ones({column: row.fields[column] for column in self.columns.labels})
+            return parse_binary_columns({column: row.fields[column] for column in self.columns.labels})
         value = row.fields[str(self.columns.label)]
         if value == "-" and plain(str(self.columns.label)) == "gold_label":
-            raise RowLeftOut("no gold label ('-')")  # of SNLI, where annotators disagreed
+            raise RowSkipped("no gold label ('-')")  # of SNLI, where annotators disagreed
         if self.multi_label:
             return label_names(
                 value, self.label_names, delimiter=self.columns.label_delimiter, multi_hot=self.multi_hot
@@ -256,7 +256,7 @@ class Task(BaseTask):
     def build_model(self, source: ModelFolder, *, seed: int, dtype: torch.dtype) -> tuple[Any, list[str]]:
         from transformers import AutoModelForSequenceClassification
 
-        from tunewright.models.load import load_pretrained
+        from tunewright.models.loading import load_pretrained
 
         names = self.labels.names
         return load_pretrained(
@@ -328,7 +328,7 @@ class Task(BaseTask):
                     f"no label {label!r}",
                     where="train.class_weights",
                     found=quoted(self.labels.names),
-                    mend=f"Did you mean {near!r}?" if near else None,
+                    hint=f"Did you mean {near!r}?" if near else None,
                 )
         return replace(self, class_weights=tuple(setting.get(name, 1.0) for name in self.labels.names))
 
@@ -437,10 +437,10 @@ def _columns_of_labels(data: Any, text: Sequence[str]) -> tuple[str, ...]:
         raise UserError(
             "a column for each label", where="data.label", found=quoted(each),
             expected="two different columns or more, and their names as those of the labels",
-            mend="Name one column alone, data.label=…, or leave out data.label_names.",
+            hint="Name one column alone, data.label=…, or leave out data.label_names.",
         )  # fmt: skip
     if data.multi_label is False:
-        raise UserError("a column for each label is multi-label", where="data.multi_label", mend="Leave it out.")
+        raise UserError("a column for each label is multi-label", where="data.multi_label", hint="Leave it out.")
     return each
 
 
@@ -458,10 +458,10 @@ def _check_kind(names: Sequence[str], *, where: str) -> None:
         raise UserError(
             "these are tags of words, not kinds of texts", where=where, found=quoted(names, limit=4),
             expected="CoNLL, or JSONL with tokens and ner_tags as lists",
-            mend="Write them so: named entities are then learned (task: ner).",
+            hint="Write them so: named entities are then learned (task: ner).",
         )  # fmt: skip
     if are_scores(names):
         raise UserError(
             "these are numbers on a scale, not classes", where=where, found=quoted(names, limit=4),
-            mend="Round them to a few classes, or set data.label to another column.",
+            hint="Round them to a few classes, or set data.label to another column.",
         )  # fmt: skip

@@ -19,34 +19,34 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import Field, PositiveInt
 
+from tunewright.batching.padding import LONGEST, Padding
+from tunewright.batching.store import SplitStore, TokenStore
+from tunewright.chat.transcripts import recognized_marks, spelled_end, without_literal_ends
+from tunewright.encoding.packing import BLOCK_COLUMNS, Document, Frame, Packer, positions_within, predicted_tokens
 from tunewright.errors import RowError, UserError
 from tunewright.metrics.intervals import language_intervals
 from tunewright.metrics.language import language_scores, perplexity, unigram_loss
-from tunewright.models.kinds import kind_named, kind_of
-from tunewright.models.source import ModelFolder
+from tunewright.pretrained.architecture import kind_named, kind_of
+from tunewright.pretrained.model_files import ModelFolder
 from tunewright.reading import Source
 from tunewright.reading.align import aligned
+from tunewright.reading.columns import TextColumns
 from tunewright.reading.documents import BEGINS, ENDS
 from tunewright.reading.split import TRAIN
 from tunewright.reading.unlabelled import is_lone_text, text_roles
 from tunewright.records import IGNORED, Batch, Example, Row, Typed
 from tunewright.tasks.base import BaseTask, ExplainedRow, TaskOptions, Weights, explained_row
-from tunewright.text.columns import TextColumns
-from tunewright.text.transcripts import recognized_marks, spelled_end, without_literal_ends
-from tunewright.tokens.encoded import EncodedRows
-from tunewright.tokens.extend import read_control_in_texts
-from tunewright.tokens.pack import BLOCK_COLUMNS, Document, Frame, Packer, positions_within, predicted_tokens
-from tunewright.tokens.padding import LONGEST, Padding
-from tunewright.tokens.store import SplitStore, TokenStore
-from tunewright.tokens.tokenizer import TextEncoder
-from tunewright.tokens.typed_start import adds_to_what_is_typed, save_for_typing, typed_start
+from tunewright.tokenization.added_tokens import read_control_in_texts
+from tunewright.tokenization.encoded_rows import EncodedRows
+from tunewright.tokenization.encoder import TextEncoder
+from tunewright.tokenization.typed_start import adds_to_what_is_typed, save_for_typing, typed_start
 
 if TYPE_CHECKING:
     import torch
 
-    from tunewright.models.generate import Sampling
+    from tunewright.generation.generate import Sampling
+    from tunewright.generation.writer import Writer
     from tunewright.tasks.base import LossTerms
-    from tunewright.writing import Writer
 
 TERM = "cross_entropy"
 
@@ -95,7 +95,7 @@ class Task(BaseTask):
     def start(cls, config: Any, source: Source, columns: Sequence[str], rows: Sequence[Row]) -> tuple[Task, str]:
         data = config.data
         if data.weight is not None:
-            raise UserError("documents share blocks and cannot weigh", where="data.weight", mend="Leave it out.")
+            raise UserError("documents share blocks and cannot weigh", where="data.weight", hint="Leave it out.")
         named = [data.text] if isinstance(data.text, str) else list(data.text or ())
         text, reason = text_roles(columns, rows, source=source.name, text=named)
         options = config.task if isinstance(config.task, Options) else Options()
@@ -144,7 +144,7 @@ class Task(BaseTask):
             raise UserError(
                 "an encoder reads both ways and cannot predict what comes next",
                 where=f"model {model.name}",
-                mend="Choose a decoder (GPT, Llama, Qwen, scratch:llama-mini), or task: mlm.",
+                hint="Choose a decoder (GPT, Llama, Qwen, scratch:llama-mini), or task: mlm.",
             )
         return self
 
@@ -195,7 +195,7 @@ class Task(BaseTask):
         self, split: SplitStore, positions: np.ndarray, encoder: TextEncoder, padding: Padding = LONGEST
     ) -> Batch:
         """inputs: ids and positions, which start again in each document. targets: `labels`, as transformers shifts them itself."""
-        from tunewright.tokens.batch import pad
+        from tunewright.batching.micro_batches import pad
 
         left = encoder.padding_side == "left"
         rows = [split.input_ids(int(position)) for position in positions]
@@ -219,12 +219,12 @@ class Task(BaseTask):
     def build_model(self, source: ModelFolder, *, seed: int, dtype: torch.dtype) -> tuple[Any, list[str]]:
         from transformers import AutoModelForCausalLM
 
-        from tunewright.models.load import load_pretrained
+        from tunewright.models.loading import load_pretrained
 
         return load_pretrained(AutoModelForCausalLM, source, seed=seed, dtype=dtype)
 
     def notes(self, model: Any) -> list[str]:
-        from tunewright.models.packing import isolates
+        from tunewright.models.document_isolation import isolates
 
         if isolates(model):
             return []
@@ -241,14 +241,14 @@ class Task(BaseTask):
         return {TERM: (done.total, done.weight)}, done.rows_B2
 
     def _call(self, model: Any, batch: Batch) -> dict[str, Any]:
-        from tunewright.models.packing import takes_positions
-        from tunewright.models.rows import current_rows
-        from tunewright.tokens.batch import attention_mask
+        from tunewright.batching.micro_batches import attention_mask
+        from tunewright.batching.row_context import current_row_context
+        from tunewright.models.document_isolation import takes_positions
 
         if takes_positions(model):
             return {**batch.inputs, "use_cache": False}
         ids = batch.inputs["input_ids"]
-        rows = current_rows()
+        rows = current_row_context()
         left = rows is not None and rows.left_padded
         return {
             "input_ids": ids,
@@ -262,7 +262,7 @@ class Task(BaseTask):
     def prepared_for(self, split: SplitStore, config: Any) -> Task:
         if not split.array("num_supervised").any():
             raise UserError(
-                "no token to predict: every block has one token", where="data.train", mend="Give more text."
+                "no token to predict: every block has one token", where="data.train", hint="Give more text."
             )
         return self
 
@@ -290,7 +290,7 @@ class Task(BaseTask):
     writes = True
 
     def writer(self, model: Any, encoder: TextEncoder, sampling: Sampling) -> Writer:
-        from tunewright.writing.documents import DocumentWriter
+        from tunewright.generation.documents import DocumentWriter
 
         return DocumentWriter(model, encoder, sampling)
 

@@ -1,7 +1,7 @@
 """What tasks that compare answers share: how their rows are understood, stored and batched. Not a task itself.
 
     {"prompt": "Hi", "chosen": "Hello!", "rejected": "What."}
-      -> Compared(user "Hi", assistant "Hello!" | user "Hi", assistant "What.")
+      -> Comparison(user "Hi", assistant "Hello!" | user "Hi", assistant "What.")
       -> one store row [1 872 6023 … | 1 872 3838 …], second 6, learned [4 6 10 13]
       -> Batch: two texts a row, all chosen sides first, each with dropout masks of its own
 
@@ -19,6 +19,13 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
+from tunewright.batching.padding import LONGEST, Padding
+from tunewright.batching.store import SplitStore, TokenStore
+from tunewright.chat.conversations import ALPACA, MESSAGES, PAIR, Dialogues
+from tunewright.chat.preference_columns import PAIRS, UNPAIRED, Preferences, find_preferences
+from tunewright.chat.preferences import asked, compared
+from tunewright.encoding.dialogue_rows import ANSWERS
+from tunewright.encoding.pair_rows import SidedRow, sided_rows, sides_of
 from tunewright.errors import RowError, UserError, counted, quoted
 from tunewright.metrics.preference import (
     judged_intervals,
@@ -28,23 +35,16 @@ from tunewright.metrics.preference import (
     pair_intervals,
     pair_scores,
 )
-from tunewright.models.source import ModelFolder
+from tunewright.pretrained.model_files import ModelFolder
 from tunewright.reading import Source
+from tunewright.reading.columns import TextColumns
 from tunewright.reading.detect import check_columns, is_prose, peek
+from tunewright.reading.file_shapes import shape_of, with_shape
 from tunewright.records import IGNORED, Batch, Encoded, Example, Row
 from tunewright.tasks import sft
 from tunewright.tasks.base import BaseTask, ExplainedRow, TaskOptions, explained_row
-from tunewright.text.columns import TextColumns
-from tunewright.text.dialogues import ALPACA, MESSAGES, PAIR, Dialogues
-from tunewright.text.preference_columns import PAIRS, UNPAIRED, Preferences, find_preferences
-from tunewright.text.preferences import asked, compared
-from tunewright.text.shapes import shape_of, with_shape
-from tunewright.tokens.dialogues import ANSWERS
-from tunewright.tokens.encoded import EncodedRows
-from tunewright.tokens.padding import LONGEST, Padding
-from tunewright.tokens.preferences import SidedRow, sided_rows, sides_of
-from tunewright.tokens.store import SplitStore, TokenStore
-from tunewright.tokens.tokenizer import TextEncoder
+from tunewright.tokenization.encoded_rows import EncodedRows
+from tunewright.tokenization.encoder import TextEncoder
 
 _SECOND_SIDE = 1 << 62
 """Set in the key of a row's second side: its dropout masks are its own."""
@@ -72,7 +72,7 @@ class ChatOptions(TaskOptions):
 
 
 @dataclass(frozen=True)
-class ComparedTask(BaseTask, ABC):
+class PairwiseTask(BaseTask, ABC):
     """What comparing tasks share: rows, templates, the store, batches. chat: how conversations become tokens, and are answered."""
 
     preferences: Preferences
@@ -93,13 +93,13 @@ class ComparedTask(BaseTask, ABC):
         data, text = config.data, named_text(config)
         check_columns(data, columns, where=source.name, keys=("text", "label", "weight", "group_by"))
         if data.pair is not None:
-            raise UserError("a conversation has no second text", where="data.pair", mend="Leave it out.")
+            raise UserError("a conversation has no second text", where="data.pair", hint="Leave it out.")
         found = find_preferences(columns, rows, text=text, label=data.label)
         if found is None:
             raise UserError(
                 "no compared answers found", where=source.name, found=quoted(columns),
                 expected="chosen and rejected, several answers with scores, or one answer with a label of true or false",
-                mend="Name the columns so; data.text is the column of prompts, data.label that of judgements.",
+                hint="Name the columns so; data.text is the column of prompts, data.label that of judgements.",
             )  # fmt: skip
         _refuse_other_prompt(found, columns, rows)
         options = config.task if isinstance(config.task, ChatOptions) else ChatOptions()
@@ -153,7 +153,7 @@ class ComparedTask(BaseTask, ABC):
         if (found.format == UNPAIRED) != (self.preferences.format == UNPAIRED):
             raise UserError(
                 "pairs of answers and single answers cannot be compared together", where=source.name, found=quoted(columns),
-                expected=f"a file like the first one ({', '.join(self.preferences.columns.values())})", mend="Train on them in turn.",
+                expected=f"a file like the first one ({', '.join(self.preferences.columns.values())})", hint="Train on them in turn.",
             )  # fmt: skip
         return with_shape(source, found, found.columns)
 
@@ -290,7 +290,7 @@ class ComparedTask(BaseTask, ABC):
         return replace(batch, targets={**batch.targets, "good": good})
 
     def _texts(self, rows: list[list[Text]], keys: np.ndarray, encoder: TextEncoder, padding: Padding) -> Batch:
-        from tunewright.tokens.batch import pad, padded_inputs
+        from tunewright.batching.micro_batches import pad, padded_inputs
 
         texts = [text for side in zip(*rows, strict=True) for text in side]
         batch = padded_inputs([Encoded(ids) for ids, _ in texts], encoder, padding)
@@ -409,7 +409,7 @@ def _dialogues_of(found: Preferences) -> Dialogues:
 def named_text(config: Any) -> str | None:
     text = config.data.text
     if isinstance(text, list):
-        raise UserError("prompts are in one column", where="data.text", found=quoted(text), mend="Name one column.")
+        raise UserError("prompts are in one column", where="data.text", found=quoted(text), hint="Name one column.")
     return text
 
 
@@ -423,7 +423,7 @@ def _refuse_other_prompt(found: Preferences, columns: Sequence[str], rows: Seque
     if texts and 2 * sum(_has_no_prompt(row, found) for row in rows) > len(rows):
         raise UserError(
             "no column is known to hold the prompts", where=rows[0].source, found=quoted(texts),
-            mend=f"Set data.text to it, data.text={texts[0]}; or leave such columns out of the file.",
+            hint=f"Set data.text to it, data.text={texts[0]}; or leave such columns out of the file.",
         )  # fmt: skip
 
 

@@ -20,27 +20,27 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import Field
 
+from tunewright.batching.padding import LONGEST, Padding
+from tunewright.batching.store import SplitStore
+from tunewright.encoding.masking import Masking
+from tunewright.encoding.sentence_pairs import sentence_pairs
+from tunewright.encoding.sentences import sentences
 from tunewright.errors import UserError
 from tunewright.metrics.intervals import language_intervals
 from tunewright.metrics.language import language_scores, perplexity, unigram_loss
-from tunewright.models.kinds import kind_named, kind_of
-from tunewright.models.source import ModelFolder
+from tunewright.pretrained.architecture import kind_named, kind_of
+from tunewright.pretrained.model_files import ModelFolder
 from tunewright.reading import Source
 from tunewright.reading.align import aligned
+from tunewright.reading.columns import TextColumns
 from tunewright.reading.unlabelled import is_lone_text, text_roles
 from tunewright.records import IGNORED, Batch, Candidate, Encoded, Example, FilledMask, Prediction, Row, Typed
 from tunewright.tasks.base import BaseTask, ExplainedRow, TaskOptions, Weights, explained_row
-from tunewright.text.columns import TextColumns
-from tunewright.text.sentences import sentences
-from tunewright.tokens.encoded import EncodedRows, part_numbers
-from tunewright.tokens.extend import missing_role, read_control_in_texts
-from tunewright.tokens.flat import Flat
-from tunewright.tokens.layout import kept_lengths
-from tunewright.tokens.masking import Masking
-from tunewright.tokens.padding import LONGEST, Padding
-from tunewright.tokens.pairs import sentence_pairs
-from tunewright.tokens.store import SplitStore
-from tunewright.tokens.tokenizer import TextEncoder
+from tunewright.tokenization.added_tokens import missing_role, read_control_in_texts
+from tunewright.tokenization.encoded_rows import EncodedRows, part_numbers
+from tunewright.tokenization.encoder import TextEncoder
+from tunewright.tokenization.ragged import RaggedIds
+from tunewright.tokenization.template import kept_lengths
 
 if TYPE_CHECKING:
     import torch
@@ -135,13 +135,13 @@ class Task(BaseTask):
             raise UserError(
                 "a decoder reads on and cannot fill a gap",
                 where=f"model {model.name}",
-                mend="Choose an encoder (BERT, RoBERTa, scratch:bert-mini), or task: clm.",
+                hint="Choose an encoder (BERT, RoBERTa, scratch:bert-mini), or task: clm.",
             )
         if self.next_sentence and model.json_file("config.json").get("model_type") != "bert":
             raise UserError(
                 "only BERT has a head for next-sentence prediction",
                 where=f"model {model.name}",
-                mend="Choose a BERT, or leave task.next_sentence out.",
+                hint="Choose a BERT, or leave task.next_sentence out.",
             )
         return self
 
@@ -166,7 +166,7 @@ class Task(BaseTask):
         texts = [example.text for example in examples]
         return self._encode_pairs(texts, encoder) if self.next_sentence else self._encode_pieces(texts, encoder)
 
-    def _ids(self, texts: Sequence[str], encoder: TextEncoder) -> Flat:
+    def _ids(self, texts: Sequence[str], encoder: TextEncoder) -> RaggedIds:
         """Bare ids; with whole words shifted by one bit, which says whether a token goes on the word before it."""
         return _with_word_bits(texts, encoder) if self.whole_word else encoder.bare_ids(texts)
 
@@ -177,7 +177,7 @@ class Task(BaseTask):
         example = np.repeat(np.arange(len(texts)), num_pieces)
         starts = bare.offsets[:-1][example] + bare.lengths[example] * part_numbers(example) // num_pieces[example]
         kept = bare.lengths[example] > 0
-        rows = encoder.frame(Flat(bare.ids, np.append(starts[kept], bare.offsets[-1])))
+        rows = encoder.frame(RaggedIds(bare.ids, np.append(starts[kept], bare.offsets[-1])))
         blank = np.flatnonzero(bare.lengths == 0).tolist()
         return self._finished(
             rows, example[kept], encoder, {}, dict.fromkeys(blank, "the tokenizer finds no token in it")
@@ -192,7 +192,7 @@ class Task(BaseTask):
         rng = np.random.default_rng([_PAIR_STREAM, self.seed, int.from_bytes(digest, "big")])
         room = encoder.room_of_pairs
         pairs = sentence_pairs(documents, room=room, rng=rng)
-        first, second = (Flat.of([getattr(pair, side) for pair in pairs]) for side in ("first", "second"))
+        first, second = (RaggedIds.of([getattr(pair, side) for pair in pairs]) for side in ("first", "second"))
         _, kept = kept_lengths(first.lengths, second.lengths, room, odd_to_first=not encoder.tokenizer.is_fast)
         values = {"second": kept, "follows": [int(pair.follows) for pair in pairs]}
         of = np.array([pair.document for pair in pairs], dtype=np.int64)
@@ -274,7 +274,7 @@ class Task(BaseTask):
         """targets: `labels`, -100 but on hidden tokens; with pairs `next_sentence_label`, 0 where the second text follows."""
         import torch
 
-        from tunewright.tokens.batch import pad, padded_inputs
+        from tunewright.batching.micro_batches import pad, padded_inputs
 
         tokenizer = encoder.tokenizer
         any_token = _ordinary_ids(len(tokenizer), tuple(tokenizer.all_special_ids))
@@ -312,7 +312,7 @@ class Task(BaseTask):
     def build_model(self, source: ModelFolder, *, seed: int, dtype: torch.dtype) -> tuple[Any, list[str]]:
         from transformers import AutoModelForMaskedLM, AutoModelForPreTraining
 
-        from tunewright.models.load import load_pretrained
+        from tunewright.models.loading import load_pretrained
 
         return load_pretrained(
             AutoModelForPreTraining if self.next_sentence else AutoModelForMaskedLM, source, seed=seed, dtype=dtype
@@ -447,14 +447,14 @@ def _positions(places: Sequence[tuple[np.ndarray, np.ndarray]], row: int) -> np.
     return np.concatenate([np.arange(start[row], end[row]) for start, end in places])
 
 
-def _with_word_bits(texts: Sequence[str], encoder: TextEncoder) -> Flat:
+def _with_word_bits(texts: Sequence[str], encoder: TextEncoder) -> RaggedIds:
     rows = []
     for aligned_text in encoder.encode_with_offsets(texts):
         own = ~aligned_text.special_mask
         words = aligned_text.word_ids[own]
         continues = np.concatenate([[False], words[1:] == words[:-1]])[: len(words)]
         rows.append((aligned_text.input_ids[own] << 1 | continues).tolist())
-    return Flat.of(rows)
+    return RaggedIds.of(rows)
 
 
 def _typed(row: Encoded) -> Encoded:

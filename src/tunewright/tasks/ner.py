@@ -19,26 +19,26 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from pydantic import Field
 
+from tunewright.annotations.entities import Annotated, EntityReader
+from tunewright.annotations.entity_sources import entity_source
+from tunewright.annotations.spans import Span, characters_of
+from tunewright.annotations.transitions import Pair, best_sequences, count_pairs, legal_transitions, transition_scores
+from tunewright.batching.padding import LONGEST, Padding
+from tunewright.batching.store import SplitStore, TokenStore
+from tunewright.encoding.token_labels import TAG_COLUMNS, TaggedTexts, remarks, texts_of
 from tunewright.errors import UserError, quoted
 from tunewright.metrics.intervals import span_intervals
 from tunewright.metrics.spans import span_counts, span_scores
 from tunewright.metrics.tags import lenient_spans, strict_spans
-from tunewright.models.source import ModelFolder
+from tunewright.pretrained.model_files import ModelFolder
 from tunewright.reading import Source
+from tunewright.reading.columns import TextColumns
 from tunewright.reading.detect import check_columns
 from tunewright.reading.entities import entity_roles
 from tunewright.records import IGNORED, Batch, Encoded, Entity, Example, Row, TaggedText
 from tunewright.tasks.base import BaseTask, ExplainedRow, TaskOptions, Weights, explained_row
-from tunewright.text.columns import TextColumns
-from tunewright.text.entities import Annotated, EntityReader
-from tunewright.text.entity_sources import entity_source
-from tunewright.text.spans import Span, characters_of
-from tunewright.text.transitions import Pair, best_sequences, count_pairs, legal_transitions, transition_scores
-from tunewright.tokens.encoded import EncodedRows
-from tunewright.tokens.padding import LONGEST, Padding
-from tunewright.tokens.store import SplitStore, TokenStore
-from tunewright.tokens.tagged import TAG_COLUMNS, TaggedTexts, remarks, texts_of
-from tunewright.tokens.tokenizer import TextEncoder
+from tunewright.tokenization.encoded_rows import EncodedRows
+from tunewright.tokenization.encoder import TextEncoder
 
 if TYPE_CHECKING:
     import torch
@@ -105,7 +105,7 @@ class Task(BaseTask):
         text = _named_text(config)
         check_columns(data, columns, where=source.name, keys=("text", "label", "weight", "group_by"))
         if data.pair is not None:
-            raise UserError("entities are not learned in pairs of texts", where="data.pair", mend="Leave it out.")
+            raise UserError("entities are not learned in pairs of texts", where="data.pair", hint="Leave it out.")
         roles = entity_roles(columns, rows, text=text, label=data.label)
         if roles is None or roles.label is None:
             raise UserError(
@@ -113,7 +113,7 @@ class Task(BaseTask):
                 where=source.name,
                 found=quoted(columns),
                 expected="words and tags, or a text and a list of entities with start, end and label",
-                mend="Set data.text and data.label.",
+                hint="Set data.text and data.label.",
             )
         names = data.label_names or source.class_names.get(roles.label)
         options = config.task if isinstance(config.task, Options) else Options()
@@ -205,7 +205,7 @@ class Task(BaseTask):
     def settled(self, counts: Mapping[str, int], model: ModelFolder, *, where: str) -> Task:
         if not counts:
             raise UserError(
-                "no entity in any row", where=where, found="nothing but O", mend="Check data.label and its tags."
+                "no entity in any row", where=where, found="nothing but O", hint="Check data.label and its tags."
             )
         return replace(self, types=tuple(sorted(counts)))
 
@@ -245,7 +245,7 @@ class Task(BaseTask):
     def collate(
         self, split: SplitStore, positions: np.ndarray, encoder: TextEncoder, padding: Padding = LONGEST
     ) -> Batch:
-        from tunewright.tokens.batch import pad
+        from tunewright.batching.micro_batches import pad
 
         batch = self.collate_inputs([split.encoded(int(position)) for position in positions], encoder, padding)
         left = encoder.padding_side == "left"
@@ -257,7 +257,7 @@ class Task(BaseTask):
     def build_model(self, source: ModelFolder, *, seed: int, dtype: torch.dtype) -> tuple[Any, list[str]]:
         from transformers import AutoModelForTokenClassification
 
-        from tunewright.models.load import load_pretrained
+        from tunewright.models.loading import load_pretrained
 
         return load_pretrained(
             AutoModelForTokenClassification,

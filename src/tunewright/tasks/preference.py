@@ -19,25 +19,25 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from pydantic import Field, PositiveFloat, field_validator
 
+from tunewright.batching.padding import LONGEST, Padding
+from tunewright.batching.store import SplitStore, TokenStore
+from tunewright.chat.preference_columns import UNPAIRED, find_preferences
+from tunewright.encoding.pair_rows import mismatched
 from tunewright.errors import UserError
-from tunewright.models.source import ModelFolder
+from tunewright.pretrained.model_files import ModelFolder
 from tunewright.reading import Source
 from tunewright.records import IGNORED, Batch, Example, Row, Typed
 from tunewright.tasks.base import Weights
-from tunewright.tasks.compared import ChatOptions, ComparedTask, Text, next_tokens, parts_of
-from tunewright.text.preference_columns import UNPAIRED, find_preferences
-from tunewright.tokens.padding import LONGEST, Padding
-from tunewright.tokens.preferences import mismatched
-from tunewright.tokens.store import SplitStore, TokenStore
-from tunewright.tokens.tokenizer import TextEncoder
+from tunewright.tasks.compared import ChatOptions, PairwiseTask, Text, next_tokens, parts_of
+from tunewright.tokenization.encoder import TextEncoder
 
 if TYPE_CHECKING:
     import torch
 
+    from tunewright.generation.generate import Sampling
+    from tunewright.generation.writer import Answers
     from tunewright.losses.objective import Objective
-    from tunewright.models.generate import Sampling
     from tunewright.tasks.base import LossTerms
-    from tunewright.writing import Answers
 
 CROSS_ENTROPY = "cross_entropy"
 _SURELY_PROMPTS = ("prompt", "instruction", "messages", "conversations", "conversation")
@@ -74,7 +74,7 @@ class Options(ChatOptions):
 
 
 @dataclass(frozen=True)
-class Task(ComparedTask):
+class Task(PairwiseTask):
     """See `tasks.base.Task`. objective: the loss, known once a run begins. origin: the model it began from, as the config names it, and the seed.
 
     reference: split -> log-probabilities `(rows, sides)` of the start model, `split.mismatched` -> of answers to other prompts.
@@ -115,7 +115,7 @@ class Task(ComparedTask):
         if not task.has_pairs and options.loss not in ("auto", "kto"):
             raise UserError(
                 f"{options.loss} compares two answers to one prompt", where="task.loss",
-                found="single answers that are called good or bad", mend="Set task.loss: kto.",
+                found="single answers that are called good or bad", hint="Set task.loss: kto.",
             )  # fmt: skip
         return task, task._reason()
 
@@ -234,9 +234,9 @@ class Task(ComparedTask):
         """KTO: with its reference point, from a pass over the whole step without gradient and dropout."""
         import torch
 
+        from tunewright.batching.micro_batches import rows_of
+        from tunewright.batching.row_context import row_context
         from tunewright.losses.kto import reference_point
-        from tunewright.models.rows import rows_in_flight
-        from tunewright.tokens.batch import rows_of
 
         if self._loss != "kto":
             return self
@@ -250,7 +250,7 @@ class Task(ComparedTask):
                 batch = self.collate_mismatched(split, positions[piece], encoder, settings.row_padding).to(
                     settings.device
                 )
-                with rows_in_flight(rows_of(batch, encoder)):
+                with row_context(rows_of(batch, encoder)):
                     sums, counts = self.log_probs(inner, batch)
                 known = torch.from_numpy(self.reference[f"{split.name}.mismatched"][positions[piece]]).to(sums)
                 ratios = self.objective.compared(sums, counts, known)

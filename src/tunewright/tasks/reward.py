@@ -16,19 +16,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tunewright.batching.store import SplitStore
+from tunewright.chat.messages import single_turn
+from tunewright.chat.preferences import compared
 from tunewright.errors import UserError
-from tunewright.models.kinds import kind_of
-from tunewright.models.source import ModelFolder
+from tunewright.pretrained.architecture import kind_of
+from tunewright.pretrained.model_files import ModelFolder
 from tunewright.reading import Source
+from tunewright.reading.file_shapes import shape_of
 from tunewright.records import Batch, Encoded, Example, Row, Typed
 from tunewright.tasks.base import Weights
-from tunewright.tasks.compared import ChatOptions, ComparedTask
-from tunewright.text.messages import single_turn
-from tunewright.text.preferences import compared
-from tunewright.text.shapes import shape_of
-from tunewright.tokens.encoded import EncodedRows
-from tunewright.tokens.store import SplitStore
-from tunewright.tokens.tokenizer import TextEncoder
+from tunewright.tasks.compared import ChatOptions, PairwiseTask
+from tunewright.tokenization.encoded_rows import EncodedRows
+from tunewright.tokenization.encoder import TextEncoder
 
 if TYPE_CHECKING:
     import torch
@@ -64,7 +64,7 @@ class Reward:
 
 
 @dataclass(frozen=True)
-class Task(ComparedTask):
+class Task(PairwiseTask):
     """See `tasks.base.Task`."""
 
     name = "reward"
@@ -77,7 +77,7 @@ class Task(ComparedTask):
         if not task.has_pairs:
             raise UserError(
                 "a reward model learns from pairs", where=source.name, found="single answers that are called good or bad",
-                mend="Give chosen and rejected answers, or train with task: preference.",
+                hint="Give chosen and rejected answers, or train with task: preference.",
             )  # fmt: skip
         return task, task._reason()
 
@@ -87,7 +87,7 @@ class Task(ComparedTask):
             raise UserError(
                 "a reward model reads a conversation as one text, which an encoder-decoder does not",
                 where=f"model {model.name}",
-                mend="Choose a decoder (Llama, Qwen, GPT) or an encoder (BERT).",
+                hint="Choose a decoder (Llama, Qwen, GPT) or an encoder (BERT).",
             )
         encoder = kind_of(model) == "encoder" and self.chat.template == "auto"
         chat = replace(self.chat, template="encoder") if encoder else self.chat
@@ -104,7 +104,7 @@ class Task(ComparedTask):
     def build_model(self, source: ModelFolder, *, seed: int, dtype: torch.dtype) -> tuple[Any, list[str]]:
         from transformers import AutoModelForSequenceClassification
 
-        from tunewright.models.load import load_pretrained
+        from tunewright.models.loading import load_pretrained
 
         return load_pretrained(AutoModelForSequenceClassification, source, seed=seed, dtype=dtype, num_labels=1)
 

@@ -20,39 +20,48 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from pydantic import Field, NonNegativeInt
 
+from tunewright.batching.padding import LONGEST, Padding
+from tunewright.batching.store import SplitStore, TokenStore
+from tunewright.chat.control_tokens import ControlTokens
+from tunewright.chat.conversations import (
+    ALPACA,
+    LIKELY_PAIRS,
+    MESSAGES,
+    PAIR,
+    PREFERRED,
+    TEXT,
+    Dialogues,
+    find_dialogues,
+)
+from tunewright.chat.messages import ASSISTANT, Conversation, said_in, single_turn
+from tunewright.chat.supervision import DROPPED, MERGED, REFUSE, Supervisor
+from tunewright.chat.templates import Template, named, names, source_of, special_tokens
+from tunewright.chat.transcripts import Marks, control_marks, headings, marks_of, recognized_marks
+from tunewright.encoding.dialogue_rows import ANSWERS, ENDS_WITH, EVERYTHING, ChatRow, DialogueEncoder, unwrapped
+from tunewright.encoding.rendered import begins_with_bos, control_tokens, end_token
 from tunewright.errors import RowError, UserError, counted, quoted
 from tunewright.metrics.intervals import language_intervals
 from tunewright.metrics.language import language_scores
-from tunewright.models.kinds import kind_of
-from tunewright.models.source import ModelFolder
+from tunewright.pretrained.architecture import kind_of
+from tunewright.pretrained.model_files import ModelFolder
 from tunewright.reading import Source
+from tunewright.reading.columns import TextColumns
 from tunewright.reading.detect import LONGEST_NAME, check_columns, is_label, peek, refuse_choices
+from tunewright.reading.file_shapes import shape_of, with_shape
 from tunewright.reading.names import LABEL_TIERS, NEVER, plain, tier
 from tunewright.reading.unlabelled import is_lone_text
 from tunewright.records import IGNORED, Batch, Encoded, Example, Row, Typed
 from tunewright.tasks.base import BaseTask, ExplainedRow, TaskOptions, Weights, explained_row
-from tunewright.text.columns import TextColumns
-from tunewright.text.dialogues import ALPACA, LIKELY_PAIRS, MESSAGES, PAIR, PREFERRED, TEXT, Dialogues, find_dialogues
-from tunewright.text.hiding import Control
-from tunewright.text.messages import ASSISTANT, Conversation, said_in, single_turn
-from tunewright.text.shapes import shape_of, with_shape
-from tunewright.text.supervision import DROPPED, MERGED, REFUSE, Supervisor
-from tunewright.text.templates import Template, named, names, source_of, special_tokens
-from tunewright.text.transcripts import Marks, control_marks, headings, marks_of, recognized_marks
-from tunewright.tokens.chat import begins_with_bos, control_tokens, end_token
-from tunewright.tokens.dialogues import ANSWERS, ENDS_WITH, EVERYTHING, ChatRow, DialogueEncoder, unwrapped
-from tunewright.tokens.encoded import EncodedRows
-from tunewright.tokens.extend import missing_role, read_control_in_texts
-from tunewright.tokens.padding import LONGEST, Padding
-from tunewright.tokens.store import SplitStore, TokenStore
-from tunewright.tokens.tokenizer import TextEncoder, load_tokenizer
+from tunewright.tokenization.added_tokens import missing_role, read_control_in_texts
+from tunewright.tokenization.encoded_rows import EncodedRows
+from tunewright.tokenization.encoder import TextEncoder, load_tokenizer
 
 if TYPE_CHECKING:
     import torch
 
-    from tunewright.models.generate import Sampling
+    from tunewright.generation.generate import Sampling
+    from tunewright.generation.writer import Answers
     from tunewright.tasks.base import LossTerms
-    from tunewright.writing import Answers
 
 TERM = "cross_entropy"
 _TOKENS_SHOWN = 8
@@ -161,13 +170,13 @@ class Task(BaseTask):
         data, text = config.data, _named_text(config)
         check_columns(data, columns, where=source.name, keys=("text", "label", "weight", "group_by"))
         if data.pair is not None:
-            raise UserError("a conversation has no second text", where="data.pair", mend="Leave it out.")
+            raise UserError("a conversation has no second text", where="data.pair", hint="Leave it out.")
         dialogues = find_dialogues(columns, rows, text=text, label=data.label)
         if dialogues is None:
             raise UserError(
                 "no conversations found", where=source.name, found=quoted(columns),
                 expected="messages, conversations, prompt and completion, question and answer, instruction and output, or text",
-                mend="Set data.text to the column of prompts (or messages) and data.label to the one of answers.",
+                hint="Set data.text to the column of prompts (or messages) and data.label to the one of answers.",
             )  # fmt: skip
         if text is None:
             refuse_choices(columns, dialogues.prompt, source.name)
@@ -175,7 +184,7 @@ class Task(BaseTask):
         if data.rendered and dialogues.format != TEXT:
             raise UserError(
                 "only a column of rendered texts can be taken as it stands", where="data.rendered", found=dialogues.format,
-                mend="Name the column: data.text.",
+                hint="Name the column: data.text.",
             )  # fmt: skip
         plain = dialogues.format == TEXT
         _check_answers_after(options, dialogues)
@@ -208,7 +217,7 @@ class Task(BaseTask):
             raise UserError(
                 "an encoder reads both ways and cannot write answers",
                 where=f"model {model.name}",
-                mend="Choose a decoder (GPT, Llama, Qwen, scratch:llama-mini).",
+                hint="Choose a decoder (GPT, Llama, Qwen, scratch:llama-mini).",
             )
         tokenizer = load_tokenizer(model)
         eos = tokenizer.eos_token_id
@@ -222,10 +231,10 @@ class Task(BaseTask):
             raise missing_role(tokenizer, "eos", problem, where=f"model {model.name}")
         template = self._resolved(tokenizer)
         try:
-            control = Control(list(control_tokens(tokenizer, template.own_text())))
+            control = ControlTokens(list(control_tokens(tokenizer, template.own_text())))
             stops = Supervisor(template, control).endings.stops
         except RowError as error:
-            raise UserError(error.reason, where="task.template", mend="Choose another: chatml, plain, …") from None
+            raise UserError(error.reason, where="task.template", hint="Choose another: chatml, plain, …") from None
         ends = [*tokenizer.convert_tokens_to_ids(list(stops)), *([] if eos is None else [eos])]
         return replace(self, template=template.source, end_ids=tuple(dict.fromkeys(ends)))
 
@@ -235,7 +244,7 @@ class Task(BaseTask):
         try:
             return template.beginning_with("bos_token") if begins_with_bos(tokenizer) else template
         except RowError as error:
-            raise UserError(error.reason, where="task.template", mend="Choose another: chatml, plain, …") from None
+            raise UserError(error.reason, where="task.template", hint="Choose another: chatml, plain, …") from None
 
     def _source(self, tokenizer: Any) -> str:
         if self.template not in (None, "auto"):
@@ -302,7 +311,7 @@ class Task(BaseTask):
                 return source
             raise UserError(
                 "plain texts and conversations cannot be learned together", where=source.name, found=quoted(columns),
-                expected=f"a file like the first one ({', '.join(self.dialogues.columns.values())})", mend="Train on them in turn.",
+                expected=f"a file like the first one ({', '.join(self.dialogues.columns.values())})", hint="Train on them in turn.",
             )  # fmt: skip
         return with_shape(source, found, found.columns)
 
@@ -415,7 +424,7 @@ class Task(BaseTask):
         self, split: SplitStore, positions: np.ndarray, encoder: TextEncoder, padding: Padding = LONGEST
     ) -> Batch:
         """targets: `labels`, as transformers shifts them itself: a token's own id where it is learned, by position."""
-        from tunewright.tokens.batch import pad
+        from tunewright.batching.micro_batches import pad
 
         rows = [split.encoded(int(position)) for position in positions]
         batch = self.collate_inputs(rows, encoder, padding)
@@ -432,7 +441,7 @@ class Task(BaseTask):
     def build_model(self, source: ModelFolder, *, seed: int, dtype: torch.dtype) -> tuple[Any, list[str]]:
         from transformers import AutoModelForCausalLM
 
-        from tunewright.models.load import load_pretrained
+        from tunewright.models.loading import load_pretrained
 
         model, fresh = load_pretrained(AutoModelForCausalLM, source, seed=seed, dtype=dtype)
         generation: Any = model.generation_config
@@ -476,15 +485,17 @@ class Task(BaseTask):
     sampling_defaults = {"temperature": 0.0, "max_new_tokens": 512}  # noqa: RUF012
 
     def writer(self, model: Any, encoder: TextEncoder, sampling: Sampling) -> Answers:
-        from tunewright.writing.answers import AnswerWriter
+        from tunewright.generation.answers import AnswerWriter
 
         return AnswerWriter(model, encoder, sampling, self.dialogue_encoder(encoder), frozenset(self.end_ids))
 
     def compared(self, model: Any, split: SplitStore, encoder: TextEncoder) -> dict[str, Any]:
         """See `evaluation.evaluate_split`: scores of answers that the model writes to some of the prompts."""
-        from tunewright.writing.answers import compared_answers
+        from tunewright.generation.answers import generation_metrics
 
-        return compared_answers(model, split, encoder, end_ids=frozenset(self.end_ids), num_compared=self.num_compared)
+        return generation_metrics(
+            model, split, encoder, end_ids=frozenset(self.end_ids), num_compared=self.num_compared
+        )
 
     # Scores
 
@@ -526,11 +537,11 @@ def _check_answers_after(options: Options, dialogues: Dialogues) -> None:
     if dialogues.format != TEXT and options.answers_after is not None:
         raise UserError(
             "answers_after works only with a column of texts", where="task.answers_after",
-            found=dialogues.format, mend="Leave it out: here the columns say what the answers are.",
+            found=dialogues.format, hint="Leave it out: here the columns say what the answers are.",
         )  # fmt: skip
     if options.answers_until is not None and options.answers_after is None:
         raise UserError(
-            "it ends the answers of task.answers_after", where="task.answers_until", mend="Set task.answers_after too."
+            "it ends the answers of task.answers_after", where="task.answers_until", hint="Set task.answers_after too."
         )
 
 
@@ -603,7 +614,7 @@ def _named_text(config: Any) -> str | None:
     if isinstance(text, list):
         raise UserError(
             "a conversation is in one column, or in one of prompts and one of answers", where="data.text",
-            found=quoted(text), mend="Name one column.",
+            found=quoted(text), hint="Name one column.",
         )  # fmt: skip
     return text
 
@@ -614,7 +625,7 @@ def _recognized(dialogues: Dialogues, rows: Sequence[Row]) -> str | None:
         return None
     prompts = [row.fields.get(dialogues.prompt) for row in rows]
     for name in (name for name in _RECOGNIZED if name in names()):
-        before, behind = Supervisor(Template(named(name)), Control([])).prompt_pieces()
+        before, behind = Supervisor(Template(named(name)), ControlTokens([])).prompt_pieces()
         if all(isinstance(one, str) and unwrapped(one, before, behind) is not None for one in prompts):
             return name
     return None

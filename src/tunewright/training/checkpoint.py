@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from tunewright.atomic import file_sha256, link_or_copy, read_json, remove_leftovers, whole_folder, write_json
+from tunewright.files.atomic import file_sha256, link_or_copy, read_json, remove_leftovers, whole_folder, write_json
 
 SCHEMA = 1
 _PATTERN = "step-*"

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from annotated_types import Ge
 from pydantic import Field, PositiveFloat, PositiveInt, Strict
 
-from tunewright.section import Every, Section
+from tunewright.settings import Every, Section
 
 Auto = Literal["auto"]
 

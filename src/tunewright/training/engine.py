@@ -5,7 +5,7 @@
 
 Saving, logging, evaluation and progress stay with whoever drives it. An update is defined by its rows: the loss is a sum over
 the step's rows divided by the step's weight, so micro-batches, devices and ranks change time and memory only; dropout masks
-belong to rows (`models/dropout.py`). The learning rate is a function of the step.
+belong to rows (`execution/row_dropout.py`). The learning rate is a function of the step.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ import torch
 from torch import nn
 
 from tunewright import hints
+from tunewright.batching.micro_batches import FIXED_COST_TOKENS, cut, halve, rows_of
+from tunewright.batching.padding import LONGEST, Padding, rounded_up
+from tunewright.batching.row_context import row_context
+from tunewright.batching.schedule import BatchSchedule
+from tunewright.batching.store import SplitStore
 from tunewright.errors import UserError
-from tunewright.models.memory import give_back_fragments
-from tunewright.models.rows import rows_in_flight
-from tunewright.models.shapes import shape_tokens
+from tunewright.execution.cpu.memory import give_back_fragments
+from tunewright.execution.cpu.shape_buckets import shape_tokens
+from tunewright.execution.cpu.two_threads import Backward, SharedOptimizer, side_by_side
 from tunewright.records import Batch
 from tunewright.tasks.base import Weights
-from tunewright.tokens.batch import FIXED_COST_TOKENS, cut, halve, rows_of
-from tunewright.tokens.padding import LONGEST, Padding, rounded_up
-from tunewright.tokens.plan import Plan
-from tunewright.tokens.store import SplitStore
-from tunewright.tokens.tokenizer import TextEncoder
-from tunewright.training.halves import Backward, SharedOptimizer, side_by_side
+from tunewright.tokenization.encoder import TextEncoder
 from tunewright.training.signals import break_off_long_step
 
 _BF16_FIXED_COST_TOKENS = 128  # on a CPU: where products take half the time, all else weighs twice as much
@@ -51,7 +51,7 @@ class Settings:
     """How a step is computed; none of it changes the update beyond rounding.
 
     precision: bf16 (autocast, weights stay fp32), fp32 or fp64. in_halves: two threads compute a long step (`halves.py`).
-    flat: the model computes rows end to end, without padding (`models/flat.py`).
+    flat: the model computes rows end to end, without padding (`execution/cpu/unpadding.py`).
     """
 
     seed: int = 0
@@ -66,7 +66,7 @@ class Settings:
     flat: bool = False
 
     def cut(self, lengths: np.ndarray, *, num_ranks: int = 1) -> list[np.ndarray]:
-        """A step's rows as micro-batches for this device; see `tokens.batch.cut`."""
+        """A step's rows as micro-batches for this device; see `batching.micro_batches.cut`."""
         return cut(
             lengths,
             self.token_budget,
@@ -150,7 +150,7 @@ def training_steps(
     task: Any,
     split: SplitStore,
     encoder: TextEncoder,
-    plan: Plan,
+    plan: BatchSchedule,
     optimizer: torch.optim.Optimizer,
     *,
     settings: Settings,
@@ -259,7 +259,7 @@ def accumulate_gradient(
                 _seed_generator(settings.device, seed)
                 context = rows_of(batch, encoder, seed=settings.seed, epoch=epoch)
                 last = number == len(pieces) - 1
-                with rows_in_flight(context), _sync_gradients(model, last):
+                with row_context(context), _sync_gradients(model, last):
                     terms, _ = compute_loss(model, batch, torch.from_numpy(weights.rows[rows] * bool(len(piece))))
                     part = torch.stack([total / totals[term] for term, (total, _) in terms.items()]).sum()
                     with torch.autocast(settings.device.type, enabled=False):
@@ -339,5 +339,5 @@ def _not_finite(what: str, value: float, step: int, split: SplitStore, positions
     rows = ", ".join(split.address(int(position)) for position in positions[:16])
     return UserError(
         f"{what} is {value} at step {step + 1}; the step was not applied", where="training", found=f"rows {rows}",
-        mend=f"Lower train.learning_rate, or look at those rows: `{hints.explain()}`.",
+        hint=f"Lower train.learning_rate, or look at those rows: `{hints.explain()}`.",
     )  # fmt: skip

@@ -38,7 +38,7 @@ class Schedule:
                 "the warmup is longer than the training",
                 where="train.warmup",
                 found=f"{warmup:,} steps of {num_steps:,}",
-                mend="Below 1 it is a share of all steps: train.warmup=0.1.",
+                hint="Below 1 it is a share of all steps: train.warmup=0.1.",
             )
         return cls(config.schedule, warmup, num_steps)
 
@@ -82,7 +82,7 @@ def freeze(model: Any, setting: str | int, fresh: Iterable[str]) -> int:
     for _, parameter in frozen:
         parameter.requires_grad_(False)
     if not any(parameter.requires_grad for parameter in model.parameters()):
-        raise UserError("nothing is left to train", where="train.freeze", found=str(setting), mend="Freeze less.")
+        raise UserError("nothing is left to train", where="train.freeze", found=str(setting), hint="Freeze less.")
     return sum(parameter.numel() for _, parameter in frozen)
 
 
@@ -94,7 +94,7 @@ def _embeddings_and_layers(model: Any, num_layers: int) -> list[tuple[str, nn.Pa
             f"cannot freeze {num_layers} layers",
             where="train.freeze",
             found=found,
-            mend="Set train.freeze to body or a smaller number.",
+            hint="Set train.freeze to body or a smaller number.",
         )
     frozen_modules = [model.get_input_embeddings(), *stacks[0][:num_layers]]
     for name, module in model.base_model.named_children():

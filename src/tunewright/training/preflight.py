@@ -13,9 +13,9 @@ import numpy as np
 import psutil
 import torch
 
+from tunewright.batching.store import SplitStore
 from tunewright.errors import UserError
 from tunewright.models.linear import num_weights
-from tunewright.tokens.store import SplitStore
 from tunewright.training.engine import accumulate_gradient
 
 _STEPS_SAMPLED = 64
@@ -150,7 +150,7 @@ def _heaviest(run: Any, split: SplitStore) -> tuple[float, int]:
             "the heaviest micro-batch does not fit into the device's memory",
             where="train.micro_batch_tokens",
             found=f"{len(rows)} rows of {int(split.lengths[rows].max())} tokens",
-            mend="Lower train.micro_batch_tokens or data.max_length, or set train.gradient_checkpointing=true.",
+            hint="Lower train.micro_batch_tokens or data.max_length, or set train.gradient_checkpointing=true.",
         ) from None
     memory = _used(run.settings.device)
     run.model.zero_grad(set_to_none=run.settings.device.type != "cpu")

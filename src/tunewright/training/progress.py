@@ -10,8 +10,8 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from tunewright.section import Cadence
-from tunewright.tokens.plan import Plan
+from tunewright.batching.schedule import BatchSchedule
+from tunewright.settings import Cadence
 
 
 @dataclass
@@ -47,7 +47,7 @@ class Progress:
 class Due:
     """Tells after which steps something is due."""
 
-    def __init__(self, every: str | int, plan: Plan) -> None:
+    def __init__(self, every: str | int, plan: BatchSchedule) -> None:
         self._cadence, self._plan, self._since = Cadence.parse(every), plan, time.monotonic()
 
     def after(self, step: int, last: bool) -> bool:

@@ -20,15 +20,15 @@ import numpy as np
 import torch
 from torch import nn
 
-from tunewright.atomic import write_whole
-from tunewright.models.rows import rows_in_flight
+from tunewright.batching.micro_batches import rows_of
+from tunewright.batching.row_context import row_context
+from tunewright.batching.store import SplitStore, TokenStore
+from tunewright.files.atomic import write_whole
 from tunewright.records import Batch
-from tunewright.tokens.batch import rows_of
-from tunewright.tokens.store import SplitStore, TokenStore
-from tunewright.tokens.tokenizer import TextEncoder
+from tunewright.tokenization.encoder import TextEncoder
 from tunewright.training.engine import Settings, autocast, make_batch
 
-Say = Callable[[str], None]
+Log = Callable[[str], None]
 _WINDOW = 4_096  # rows sorted by length together
 _SAID_EVERY_SECONDS = 30.0
 
@@ -40,7 +40,7 @@ def with_reference(
     encoder: TextEncoder,
     settings: Settings,
     *,
-    say: Say = lambda _: None,
+    say: Log = lambda _: None,
 ) -> Any:
     """The task, knowing what `model` says of every split's answers. The file that stands there is taken where it is whole.
 
@@ -68,7 +68,7 @@ def reference_of(
     encoder: TextEncoder,
     settings: Settings,
     *,
-    say: Say = lambda _: None,
+    say: Log = lambda _: None,
 ) -> dict[str, np.ndarray]:
     """`{split: (rows, sides)}`, float64: summed log-probabilities of the answers; and of mismatched ones, where the task wants them."""
     batches = {split.name: lambda rows: make_batch(task, split, rows, encoder, settings)}
@@ -87,7 +87,7 @@ def _log_probs(
     encoder: TextEncoder,
     settings: Settings,
     batch_of: Callable[[np.ndarray], Batch],
-    say: Say,
+    say: Log,
 ) -> np.ndarray:
     was_training = model.training
     model.eval()
@@ -99,7 +99,7 @@ def _log_probs(
             window = np.arange(start, min(start + _WINDOW, len(split)))
             for piece in settings.share(settings.cut(split.lengths[window])):
                 batch = batch_of(window[piece])
-                with rows_in_flight(rows_of(batch, encoder)):
+                with row_context(rows_of(batch, encoder)):
                     sums, _ = task.log_probs(model, batch)
                 parts.append((window[piece], sums.double().cpu().numpy()))
                 if time.monotonic() - said > _SAID_EVERY_SECONDS:

@@ -10,8 +10,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tunewright.atomic import write_whole
 from tunewright.errors import UserError
+from tunewright.files.atomic import write_whole
 
 
 class MetricsFile:
@@ -46,7 +46,7 @@ def _lines(path: Path) -> list[str]:
         return path.read_text(encoding="utf-8").split("\n")[:-1] if path.exists() else []
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(
-            f"cannot be read ({error})", where=str(path), mend="Move it away; the run goes on without it."
+            f"cannot be read ({error})", where=str(path), hint="Move it away; the run goes on without it."
         ) from None
 
 
@@ -65,7 +65,7 @@ class TensorBoard:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
             raise UserError(
-                "TensorBoard is not installed", where="train.log_to", mend="pip install 'tunewright[track]'"
+                "TensorBoard is not installed", where="train.log_to", hint="pip install 'tunewright[track]'"
             ) from None
         self._writer = SummaryWriter(str(folder), purge_step=from_step + 1)
 

@@ -19,7 +19,7 @@ from tunewright.reading.source import Source
 from tunewright.records import Reject, Row
 
 FORMATS: dict[str, tuple[str, ...]] = {"classes": ()}
-HEEDS = {"format", "encoding"}
+READS_KEYS = {"format", "encoding"}
 _TABLES = (".csv", ".tsv", ".jsonl", ".json", ".parquet", ".arrow", ".feather", ".gz", ".zst")
 _SPLIT_WORDS = frozenset(word for words in SPLIT_NAMES.values() for word in words)
 _UNLABELLED = "unsup"
@@ -35,7 +35,7 @@ def make_source(path: Path, name: str, format: str, options: ReadOptions) -> Sou
         raise unreadable(name, error) from error
     labels = sorted({file.parent.name for file in files})
     if unnamed := next((label for label in labels if has_surrogate(label)), None):
-        raise UserError("the name of a class is not UTF-8", where=name, found=ascii(unnamed), mend="Rename the folder.")
+        raise UserError("the name of a class is not UTF-8", where=name, found=ascii(unnamed), hint="Rename the folder.")
     notes = [
         f"a folder for each of {len(labels)} labels; {name}:{len(files)} is the last file in the order of their names"
     ]

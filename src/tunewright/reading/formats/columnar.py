@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     import pyarrow
 
 FORMATS = {"parquet": (".parquet",), "arrow": (".arrow", ".feather")}
-HEEDS = {"format"}
+READS_KEYS = {"format"}
 _BATCH = 1024
 _CONTINUES = b"\xff\xff\xff\xff"
 _STREAM_END = _CONTINUES + b"\0\0\0\0"
@@ -57,10 +57,10 @@ def shards_source(paths: Sequence[Path], name: str, format: str, options: ReadOp
                 where=f"{name}/{path.name}",
                 found=", ".join(schema.names),
                 expected=", ".join(columns),
-                mend="Name one of the files instead of the folder.",
+                hint="Name one of the files instead of the folder.",
             )
     if len(set(columns)) < len(columns):
-        raise UserError("a column name stands twice", where=name, found=", ".join(columns), mend="Rename one of them.")
+        raise UserError("a column name stands twice", where=name, found=", ".join(columns), hint="Rename one of them.")
 
     def rows(_: Source) -> Iterator[Row | Reject]:
         batches = (batch for path in paths for batch in _batches(path, name))
@@ -202,7 +202,7 @@ def _schema(path: Path, name: str) -> pyarrow.Schema:
     with _table(path, name) as table:
         schema = table.schema_arrow if hasattr(table, "schema_arrow") else table.schema
         if not schema.names:  # which raises UnicodeDecodeError for names that are no text
-            raise UserError("a table without columns", where=name, mend="Download or write it again.")
+            raise UserError("a table without columns", where=name, hint="Download or write it again.")
         return schema
 
 
@@ -221,7 +221,7 @@ def _batches(path: Path, name: str) -> Iterator[pyarrow.RecordBatch]:
 def _require_size(path: Path, name: str, size: int) -> None:
     """UserError where a file was cut that is mapped: what lies beyond its end would be noughts, or a signal."""
     if path.stat().st_size < size:
-        raise UserError("the file became shorter while it was read", where=name, mend="Start again.")
+        raise UserError("the file became shorter while it was read", where=name, hint="Start again.")
 
 
 def _whole_batches(table: Any) -> Iterator[pyarrow.RecordBatch]:
@@ -245,11 +245,11 @@ def _table(path: Path, name: str) -> Iterator[Any]:
         raise UserError(
             f"not a whole Parquet or Arrow file ({str(error).splitlines()[0]})",
             where=name,
-            mend="Download or write it again.",
+            hint="Download or write it again.",
         ) from error
     except OSError as error:
         if error.errno is None:  # Arrow itself: a page that does not unpack
-            raise UserError(f"damaged ({error})", where=name, mend="Download or write it again.") from error
+            raise UserError(f"damaged ({error})", where=name, hint="Download or write it again.") from error
         raise unreadable(name, error) from error
 
 

@@ -4,7 +4,7 @@
     liegt   O
 
 Two columns or more, by tabs or blanks; which one holds the tags is found from the first 5,000 lines. Tags come as they stand:
-`text/tags.py` knows their schemes. `Row.line` is the line of the sentence's first word.
+`annotations/tags.py` knows their schemes. `Row.line` is the line of the sentence's first word.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tunewright.reading.tagged import NUM_LINES, TagLayout, is_blank, is_documen
 from tunewright.records import Reject, Row
 
 FORMATS = {"conll": (".conll", ".conll2003", ".bio", ".iob", ".iob2", ".bioes")}
-HEEDS = {"format", "encoding"}
+READS_KEYS = {"format", "encoding"}
 WORDS, TAGS = "tokens", "ner_tags"
 
 
@@ -38,7 +38,7 @@ def make_source(path: Path, name: str, format: str, options: ReadOptions) -> Sou
             "no column of words found" if options.words_alone else "no column of tags found",
             where=name,
             expected="a word (and its tag: O, B-PER, …) on each line, blank lines between sentences",
-            mend="Set data.format if it is another format.",
+            hint="Set data.format if it is another format.",
         )
     notes = []
     if layout.header is not None:

@@ -20,7 +20,7 @@ from tunewright.reading.options import ReadOptions
 from tunewright.reading.source import Source
 
 FORMATS: dict[str, tuple[str, ...]] = {"dataset": ()}
-HEEDS = {"train_split", "validation_split", "test_split"}
+READS_KEYS = {"train_split", "validation_split", "test_split"}
 _SHARDS = (".parquet", ".arrow", ".feather")
 _SPLIT = re.compile(r"((?:train|validation|valid|val|dev|test)(?:_[A-Za-z]+)?)(?=[-_.])")
 
@@ -31,7 +31,7 @@ def make_source(path: Path, name: str, format: str, options: ReadOptions) -> Sou
     split = choose_split(tuple(key for key in found if key), options.split, name)
     shards = found[split if split else ""]
     if not shards:
-        raise UserError("the data set has no data files", where=name, mend="Was it saved to its end?")
+        raise UserError("the data set has no data files", where=name, hint="Was it saved to its end?")
     label = f"{name}[{split}]" if split and len(found) > 1 and not name.endswith("]") else name
     source = shards_source(shards, label, format, options)
     info = shards[0].parent / "dataset_info.json"
@@ -52,7 +52,7 @@ def choose_split(known: tuple[str, ...], wanted: str | None, name: str) -> str |
         problem,
         where=name,
         found=quoted(known) if known else "a data set that is not split",
-        mend=f"Name one: {name}[{known[0]}]" if known else "Leave the split out.",
+        hint=f"Name one: {name}[{known[0]}]" if known else "Leave the split out.",
     )
 
 
@@ -72,7 +72,7 @@ def splits(path: Path, name: str) -> dict[str, list[Path]]:
     except OSError as error:
         raise unreadable(name, error) from error
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise UserError("its description is broken", where=name, mend="Save or download it again.") from error
+        raise UserError("its description is broken", where=name, hint="Save or download it again.") from error
     raise _nothing_here(path, name)
 
 
@@ -91,7 +91,7 @@ def _json(path: Path, name: str) -> Any:
     try:
         return json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{path.name} is not valid JSON", where=name, mend="Save or download it again.") from error
+        raise UserError(f"{path.name} is not valid JSON", where=name, hint="Save or download it again.") from error
 
 
 def _by_name(shards: list[Path]) -> dict[str, list[Path]]:
@@ -111,5 +111,5 @@ def _nothing_here(path: Path, name: str) -> UserError:
         "a folder, not a file",
         where=name,
         found=f"inside it {quoted(inside)}" if inside else "no readable file inside it",
-        mend=f"Name one, such as {Path(name) / inside[0]}" if inside else "Name the data file itself.",
+        hint=f"Name one, such as {Path(name) / inside[0]}" if inside else "Name the data file itself.",
     )

@@ -25,7 +25,7 @@ from tunewright.reading.source import Source
 from tunewright.records import Reject, Row
 
 FORMATS: dict[str, tuple[str, ...]] = {"hub": ()}
-HEEDS = {"config", "revision", "train_split", "validation_split", "test_split"}
+READS_KEYS = {"config", "revision", "train_split", "validation_split", "test_split"}
 _BATCH = 1024
 _WAIT_SECONDS = 5.0
 _GO_ONLINE = "It is not in the cache: go online once, unset HF_HUB_OFFLINE, or name a local file."
@@ -49,7 +49,7 @@ def make_source(path: Path, name: str, format: str, options: ReadOptions) -> Sou
             raise UserError(
                 f"the downloaded copy is damaged ({str(error).splitlines()[0]})",
                 where=label,
-                mend="Delete it from the cache of data sets and read it again.",
+                hint="Delete it from the cache of data sets and read it again.",
             ) from error
 
     named = {column: _names(feature) for column, feature in table.features.items()}
@@ -62,11 +62,11 @@ def load(name: str, options: ReadOptions) -> Any:
     hub_id = re.sub(r"\[[^\]]*\]$", "", name.removeprefix("hub:"))
     reached = _is_reached()
     if not reached and not _may_be_cached(hub_id):
-        raise UserError("the Hub cannot be reached", where=name, mend=_GO_ONLINE)
+        raise UserError("the Hub cannot be reached", where=name, hint=_GO_ONLINE)
     try:
         import datasets
     except ImportError:
-        raise UserError("Hub data sets need a package", where=name, mend="Run: pip install datasets") from None
+        raise UserError("Hub data sets need a package", where=name, hint="Run: pip install datasets") from None
     try:
         with nullcontext() if reached else _offline(datasets.config):
             return datasets.load_dataset(hub_id, name=options.config, revision=options.revision, streaming=False)
@@ -130,18 +130,18 @@ def _explained(name: str, options: ReadOptions, error: Exception) -> UserError:
     listed = re.search(r"(?:available configs|Available|Should be one of)\W*\[(.*?)\]", text, re.DOTALL)
     if listed:
         problem = "which configuration is meant?" if options.config is None else f"no configuration {options.config!r}"
-        return UserError(problem, where=name, found=listed[1], mend="Set data.config to one of them.")
+        return UserError(problem, where=name, found=listed[1], hint="Set data.config to one of them.")
     if "scripts are no longer supported" in text:
         return UserError(
             "the data set is a script, and we run no code of a data set",
             where=name,
-            mend="Look on its Hub page for a Parquet version (the branch refs/convert/parquet: data.revision).",
+            hint="Look on its Hub page for a Parquet version (the branch refs/convert/parquet: data.revision).",
         )
     kind = type(error).__name__
     if kind == "DatasetNotFoundError":
-        mend = "Is the name right (owner/name)? A private or gated one needs HF_TOKEN."
-        return UserError("no such data set on the Hub", where=name, mend=mend)
+        hint = "Is the name right (owner/name)? A private or gated one needs HF_TOKEN."
+        return UserError("no such data set on the Hub", where=name, hint=hint)
     if "OfflineMode" in text or isinstance(error, ConnectionError):
-        return UserError("the Hub cannot be reached", where=name, mend=_GO_ONLINE)
+        return UserError("the Hub cannot be reached", where=name, hint=_GO_ONLINE)
     problem = f"the data set cannot be loaded ({kind}: {' '.join(text.split()) or 'no reason given'})"
-    return UserError(problem, where=name, mend="Download one of its files and name that.")
+    return UserError(problem, where=name, hint="Download one of its files and name that.")

@@ -33,7 +33,7 @@ _FIRST_ELEMENT = 2**20
 _LOOKED_AT = 1_000
 """Characters looked at, half of which the text of a first element may take."""
 FORMATS = {"json": (".json",)}
-HEEDS = {"format", "encoding"}
+READS_KEYS = {"format", "encoding"}
 _MEND = (
     'Write a list of objects, [{"text": …, "label": …}, …], or one object per line as .jsonl '
     '(pandas: df.to_json("data.jsonl", orient="records", lines=True)).'
@@ -105,11 +105,11 @@ def _enter_list(window: Window, name: str) -> str | None:
         window.at += 1
         return None
     if first != "{":
-        raise UserError("no list of objects", where=name, found=f"a file that begins with {first!r}", mend=_MEND)
+        raise UserError("no list of objects", where=name, found=f"a file that begins with {first!r}", hint=_MEND)
     window.at += 1
     key = _next_list(window, name)
     if key is None:
-        raise UserError("no list of objects", where=name, found="one object without such a list inside", mend=_MEND)
+        raise UserError("no list of objects", where=name, found="one object without such a list inside", hint=_MEND)
     return key
 
 
@@ -122,7 +122,7 @@ def _next_list(window: Window, name: str) -> str | None:
         line = window.line()
         key, _, _ = window.skip_value()
         if window.peek() != ":":
-            raise UserError("not valid JSON", where=f"{name}:{line}", found=f"{key} without a value", mend=_MEND)
+            raise UserError("not valid JSON", where=f"{name}:{line}", found=f"{key} without a value", hint=_MEND)
         window.at += 1
         if window.peek() == "[" and _is_list_of_objects(window):
             return key.strip('"')
@@ -160,7 +160,7 @@ def _rows(file: TextFile) -> Iterator[Row | Reject]:
                     "two lists of objects",
                     where=file.name,
                     found=f"{key!r} and {other!r}",
-                    mend="Put each into a file of its own.",
+                    hint="Put each into a file of its own.",
                 )
             if window.peek() != "}":
                 yield Reject(

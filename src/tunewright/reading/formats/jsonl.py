@@ -17,7 +17,7 @@ from tunewright.reading.source import Source
 from tunewright.records import Reject, Row
 
 FORMATS = {"jsonl": (".jsonl", ".ndjson")}
-HEEDS = {"format", "encoding"}
+READS_KEYS = {"format", "encoding"}
 
 
 def make_source(path: Path, name: str, format: str, options: ReadOptions) -> Source:
@@ -26,7 +26,7 @@ def make_source(path: Path, name: str, format: str, options: ReadOptions) -> Sou
     file.require_content()
     first = next((text.strip() for _, text, _ in file.first_lines(100)[0] if text.strip()), "")
     if first == "[" or first.startswith("[{"):
-        raise UserError("one JSON list, not one object per line", where=name, mend="Set data.format=json.")
+        raise UserError("one JSON list, not one object per line", where=name, hint="Set data.format=json.")
     return Source(name, format, lambda source: _rows(file, source), paths=(path,))
 
 

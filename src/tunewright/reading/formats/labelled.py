@@ -19,7 +19,7 @@ from tunewright.reading.source import Source
 from tunewright.records import Reject, Row
 
 FORMATS = {"labelled": ()}
-HEEDS = {"format", "encoding"}
+READS_KEYS = {"format", "encoding"}
 LABEL, TEXT = "label", "text"
 _NUM_LINES = 1_000
 _PLACES = {

@@ -26,7 +26,7 @@ from tunewright.reading.words import with_sentences
 from tunewright.records import Reject, Row
 
 FORMATS = {"csv": (".csv",), "tsv": (".tsv", ".tab")}
-HEEDS = {"format", "encoding", "delimiter", "header", "quoting"}
+READS_KEYS = {"format", "encoding", "delimiter", "header", "quoting"}
 
 
 def make_source(path: Path, name: str, format: str, options: ReadOptions) -> Source:
@@ -86,7 +86,7 @@ def _header(cells: tuple[str, ...], where: str, notes: list[str]) -> tuple[str, 
             "the header names a column twice",
             where=where,
             found=quoted(twice),
-            mend="Rename one of them, or set data.header=false if this is no header.",
+            hint="Rename one of them, or set data.header=false if this is no header.",
         )
     return tuple(columns)
 
@@ -132,7 +132,7 @@ def _header_again(cells: list[str], header: tuple[str | None, ...], shape: sniff
     raise UserError(
         f"the first row was taken for the names of the columns, but {same!r} stands here too",
         where=where,
-        mend="Set data.header=false if the first row is a row like the others, or data.header=true if it names the columns.",
+        hint="Set data.header=false if the first row is a row like the others, or data.header=true if it names the columns.",
     )
 
 

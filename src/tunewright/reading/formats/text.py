@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tunewright.errors import UserError, counted, quoted
-from tunewright.paths import expanded
+from tunewright.files.paths import expanded
 from tunewright.reading.documents import paragraphs, pieces
 from tunewright.reading.files import TextFile, shown, without_line_end
 from tunewright.reading.label_files import AUTO, label_file_of, names_of_labels
@@ -21,7 +21,7 @@ from tunewright.reading.source import Source
 from tunewright.records import Reject, Row
 
 FORMATS = {"text": (".txt", ".text", ".md")}
-HEEDS = {"format", "encoding", "documents", "label_file"}
+READS_KEYS = {"format", "encoding", "documents", "label_file"}
 LABEL = "label"
 
 
@@ -60,14 +60,14 @@ def _with_labels(file: TextFile, path: Path, label_file: str) -> Source:
         raise UserError(
             "no such file",
             where=f"data.label_file {label_file}",
-            mend="Name the file with a label on each line, or auto.",
+            hint="Name the file with a label on each line, or auto.",
         )
     labels = replace(file, path=found, name=str(found))
     num_texts, num_labels = _num_lines(file), _num_lines(labels)
     if num_texts != num_labels:
         raise UserError(
             "as many lines of texts as of labels are needed", where=file.name, found=f"{counted(num_texts, 'line')}, and {num_labels:,} in {found}",
-            mend="Label and text have the same line number.",
+            hint="Label and text have the same line number.",
         )  # fmt: skip
     names = names_of_labels(found)
     notes = [

@@ -1,0 +1,1 @@
+"""Labels, spans and tags: read from rows, checked, converted between schemes."""

@@ -1,0 +1,1 @@
+"""Conversations: read from rows, rendered by templates, and which characters of them the assistant writes."""

@@ -1,0 +1,1 @@
+"""A run's config: YAML and `key=value` words, checked as a whole."""

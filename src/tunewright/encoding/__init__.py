@@ -1,0 +1,1 @@
+"""Examples -> rows of token ids, for each kind of task: rendered chats, pairs, tags, packed documents, masks."""

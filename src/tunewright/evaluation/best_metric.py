@@ -1,0 +1,42 @@
+"""Config, task and token store -> the metric that picks the best checkpoint, known before the first step.
+
+best_metric(config.evaluate.metric, task, store)      "f1_macro"; UserError for one that has no value on the validation split
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tunewright.batching.store import TokenStore
+from tunewright.errors import UserError, did_you_mean
+from tunewright.preparation import VALIDATION
+
+
+def best_metric(metric: str, task: Any, store: TokenStore) -> str:
+    """`metric`, or what "auto" stands for. UserError where the task has none of that name, or the validation rows give it no value."""
+    judges = VALIDATION in store.splits
+    if metric == "auto":
+        return str(task.best_metric_on(store[VALIDATION]) if judges else task.best_metric())
+    names = task.metric_names()
+    if metric not in names:
+        near = did_you_mean(metric, names)
+        hint = f"Did you mean {near}?" if near else "Choose one of them."
+        raise UserError(f"no metric {metric!r}", where="evaluate.metric", found=", ".join(names), hint=hint)
+    absent = task.metrics_without_value(store[VALIDATION]) if judges else {}
+    if metric in absent:
+        raise UserError(
+            f"{metric!r} has no value on the validation split: {absent[metric]}", where="evaluate.metric",
+            expected=f"one of {', '.join(name for name in names if name not in absent)}",
+            hint="Set evaluate.metric=auto, or give a validation split that holds both.",
+        )  # fmt: skip
+    return metric
+
+
+def without_value(metric: str, task: Any, store: TokenStore) -> str | None:
+    """What is said where "auto" falls back to the loss, because the metric that the task goes by has no value; else None."""
+    if metric != "auto" or VALIDATION not in store.splits:
+        return None
+    best, absent = task.best_metric(), task.metrics_without_value(store[VALIDATION])
+    if best not in absent:
+        return None
+    return f"{best} has no value on the validation split ({absent[best]}): the best checkpoint is chosen by the loss."

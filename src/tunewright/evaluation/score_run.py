@@ -1,0 +1,156 @@
+"""A trained run and rows with labels -> scores: the test split the run kept apart, or any readable file.
+
+scores = evaluate("runs/reviews-3fa9c1", "new_reviews.csv")
+scores["metrics"]["accuracy"], scores["intervals"]["accuracy"], scores["baseline"]["tfidf_logreg"]["accuracy"]
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tunewright import hints
+from tunewright.adapters.base import round_base
+from tunewright.batching.store import SplitStore
+from tunewright.config.run_config import ModelConfig, RunConfig, load_config
+from tunewright.errors import UserError
+from tunewright.evaluation import scores as report
+from tunewright.evaluation.read_again import read_again
+from tunewright.evaluation.score_split import Evaluation, evaluate_split
+from tunewright.files.atomic import read_json
+from tunewright.models.loading import install_row_keyed_dropout_and_attention
+from tunewright.prediction import Model, load
+from tunewright.preparation import TEST, TRAIN, encode_file, open_inputs, open_like, options_of_run, prepare
+from tunewright.reading.ledger import kept_rows
+from tunewright.reading.unchanged import Unchanged
+from tunewright.training.fingerprint import check, hash_of_rows
+from tunewright.training.reference import reference_of
+
+_GIVE_A_FILE = f"Give a file: {hints.evaluate()}."
+
+
+def evaluate(
+    run: Any, data: str | None = None, *, split: str = TEST, precision: str = "auto", device: str = "auto",
+    skip_bad_rows: bool = False, note: Callable[[str], None] = lambda _: None, plugins: Iterable[str] = (), check: bool = True,
+) -> dict[str, Any]:  # fmt: skip
+    """Scores of a trained run on its own `split`, or on the file `data`. UserError for bad input.
+
+    plugins, check: as for `load`. Gives `{"schema": 1, "task", "rows", "metrics", "intervals", "baseline", "per_class", "confusion", "worst_rows", …}`.
+    """
+    if data is not None and split != TEST:
+        raise UserError(
+            "a split is one of the run's own, and a file is given", found=f"split {split!r}", hint="Leave out one."
+        )
+    model = load(run, precision=precision, device=device, plugins=plugins, check=check, say=note)
+    config = _config_of(model)
+    if data is None:
+        return _of_split(model, config, split, note)
+    with tempfile.TemporaryDirectory(prefix="tunewright-") as folder:
+        options = options_of_run(model.saved.folder.parent, data)
+        files = Unchanged.opened([open_like(data, options, model.task)])
+        with files.while_read():
+            rows, ledger = encode_file(
+                data, options, model.task, model.encoder, Path(folder), skip_bad_rows=skip_bad_rows
+            )
+        written = ledger.as_dict()
+        scores = _scored(model, rows, config, num_kept=written["sources"][0]["kept"])
+        counts = written["sources"][0]
+        if counts["rejected"]:
+            reasons = "; ".join(f"{reason} ({n:,})" for reason, n in list(written["reasons"].items())[:5])
+            note(f"{counts['rejected']:,} of {counts['read']:,} rows are skipped: {reasons}")
+        scores["ledger"] = {**{key: counts[key] for key in ("read", "kept", "rejected")}, "reasons": written["reasons"]}
+        with_baseline = config is not None and config.evaluate.baselines and hasattr(model.task, "gold")
+        texts = report.BaselineTexts(model.task, rows, capped=False) if with_baseline else None
+        worst = report.worst_inputs(scores, rows, model.task)
+        try:
+            with files.while_read():
+                source = open_like(data, options, model.task)
+                read_again(source.rows(), [worst, texts] if texts else [worst], where=data)
+        except UserError as error:
+            note(
+                f"{data} cannot be read again ({error.problem}), so there are no baselines and no texts of the worst rows."
+            )
+            report.add_worst_texts(scores, rows, {})
+            return scores
+        report.add_worst_texts(scores, rows, worst.of)
+        if texts is not None and config is not None:
+            _add_baseline(scores, config, texts, note)
+        return scores
+
+
+def _config_of(model: Model) -> RunConfig | None:
+    path = model.saved.folder.parent / "config.yaml"
+    return load_config(path, of_run=True) if path.is_file() else None
+
+
+def _of_split(model: Model, config: RunConfig | None, split: str, note: Callable[[str], None]) -> dict[str, Any]:
+    if config is None:
+        raise UserError(
+            "a model folder alone has no test split",
+            where=str(model.saved.folder),
+            hint=f"Give a file: {hints.evaluate(model.saved.folder)}.",
+        )
+    folder = config.run_folder
+    try:
+        prepared = prepare(config, say=note)
+    except UserError as error:
+        raise UserError(f"the rows of this run cannot be read again: {error}", hint=_GIVE_A_FILE) from None
+    origin = (
+        read_json(folder / "scores.json", having=()).get("origin", {}) if (folder / "scores.json").is_file() else {}
+    )
+    manifest = prepared.manifest
+    check(origin, {"rows": hash_of_rows(manifest)}, folder=folder, manifest=manifest, hint=_GIVE_A_FILE)
+    if split not in prepared.store.splits:
+        raise UserError(
+            f"this run has no {split} split",
+            found=", ".join(prepared.store.splits),
+            hint=_GIVE_A_FILE,
+        )
+    num_kept = kept_rows(prepared.manifest["ledger"], split)
+    scores = _scored(model, prepared.store[split], config, num_kept=num_kept)
+    report.complete({split: scores}, config, prepared, model.task, note)
+    return scores
+
+
+def _scored(model: Model, rows: SplitStore, config: RunConfig | None, *, num_kept: int) -> dict[str, Any]:
+    task = _referenced(model, rows) if model.task.needs_reference else model.task
+    evaluation: Evaluation = evaluate_split(
+        model.network, task, rows, model.encoder, settings=model.settings, intervals=True
+    )
+    limit = config.evaluate.worst_rows if config else 20
+    worst = model.task.worst(evaluation.scores, rows, limit)
+    scores = report.split_scores(evaluation, worst, unit=model.task.stored_as, num_kept=num_kept)
+    return {"schema": 1, "task": model.task.name, **scores}
+
+
+def _referenced(model: Model, rows: SplitStore) -> Any:
+    """The task, knowing what the model that training started from says of these rows. UserError where it is gone."""
+    task, settings = model.task, model.settings
+    began = ModelConfig(**task.origin["model"])
+    whole = torch.float64 if settings.precision == "fp64" else torch.float32
+    network, fresh = task.build_model(began.locate(), seed=task.origin["seed"], dtype="auto" if began.bits else whole)
+    round_base(network, fresh, began.bits, settings.device, whole=True)
+    network = network.to(whole)
+    network.config.pad_token_id = model.encoder.pad_token_id
+    if settings.device.type == "cpu":
+        install_row_keyed_dropout_and_attention(network)
+    return task.referenced(reference_of(task, network.to(settings.device), rows, model.encoder, settings))
+
+
+def _add_baseline(
+    scores: dict[str, Any], config: RunConfig, texts: report.BaselineTexts, note: Callable[[str], None]
+) -> None:
+    """Baselines learned from the run's training rows, scored on the same rows as the model."""
+    try:
+        prepared = prepare(config)
+        learned = report.BaselineTexts(texts.task, prepared.store[TRAIN], capped=True)
+        with prepared.files.while_read():
+            read_again(open_inputs(config).rows(), [learned], where=str(config.data.train))
+    except UserError as error:
+        note(f"No baselines: the training files cannot be read again ({error.problem}).")
+        return
+    scores["baseline"] = learned.fit_and_score(texts)

@@ -1,0 +1,136 @@
+"""What is kept of a finished run's scores: model beside baselines, per class, confusion, intervals, the worst rows.
+
+scores["test"]["metrics"]["accuracy"], scores["test"]["intervals"]["accuracy"], scores["test"]["baseline"]["tfidf_logreg"]
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from tunewright.batching.store import SplitStore
+from tunewright.config.run_config import RunConfig
+from tunewright.errors import UserError
+from tunewright.evaluation.read_again import RowInputs, RowReader, read_again
+from tunewright.evaluation.score_split import Evaluation
+from tunewright.preparation import TRAIN, Prepared, open_inputs
+from tunewright.records import Example
+from tunewright.tokenization.encoder import load_encoder
+
+_MOST_CONFUSIONS = 10
+_MOST_BASELINE_ROWS = 20_000
+_LONGEST_SHOWN = 300  # characters of a worst row's text
+
+
+def split_scores(
+    evaluation: Evaluation, worst: list[dict[str, Any]], *, unit: str = "row", num_kept: int | None = None
+) -> dict[str, Any]:
+    """The JSON form of one split's evaluation. unit: what a row of the store is; num_kept: the user's rows in them."""
+    result = dict(evaluation.result)
+    worst = worst or result.pop("worst_rows", [])
+    scores = {
+        "rows": evaluation.num_rows,
+        "rows_kept": num_kept,
+        "unit": unit,
+        "metrics": result.pop("metrics"),
+        "intervals": result.pop("intervals", {}),
+    }
+    if np.ndim(result.get("confusion", {}).get("matrix", 0)) == 2:
+        result["most_confused"] = most_confused(result["confusion"])
+    return {**scores, **result, "worst_rows": worst}
+
+
+def most_confused(confusion: dict[str, Any]) -> list[dict[str, Any]]:
+    """The largest off-diagonal cells: gold, predicted, rows."""
+    labels, matrix = confusion["labels"], np.array(confusion["matrix"])
+    cells = [
+        (int(matrix[g, p]), g, p) for g, p in itertools.product(range(len(labels)), repeat=2) if g != p and matrix[g, p]
+    ]
+    cells.sort(key=lambda cell: (-cell[0], cell[1], cell[2]))
+    return [{"gold": labels[g], "predicted": labels[p], "rows": n} for n, g, p in cells[:_MOST_CONFUSIONS]]
+
+
+def complete(
+    scores: Mapping[str, dict[str, Any]],
+    config: RunConfig,
+    prepared: Prepared,
+    task: Any,
+    note: Callable[[str], None],
+    *,
+    others: Sequence[RowReader] = (),
+) -> bool:
+    """Add baselines and the texts of the worst rows to the scores of each split. False where the files cannot be read again.
+
+    scores: split -> what `split_scores` gave. others: who reads too, in the one pass over the files.
+    """
+    store, from_texts = prepared.store, bool(scores) and config.evaluate.baselines and hasattr(task, "gold")
+    worst = {name: worst_inputs(scores[name], store[name], task) for name in scores}
+    baselines = {
+        name: BaselineTexts(task, store[name], capped=name == TRAIN) for name in (TRAIN, *scores) if from_texts
+    }
+    fault: UserError | None = None
+    try:
+        rows = open_inputs(config).rows()
+        with prepared.files.while_read():
+            read_again(rows, [*worst.values(), *baselines.values(), *others], where=str(config.data.train))
+    except UserError as error:
+        fault = error
+        lost = [
+            *(["baselines"] if from_texts else []),
+            *(["golden examples"] if others else []),
+            "texts of the worst rows",
+        ]
+        note(f"The training files cannot be read again ({error.problem}), so there are no {' and no '.join(lost)}.")
+    for name in scores:
+        add_worst_texts(scores[name], store[name], {} if fault else worst[name].of)
+        if from_texts and not fault:
+            scores[name]["baseline"] = baselines[TRAIN].fit_and_score(baselines[name])
+    if config.evaluate.baselines and not hasattr(task, "gold"):
+        encoder = load_encoder(prepared.model, max_length=prepared.manifest["max_length"])
+        for name in scores:
+            scores[name]["baseline"] = task.baselines(store[TRAIN], store[name], encoder)
+    return fault is None
+
+
+class BaselineTexts(RowInputs):
+    """Texts and gold labels of a split's rows; of a long training split, which baselines learn from, a seeded subset."""
+
+    def __init__(self, task: Any, split: SplitStore, *, capped: bool) -> None:
+        positions = np.arange(len(split))
+        if capped and len(split) > _MOST_BASELINE_ROWS:
+            positions = np.sort(np.random.default_rng(0).permutation(len(split))[:_MOST_BASELINE_ROWS])
+        self.row_ids = split.row_ids[positions].tolist()
+        self.gold = np.asarray(task.gold(split))[positions]
+        super().__init__(task, self.row_ids)
+
+    @property
+    def texts(self) -> list[str | tuple[str, str]]:
+        examples = (self.of[row_id] for row_id in self.row_ids)
+        return [one.text if one.pair is None else (one.text, one.pair) for one in examples]
+
+    def fit_and_score(self, other: BaselineTexts) -> dict[str, Any]:
+        """Baselines learned from these rows, scored on others."""
+        from tunewright.evaluation.baselines import fit_and_score
+
+        labels, several = self.task.labels.names, self.task.multi_label
+        return fit_and_score(self.texts, self.gold, other.texts, other.gold, labels=labels, multi_label=several)
+
+
+def worst_inputs(scores: Mapping[str, Any], split: SplitStore, task: Any) -> RowInputs:
+    """Reads the texts of a split's worst rows."""
+    return RowInputs(task, (split.row_ids[row["position"]] for row in scores["worst_rows"]))
+
+
+def add_worst_texts(scores: Mapping[str, Any], split: SplitStore, inputs: Mapping[int, Example]) -> None:
+    """Each worst row with its text, or the beginning of one, in place of its position; without where it could not be read."""
+    for row in scores["worst_rows"]:
+        example = inputs.get(int(split.row_ids[row.pop("position")]))
+        if example is not None:
+            row["text"] = shortened(example.text if example.pair is None else f"{example.text} | {example.pair}")
+
+
+def shortened(text: str) -> str:
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[: _LONGEST_SHOWN - 1]}…"

@@ -1,0 +1,1 @@
+"""How a step is computed: dropout by row in every execution, and the fast path of a CPU."""

@@ -1,0 +1,145 @@
+"""Gradients of a model's tables added where they belong, without a dense matrix per micro-batch.
+
+The stock backward of `nn.Embedding` makes a zeroed gradient of the whole table (47 MB for BERT's vocabulary at width 384) for
+every micro-batch and adds all of it up. Here a micro-batch touches the rows of its own tokens only; the sums are the same. The
+table of output rows gets all of its gradient from the language loss, which adds it without a scaled copy (`losses/chunked.py`).
+For one process on a CPU: DistributedDataParallel needs autograd's own accumulation.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from tunewright.execution.cpu.workspace import in_dtype
+
+_of_thread = threading.local()
+_ELEMENTS_TOGETHER = 1 << 18
+"""Numbers widened at a time, so that they stay in the cache."""
+
+
+@dataclass(frozen=True)
+class RowGradients:
+    """What is to be added to rows of a table's gradient: `grad_TH` to `rows_T` (int64), one of which may come again."""
+
+    weight: torch.Tensor
+    rows_T: torch.Tensor
+    grad_TH: torch.Tensor
+
+    def add_to(self, total_VH: torch.Tensor) -> None:
+        total_VH.index_add_(0, self.rows_T, self.grad_TH.to(total_VH.dtype))
+
+
+@dataclass(frozen=True)
+class TableGradient:
+    """What is to be added to the gradient of a whole table: `factor · grad_VH`, which may be of less precision."""
+
+    weight: torch.Tensor
+    grad_VH: torch.Tensor
+    factor: float
+
+    def add_to(self, total_VH: torch.Tensor) -> None:
+        rows = max(1, _ELEMENTS_TOGETHER // total_VH.shape[1])
+        for total, grad in zip(total_VH.split(rows), self.grad_VH.split(rows), strict=True):
+            total.add_(in_dtype(total.dtype, grad, "table gradient"), alpha=self.factor)
+
+
+class DeferredGradients:
+    """What the backward passes of a thread found, to be added when both halves of a step are done."""
+
+    def __init__(self) -> None:
+        self._of_rows: dict[torch.Tensor, list[RowGradients]] = {}
+        self._of_tables: dict[torch.Tensor, TableGradient] = {}
+
+    def take(self, found: RowGradients | TableGradient) -> None:
+        table = found.weight
+        if isinstance(found, RowGradients):
+            self._of_rows.setdefault(table, []).append(found)
+            return
+        if table in self._of_tables:
+            total_VH = torch.zeros_like(table)
+            self._of_tables[table].add_to(total_VH)
+            found.add_to(total_VH)
+            found = TableGradient(table, total_VH, 1.0)
+        self._of_tables[table] = found
+
+    def add_to(self, table: torch.Tensor) -> None:
+        """To the gradient of this parameter, if anything was found for it."""
+        if table in self._of_tables:
+            add_gradient(self._of_tables[table])
+        for found in self._of_rows.get(table, []):
+            add_gradient(found)
+
+
+def add_gradient(found: RowGradients | TableGradient) -> None:
+    """To `weight.grad`, made of zeros where there is none yet. Inside `deferred_gradients` it is left for later."""
+    if (later := getattr(_of_thread, "later", None)) is not None:
+        later.take(found)
+        return
+    if found.weight.grad is None:
+        found.weight.grad = torch.zeros_like(found.weight)
+    found.add_to(found.weight.grad)
+
+
+@contextmanager
+def deferred_gradients(later: DeferredGradients) -> Iterator[None]:
+    """Inside, a backward pass of this thread leaves `weight.grad` alone."""
+    _of_thread.later = later
+    try:
+        yield
+    finally:
+        _of_thread.later = None
+
+
+class _Lookup(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, weight, ids, padding_idx):
+        ctx.weight, ctx.padding_idx = weight, padding_idx
+        ctx.save_for_backward(ids)
+        return functional.embedding(ids, weight)
+
+    @staticmethod
+    def backward(ctx, grad):
+        (ids,) = ctx.saved_tensors
+        weight, rows, grad = ctx.weight, ids.reshape(-1), grad.reshape(-1, grad.shape[-1])
+        if ctx.padding_idx is not None:
+            real = rows != ctx.padding_idx
+            rows, grad = rows[real], grad[real]
+        add_gradient(RowGradients(weight, rows, grad))
+        return None, None, None
+
+
+class RowEmbedding(nn.Embedding):
+    """`nn.Embedding` whose backward adds into `weight.grad` directly. Made from a plain one by `install_row_embeddings`."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        if not (torch.is_grad_enabled() and self.weight.requires_grad):
+            return super().forward(input)
+        return _Lookup.apply(self.weight, input, self.padding_idx)
+
+
+def add_table_gradients_in_place(model: Any) -> None:
+    """Turn every plain dense `nn.Embedding` of `model` into a `RowEmbedding`, its weight untouched; mark the output rows."""
+    for module in model.modules():
+        if (
+            type(module) is nn.Embedding
+            and not module.sparse
+            and not module.scale_grad_by_freq
+            and module.max_norm is None
+        ):
+            module.__class__ = RowEmbedding
+    output = getattr(model, "get_output_embeddings", lambda: None)()
+    if type(output) is nn.Linear:
+        output.weight.gradient_in_place = True  # type: ignore[attr-defined]
+
+
+def takes_gradient_in_place(weight: torch.Tensor) -> bool:
+    """May a backward pass hand the table's gradient to `add_gradient`, and nothing to autograd?"""
+    return getattr(weight, "gradient_in_place", False) and weight.is_leaf

@@ -1,0 +1,93 @@
+"""Three short rows run through a model: what shows that another way of computing gives the same.
+
+    before = trial_outputs(model)
+    … change how the model computes …
+    same_outputs(before, trial_outputs(model))
+
+The rows differ in length and tokens and are padded on the right; they are in flight (`batching/row_context.py`), so row attention and row
+dropout know them.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import numpy as np
+import torch
+
+from tunewright.batching.row_context import RowContext, row_context
+from tunewright.execution.cpu.attention import UnsupportedAttention
+from tunewright.execution.row_dropout import RowsNotFirst
+
+LENGTHS = (9, 4, 7)
+_ORDINARY = 200
+"""Tokens come from the vocabulary's first so many."""
+_TOLERANCE, _HALF_TOLERANCE = 1e-4, 0.02  # of the largest logit; of weights in half precision
+
+CANNOT = (
+    UnsupportedAttention, RowsNotFirst, RuntimeError, ValueError, IndexError, TypeError, NotImplementedError,
+)  # fmt: skip
+"""What a model raises on which a trial cannot be run, or whose head looks for positions that were not computed."""
+
+
+def trial_outputs(model: Any, *, width: int = max(LENGTHS)) -> list[torch.Tensor]:
+    """What the model gives for each row: of its own tokens `(length, …)`, or one of the row. Without gradient.
+
+    Raises one of `CANNOT` where that is not what it gives.
+    """
+    config = model.config.get_text_config()
+    lengths = np.array(LENGTHS)
+    mask_BL = torch.arange(width) < torch.from_numpy(lengths)[:, None]
+    inputs: dict[str, Any] = {"input_ids": _ids(config, mask_BL), "attention_mask": mask_BL.long()}
+    inner = getattr(model, "get_base_model", lambda: model)()
+    if "use_cache" in inspect.signature(inner.forward).parameters:
+        inputs["use_cache"] = False
+    rows = RowContext(seed=0, epoch=0, row_ids=np.arange(len(lengths)), lengths=lengths, width=width)
+    with row_context(rows), torch.no_grad():
+        output = model(**inputs)[0]
+    if len(output) != len(lengths):
+        raise RowsNotFirst("something in the model takes the one row of tensors for one of the batch")
+    of_tokens = output.dim() > 2 and output.shape[1] == width
+    return [row[:length] if of_tokens else row for row, length in zip(output, LENGTHS, strict=True)]
+
+
+def _ids(config: Any, mask_BL: torch.Tensor) -> torch.Tensor:
+    """int64. Padding and the end are the model's: heads look for the last token by them, BART's for the only end."""
+    padding, end = (
+        found if isinstance(found := getattr(config, name, None), int) and 0 <= found < config.vocab_size else None
+        for name in ("pad_token_id", "eos_token_id")
+    )
+    ordinary = torch.tensor([id_ for id_ in range(min(_ORDINARY, config.vocab_size)) if id_ not in (padding, end)])
+    rows_B1, positions_L = torch.arange(len(LENGTHS))[:, None], torch.arange(mask_BL.shape[1])
+    ids_BL = ordinary[((rows_B1 * max(LENGTHS) + positions_L) * 7 + 3) % len(ordinary)]  # the same at any width
+    ids_BL[~mask_BL] = 0 if padding is None else padding
+    if end is not None:
+        ids_BL[range(len(LENGTHS)), [length - 1 for length in LENGTHS]] = end
+    return ids_BL
+
+
+def try_logits(model: Any) -> list[torch.Tensor] | None:
+    """`trial_outputs`, or None where it cannot be run."""
+    try:
+        return trial_outputs(model)
+    except CANNOT:
+        return None
+
+
+def same_outputs(
+    one: list[torch.Tensor] | None, other: list[torch.Tensor] | None, *, within: float | None = None
+) -> bool:
+    """Are they of the same shapes, and equal beyond rounding? Logits that do not depend on the row prove nothing.
+
+    within: the largest difference allowed; None: what their precision makes of the largest logit.
+    """
+    if one is None or other is None or torch.allclose(one[0][-1], one[1][-1]):
+        return False
+    if within is None:
+        largest = float(max(logits.abs().max() for logits in one))
+        within = largest * (_TOLERANCE if one[0].dtype.itemsize >= 4 else _HALF_TOLERANCE)
+    return all(
+        first.shape == second.shape and torch.allclose(first, second, rtol=0, atol=within)
+        for first, second in zip(one, other, strict=True)
+    )

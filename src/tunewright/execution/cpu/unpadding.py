@@ -1,0 +1,130 @@
+"""Rows laid end to end: the layers of a model compute no padding, and few full products instead of many small ones.
+
+    rows of 5, 2 and 3 tokens, (3, 5)  ->  (1, 10), positions 0 1 2 3 4 0 1 0 1 2  ->  (3, 5) again
+
+What calls the model, and its head, see padded rows as ever. Between them row attention knows where each row stands, so that none
+sees another (`execution/cpu/segments.py`), and dropout draws what it draws of padded rows. Installed only where a trial run gives the
+same logits either way.
+
+Shapes: B rows, L padded length, T real tokens, N of them and what fills them up, H hidden width.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from tunewright.batching.row_context import RowContext, current_row_context, row_context
+from tunewright.encoding.packing import positions_within
+from tunewright.execution.cpu.attention import NAME, on_call
+from tunewright.execution.cpu.equivalence_check import same_outputs, try_logits
+from tunewright.execution.cpu.shape_buckets import shape_tokens
+
+_Laid = tuple[dict[str, Any], RowContext, RowContext]
+
+
+def lay_rows_flat(model: Any) -> bool:
+    """Let the layers compute rows end to end. False, and nothing changed, for a model where that cannot be shown to be the same.
+
+    Of encoders like BERT the layers behind the embeddings, of other models all but the head. Rows must be in flight, and
+    the model must use row attention; a call with a cache, with embeddings for ids or asking for every layer's states is left as it is.
+    """
+    inner = getattr(model, "get_base_model", lambda: model)()
+    if inner.config._attn_implementation != NAME:
+        return False
+    body, flat = inner.base_model, _flat_ids
+    if hasattr(getattr(body, "encoder", None), "layer"):
+        body, flat = body.encoder, _flat_states
+    elif "position_ids" not in inspect.signature(body.forward).parameters:
+        return False
+    whole = body.forward
+    was_training = inner.training
+    inner.eval()
+    laid = list[bool]()
+    before = try_logits(model)
+    # As a partial, not a closure: in a copy of the model it is bound to the copy.
+    body.forward = functools.update_wrapper(functools.partial(_forward, whole, flat), whole)
+    with on_call(lambda: laid.append(current_row_context().flat)):  # type: ignore[union-attr]
+        same = same_outputs(before, try_logits(model)) and any(laid)
+    if not same:
+        del body.forward
+    inner.train(was_training)
+    return same
+
+
+def _forward(
+    whole: Callable[..., Any], flat: Callable[[dict[str, Any]], _Laid | None], *args: Any, **kwargs: Any
+) -> Any:
+    given = {**dict(zip(inspect.signature(whole).parameters, args, strict=False)), **kwargs}
+    laid = flat({name: value for name, value in given.items() if value is not None and value is not False})
+    if laid is None:
+        return whole(*args, **kwargs)
+    inputs, as_called, rows = laid
+    with row_context(rows):
+        output = whole(**inputs)
+    return _with_states(output, lambda states: padded(states, as_called) if states.shape[1] == rows.width else states)
+
+
+def _flat_ids(given: dict[str, Any]) -> _Laid | None:
+    """A body that takes ids: what it is to be called with, the rows as they were, the rows then."""
+    names = given.keys() - {"attention_mask", "return_dict"}
+    if "input_ids" not in names or names - {"input_ids", "token_type_ids"}:
+        return None
+    laid = _laid({name: given[name] for name in names})
+    return None if laid is None else (laid[0] | {"position_ids": _positions(laid[2]), "use_cache": False}, *laid[1:])
+
+
+def _flat_states(given: dict[str, Any]) -> _Laid | None:
+    """An encoder that takes states, and no mask: the rows in flight say what is padding."""
+    return _laid(given) if given.keys() == {"hidden_states"} else None
+
+
+def _laid(inputs: dict[str, torch.Tensor]) -> _Laid | None:
+    """inputs: name -> `(B, L, …)`."""
+    rows = current_row_context()
+    shapes = {x_BLX.shape[:2] for x_BLX in inputs.values()}
+    if rows is None or rows.flat or rows.segments is not None or shapes != {(len(rows), rows.width)}:
+        return None
+    device = next(iter(inputs.values())).device
+    autocast = torch.is_autocast_enabled(device.type)
+    flat = rows.laid_flat(shape_tokens(torch.get_autocast_dtype(device.type) if autocast else torch.float32, device))
+    if len(rows) == 1 and flat.width == rows.width:
+        return None
+    places_T = _places(rows)
+
+    def laid(x_BLX: torch.Tensor) -> torch.Tensor:
+        x_TX = x_BLX.flatten(0, 1).index_select(0, places_T)
+        return torch.cat([x_TX, x_TX.new_zeros(flat.width - len(x_TX), *x_TX.shape[1:])])[None]
+
+    return {name: laid(x_BLX) for name, x_BLX in inputs.items()}, rows, flat
+
+
+def padded(x_1NX: torch.Tensor, rows: RowContext) -> torch.Tensor:
+    """What was computed end to end, `(1, N, …)`, as padded rows `(B, L, …)`: zeros in the padding."""
+    places_T = _places(rows)
+    x_TX = x_1NX[0, : len(places_T)]
+    whole = x_TX.new_zeros(len(rows) * rows.width, *x_TX.shape[1:]).index_copy(0, places_T, x_TX)
+    return whole.unflatten(0, (len(rows), rows.width))
+
+
+def _places(rows: RowContext) -> torch.Tensor:
+    """int64 `(T,)`: where each real token of padded rows stands among all positions."""
+    firsts = np.arange(len(rows)) * rows.width + rows.starts
+    return torch.from_numpy(np.repeat(firsts, rows.lengths) + positions_within(rows.lengths))
+
+
+def _positions(rows: RowContext) -> torch.Tensor:
+    filling = np.arange(rows.width - int(rows.lengths.sum()))  # a row of its own, that no one reads
+    return torch.from_numpy(np.concatenate([positions_within(rows.lengths), filling]))[None]
+
+
+def _with_states(output: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:
+    if isinstance(output, tuple):
+        return (change(output[0]), *output[1:])
+    output.last_hidden_state = change(output.last_hidden_state)
+    return output

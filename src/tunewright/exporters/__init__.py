@@ -1,0 +1,90 @@
+"""A trained run in the form that another program reads. One file a form, found by its name; every export can be verified.
+
+export_run("runs/reviews-3fa9c1", "merged", dtype="bf16")       RUN/exports/merged
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
+from pathlib import Path
+
+from tunewright.artifacts.model_folder import SavedModel, open_saved
+from tunewright.errors import UserError, did_you_mean
+from tunewright.files.atomic import refused, whole_folder
+from tunewright.files.manifests import MANIFEST, listed_files, refuse_changed, unchecked, write_manifest
+from tunewright.files.paths import expanded
+from tunewright.plugins import find, names, trust
+
+ONNX_FACTS = "onnx.json"
+DTYPES = ("fp32", "bf16", "fp16")
+
+
+def kinds() -> list[str]:
+    return [name.replace("_", "-") for name in names("export")]
+
+
+def export_run(
+    run: str | Path, to: str, *, output: str | Path | None = None, dtype: str = "fp32", check: bool = True,
+    plugins: Iterable[str] = (), say: Callable[[str], object] = lambda _: None,
+) -> Path:  # fmt: skip
+    """Write a run as `to` says (merged, onnx, hub-folder). UserError for what the user can mend. Gives the folder.
+
+    check: that the files are those that were saved; they are always read for it. say: told what else has changed in the run.
+    plugins: modules of your own whose code may run, where the run's task or adapter is one.
+    """
+    trust(plugins)
+    saved = open_saved(run)
+    if to not in kinds():
+        near = did_you_mean(to, kinds())
+        raise UserError(
+            f"no export {to!r}",
+            where="--to",
+            expected=", ".join(kinds()),
+            hint=f"Did you mean {near}?" if near else None,
+        )
+    if saved.unmerged:
+        raise UserError(
+            f"a {saved.unmerged} adapter cannot be merged into a plain model",
+            where=str(saved.folder),
+            found=f"adapter={saved.unmerged}",
+            hint="Use RUN/adapter on RUN/base with peft, or train with adapter=lora.",
+        )
+    if check and not (saved.folder / MANIFEST).exists():
+        refuse_changed(saved.folder, MANIFEST)
+    if check:
+        saved.check(remember=False, say=say)
+    folder = Path(expanded(str(output))) if output else saved.folder.parent / "exports" / to
+    if folder.exists() and not _is_export(folder):
+        raise UserError("the folder holds something else", where=str(folder), hint="Choose another one with -o.")
+    if reason := refused(folder):
+        raise UserError(
+            f"no folder can be made there ({reason})", where=str(folder), hint="Choose another one with -o."
+        )
+    module = find("export", to.replace("-", "_"))
+    if dtype not in module.DTYPES:
+        raise UserError(f"{to} cannot be {dtype}", where="--dtype", expected=", ".join(module.DTYPES))
+    with whole_folder(folder) as inside:
+        with nullcontext() if check else unchecked():
+            module.write(saved, inside, dtype=dtype)
+        write_manifest(inside)
+    return folder
+
+
+def kept_files(saved: SavedModel) -> Iterator[Path]:
+    """Files of a saved model that go along into an export: what its manifest lists; nothing that a link leads to from outside."""
+    listed = listed_files(saved.folder)
+    for file in sorted(saved.folder.iterdir()):
+        if file.is_file() and file.name != MANIFEST and (file.name in listed if listed else not file.is_symlink()):
+            yield file
+
+
+def _is_export(folder: Path) -> bool:
+    """Whether a folder holds what an export wrote, and nothing is lost when another takes its place."""
+    if (folder / ONNX_FACTS).is_file():
+        return True
+    try:
+        saved = open_saved(folder)
+        return saved.folder == folder and "export" in saved.facts
+    except UserError:
+        return folder.is_dir() and not any(folder.iterdir())

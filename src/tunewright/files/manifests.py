@@ -1,0 +1,212 @@
+"""Folders that say what is in them: manifest.json with the sha256 of each file, and whether that still holds.
+
+    write_manifest(run / "model")
+    changed_files(run / "model")                    []  or  ["model.safetensors"]: gone, other than written, or come later
+    changed_files(run / "model", remember=True)     a second time it costs no reading, while no file was touched
+
+What was hashed is remembered in the user's cache folder (XDG_CACHE_HOME or ~/.cache), never beside the files, by device, inode,
+size, mtime and ctime. Where that cannot be written, or holds nonsense, files are hashed again and nothing is said.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any
+
+from tunewright import hints
+from tunewright.errors import UserError
+from tunewright.files.atomic import file_sha256, file_stamp, json_text, write_json
+
+MANIFEST = "manifest.json"
+SCHEMA = 1
+NO_CHECK = "--no-check"
+_READ_BY_LIBRARIES = {
+    ".json", ".safetensors", ".jinja", ".txt", ".model", ".bin", ".onnx", ".data", ".py", ".pt", ".pth", ".h5", ".msgpack", ".gguf",
+}  # fmt: skip
+"""Endings of files in a model folder that some library reads: one that came later changes what the folder is."""
+_SETTLED_NS = 2_000_000_000
+"""A file touched this shortly before it was hashed could change again with the same times: it is not remembered."""
+_MOST_REMEMBERED = 500
+
+Stat = tuple[int, int, int, int, int]
+_SEEN: dict[str, dict[str, tuple[Stat, str]]] = {}
+"""Folder -> file -> (what the system says of it, its sha256), of this process."""
+_CHECKING: ContextVar[bool] = ContextVar("checking", default=True)
+
+
+@contextmanager
+def unchecked() -> Iterator[None]:
+    """Inside, folders are opened as they are: the user wished so."""
+    token = _CHECKING.set(False)
+    try:
+        yield
+    finally:
+        _CHECKING.reset(token)
+
+
+def write_manifest(folder: Path) -> None:
+    """List a folder's files with their sha256."""
+    files = {name: file_sha256(folder / name) for name in _names(folder) if name != MANIFEST}
+    write_json(folder / MANIFEST, {"schema": SCHEMA, "files": files})
+
+
+def listed_files(folder: Path) -> dict[str, str]:
+    """Name -> sha256, as the manifest of a folder says; empty where there is none, or it is broken."""
+    path = folder / MANIFEST
+    try:
+        text = path.read_text(encoding="utf-8") if path.is_file() else "{}"
+        found = json.loads(text)
+        if found["schema"] != SCHEMA or text != json_text(found):  # as it was written, to the letter
+            return {}
+        return {str(name): str(sha) for name, sha in found["files"].items()}
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError):
+        return {}
+
+
+def changed_files(folder: Path, *, only: Sequence[str] | None = None, remember: bool = False) -> list[str]:
+    """Files that are not what the manifest says, or gone, or came later; the manifest itself where it is missing, broken or tells nothing.
+
+    only: of these names. remember: what was hashed before and not touched since is taken for what it was.
+    """
+    files = listed_files(folder)
+    if not files:
+        return [MANIFEST]
+    wanted = [name for name in files if only is None or name in only]
+    known = _Known(folder) if remember else None
+    changed = [name for name in wanted if not _holds(folder, name, files[name], known)]
+    if known is not None:
+        known.keep()
+    later = [
+        name for name in _names(folder) if Path(name).suffix in _READ_BY_LIBRARIES and name not in {MANIFEST, *files}
+    ]
+    return changed + sorted(name for name in later if only is None or name in only)
+
+
+def what_of(folder: Path, name: str) -> str:
+    """`is gone`, `has changed since it was written`, …: what became of a file that `changed_files` names."""
+    path = folder / name
+    if not path.is_file():
+        return "is no file" if path.exists() else "is gone"
+    if path.name == MANIFEST or path.name in listed_files(path.parent) or name in listed_files(folder):
+        return "has changed since it was written"
+    return "was not written with the others"
+
+
+def check_unchanged(
+    folder: Path, *, only: Sequence[str] | None = None, remember: bool = True, hint: str | None = None
+) -> bool:
+    """UserError at the first file that is not what the folder's manifest says. False where there is no manifest to tell."""
+    if not _CHECKING.get():
+        return True
+    if not (folder / MANIFEST).exists():
+        return False
+    if changed := changed_files(folder, only=only, remember=remember):
+        refuse_changed(folder, changed[0], hint=hint)
+    return True
+
+
+def refuse_changed(folder: Path, name: str, *, hint: str | None = None) -> None:
+    """UserError that says what became of a file, unless the user wished to go on."""
+    if _CHECKING.get():
+        run = folder.parent if folder.name in ("model", "base", "adapter") else folder
+        usual = (
+            f"Restore what was saved, or train again; `{hints.verify(run)}` says more, {NO_CHECK} takes it as it is."
+        )
+        raise UserError(f"this file {what_of(folder, name)}", where=str(folder / name), hint=hint or usual)
+
+
+def _holds(folder: Path, name: str, sha256: str, known: _Known | None) -> bool:
+    """Is this file what was written? Names that lead out of the folder are none of its files."""
+    parts = Path(name).parts
+    path = folder / name
+    if not parts or Path(name).is_absolute() or ".." in parts or not path.is_file():
+        return False
+    try:
+        return (file_sha256(path) if known is None else known.sha256(name)) == sha256
+    except OSError:
+        return False
+
+
+def _names(folder: Path) -> list[str]:
+    """Files below a folder, sorted, links to folders not followed."""
+    found = []
+    for place, _, files in os.walk(folder):
+        found += [str((Path(place) / file).relative_to(folder)) for file in files]
+    return sorted(found)
+
+
+class _Known:
+    """The hashes of one folder's files as they are remembered, in this process and in the user's cache."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.key = str(folder.resolve())
+        self.file = _memory_file(self.key)
+        self.entries = {**_read_memory(self.file, self.key), **_SEEN.get(self.key, {})}
+        self.has_new = False
+
+    def sha256(self, name: str) -> str:
+        path = self.folder / name
+        before = file_stamp(path)
+        remembered = self.entries.get(name)
+        if remembered is not None and remembered[0] == before:
+            return remembered[1]
+        began = time.time_ns()
+        found = file_sha256(path)
+        if file_stamp(path) != before:
+            raise OSError(f"{path} changed while it was read")
+        self.entries.pop(name, None)
+        if max(before[3], before[4]) < began - _SETTLED_NS:
+            self.entries[name], self.has_new = (before, found), True
+        return found
+
+    def keep(self) -> None:
+        _SEEN[self.key] = self.entries
+        if self.has_new and self.file is not None:
+            _write_memory(self.file, self.key, self.entries)
+
+
+def _memory_file(key: str) -> Path | None:
+    """Where a folder's hashes are remembered; None where the user has no cache folder."""
+    named = os.environ.get("XDG_CACHE_HOME", "")
+    try:
+        root = Path(named) if os.path.isabs(named) else Path.home() / ".cache"
+    except RuntimeError:  # nobody knows the home
+        return None
+    return (
+        root
+        / "tunewright"
+        / "hashes"
+        / f"{hashlib.sha256(key.encode('utf-8', 'surrogateescape')).hexdigest()[:32]}.json"
+    )
+
+
+def _read_memory(file: Path | None, key: str) -> dict[str, tuple[Stat, str]]:
+    try:
+        found = json.loads(file.read_text(encoding="utf-8")) if file is not None and file.is_file() else {}
+        if found.get("schema") != SCHEMA or found.get("folder") != key:
+            return {}
+        return {str(name): (tuple(map(int, stat)), str(sha)) for name, (*stat, sha) in found["files"].items()}  # type: ignore[misc]
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError):
+        return {}
+
+
+def _write_memory(file: Path, key: str, entries: dict[str, tuple[Stat, str]]) -> None:
+    """Written aside and renamed; not flushed to the disk, for it may be lost."""
+    values: dict[str, Any] = {name: [*stat, sha] for name, (stat, sha) in entries.items()}
+    with suppress(OSError, ValueError):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        temporary = file.with_name(f".{file.name}-{uuid.uuid4().hex[:8]}")
+        temporary.write_text(json.dumps({"schema": SCHEMA, "folder": key, "files": values}), encoding="utf-8")
+        os.replace(temporary, file)
+        others = sorted(file.parent.glob("*.json"), key=lambda path: path.stat().st_mtime)
+        for oldest in others[:-_MOST_REMEMBERED]:
+            oldest.unlink(missing_ok=True)

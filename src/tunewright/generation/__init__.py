@@ -1,0 +1,1 @@
+"""A trained model writes: tokens, answers and documents."""

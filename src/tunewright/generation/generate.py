@@ -1,0 +1,214 @@
+"""Token ids -> the tokens a causal model writes after them: greedy or sampled, one at a time, a pure function of the seed.
+
+    for token in generate(model, [1, 403, 407], Sampling(max_new_tokens=3), end_ids={2}):
+        print(token)                     261   378   432
+
+Logits become probabilities as transformers' `generate` makes them: temperature, then the `top_k` best, then the fewest that reach
+`top_p` (Holtzman et al. 2020). temperature 0 is greedy: the best token each time.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from tunewright.errors import UserError
+from tunewright.models.document_isolation import takes_positions
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """How tokens are chosen. stop: texts that end a completion, themselves left out."""
+
+    max_new_tokens: int = 100
+    temperature: float = 0.8
+    top_k: int | None = None
+    top_p: float = 1.0
+    seed: int = 0
+    stop: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        wrong = [
+            ("--max-new-tokens", self.max_new_tokens, self.max_new_tokens >= 1, "1 or more"),
+            ("--temperature", self.temperature, self.temperature >= 0, "0 (the best token each time) or more"),
+            ("--top-k", self.top_k, self.top_k is None or self.top_k >= 1, "1 or more"),
+            ("--top-p", self.top_p, 0 < self.top_p <= 1, "above 0, at most 1"),
+        ]
+        for option, value, right, expected in wrong:
+            if not right:
+                raise UserError("cannot sample so", where=option, found=str(value), expected=expected)
+
+
+def probabilities(logits_V: torch.Tensor, sampling: Sampling) -> torch.Tensor:
+    """float64 `(V,)` that sums to 1: what the next token is drawn from. temperature must not be 0."""
+    logits_V = logits_V.double() / sampling.temperature
+    if sampling.top_k is not None and sampling.top_k < len(logits_V):
+        logits_V = logits_V.masked_fill(logits_V < logits_V.topk(sampling.top_k).values[-1], -torch.inf)
+    if sampling.top_p < 1:
+        ordered, places = logits_V.sort(descending=True, stable=True)
+        before = ordered.softmax(-1).cumsum(-1) - ordered.softmax(-1)
+        logits_V = logits_V.index_fill(0, places[before >= sampling.top_p], -torch.inf)
+    return logits_V.softmax(-1)
+
+
+def next_token(logits_V: torch.Tensor, sampling: Sampling, rng: np.random.Generator) -> int:
+    """Greedy, or drawn by inversion: one uniform number a token, the same on every device."""
+    if sampling.temperature == 0:
+        return int(logits_V.argmax())
+    cumulative = probabilities(logits_V, sampling).cumsum(-1).cpu().numpy()
+    return int(np.searchsorted(cumulative, rng.random() * cumulative[-1], side="right").clip(0, len(cumulative) - 1))
+
+
+_OF_KEYS_AND_VALUES = ("DynamicLayer", "DynamicSlidingWindowLayer")
+
+
+class Continued:
+    """A model's logits of the next token, step by step: by its cache of keys and values, or, where it keeps another, all anew.
+
+    step = Continued(model)
+    step.logits(prompts_BL, mask_BL)      (rows, vocabulary)
+    step.logits(new_B1, mask_BM)          M = L + 1: only the new tokens are given
+    """
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self._cache: Any = None
+        self.anew = False
+        self._ids: torch.Tensor | None = None
+        parameters = inspect.signature(model.forward).parameters
+        self._last_only = {"logits_to_keep": 1} if "logits_to_keep" in parameters else {}
+        self._positioned = takes_positions(model)
+
+    @property
+    def rows_can_leave(self) -> bool:
+        """Whether rows can be taken out of the cache: of one with keys and values alone, on every layer."""
+        layers = getattr(self._cache, "layers", ())
+        return self.anew or (bool(layers) and all(type(layer).__name__ in _OF_KEYS_AND_VALUES for layer in layers))
+
+    def logits(self, ids_BN: torch.Tensor, mask_BM: torch.Tensor) -> torch.Tensor:
+        """ids: what is new in each row. mask: over all of its tokens so far, 0 on padding at the left. fp32 `(rows, vocabulary)`."""
+        self._ids = ids_BN if self._ids is None else torch.cat([self._ids, ids_BN], 1)
+        given = self._ids if self.anew else ids_BN
+        positions = {"position_ids": (mask_BM.cumsum(1) - 1).clamp(0)[:, -given.shape[1] :]} if self._positioned else {}
+        cached: dict[str, Any] = {} if self.anew else {"use_cache": True}
+        if self._cache is not None:
+            cached["past_key_values"] = self._cache
+        output = self._model(input_ids=given, attention_mask=mask_BM, **cached, **self._last_only, **positions)
+        self._cache = None if self.anew else getattr(output, "past_key_values", None)
+        self.anew = self._cache is None
+        return output.logits[:, -1].float()
+
+    def keep(self, rows: torch.Tensor) -> None:
+        """Go on with these rows alone."""
+        assert self._ids is not None
+        self._ids = self._ids[rows]
+        if self._cache is not None:
+            self._cache.batch_select_indices(rows)
+
+
+@torch.inference_mode()
+def generate(
+    model: Any,
+    prompt: Sequence[int],
+    sampling: Sampling,
+    *,
+    end_ids: frozenset[int] = frozenset(),
+    longest: int | None = None,
+) -> Iterator[int]:
+    """New tokens as they come; an end token is the last one given. longest: positions the model has, the prompt included."""
+    rng = np.random.default_rng(sampling.seed)
+    device = next(model.parameters()).device
+    ids, step = torch.tensor([list(prompt)], device=device), Continued(model)
+    mask = torch.ones_like(ids)
+    room = sampling.max_new_tokens if longest is None else min(sampling.max_new_tokens, longest - len(prompt))
+    for _ in range(room):
+        token = next_token(step.logits(ids, mask)[0], sampling, rng)
+        yield token
+        if token in end_ids:
+            return
+        ids = torch.tensor([[token]], device=device)
+        mask = torch.cat([mask, mask.new_ones(1, 1)], 1)
+
+
+def write(
+    model: Any, prompt: Sequence[int], tokenizer: Any, sampling: Sampling, *, end_ids: frozenset[int], longest: int
+) -> Writing:
+    """A completion as text, piece by piece as it becomes certain."""
+    tokens = generate(model, prompt, sampling, end_ids=end_ids, longest=longest)
+    return Writing(tokens, Stream(tokenizer, prompt, stop=sampling.stop), end_ids)
+
+
+class Writing(Iterator[str]):
+    """Pieces of a completion. ended: `end` (an end token), `stop` (a stop string) or `length`, known when it is over."""
+
+    def __init__(self, tokens: Iterator[int], stream: Stream, end_ids: frozenset[int]) -> None:
+        self.ended, self.num_tokens = "length", 0
+        self._pieces = self._written(tokens, stream, end_ids)
+
+    def __next__(self) -> str:
+        return next(self._pieces)
+
+    def _written(self, tokens: Iterator[int], stream: Stream, end_ids: frozenset[int]) -> Iterator[str]:
+        for token in tokens:
+            if token in end_ids:
+                self.ended = "end"
+                break
+            self.num_tokens += 1
+            if piece := stream.add(token):
+                yield piece
+            if stream.stopped:
+                self.ended = "stop"
+                return
+        if piece := stream.finish():
+            yield piece
+
+
+class Stream:
+    """Tokens -> text as it becomes certain: bytes of one character wait for each other, what may be a stop string waits too."""
+
+    def __init__(self, tokenizer: Any, prompt: Sequence[int], *, stop: Sequence[str] = ()) -> None:
+        self._tokenizer, self._prompt, self._stop = tokenizer, list(prompt), [one for one in stop if one]
+        self._ids: list[int] = []
+        self._before = self._decoded(self._prompt)
+        self.text = ""
+        """What was given out so far."""
+        self.stopped = False
+        """Whether a stop string was written; it is not given out."""
+
+    def _decoded(self, ids: Sequence[int]) -> str:
+        return self._tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+
+    def add(self, token: int) -> str:
+        """The text that is certain now and was not before."""
+        self._ids.append(token)
+        return self._give(self._new_text(), last=False)
+
+    def finish(self) -> str:
+        """What was held back, at the end."""
+        return "" if self.stopped else self._give(self._new_text(), last=True)
+
+    def _new_text(self) -> str:
+        return self._decoded([*self._prompt, *self._ids])[len(self._before) :]
+
+    def _give(self, text: str, *, last: bool) -> str:
+        ends = [place for one in self._stop if (place := text.find(one)) >= 0]
+        if ends:
+            self.stopped = True
+            certain = text[: min(ends)]
+        elif last:
+            certain = text
+        else:
+            certain = text[: len(text) - self._held_back(text)]
+        new, self.text = certain[len(self.text) :], max(certain, self.text, key=len)
+        return new
+
+    def _held_back(self, text: str) -> int:
+        """Characters at the end that may still change: half a character, the beginning of a stop string."""
+        unfinished = len(text) - len(text.rstrip("\ufffd"))
+        starts = [n for one in self._stop for n in range(1, len(one)) if text.endswith(one[:n])]
+        return max([unfinished, *starts])

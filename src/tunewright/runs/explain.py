@@ -1,0 +1,85 @@
+"""One row at every stage: as read, as the task understands it, as tokens, as the model's batch.
+
+stages = explain(config, "train.csv:418")
+stages["tokens"]      [{"token": "[CLS]", "id": 101}, {"token": "where", "id": 2073}, …]
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from tunewright.adapters.base import longest_row
+from tunewright.config.run_config import RunConfig
+from tunewright.errors import RowError, UserError, quoted
+from tunewright.preparation import TRAIN, Inputs, open_inputs
+from tunewright.reading import Source
+from tunewright.reading.file_shapes import bare_fields
+from tunewright.records import Reject
+
+
+def explain(config: RunConfig, address: str) -> dict[str, Any]:
+    """Follow the row at `file:line` (or a line of the first training file). UserError when no row stands there.
+
+    Gives the row's fields, its texts and target, its tokens with ids, what truncation cut, and how it is padded.
+    """
+    inputs = open_inputs(config)
+    source, line = _find(inputs, address)
+    row = source.row_at(line)
+    stages: dict[str, Any] = {"row": f"{source.name}:{row.line}"}
+    if isinstance(row, Reject):
+        return stages | {"rejected": row.reason, "raw": row.raw}
+    stages["fields"] = bare_fields(row)
+    task = inputs.task
+    try:
+        example = task.to_example(row)
+    except RowError as error:
+        return stages | {"rejected": error.reason}
+    from tunewright.tokenization.encoder import load_encoder
+
+    model = config.model.locate()
+    encoder = load_encoder(
+        model,
+        max_length=longest_row(config, model),
+        truncation_side=config.data.truncation_side,
+        padding_side=config.data.padding_side,
+    )
+    try:
+        rows = task.explained(example, encoder)
+    except RowError as error:
+        return stages | {"rejected": error.reason}
+    stages |= {
+        "task": task.name,
+        "text": example.text,
+        **({"pair": example.pair} if example.pair is not None else {}),
+        "target": task.shown_target(example),
+        "weight": example.weight,
+        "weight_from": config.data.weight,
+        "tokens": rows[0].tokens,
+        "num_tokens": len(rows[0].tokens),
+        "num_cut": rows[0].num_cut,
+        "max_length": encoder.max_length,
+        "padding": {"side": encoder.padding_side, "id": encoder.pad_token_id, "token": encoder.tokenizer.pad_token},
+    }
+    if len(rows) > 1:
+        stages["more_windows"] = [row.tokens for row in rows[1:]]
+    return stages
+
+
+def _find(inputs: Inputs, address: str) -> tuple[Source, int]:
+    name, colon, line = address.rpartition(":")
+    if not line.isdecimal():
+        raise UserError(
+            "which row?", found=address, expected="FILE:LINE", hint=f"For example {inputs.sources[TRAIN][0].name}:2."
+        )
+    sources = [source for _, source in inputs.of()]
+    if not colon:
+        return sources[0], int(line)
+    matching = (
+        [source for source in sources if source.name == name]
+        or [source for source in sources if Path(source.name).resolve() == Path(name).resolve()]
+        or [source for source in sources if source.name.endswith(f"/{name}")]
+    )
+    if not matching:
+        raise UserError(f"{name} is not one of this config's files", found=quoted(source.name for source in sources))
+    return matching[0], int(line)

@@ -1,0 +1,67 @@
+"""What every config section is made of: strict pydantic models and the small value types they share.
+
+class TrainConfig(Section):
+    epochs: float = Field(3, gt=0, description="Passes over the training rows.")
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
+
+from tunewright.errors import UserError
+from tunewright.files.paths import expanded
+
+_SECONDS = {"s": 1, "m": 60, "h": 3600}
+
+
+def _written_out(path: str) -> str:
+    try:
+        return expanded(path)
+    except UserError as error:
+        raise ValueError(f"{error.problem} ({error.where})") from None
+
+
+UserPath = Annotated[str, AfterValidator(_written_out)]
+"""A path (or a name that may be one): `~` and variables are written out."""
+
+
+class Section(BaseModel):
+    """A config section: unknown keys are errors, values do not change after validation, a label or column may look like a number."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, validate_default=True, coerce_numbers_to_str=True, allow_inf_nan=False
+    )
+
+
+@dataclass(frozen=True)
+class Cadence:
+    """How often something happens: parsed from `epoch`, a number of steps, or a time such as `10m`."""
+
+    kind: Literal["epoch", "steps", "seconds", "never"]
+    amount: int = 1
+
+    @classmethod
+    def parse(cls, value: str | int) -> Cadence:
+        text = str(value).strip().lower()
+        if text in ("epoch", "never"):
+            return cls(text)  # type: ignore[arg-type]
+        if text.isdecimal() and int(text) > 0:
+            return cls("steps", int(text))
+        found = re.fullmatch(r"(\d+)\s*([smh])", text)
+        if found and int(found[1]) > 0:
+            return cls("seconds", int(found[1]) * _SECONDS[found[2]])
+        raise ValueError("expected `epoch`, a number of steps (500), a time (90s, 10m, 1h) or `never`")
+
+
+def _cadence(value: Any) -> str | int:
+    if isinstance(value, bool) or not isinstance(value, (str, int)):
+        raise ValueError("expected `epoch`, a number of steps (500), a time (90s, 10m, 1h) or `never`")
+    Cadence.parse(value)
+    return value
+
+
+Every = Annotated[str | int, BeforeValidator(_cadence)]

@@ -1,0 +1,1 @@
+"""Text -> token ids, and back: the one place where text is encoded."""

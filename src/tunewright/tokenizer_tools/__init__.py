@@ -1,0 +1,1 @@
+"""Tokenizers learned, shown and compared: what `tunewright tokenizer` does."""
