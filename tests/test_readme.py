@@ -1,11 +1,10 @@
-"""The README's commands and Python run as they stand, and the reference is what the code says."""
+"""The commands and the Python of README and docs/using.md run as they stand."""
 
 from __future__ import annotations
 
 import re
 import subprocess
 import sys
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import pytest
@@ -13,11 +12,11 @@ import pytest
 from tests.conftest import SAMPLES
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+README, USING = ((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/using.md"))
 
 
 def commands() -> list[str]:
-    blocks = re.findall(r"```console\n(.*?)```", README, re.DOTALL)
+    blocks = re.findall(r"```console\n(.*?)```", README + USING, re.DOTALL)
     return [
         line.split(" # ")[0].strip() for block in blocks for line in block.splitlines() if line.startswith("tunewright")
     ]
@@ -50,19 +49,3 @@ def test_the_demo_runs_offline(tmp_path):
     assert done.returncode == 0, done.stderr
     for expected in ("accuracy", "tfidf_logreg", "runs/demo/model", "order_status", "tunewright train your.csv"):
         assert expected in done.stdout
-
-
-def test_the_reference_is_what_the_code_says():
-    spec = spec_from_file_location("generate", ROOT / "docs" / "generate.py")
-    assert spec and spec.loader
-    generate = module_from_spec(spec)
-    spec.loader.exec_module(generate)
-    assert (ROOT / "docs" / "reference.md").read_text(encoding="utf-8") == generate.reference(), (
-        "run: python docs/generate.py"
-    )
-
-
-def test_every_folder_named_in_the_readme_exists():
-    for path in re.findall(r"`((?:reading|tasks|tokens|training)/[\w/]+)`", README):
-        found = ROOT / "src" / "tunewright" / path
-        assert found.exists() or found.with_suffix(".py").exists(), path

@@ -1,0 +1,73 @@
+"""What the documents say is there: files, modules, links, config keys; and generated pages are what the code says."""
+
+from __future__ import annotations
+
+import re
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SOURCES = ROOT / "src" / "tunewright"
+PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")] + sorted(
+    (ROOT / "docs").rglob("*.md")
+)
+SUFFIXES = {"csv", "jsonl", "tsv"}
+ROOMS = {path.name for path in SOURCES.iterdir() if path.is_dir()}
+
+
+@pytest.fixture(scope="module")
+def generate() -> ModuleType:
+    spec = spec_from_file_location("generate", ROOT / "docs" / "generate.py")
+    assert spec and spec.loader
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def text_of(page: Path) -> str:
+    return page.read_text(encoding="utf-8")
+
+
+def test_the_reference_is_what_the_code_says(generate):
+    assert text_of(ROOT / "docs" / "reference.md") == generate.reference(), "run: python docs/generate.py"
+
+
+def test_the_picture_of_the_rooms_is_what_the_imports_say(generate):
+    assert text_of(ROOT / "docs" / "architecture.md") == generate.architecture(), "run: python docs/generate.py"
+
+
+def test_a_room_imports_only_from_floors_above_it(generate):
+    imports = {"errors": set(), "files": {"errors"}, "reading": {"files", "errors"}}
+    assert generate.floors(imports) == [["errors"], ["files"], ["reading"]]
+    assert generate.direct("reading", imports) == ["files"]
+    with pytest.raises(AssertionError, match="circle of imports between a, b"):
+        generate.floors({"a": {"b"}, "b": {"a"}})
+
+
+def test_the_readme_is_short():
+    assert len(text_of(ROOT / "README.md").split()) < 900
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_and_modules_named_in_a_document_exist(page):
+    text = text_of(page)
+    for link in re.findall(r"\]\(([^)#]+)\)", text):
+        assert link.startswith("https://") or (page.parent / link).exists(), link
+    for room, path in re.findall(r"`(\w+)/([\w/.]*)`", text):
+        if room in ROOMS and "NAME" not in path:
+            found = SOURCES / room / path
+            assert found.exists() or found.with_suffix(".py").exists(), f"{room}/{path}"
+    for program in re.findall(r"benchmarks/\w+\.py", text):
+        assert (ROOT / program).exists(), program
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_config_keys_named_in_a_document_exist(page):
+    keys = re.findall(r"^((?:\w+\.)*\w+) = ", text_of(ROOT / "docs" / "reference.md"), re.MULTILINE)
+    sections = {key.split(".")[0] for key in keys if "." in key}
+    for section, key in re.findall(r"`(\w+)\.([a-z_]+)(?=[=:`])", text_of(page)):
+        if section in sections and key not in SUFFIXES:
+            assert f"{section}.{key}" in keys, f"{section}.{key}"
