@@ -124,7 +124,7 @@ def evaluate_with_trainer(task: str, steps: int) -> dict[str, Any]:
 
 def features(task: str, run: Any, position: int) -> dict[str, Any]:
     """A row as the peer takes it: labels stand at the tokens they are of, and it shifts them itself where it predicts the next one."""
-    batch = run.task.plain().collate(run.rows, np.array([position]), run.encoder)
+    batch = run.task.for_evaluation().collate(run.rows, np.array([position]), run.encoder)
     length = int(batch.lengths[0])
     ids, labels = batch.inputs["input_ids"][0][:length].tolist(), batch.targets["labels"][0]
     if task == "classification":

@@ -35,7 +35,7 @@ from interrupted import Case, Command, import_everything, make_cases, result_of
 
 PHASES = {
     "imports": "importlib",
-    "baselines": "baseline report:fit_and_score tasks.clm:baselines tasks.mlm:baselines tasks.compared:baselines",
+    "baselines": "baseline report:fit_and_score tasks.clm:baselines tasks.mlm:baselines tasks.pairwise:baselines",
     "golden examples": "golden:record golden:write golden:texts golden:_by_length golden:__init__ adapted:_golden",
     "merging": "adapted:_merged adapted:_on_whole_base", "scores": "run:_write_scores run:_verdict run_files:seal",
     "completing": "adapted:save_trained", "saving": "adapted:save_weights",
@@ -60,7 +60,7 @@ AIMS = {
     "validation": "tunewright.runs.train:Run._evaluate", "checkpoint": "tunewright.training.checkpoint:save",
     "state": "tunewright.training.checkpoint:save_state", "saving": "tunewright.artifacts.adapter_folder:save_weights",
     "final evaluation": "tunewright.runs.train:Run._final_scores", "reading of the end": "tunewright.evaluation.scores:complete",
-    "baselines": "tunewright.evaluation.baselines:fit_and_score", "golden examples": "tunewright.artifacts.golden_examples:record",
+    "baselines": "tunewright.metrics.baselines:fit_and_score", "golden examples": "tunewright.artifacts.golden_examples:record",
     "golden texts": "tunewright.artifacts.golden_examples:_by_length", "merging": "tunewright.artifacts.adapter_folder:_merged",
     "completing": "tunewright.artifacts.adapter_folder:save_trained", "scores": "tunewright.runs.train:_write_scores",
 }  # fmt: skip

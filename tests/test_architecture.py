@@ -42,6 +42,7 @@ ROOMS = [
     "verification",
     "cli",
     "demos",
+    "testing",
     "__main__",
 ]
 """Each folder or file of the package once: it imports only from those before it."""

@@ -9,7 +9,9 @@ without a traceback and exits with 2. `assert` and other exceptions are our own 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 
 class UserError(Exception):
@@ -91,3 +93,15 @@ def check_choice(option: str, value: str, choices: Sequence[str]) -> None:
             expected=", ".join(choices),
             hint=f"Did you mean {near}?" if near else None,
         )
+
+
+def renamed(old: str, new: str) -> Callable[..., Any]:
+    """The old name of a public method, kept for one version: `above = renamed("above", "with_min_score")`."""
+
+    def under_old_name(self: Any, *args: Any, **kwargs: Any) -> Any:
+        warnings.warn(f"{old} is now called {new}", DeprecationWarning, stacklevel=2)
+        return getattr(self, new)(*args, **kwargs)
+
+    under_old_name.__name__ = old
+    under_old_name.__doc__ = f"The old name of `{new}`."
+    return under_old_name

@@ -21,7 +21,7 @@ from types import ModuleType
 
 from tunewright.errors import UserError, did_you_mean, quoted
 
-_NOT_PLUGINS = {"base", "compared", "config"}
+_NOT_PLUGINS = {"base", "config", "pairwise"}
 _ROOMS = {"export": "exporters"}
 """Kinds whose modules are in a room of another name; their entry points keep the kind's."""
 _HOLDS = {"tasks": "Task", "adapters": "Adapter"}

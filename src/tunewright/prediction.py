@@ -22,13 +22,14 @@ from tunewright.artifacts.adapter_folder import load_network
 from tunewright.artifacts.model_folder import SavedModel, open_saved
 from tunewright.batching.micro_batches import rows_of
 from tunewright.batching.row_context import row_context
-from tunewright.errors import RowError, UserError
+from tunewright.errors import RowError, UserError, renamed
 from tunewright.execution.cpu.cls_only_last_layer import compute_first_position_only
 from tunewright.execution.cpu.memory import give_back_fragments, keep_freed_memory
 from tunewright.generation.generate import Sampling
 from tunewright.models.loading import choose_device, install_row_keyed_dropout_and_attention, resolve_precision
 from tunewright.plugins import trust
 from tunewright.records import Example, NoAnswer, Row
+from tunewright.tasks.base import Task
 from tunewright.tokenization.encoded_rows import EncodedRows
 from tunewright.tokenization.encoder import TextEncoder
 from tunewright.training.engine import Settings, autocast
@@ -54,22 +55,20 @@ class Model:
     """A trained model, ready for use. Made by `load`."""
 
     saved: SavedModel
-    task: Any
+    task: Task
     encoder: TextEncoder
     network: nn.Module
     settings: Settings
     sampling: Sampling = field(default_factory=Sampling)
     """How a model that writes chooses its words."""
 
-    def showing(self, num_labels: int) -> Model:
+    def with_top_k(self, num_labels: int) -> Model:
         """This model, its predictions with the scores of the `num_labels` most probable labels (10 as it is loaded)."""
-        if not hasattr(self.task, "num_shown"):
-            return self
-        return replace(self, task=replace(self.task, num_shown=num_labels))
+        return replace(self, task=self.task.with_num_shown(num_labels))
 
     def writing(self, sampling: Sampling) -> Model:
         """This model, its completions chosen so. UserError for a model that does not write."""
-        if not self.task.writes:
+        if not self.task.generates_text:
             raise UserError(
                 f"a {self.task.name} model writes no text", where=str(self.saved.folder), hint="Leave out how to write."
             )
@@ -81,16 +80,20 @@ class Model:
         with autocast(self.settings):
             yield from writer.written(self.example(prompt, 1))
 
-    def fitting(self, conversation: Any) -> tuple[Any, int, int]:
+    def trim_history(self, conversation: Any) -> tuple[Any, int, int]:
         """(a `Conversation` without its oldest turns where they leave no room for an answer, how many turns those are, how many
         tokens at the beginning of the rest are cut nevertheless, the system's turn first)."""
-        return self._writer().fitting(conversation)
+        return self._writer().trim_history(conversation)
 
-    def answer(self, conversation: Any) -> Iterator[str]:
+    def reply(self, conversation: Any) -> Iterator[str]:
         """What the model says next in a `chat.messages.Conversation`, piece by piece. UserError for one that does not write."""
         writer = self._writer()
         with autocast(self.settings):
             yield from writer.written(Example(conversation.messages[-1].content, target=conversation))
+
+    showing = renamed("showing", "with_top_k")
+    fitting = renamed("fitting", "trim_history")
+    answer = renamed("answer", "reply")
 
     def _writer(self) -> Any:
         return self.writing(self.sampling).task.writer(self.network, self.encoder, self.sampling)
@@ -133,7 +136,9 @@ class Model:
         found = iter(self._predicted(asked) if asked else ())
         answers = (next(found) if isinstance(one, Example) else one for one in examples)
         empty = self.task.empty_answer
-        return [replace(one, empty=empty) if isinstance(one, NoAnswer) else one.above(min_score) for one in answers]
+        return [
+            replace(one, empty=empty) if isinstance(one, NoAnswer) else one.with_min_score(min_score) for one in answers
+        ]
 
     def windows(self, inputs: Iterable[T | None], example_of: Callable[[T], Example | NoAnswer]) -> Iterator[list[T]]:
         """Neighbours that are computed together: sorted by length, cut into micro-batches, given back in their order.
@@ -142,7 +147,7 @@ class Model:
         at the end of one with the same results. None among the inputs ends a window early: what came so far is wanted now.
         What `inputs` raises is raised behind the window of what came before.
         """
-        most = WRITING_ROWS if self.task.writes else WINDOW_ROWS
+        most = WRITING_ROWS if self.task.generates_text else WINDOW_ROWS
         window: list[T] = []
         num_characters = 0
         failure: Exception | None = None
@@ -178,13 +183,12 @@ class Model:
             self.task.scores(self._outputs_of(self.task.encode(window, self.encoder)))
             for window in self.windows(examples, lambda one: one)
         ]
-        return np.concatenate(found) if found else np.zeros((0, len(self.task.labels)))
+        return np.concatenate(found) if found else np.zeros((0, len(self.task.known_names)))
 
     def example(self, text: Text, number: int) -> Example:
         """A text, or a pair, as an example. number: of the input, for messages. UserError for what the model does not read."""
-        pair_expected = self.task.columns.pair is not None
-        if isinstance(text, (tuple, list)) and len(text) == 2 and getattr(self.task, "reads_pairs_too", False):
-            pair_expected = True
+        are_two = isinstance(text, (tuple, list)) and len(text) == 2
+        pair_expected = self.task.reads_pairs and (are_two or not self.task.reads_texts)
         for part in text if isinstance(text, (tuple, list)) else (text,):
             if isinstance(part, str) and any("\ud800" <= character <= "\udfff" for character in part):
                 raise UserError(
@@ -192,8 +196,7 @@ class Model:
                 )
         if isinstance(text, str) and not pair_expected:
             return Example(text)
-        are_two = isinstance(text, (tuple, list)) and len(text) == 2 and all(isinstance(one, str) for one in text)
-        if are_two and pair_expected:
+        if are_two and pair_expected and all(isinstance(one, str) for one in text):
             return Example(text[0], text[1])
         raise UserError(
             "this model reads " + ("pairs of texts" if pair_expected else "single texts"),
@@ -211,7 +214,7 @@ class Model:
             ) from None
 
     def _predicted(self, window: Sequence[Example]) -> Iterator[Any]:
-        if self.task.writes:
+        if self.task.generates_text:
             writer = self._writer()
             with autocast(self.settings):
                 yield from writer.complete(window)
@@ -284,9 +287,9 @@ def load(
     return Model(saved, task, encoder, network, settings, Sampling(**task.sampling_defaults))
 
 
-def refuse_other_names(saved: SavedModel, task: Any, network: Any) -> None:
+def refuse_other_names(saved: SavedModel, task: Task, network: Any) -> None:
     """UserError where the task has more or fewer names (labels, tags) than the model has outputs."""
-    names = list(getattr(task, "tags", None) or task.known_names)
+    names = task.output_names
     outputs = getattr(network.config, "num_labels", None)
     is_named = bool(names) or not {"labels", "types"}.isdisjoint(saved.facts["task_state"])
     if is_named and outputs is not None and len(names) != outputs:

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from tunewright.errors import renamed
+
 if TYPE_CHECKING:
     import numpy as np
     import torch
@@ -124,11 +126,13 @@ class Prediction:
     num_cut: int = 0
     """Tokens of this input that truncation removed."""
 
-    def above(self, min_score: float) -> Prediction:
+    def with_min_score(self, min_score: float) -> Prediction:
         """This prediction, its label None where it is less probable than `min_score`."""
         if self.score >= min_score:
             return self
         return replace(self, label=None, labels=None if self.labels is None else ())
+
+    above = renamed("above", "with_min_score")
 
     def as_dict(self) -> dict[str, Any]:
         """The JSON form that `predict --json` prints."""
@@ -148,9 +152,11 @@ class NoAnswer:
     reason: str
     empty: Fields = field(default_factory=dict)
 
-    def above(self, min_score: float) -> NoAnswer:
+    def with_min_score(self, min_score: float) -> NoAnswer:
         """Itself."""
         return self
+
+    above = renamed("above", "with_min_score")
 
     def as_dict(self) -> dict[str, Any]:
         """The JSON form that `predict --json` prints."""
@@ -196,9 +202,11 @@ class TaggedText:
             tags.append("O" if one is None or not inside else f"{'B' if start <= one.start else 'I'}-{one.label}")
         return tags
 
-    def above(self, min_score: float) -> TaggedText:
+    def with_min_score(self, min_score: float) -> TaggedText:
         """Without the entities that are less probable than `min_score`."""
         return replace(self, entities=tuple(one for one in self.entities if one.score >= min_score))
+
+    above = renamed("above", "with_min_score")
 
     def as_dict(self) -> dict[str, Any]:
         """The JSON form that `predict --json` prints."""
@@ -229,10 +237,12 @@ class FilledMask:
     num_cut: int = 0
     """Tokens that truncation removed: gaps in them are not filled."""
 
-    def above(self, min_score: float) -> FilledMask:
+    def with_min_score(self, min_score: float) -> FilledMask:
         """Without the candidates that are less probable than `min_score`."""
         masks = tuple(tuple(one for one in candidates if one.score >= min_score) for candidates in self.masks)
         return replace(self, masks=masks)
+
+    above = renamed("above", "with_min_score")
 
     def as_dict(self) -> dict[str, Any]:
         """The JSON form that `predict --json` prints: of one gap a list of candidates, of several a list of lists."""
@@ -260,9 +270,11 @@ class Completion:
     num_cut: int = 0
     """Tokens of the prompt's beginning that did not fit."""
 
-    def above(self, min_score: float) -> Completion:
+    def with_min_score(self, min_score: float) -> Completion:
         """Itself: a completion has no score."""
         return self
+
+    above = renamed("above", "with_min_score")
 
     def as_dict(self) -> dict[str, Any]:
         """The JSON form that `predict --json` prints."""

@@ -16,6 +16,7 @@ from tunewright.annotations.labels import (
     parse_binary_columns,
 )
 from tunewright.errors import RowError, RowSkipped, UserError
+from tunewright.files.record_json import from_json, to_json
 from tunewright.reading.columns import TextColumns
 from tunewright.records import Row
 
@@ -206,7 +207,7 @@ def test_what_is_no_weight(cell):
 
 def test_columns_survive_their_saved_form():
     columns = TextColumns(("a", "b"), "c", "d", "e", ",")
-    assert TextColumns.from_dict(columns.as_dict()) == columns
+    assert from_json(TextColumns, to_json(columns)) == columns
 
 
 def test_lists_that_a_text_spells():

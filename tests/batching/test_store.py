@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tunewright.batching.store import SplitWriter, StoreDamaged, finish_store, open_store
+from tunewright.batching.store import SplitWriter, StoreDamaged, finish_store, open_store, text_keys
 from tunewright.errors import UserError
 from tunewright.records import Encoded
 from tunewright.tokenization.encoded_rows import EncodedRows
@@ -299,3 +299,19 @@ def test_a_broken_manifest_is_a_damaged_store(tmp_path, manifest):
     (tmp_path / "s" / "manifest.json").write_text(manifest)
     with pytest.raises(StoreDamaged):
         open_store(tmp_path / "s", "print")
+
+
+def test_a_row_that_is_longer_than_the_model_reads_is_refused(tmp_path):
+    writer = SplitWriter(tmp_path, "train", FIELDS, type_ids=False, max_length=6)
+    for row in rows_of(6):
+        put(writer, row)
+    with pytest.raises(UserError, match=r"a row of 7 tokens is longer than the 6 .* reads(.|\n)*encoder.max_length"):
+        put(writer, rows_of(7)[6])
+
+
+def test_each_text_of_a_row_has_a_key_of_its_own():
+    keys = np.array([0, 5 | 3 << 40], dtype=np.int64)
+    found = text_keys(keys, 5)
+    assert found.dtype == np.int64 and found[:2].tolist() == keys.tolist() and len(set(found.tolist())) == 10
+    assert found[2:4].tolist() == (keys | 1 << 62).tolist() == text_keys(keys, 2)[2:].tolist()
+    assert (found >= 0).all() and (found % 2**59 == np.tile(keys, 5)).all()

@@ -243,7 +243,7 @@ def test_no_turn_makes_a_control_token(encoder, source):
         system, asked, answer, then, ending = texts
         turns = Message("system", system), Message("user", asked), Message("assistant", answer), Message("user", then)
         talk = Conversation((*turns, Message("assistant", ending)))
-        return chats.learned([talk if source else Conversation((Message("assistant", "".join(texts)),))])[0]
+        return chats.for_training([talk if source else Conversation((Message("assistant", "".join(texts)),))])[0]
 
     expected = control_ids(encoder, row(*"abcde").ids)
     text = injections(encoder)
@@ -270,7 +270,7 @@ def test_tools_and_their_results_make_no_control_token():
         tool = {"type": "function", "function": {"name": "f", "description": text, "parameters": {text: text}}}
         call = Message("assistant", "x", tool_calls=(ToolCall("f", {"k": text}),))
         talk = (Message("system", text), Message("user", text), call, Message("tool", text), Message("assistant", "y"))
-        return chats.learned([Conversation(talk, (tool,))])[0]
+        return chats.for_training([Conversation(talk, (tool,))])[0]
 
     expected = control_ids(encoder, row("x").ids)
 
@@ -288,7 +288,7 @@ def test_what_is_said_comes_back_letter_for_letter():
     options = {"supervise": "answers", "trusted": False, "cuts_prompts": True}
     chats = DialogueEncoder.of(encoder, "{{- bos_token }}" + named("plain"), {}, **options)
     typed = Conversation((Message("user", "a</s>b <s> c"), Message("assistant", "d<unk>")))
-    (row,) = chats.learned([typed])
+    (row,) = chats.for_training([typed])
     pieces = encoder.tokenizer.convert_ids_to_tokens(row.ids.tolist())
     assert pieces == [
         "<s>", "a", "</", "s", ">", "b", "▁<", "s", ">", "▁c", "<0x0A>", "d", "<", "unk", ">", "</s>",
@@ -360,10 +360,10 @@ def test_an_end_token_that_the_tokenizer_does_not_find_behind_an_answer_is_refus
         jinja = None if template is None else named(template)
         chats = DialogueEncoder.of(encoder, jinja, {}, supervise="answers", trusted=False, cuts_prompts=True)
         if not refused:
-            assert chats.learned([Conversation(turns)])[0].ids[-1] == encoder.tokenizer.eos_token_id
+            assert chats.for_training([Conversation(turns)])[0].ids[-1] == encoder.tokenizer.eos_token_id
             continue
         with pytest.raises(UserError, match="does not find its own end token"):
-            chats.learned([Conversation(turns)])
+            chats.for_training([Conversation(turns)])
 
 
 def test_secret_names_are_drawn_anew_and_none_begins_another():

@@ -9,6 +9,7 @@ import pytest
 from tunewright.chat.conversations import ALPACA, MESSAGES, PAIR, PREFERRED, TEXT, Dialogues, find_dialogues
 from tunewright.chat.messages import Conversation, Message, ToolCall, askable, conversation, learnable
 from tunewright.errors import RowError, RowSkipped
+from tunewright.files.record_json import from_json, to_json
 from tunewright.records import Row
 
 HI, HELLO = Message("user", "Hi"), Message("assistant", "Hello!")
@@ -18,7 +19,7 @@ def read(fields: dict, **named: str) -> Conversation:
     row = Row("train.jsonl", 1, fields)
     found = find_dialogues(list(fields), [row], **named)
     assert found is not None
-    return found.learned(row)
+    return found.for_training(row)
 
 
 @pytest.mark.parametrize(
@@ -90,9 +91,9 @@ def test_of_compared_answers_the_better_one_is_learned(fields, expected):
     assert [one.learned for one in read(fields).messages] == [False, True]
     found = find_dialogues(list(fields), [Row("f", 1, fields)])
     assert found is not None
-    again = Dialogues.from_dict(json.loads(json.dumps(found.as_dict())))
+    again = from_json(Dialogues, json.loads(json.dumps(to_json(found))))
     assert again == found
-    assert said(again.asked(Row("f", 1, fields)).messages) == said(expected[:1])
+    assert said(again.for_generation(Row("f", 1, fields)).messages) == said(expected[:1])
 
 
 def test_columns_may_be_named():
@@ -224,7 +225,7 @@ def test_nothing_that_stands_beside_a_prompt_is_lost(fields, expected):
 def test_an_answer_that_is_called_bad_is_not_learned():
     fields = {"prompt": "Hi", "completion": "What.", "label": False}
     with pytest.raises(RowSkipped, match="called bad"):
-        find_dialogues(list(fields), [Row("f", 1, fields)]).learned(Row("f", 1, fields))
+        find_dialogues(list(fields), [Row("f", 1, fields)]).for_training(Row("f", 1, fields))
 
 
 TURNS = [{"role": "user", "content": "It's\n1 } {"}, {"role": "assistant", "content": 'He said "No".'}]
@@ -377,4 +378,4 @@ def test_a_second_key_for_role_or_content_is_named_where_it_says_something_else(
 def test_a_conversation_may_be_a_list_of_texts(texts):
     fields = {"conversation": texts}
     found = find_dialogues(list(fields), [Row("f", 1, fields)])
-    assert found is not None and found.learned(Row("f", 1, fields)).messages == (HI, HELLO)
+    assert found is not None and found.for_training(Row("f", 1, fields)).messages == (HI, HELLO)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.conftest import shared
 from tunewright.chat.messages import ASSISTANT
 from tunewright.chat.preference_columns import find_preferences, winner_of
-from tunewright.chat.preferences import asked, compared
+from tunewright.chat.preferences import parse_comparison, parse_prompt
 from tunewright.cli.chat import talk
 from tunewright.encoding.pair_rows import mismatched, sides_of
 from tunewright.errors import RowError, RowSkipped, UserError
@@ -26,7 +26,7 @@ USER_HI, BOT_A, BOT_B = ({"role": r, "content": c} for r, c in (("user", "Hi"), 
 def read(fields: dict):
     row = Row("x.jsonl", 1, fields)
     columns = find_preferences(list(fields), [row])
-    return None if columns is None else compared(row, columns)
+    return None if columns is None else parse_comparison(row, columns)
 
 
 def told(fields: dict) -> list[tuple[str, str, str]]:
@@ -136,7 +136,7 @@ def test_the_judgement_that_the_config_names_is_taken():
     fields = {"prompt": "Hi", "response_a": "a", "response_b": "b", "winner": "a", "verdict": "b"}
     row = Row("x.jsonl", 1, fields)
     columns = find_preferences(list(fields), [row], label="verdict")
-    assert columns.winner == "verdict" and compared(row, columns)[0].chosen.messages[-1].content == "b"
+    assert columns.winner == "verdict" and parse_comparison(row, columns)[0].chosen.messages[-1].content == "b"
 
 
 def test_only_turns_behind_the_common_beginning_are_learned():
@@ -204,7 +204,7 @@ def test_rows_that_compare_nothing_say_why(fields, reason):
 def test_the_prompt_alone_is_what_a_model_is_asked():
     for fields in FORMATS.values():
         row = Row("x", 1, fields)
-        assert asked(row, find_preferences(list(fields), [row])).messages[-1].content == "Hi"
+        assert parse_prompt(row, find_preferences(list(fields), [row])).messages[-1].content == "Hi"
 
 
 @given(st.text(max_size=30), st.text(max_size=30), st.text(max_size=30))
@@ -233,7 +233,7 @@ def test_real_files_are_read_whole(file, kept, rejected):
     reasons = []
     for number, fields in enumerate(rows):
         try:
-            compared(Row(file, number, fields), columns)
+            parse_comparison(Row(file, number, fields), columns)
         except RowError as error:
             reasons.append(error.reason)
     assert (len(rows) - len(reasons), reasons) == (kept, ["chosen and rejected are equal"] * rejected)
@@ -548,4 +548,4 @@ def test_unknown_keys_of_compared_turns_are_named_and_make_no_two_rows_of_one():
     row = {"prompt": [{"role": "user", "content": "q", "mood": 1}], "chosen": [{"role": "assistant", "content": "a", "tone": "x"}],
            "rejected": [{"role": "assistant", "content": "b", "rank": 2}]}  # fmt: skip
     columns = find_preferences(list(row), [Row("a.jsonl", 1, row)])
-    assert compared(Row("a.jsonl", 1, row), columns)[0].chosen.unread == ("mood", "rank", "tone")
+    assert parse_comparison(Row("a.jsonl", 1, row), columns)[0].chosen.unread == ("mood", "rank", "tone")

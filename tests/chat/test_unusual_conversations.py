@@ -12,7 +12,7 @@ from tunewright.chat.control_tokens import ControlTokens
 from tunewright.chat.conversations import Dialogues
 from tunewright.chat.messages import Conversation, Message, conversation, learnable
 from tunewright.chat.preference_columns import Preferences, find_preferences
-from tunewright.chat.preferences import compared
+from tunewright.chat.preferences import parse_comparison
 from tunewright.chat.supervision import DROPPED, MERGED, Endings, Supervisor
 from tunewright.chat.templates import Template, named
 from tunewright.chat.transcripts import answer_spans, literal_end, marks_of, without_literal_ends
@@ -87,7 +87,7 @@ def turns(*said: tuple[str, str] | dict) -> Conversation:
 
 
 def spans(prover: Supervisor, found: Conversation, **options: object) -> list[str]:
-    rendered = prover.learned(found, **options)  # type: ignore[arg-type]
+    rendered = prover.for_training(found, **options)  # type: ignore[arg-type]
     return [rendered.text[begin:end] for begin, end in rendered.answers]
 
 
@@ -132,14 +132,14 @@ def test_turns_in_any_order_are_learned_where_the_template_renders_them(order: s
 def test_a_template_that_refuses_an_order_says_so_and_the_row_is_rejected() -> None:
     prover = supervisor(STRICT, "[INST]", "[/INST]")
     with pytest.raises(RowError, match="roles must alternate"):
-        prover.learned(turns(*ODD["two users"]))
+        prover.for_training(turns(*ODD["two users"]))
     assert spans(prover, turns(("user", "Hi"), ("assistant", "Yes."))) == ["Yes.</s>"]
 
 
 def test_a_template_that_drops_a_turn_in_an_odd_place_rejects_the_row() -> None:
     source = CHATML.replace("for m in messages", "for m in messages if loop.first or m.role != 'system'")
     with pytest.raises(RowError, match=r"leaves out turn 3 \(system\)"):
-        supervisor(source.replace("loop.first", "m == messages[0]"), *IM).learned(turns(*ODD["later system"]))
+        supervisor(source.replace("loop.first", "m == messages[0]"), *IM).for_training(turns(*ODD["later system"]))
 
 
 def test_turns_that_a_template_writes_as_one_are_told() -> None:
@@ -148,9 +148,9 @@ def test_turns_that_a_template_writes_as_one_are_told() -> None:
         "<|U|>{% endif %}{{ m.content }}\n{% else %}<|A|>{{ m.content }}</s>{% endif %}{% endfor %}"
         "{% if add_generation_prompt %}<|A|>{% endif %}"
     )
-    rendered = supervisor(source, "<|U|>", "<|A|>").learned(turns(*ODD["two users"]))
+    rendered = supervisor(source, "<|U|>", "<|A|>").for_training(turns(*ODD["two users"]))
     assert rendered.told == (MERGED,)
-    assert supervisor(source, "<|U|>", "<|A|>").learned(turns(*ODD["two users"][1:])).told == ()
+    assert supervisor(source, "<|U|>", "<|A|>").for_training(turns(*ODD["two users"][1:])).told == ()
     merged = (
         "{% for m in messages %}{% if m.role == 'user' %}<|U|>{{ m.content }}{% else %}"
         "{% if loop.previtem.role == 'user' %}<|A|>{% endif %}"
@@ -158,7 +158,7 @@ def test_turns_that_a_template_writes_as_one_are_told() -> None:
         "{% if add_generation_prompt %}<|A|>{% endif %}"
     )
     with pytest.raises(RowError, match="as one"):
-        supervisor(merged, "<|U|>", "<|A|>").learned(turns(*ODD["two assistants"]))
+        supervisor(merged, "<|U|>", "<|A|>").for_training(turns(*ODD["two assistants"]))
 
 
 # Endings
@@ -205,9 +205,9 @@ def test_answers_end_with_the_token_of_whoever_speaks_next() -> None:
     )
     chat = turns(("user", "Hi"), ("assistant", "Yes."), ("user", "Bye"), ("assistant", "No."))
     assert spans(prover, chat) == ["\n<think></think>\nYes.<|user|>", "\n<think></think>\nNo.<|user|>"]
-    assert prover.learned(chat).text.endswith("No.<|user|>") and not prover.asked(chat.to_answer()).text.endswith(
-        "<|user|>"
-    )
+    assert prover.for_training(chat).text.endswith("No.<|user|>") and not prover.for_generation(
+        chat.to_answer()
+    ).text.endswith("<|user|>")
     call = {"role": "assistant", "content": "", "tool_calls": '[{"name": "f", "arguments": "{\\"a\\": 1}"}]'}
     used = turns(("user", "Hi"), call, ("tool", "42"), ("assistant", "It is 42."))
     assert spans(prover, used) == [
@@ -226,13 +226,13 @@ def test_reasoning_that_a_template_drops_is_refused_kept_or_told() -> None:
     ):
         found = turns(("user", "Hi"), answer)
         with pytest.raises(RowError, match=r"reasoning of turn 2: task\.reasoning=keep"):
-            prover.learned(found)
-        dropped = prover.learned(found, reasoning="drop")
+            prover.for_training(found)
+        dropped = prover.for_training(found, reasoning="drop")
         assert (dropped.text, dropped.told) == ("<s><|U|>Hi<|A|>Yes.</s>", (DROPPED,))
-        kept = prover.learned(found, reasoning="keep")
+        kept = prover.for_training(found, reasoning="keep")
         assert kept.text == "<s><|U|>Hi<|A|><think>\nHm, so.\n</think>\n\nYes.</s>" and kept.told == ()
         assert kept.text.startswith(
-            prover.asked(found.to_answer()).text
+            prover.for_generation(found.to_answer()).text
         )  # what is asked is how the learned text begins
         assert spans(prover, found, reasoning="keep") == ["<think>\nHm, so.\n</think>\n\nYes.</s>"]
 
@@ -246,12 +246,12 @@ def test_reasoning_of_earlier_answers_is_judged_where_they_are_learned() -> None
         ("assistant", "<think>\nR2\n</think>\n\nNo."),
     )
     with pytest.raises(RowError, match="turn 2"):
-        prover.learned(found)
+        prover.for_training(found)
     assert spans(prover, found, turns=[False, True])[1] == "<think>\nR2\n</think>\n\nNo.<|im_end|>"
     assert spans(prover, found, reasoning="keep") == [
         "<think>\nR1\n</think>\n\nYes.<|im_end|>", "<think>\nR2\n</think>\n\nNo.<|im_end|>",
     ]  # fmt: skip
-    assert prover.learned(turns(("user", "Hi"), ("assistant", "<think>\n\n</think>\n\nYes."))).told == ()
+    assert prover.for_training(turns(("user", "Hi"), ("assistant", "<think>\n\n</think>\n\nYes."))).told == ()
 
 
 def test_reasoning_behind_a_block_that_the_template_has_closed_cannot_be_kept() -> None:
@@ -260,7 +260,7 @@ def test_reasoning_behind_a_block_that_the_template_has_closed_cannot_be_kept() 
     found = turns(("user", "Hi"), ("assistant", "<think>\nHm, so.\n</think>\n\nYes."))
     assert spans(prover, found, reasoning="drop") == ["Yes.</s>"]
     with pytest.raises(RowError, match="the template ends the reasoning before the answer begins"):
-        prover.learned(found, reasoning="keep")
+        prover.for_training(found, reasoning="keep")
 
 
 def test_calls_in_answers_without_a_content_are_written_and_those_beside_a_text_are_not_lost() -> None:
@@ -275,7 +275,7 @@ def test_calls_in_answers_without_a_content_are_written_and_those_beside_a_text_
         found = turns(("user", "Hi"), {"role": "assistant", "content": content, "tool_calls": calls})
         assert spans(prover, found) == ['f{"a": 1}</s>']
     with pytest.raises(RowError, match="leaves out calls of tools in answers that also say something"):
-        prover.learned(turns(("user", "Hi"), {"role": "assistant", "content": "I look.", "tool_calls": calls}))
+        prover.for_training(turns(("user", "Hi"), {"role": "assistant", "content": "I look.", "tool_calls": calls}))
 
 
 # Flags, keys and values
@@ -304,7 +304,7 @@ def test_unknown_keys_of_turns_are_named_once(tmp_path: Path) -> None:
         for n in range(12)
     ]
     prepared = prepare(parse_config(_values(tmp_path, rows)))
-    assert prepared.task().remarks(prepared.store) == [
+    assert prepared.task().data_warnings(prepared.store) == [
         "Keys of turns that are not read: 'id' (12 rows), 'mood' (12 rows)."
     ]
 
@@ -323,7 +323,7 @@ def test_answers_that_are_parts_numbers_or_objects(content: object, text: str) -
     tool = turns(("user", "Hi"), ("assistant", "I look."), {"role": "tool", "content": content}, ("assistant", "Yes."))
     assert tool.messages[2].content == ('["Ye", "s."]' if content == ["Ye", "s."] else text)
     if not isinstance(content, list):
-        pair = Dialogues("pair", "prompt", "completion").learned(
+        pair = Dialogues("pair", "prompt", "completion").for_training(
             Row("f", 1, {"prompt": "Hi", "completion": content if text != "Yes." else "Yes."})
         )
         assert pair.messages[-1].content == text
@@ -349,7 +349,7 @@ def test_sides_under_other_names(names: tuple[str, str]) -> None:
     }
     found = find_preferences(list(fields), [Row("f", 1, fields)])
     assert found is not None
-    (pair,) = compared(Row("f", 1, fields), found)
+    (pair,) = parse_comparison(Row("f", 1, fields), found)
     assert [side.messages[-1].content for side in pair.sides] == ["Yes.", "7"]
 
 
@@ -391,14 +391,14 @@ LONG = turns(
 
 
 def test_whole_turns_go_from_the_oldest_and_what_stays_is_what_the_template_writes(minimind: TextEncoder) -> None:
-    whole = _chats(minimind, 4096, supervise="last_answer").learned([LONG])[0]
+    whole = _chats(minimind, 4096, supervise="last_answer").for_training([LONG])[0]
     for kept in range(1, 6):
         shorter = Conversation((LONG.messages[0], *LONG.messages[-2 * kept :]))
-        wanted = _chats(minimind, 4096, supervise="last_answer").learned([shorter])[0]
-        row = _chats(minimind, len(wanted.ids) + 3, supervise="last_answer").learned([LONG])[0]
+        wanted = _chats(minimind, 4096, supervise="last_answer").for_training([shorter])[0]
+        row = _chats(minimind, len(wanted.ids) + 3, supervise="last_answer").for_training([LONG])[0]
         assert row.ids.tolist() == wanted.ids.tolist() and row.learned == wanted.learned
         assert row.num_cut == len(whole.ids) - len(row.ids)
-    assert "its answer would be cut" in _chats(minimind, 60).learned([LONG])[0]  # earlier answers are learned here
+    assert "its answer would be cut" in _chats(minimind, 60).for_training([LONG])[0]  # earlier answers are learned here
 
 
 def test_the_last_question_loses_its_own_start_only(minimind: TextEncoder) -> None:
@@ -410,7 +410,7 @@ def test_the_last_question_loses_its_own_start_only(minimind: TextEncoder) -> No
         ("assistant", "Yes."),
     )
     for chats, asked in ((_chats(minimind, 48, supervise="last_answer"), False), (_chats(minimind, 60), True)):
-        row = chats.asked([asks.to_answer()], room=12)[0] if asked else chats.learned([asks])[0]
+        row = chats.for_generation([asks.to_answer()], room=12)[0] if asked else chats.for_training([asks])[0]
         text = minimind.tokenizer.decode(row.ids, skip_special_tokens=False)
         assert len(row.ids) == 48
         assert text.startswith("<|im_start|>system\nYou are brief.<|im_end|>\n<|im_start|>user\n") and "Old" not in text
@@ -423,7 +423,7 @@ def test_both_sides_of_a_pair_lose_the_same_turns(minimind: TextEncoder) -> None
     row = Row("f", 1, {"prompt": turns_, "chosen": "Yes, of course it is.", "rejected": "No."})
     found = find_preferences(list(row.fields), [row])
     assert found is not None
-    (pair,) = sided_rows(_chats(minimind, 4096), list(compared(row, found)), max_length=70)
+    (pair,) = sided_rows(_chats(minimind, 4096), list(parse_comparison(row, found)), max_length=70)
     first, second = pair.ids[: pair.second], pair.ids[pair.second :]
     texts = [minimind.tokenizer.decode(one, skip_special_tokens=False) for one in (first, second)]
     assert max(len(first), len(second)) <= 70 and pair.num_cut > 0
@@ -439,7 +439,7 @@ def test_sides_that_differ_only_in_what_is_left_out_are_set_aside(minimind: Text
         ("Yes.", "Yes.<|im_end|>", {"strips_ends": True}),
     ):
         row = Row("f", 1, {"prompt": "Hi", "chosen": said, "rejected": other})
-        pairs = compared(row, Preferences("pairs", "prompt", "chosen", "rejected"))
+        pairs = parse_comparison(row, Preferences("pairs", "prompt", "chosen", "rejected"))
         source = THINKERS.replace("<|U|>", "<|im_start|>").replace("<|A|>", "<|im_start|>a")
         chats = DialogueEncoder.of(
             minimind, source, {}, supervise="answers", trusted=False, cuts_prompts=True, **options
@@ -586,7 +586,7 @@ def test_only_the_answers_of_a_rendered_text_are_learned(minimind: TextEncoder) 
             **options,
         }
         chats = DialogueEncoder.of(minimind, None, {}, **wishes)  # type: ignore[arg-type]
-        (row,) = DialogueEncoder(**{**vars(chats), "max_length": length}).learned(
+        (row,) = DialogueEncoder(**{**vars(chats), "max_length": length}).for_training(
             [Conversation((Message("assistant", text),))]
         )
         assert not isinstance(row, str), row

@@ -457,7 +457,7 @@ def test_runs_are_listed_and_compared(trained):
     (folder / "started" / "config.yaml").write_text((folder / "config.yaml").read_text())
     listed = tunewright("runs", "--folder", ".", cwd=folder).stdout
     assert "nan" not in listed and listed.splitlines()[2].split()[3:] == ["started", "-", "-"]
-    assert "classification" in listed and re.search(r"finished, test +accuracy [01]\.[0-9]{4} +[0-9.]{6}\n", listed)
+    assert "classification" in listed and re.search(r"finished, test +f1_macro [01]\.[0-9]{4} +[0-9.]{6}\n", listed)
     assert "MB in ./.store, which may be deleted" in listed
 
 

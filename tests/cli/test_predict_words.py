@@ -197,7 +197,7 @@ def test_tags_of_words_by_hand():
         words=((0, 3), (4, 4), (5, 9), (10, 12), (13, 15), (16, 19), (20, 23)),
     )  # fmt: skip
     assert found.tags == ["B-LOC", "I-LOC", "I-LOC", "O", "O", "B-LOC", "B-LOC"]
-    assert found.above(0.5).tags == ["B-LOC", "I-LOC", "I-LOC", "O", "O", "O", "B-LOC"]
+    assert found.with_min_score(0.5).tags == ["B-LOC", "I-LOC", "I-LOC", "O", "O", "O", "B-LOC"]
     assert found.as_dict()["tags"] == found.tags and "tags" not in TaggedText("a", ()).as_dict()
 
 

@@ -160,7 +160,7 @@ def stored(folder, model, *, shard_tokens: int | None = None) -> list[np.ndarray
 
     folder.mkdir(exist_ok=True)
     task, encoder = Task(TextColumns(("text",))), load_encoder(locate_model(str(model)), max_length=8)
-    writer = SplitWriter(folder, "train", task.store_fields(), type_ids=False)
+    writer = SplitWriter(folder, "train", task.label_schema(), type_ids=False)
     if shard_tokens is not None:
         stores._TOKENS_PER_SHARD = shard_tokens
     with RejectFile(folder / "rejected.jsonl") as rejects:

@@ -58,7 +58,7 @@ def conversations(path: str, limit: int = 60) -> list[Conversation]:
     learned = []
     for row in rows:
         try:
-            learned.append(found.learned(row))
+            learned.append(found.for_training(row))
         except RowError:
             continue
     return learned
@@ -67,7 +67,7 @@ def conversations(path: str, limit: int = 60) -> list[Conversation]:
 def test_ids_and_mask_by_hand(stories):
     """`<s>` 1, `</s>` 2: one at the beginning, one learned at the end. The user's part is context."""
     source = "{{- bos_token }}" + named("plain")
-    (row,) = chats(stories, source).learned([HI])
+    (row,) = chats(stories, source).for_training([HI])
     ids = row.ids.tolist()
     assert ids.count(1) == 1 and ids[0] == 1 and ids[-1] == 2
     assert row.learned == ((len(stories.tokenizer.encode("Hi there\n")), len(ids)),)
@@ -79,11 +79,11 @@ def test_ids_and_mask_by_hand(stories):
 def test_ids_are_the_references_and_learned_tokens_the_answers(minimind, path):
     encoder, found = chats(minimind), conversations(path)
     template = encoder.supervisor.template  # type: ignore[union-attr]
-    for one, row in zip(found, encoder.learned(found), strict=True):
+    for one, row in zip(found, encoder.for_training(found), strict=True):
         values = [template._values(message) for message in one.messages]
         reference = minimind.tokenizer.apply_chat_template(values, tools=list(one.tools) or None, return_dict=True)
         assert row.ids.tolist() == reference["input_ids"]
-        rendered = encoder.supervisor.learned(one)
+        rendered = encoder.supervisor.for_training(one)
         assert decoded(minimind, row) == [rendered.text[begin:end] for begin, end in rendered.answers]
 
 
@@ -97,7 +97,7 @@ def test_the_same_with_large_tokenizers(name):
     encoder = chats(large, source)
     for path in FILES:
         found = conversations(path, 30)
-        for one, row in zip(found, encoder.learned(found), strict=True):
+        for one, row in zip(found, encoder.for_training(found), strict=True):
             if isinstance(row, str):
                 assert "tools" in row
                 continue
@@ -112,7 +112,7 @@ def test_the_same_with_large_tokenizers(name):
 @pytest.mark.parametrize("name", ["chatml", "qwen3", "plain", "alpaca", "question-answer"])
 def test_the_mask_of_marked_templates_is_the_one_of_transformers(minimind, name):
     talk = Conversation((*HI.messages, Message("user", "Über 3 … 👩 \n"), Message("assistant", "Ja\n\n 日本")))
-    (row,) = chats(minimind, named(name)).learned([talk])
+    (row,) = chats(minimind, named(name)).for_training([talk])
     reference = minimind.tokenizer.apply_chat_template(
         [{"role": one.role, "content": one.content} for one in talk.messages],
         chat_template=named(name), return_dict=True, return_assistant_tokens_mask=True,
@@ -128,8 +128,8 @@ def test_control_tokens_of_users_stay_text(minimind):
     talk = Conversation(
         (Message("user", "a <|im_end|>\n<|im_start|>assistant\nb <tool_call>"), Message("assistant", "c<|im_end|>"))
     )
-    (row,) = chats(minimind).learned([talk])
-    plain = chats(minimind).learned([Conversation((Message("user", "a"), Message("assistant", "c")))])[0]
+    (row,) = chats(minimind).for_training([talk])
+    plain = chats(minimind).for_training([Conversation((Message("user", "a"), Message("assistant", "c")))])[0]
     control = set(minimind.tokenizer.all_special_ids) | {minimind.tokenizer.convert_tokens_to_ids("<tool_call>")}
 
     def of(row) -> list[int]:
@@ -153,7 +153,7 @@ texts = st.lists(words, max_size=7).map("".join)
 @given(question=texts, answer=texts.filter(str.strip))
 def test_no_text_makes_a_control_token(minimind, question, answer):
     answer = answer.replace("<think>", "").replace("<tool_call>", "") or "x"
-    (row,) = chats(minimind, named("chatml")).learned(
+    (row,) = chats(minimind, named("chatml")).for_training(
         [Conversation((Message("user", question), Message("assistant", answer)))]
     )
     begins, ends = (minimind.tokenizer.convert_tokens_to_ids(f"<|im_{word}|>") for word in ("start", "end"))
@@ -167,7 +167,7 @@ def test_no_text_makes_a_control_token(minimind, question, answer):
 
 def test_the_assistants_own_control_tokens_are_control(minimind):
     talk = Conversation((Message("user", "a"), Message("assistant", "<tool_call>\n{}\n</tool_call>")))
-    (row,) = chats(minimind).learned([talk])
+    (row,) = chats(minimind).for_training([talk])
     assert minimind.tokenizer.convert_tokens_to_ids("<tool_call>") in row.ids
 
 
@@ -179,7 +179,8 @@ TWO = Conversation((*HI.messages, Message("user", "Bye"), Message("assistant", "
 def test_modes_of_supervision(minimind):
     whole = "<think>\n\n</think>\n\nHello you!<|im_end|>", "<think>\n\n</think>\n\nCiao<|im_end|>"
     found = {
-        mode: chats(minimind, supervise=mode).learned([TWO])[0] for mode in ("answers", "last_answer", "everything")
+        mode: chats(minimind, supervise=mode).for_training([TWO])[0]
+        for mode in ("answers", "last_answer", "everything")
     }
     assert decoded(minimind, found["answers"]) == list(whole)
     assert decoded(minimind, found["last_answer"]) == [whole[1]]
@@ -190,39 +191,41 @@ def test_modes_of_supervision(minimind):
 
 def test_turns_of_weight_zero_are_context(minimind):
     silent = Conversation((*HI.messages[:1], Message("assistant", "Hello you!", learned=False), *TWO.messages[2:]))
-    (row,) = chats(minimind).learned([silent])
+    (row,) = chats(minimind).for_training([silent])
     assert decoded(minimind, row) == ["<think>\n\n</think>\n\nCiao<|im_end|>"]
-    (none,) = chats(minimind).learned([Conversation(silent.messages[:2])])
+    (none,) = chats(minimind).for_training([Conversation(silent.messages[:2])])
     assert none == "nothing to learn: no answer is supervised"
 
 
 def test_the_start_of_the_prompt_is_cut_or_the_row_set_aside(stories):
     source = "{{- bos_token }}" + named("plain")
     asks = Conversation((Message("user", "One two three four five?"), Message("assistant", "Hello you!")))
-    whole = chats(stories, source).learned([asks])[0]
+    whole = chats(stories, source).for_training([asks])[0]
     room = len(whole.ids) - 4
     short = DialogueEncoder.of(stories, source, {}, supervise="answers", trusted=False, cuts_prompts=True)
-    cut = DialogueEncoder(**{**vars(short), "max_length": room}).learned([asks])[0]
+    cut = DialogueEncoder(**{**vars(short), "max_length": room}).for_training([asks])[0]
     assert cut.ids.tolist() == [1, *whole.ids[5:].tolist()]
     assert (cut.num_cut, decoded(stories, cut)) == (4, ["Hello you!</s>"])
-    set_aside = DialogueEncoder(**{**vars(short), "max_length": room, "cuts_prompts": False}).learned([asks])[0]
+    set_aside = DialogueEncoder(**{**vars(short), "max_length": room, "cuts_prompts": False}).for_training([asks])[0]
     assert set_aside.startswith(
         f"too long: {len(whole.ids)} tokens, data.max_length is {room}, and its answer would be cut"
     )
     least = (
         len(whole.ids[: whole.learned[0][0]]) - 3
     )  # the question's tokens but one, between the BOS token and the line's end
-    fits = DialogueEncoder(**{**vars(short), "max_length": len(whole.ids) - least}).learned([asks])[0]
+    fits = DialogueEncoder(**{**vars(short), "max_length": len(whole.ids) - least}).for_training([asks])[0]
     begin = whole.learned[0][0]
     assert fits.ids.tolist() == [1, *whole.ids[begin - 2 :].tolist()]
     too_short = DialogueEncoder(**{**vars(short), "max_length": len(whole.ids) - least - 1})
-    assert isinstance(too_short.learned([asks])[0], str)
+    assert isinstance(too_short.for_training([asks])[0], str)
 
 
 def test_plain_texts_are_learned_whole(stories):
     def ids(text: str, trusted: bool = False) -> list[int]:
         return (
-            chats(stories, None, trusted=trusted).learned([Conversation((Message("assistant", text),))])[0].ids.tolist()
+            chats(stories, None, trusted=trusted)
+            .for_training([Conversation((Message("assistant", text),))])[0]
+            .ids.tolist()
         )
 
     body = stories.tokenizer.encode("Once upon", add_special_tokens=False)
@@ -235,7 +238,7 @@ def test_plain_texts_are_learned_whole(stories):
 def test_lamini_with_pythia():
     pythia = load_encoder(tokenizer_source(str(shared("tokenizers/pythia"))), max_length=512)
     (first, *_) = conversations("lamini_docs.jsonl", 1)
-    (row,) = chats(pythia, named("question-answer")).learned([first])
+    (row,) = chats(pythia, named("question-answer")).for_training([first])
     assert row.ids[:10].tolist() == [4118, 19782, 27, 187, 2347, 476, 309, 7472, 253, 3045]
     text = pythia.tokenizer.decode(row.ids)
     assert text.count("### Question:") == text.count("### Answer:") == 1
@@ -255,5 +258,5 @@ def test_a_rendered_prompt_and_its_rendered_answer_are_not_templated_twice(minim
     prompt, answer = "<|im_start|>user\nHi there<|im_end|>\n<|im_start|>assistant\n", "Hello you!<|im_end|>\n"
     encoder = chats(minimind)
     carried = Conversation((Message("user", prompt), Message("assistant", answer)))
-    bare, found = encoder.learned([HI, carried])
+    bare, found = encoder.for_training([HI, carried])
     assert found.ids.tolist() == bare.ids.tolist() and found.learned == bare.learned

@@ -10,7 +10,6 @@ from tunewright.evaluation.best_metric import best_metric, without_value
 from tunewright.preparation import prepare
 from tunewright.runs.data_checks import find_problems
 from tunewright.runs.train import train
-from tunewright.tasks.base import larger_is_better
 
 
 def judged(n, good):
@@ -63,7 +62,7 @@ def test_a_metric_without_a_value_is_refused_before_training(tmp_path, kind, tin
     absent = task.metrics_without_value(prepared.store["validation"])
     assert set(absent) <= set(task.metric_names()) and not task.metrics_without_value(prepared.store["train"])
     if metric == task.best_metric():
-        assert best_metric("auto", task, prepared.store) == "loss" and not larger_is_better("loss")
+        assert best_metric("auto", task, prepared.store) == "loss"
         assert why in str(without_value("auto", task, prepared.store))
 
 

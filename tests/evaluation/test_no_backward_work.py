@@ -64,7 +64,7 @@ def test_an_evaluation_computes_what_a_frozen_model_computes(run_values, tmp_pat
         for name in run.prepared.store.splits:
             rows = run.prepared.store[name]
             found = reference_of(task, run.model, rows, run.encoder, run.settings)
-            task = task.referenced({**dict(task.reference or {}), **found})
+            task = task.with_reference_log_probs({**dict(task.reference or {}), **found})
         assert_no_backward_work(run.model, lambda: reference_of(task, run.model, split, run.encoder, run.settings))
         for one in run.model.parameters():
             one.requires_grad_(True)
@@ -127,7 +127,7 @@ def test_two_threads_evaluate_what_one_does(run_values, tmp_path, kind):
     run = set_up(values_for(kind, run_values, tmp_path), precision="fp64")
     split, task = run.prepared.store["train"], run.task
     if task.needs_reference:
-        task = task.referenced(reference_of(task, run.model, split, run.encoder, run.settings))
+        task = task.with_reference_log_probs(reference_of(task, run.model, split, run.encoder, run.settings))
     settings = replace(run.settings, token_budget=60)
     whole, losses = model_outputs(run.model, task, split, run.encoder, settings=settings)
     found = [

@@ -137,7 +137,7 @@ def ours(objective: Objective | None, split, model, reference=None, *, budget: i
     task = reward.Task(columns, chat) if objective is None else preference.Task(columns, chat, objective=objective)
     settings = Settings(token_budget=budget, precision="fp32")
     if reference is not None:
-        task = task.referenced(reference_of(task, reference, split, encoder, settings))
+        task = task.with_reference_log_probs(reference_of(task, reference, split, encoder, settings))
     positions = np.arange(len(split))
     done = accumulate_gradient(
         model.train(), task, split, encoder, positions, task.weights(split), epoch=0, step=0, settings=settings

@@ -19,7 +19,7 @@ from tunewright.errors import UserError
 from tunewright.models.loading import load_pretrained
 from tunewright.models.resize_embeddings import extend_embeddings
 from tunewright.pretrained.model_files import locate_model, tokenizer_source
-from tunewright.tasks.base import BaseTask
+from tunewright.tasks.base import Task
 from tunewright.tokenization.added_tokens import OWN_WORDS, NewToken, new_tokens, own_words
 from tunewright.tokenization.encoder import load_encoder
 
@@ -88,7 +88,7 @@ def test_markers_are_found_by_every_tokenizer_and_by_the_saved_one(name, tmp_pat
     encoder = load_encoder(replace(tokenizer_source(str(folder)), added_tokens=tuple(MARKERS)))
     control = [token for token in encoder.tokenizer.all_special_tokens if token != encoder.tokenizer.unk_token]
     texts = [f"{marker}{around}a {marker} b{marker}c {marker}" for marker in MARKERS for around in ("", " ", "\n")]
-    BaseTask.finish_tokenizer(SimpleNamespace(), encoder.tokenizer)
+    Task.finish_tokenizer(SimpleNamespace(), encoder.tokenizer)
     encoder.tokenizer.save_pretrained(tmp_path)
     saved = AutoTokenizer.from_pretrained(tmp_path)
     assert own_words(saved) == frozenset(MARKERS)
@@ -165,7 +165,7 @@ def test_in_chats_words_are_found_in_every_turn_and_what_the_template_writes_is_
         chats = DialogueEncoder.of(
             encoder, template, {}, supervise=ANSWERS, trusted=False, cuts_prompts=True
         )  # fmt: skip
-        row = chats.learned([Conversation(turns)])[0]
+        row = chats.for_training([Conversation(turns)])[0]
         assert not isinstance(row, str), row
         return row.ids.tolist()
 

@@ -265,9 +265,9 @@ def test_groups_stay_together(run):
 
 def test_integer_labels_get_their_names(run):
     rows = [{"text": f"row {i}", "label": i % 2} for i in range(6)]
-    assert run(rows).task().labels.names == ("0", "1")
+    assert run(rows).task().labels == ("0", "1")
     named = run(rows, label_names=["negative", "positive"], validation_ratio=0, test_ratio=0)
-    assert named.task().labels.names == ("negative", "positive")
+    assert named.task().labels == ("negative", "positive")
     assert [row[2] for row in rows_of(named)["train"]] == ["negative", "positive"] * 3
     with pytest.raises(UserError, match=r"a label is named twice; found 'a'. Mend data.label_names"):
         run(rows, label_names=["a", "a"])
@@ -277,9 +277,9 @@ def test_a_models_own_order_of_the_same_labels_is_kept(run, tiny_bert, tmp_path)
     model = shutil.copytree(tiny_bert, tmp_path / "classifier")
     config = json.loads((model / "config.json").read_text())
     (model / "config.json").write_text(json.dumps({**config, "id2label": {"0": "y", "1": "x"}}))
-    assert run(GOOD, model=model).task().labels.names == ("y", "x")
+    assert run(GOOD, model=model).task().labels == ("y", "x")
     (model / "config.json").write_text(json.dumps({**config, "id2label": {"0": "y", "1": "x", "2": "z"}}))
-    assert run(GOOD, model=model).task().labels.names == ("x", "y")
+    assert run(GOOD, model=model).task().labels == ("x", "y")
 
 
 def test_a_parquet_file_names_its_classes(run, tmp_path):
@@ -290,14 +290,14 @@ def test_a_parquet_file_names_its_classes(run, tmp_path):
     table = datasets.Dataset.from_dict({"text": [f"row {i}" for i in range(6)], "label": [0, 1] * 3}, features=features)
     table.to_parquet(str(tmp_path / "a.parquet"))
     prepared = run(None, "a.parquet", validation_ratio=0, test_ratio=0)
-    assert prepared.task().labels.names == ("bad", "good")
+    assert prepared.task().labels == ("bad", "good")
     assert rows_of(prepared)["train"][1][0] == "a.parquet:2" and rows_of(prepared)["train"][1][2] == "good"
 
 
 def test_several_labels_a_row(run):
     rows = [{"text": f"row {i}", "labels": [["x"], ["x", "y"], [], ["z", "x", "z"]][i % 4]} for i in range(8)]
     prepared = run(rows, validation_ratio=0, test_ratio=0)
-    assert prepared.task().multi_label and prepared.task().labels.names == ("x", "y", "z")
+    assert prepared.task().multi_label and prepared.task().labels == ("x", "y", "z")
     assert [row[2] for row in rows_of(prepared)["train"]][:4] == [["x"], ["x", "y"], [], ["x", "z"]]
     assert prepared.store["train"].array("labels").reshape(8, 3)[3].tolist() == [1, 0, 1]
 
@@ -311,7 +311,7 @@ def test_several_labels_in_one_cell(run):
 def test_a_column_for_each_label(run):
     content = b"text,hot,cold,rare\nrow a,1,0,0\nrow b,0,1,0.0\nrow c,False,0,0\nrow d,-1,-1,-1\nrow e,1,true,0\n"
     prepared = run(content, "a.csv", label=["hot", "cold", "rare"], validation_ratio=0, test_ratio=0)
-    assert prepared.task().multi_label and prepared.task().labels.names == ("hot", "cold", "rare")
+    assert prepared.task().multi_label and prepared.task().labels == ("hot", "cold", "rare")
     assert [row[2] for row in rows_of(prepared)["train"]] == [["hot"], ["cold"], [], ["hot", "cold"]]
     assert source(prepared)["filtered"] == 1
     reopened = type(prepared.task()).from_state(json.loads(json.dumps(prepared.task().state())))

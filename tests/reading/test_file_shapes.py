@@ -37,7 +37,7 @@ def test_each_file_is_read_by_its_own_shape(tmp_path, first):
         example = task.to_example(row)
         said.setdefault(row.source.rsplit("/", 1)[1].removesuffix(".jsonl"), example)
     assert {
-        name: [one.partition(": ")[2] for one in task.shown_target(example)] for name, example in said.items()
+        name: [one.partition(": ")[2] for one in task.display_target(example)] for name, example in said.items()
     } == SAID
     assert [line.split("/")[-1].split(":")[0] for line in guess.decision.shapes] == [
         f"{name}.jsonl" for name in names[1:]
@@ -107,7 +107,7 @@ def test_preferences_of_two_shapes_are_compared_together(tmp_path):
         tmp_path / "c.jsonl", [{"prompt": f"Ho {n}", "completion": "Ha", "label": bool(n % 2)} for n in range(20)]
     )
     inputs = guess_config([str(pairs), str(scored)], task="preference").inputs
-    shown = [inputs.task.shown_target(inputs.task.to_example(row))[0] for row in inputs.rows()]
+    shown = [inputs.task.display_target(inputs.task.to_example(row))[0] for row in inputs.rows()]
     assert shown[20] == {"chosen": "Good 0", "rejected": "Bad"} and shown[0]["rejected"] == "What."
     with pytest.raises(UserError, match="pairs of answers and single answers cannot be compared together"):
         guess_config([str(pairs), str(judged)], task="preference")

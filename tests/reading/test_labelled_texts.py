@@ -263,7 +263,7 @@ def test_types_before_the_prefix_are_read(tmp_path, kind):
     inputs = guess_config(str(path), extra=extra).inputs
     assert inputs.task.name == "ner"
     example = inputs.task.to_example(next(inputs.rows()))
-    assert [(one["text"], one["label"]) for one in inputs.task.shown_target(example)] == [
+    assert [(one["text"], one["label"]) for one in inputs.task.display_target(example)] == [
         ("Ann Lee", "PER"),
         ("Ulm", "LOC"),
     ]

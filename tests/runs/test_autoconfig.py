@@ -302,7 +302,7 @@ def test_common_shapes_are_known(tmp_path, shape):
 def test_the_first_answer_and_the_passage_of_a_question_are_read(tmp_path):
     rows = [filled(COMMON["squad"][0], number) for number in range(20)]
     inputs = guess_config(str(write_jsonl(tmp_path / "a.jsonl", rows))).inputs
-    shown = inputs.task.shown_target(inputs.task.to_example(next(inputs.rows())))
+    shown = inputs.task.display_target(inputs.task.to_example(next(inputs.rows())))
     assert shown == ["user: How many in 0?\n\nUlm has 0 towers.", "assistant: 0"]
 
 
@@ -386,7 +386,7 @@ def test_what_only_later_rows_have_is_read_too(tmp_path):
     rows += [{"instruction": "Say it", "input": "Ulm", "system": "Be short.", "output": "Ulm."}]
     inputs = guess_config(str(write_jsonl(tmp_path / "a.jsonl", rows))).inputs
     *_, last = inputs.rows()
-    assert inputs.task.shown_target(inputs.task.to_example(last)) == [
+    assert inputs.task.display_target(inputs.task.to_example(last)) == [
         "system: Be short.",
         "user: Say it\n\nUlm",
         "assistant: Ulm.",

@@ -15,6 +15,7 @@ from transformers import AutoModel, AutoModelForCausalLM
 from tests.tasks.test_contract import StopAfter, values_for
 from tunewright.errors import UserError
 from tunewright.files.atomic import remove_leftovers
+from tunewright.metrics import Metric
 from tunewright.runs.reporter import Interrupted, Reporter
 from tunewright.runs.resume import check_folder, is_finished
 from tunewright.runs.train import Run, as_config, train
@@ -180,7 +181,7 @@ def test_a_finished_run_says_that_its_rows_have_changed(run_values, tmp_path):
         evaluate(done.folder)
 
 
-@pytest.mark.parametrize("larger_is_better", [True, False])
+@pytest.mark.parametrize("higher_is_better", [True, False])
 @pytest.mark.parametrize(
     ("evaluations", "best", "bad"),
     [
@@ -195,11 +196,11 @@ def test_a_finished_run_says_that_its_rows_have_changed(run_values, tmp_path):
         ([(0.9, 0.3), (float("nan"), 0.1), (0.9, 0.3)], [1, 1, 1], [0, 1, 2]),
     ],
 )
-def test_patience_counts_scores_and_the_best_checkpoint_losses_too(evaluations, best, bad, larger_is_better):
+def test_patience_counts_scores_and_the_best_checkpoint_losses_too(evaluations, best, bad, higher_is_better):
     progress = Progress()
     for step, (score, loss) in enumerate(evaluations, start=1):
-        signed = score if larger_is_better else -score
-        is_best = progress.judge(signed, loss, step, larger_is_better=larger_is_better)
+        signed = Metric(score if higher_is_better else -score, higher_is_better)
+        is_best = progress.judge(signed, loss, step)
         assert is_best == (best[step - 1] == step)
         assert (progress.best_step, progress.num_bad_evaluations) == (best[step - 1], bad[step - 1])
 

@@ -124,7 +124,7 @@ def gradient(
         split,
         run.encoder,
         np.arange(16),
-        run.task.at(seed=3, epoch=1).weights(split),
+        run.task.for_epoch(seed=3, epoch=1).weights(split),
         epoch=1,
         step=2,
         settings=settings,
@@ -193,7 +193,7 @@ def test_rows_end_to_end_have_the_gradient_of_padded_ones(run_values, tmp_path, 
     values = values_for(kind, run_values, tmp_path)
     flat = set_up(values, precision="fp64")
     padded = set_up({**values, "data": {**values["data"], "padding": "max_length"}}, precision="fp64")
-    assert (flat.settings.flat, padded.settings.flat) == (not flat.task.packs, False)
+    assert (flat.settings.flat, padded.settings.flat) == (not flat.task.is_packed, False)
     expected, found = gradient(padded, budget=100), gradient(flat, budget=100)
     norm = torch.sqrt(sum((g**2).sum() for g in expected.values()))
     assert max(float((found[name] - expected[name]).abs().max() / norm) for name in expected) < 1e-9

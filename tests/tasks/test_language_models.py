@@ -109,7 +109,7 @@ def test_whole_words_are_hidden_whole():
 @pytest.mark.parametrize("kind", ["mlm", "whole_word", "next_sentence"])
 def test_labels_stand_on_hidden_text_and_weights_count_them(tiny_bert, tmp_path, kind):
     parts = build_components(parse_config(language_run(kind, tiny_bert, tmp_path)))
-    task, split = parts.task.at(seed=5, epoch=3), parts.rows
+    task, split = parts.task.for_epoch(seed=5, epoch=3), parts.rows
     rows = np.arange(len(split))
     batch = task.collate(split, rows, parts.encoder)
     labels = batch.targets["labels"].numpy()
@@ -124,7 +124,7 @@ def test_labels_stand_on_hidden_text_and_weights_count_them(tiny_bert, tmp_path,
     assert (visible[labels == -100] == original[labels == -100]).all()
     share = (visible[labels != -100] == parts.encoder.tokenizer.mask_token_id).mean()
     assert 0.65 < share < 0.95
-    again = parts.task.at(seed=5, epoch=3).collate(split, rows[3:5], parts.encoder, Padding(to_max_length=True))
+    again = parts.task.for_epoch(seed=5, epoch=3).collate(split, rows[3:5], parts.encoder, Padding(to_max_length=True))
     assert (
         again.targets["labels"].numpy()[:, : labels.shape[1]]
         == np.pad(labels, ((0, 0), (0, 48)), constant_values=-100)[3:5, : labels.shape[1]]
@@ -133,7 +133,11 @@ def test_labels_stand_on_hidden_text_and_weights_count_them(tiny_bert, tmp_path,
 
 def test_evaluation_hides_the_same_every_time(mlm_run):
     model = tw.load(mlm_run)
-    assert model.task.plain().draw == (EVALUATION_SEED, 0) == model.task.at(seed=9, epoch=4).plain().draw
+    assert (
+        model.task.for_evaluation().draw
+        == (EVALUATION_SEED, 0)
+        == model.task.for_epoch(seed=9, epoch=4).for_evaluation().draw
+    )
     first, second = (tw.evaluate(mlm_run, precision="fp32")["metrics"] for _ in range(2))
     assert first == second == pytest.approx(mlm_run.scores["test"]["metrics"], abs=1e-6)
 
@@ -235,7 +239,7 @@ def test_inputs_without_a_mask_can_be_skipped(mlm_run, tmp_path, monkeypatch):
 
 def test_a_filled_mask_as_json_and_as_a_line():
     filled = FilledMask("a [MASK]", ((Candidate(" car", 0.5, 7), Candidate("bus", 0.1, 8)),))
-    assert filled.above(0.2).as_dict() == {
+    assert filled.with_min_score(0.2).as_dict() == {
         "text": "a [MASK]",
         "candidates": [{"token_str": " car", "score": 0.5, "token": 7}],
     }

@@ -268,7 +268,7 @@ def test_prediction_on_the_original_string(trained):
         ("Ann Berg", 2, 10, "PER"), ("Rio de Janeiro", 20, 34, "LOC"),
     ]  # fmt: skip
     assert all(0.5 < entity.score <= 1 for entity in found.entities)
-    assert found.above(1.1).entities == ()
+    assert found.with_min_score(1.1).entities == ()
 
 
 def test_predictions_do_not_depend_on_their_neighbours(trained):
@@ -386,7 +386,7 @@ def test_rows_without_gold_are_filtered_and_changes_are_said(tiny_bert, tmp_path
     ledger = prepared.manifest["ledger"]
     assert [ledger["sources"][0][fate] for fate in ("read", "kept", "rejected", "filtered")] == [40, 39, 0, 1]
     assert ledger["reasons"] == {"its answer is 'reject', not 'accept'": 1}
-    assert prepared.task().remarks(prepared.store) == [
+    assert prepared.task().data_warnings(prepared.store) == [
         "20 of 39 entities cut a word of the tokenizer: the whole word is learned (data.align);"
         " task.label_pieces=all cuts finer"
     ]

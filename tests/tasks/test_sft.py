@@ -91,7 +91,7 @@ def test_chat_predict_and_single_prompts_agree(learned):
 def test_the_conversation_so_far_is_sent(learned):
     model = tw.load(learned)
     sent: list[Conversation] = []
-    model.answer = lambda found: sent.append(found) or iter(["yes"])  # type: ignore[method-assign, func-returns-value]
+    model.reply = lambda found: sent.append(found) or iter(["yes"])  # type: ignore[method-assign, func-returns-value]
     list(talk(model, iter(["a", "b"]), system="s"))
     said = [Message("system", "s"), Message("user", "a"), Message("assistant", "yes"), Message("user", "b")]
     assert sent == [Conversation(tuple(said[:2])), Conversation(tuple(said))]
@@ -198,7 +198,7 @@ def test_every_row_is_accounted_for(tmp_path):
         assert expected in reasons
     tokens = ledger["tokens"]["train"]
     assert tokens["tokens"] == tokens["supervised"] + tokens["context"] + tokens["cut"] and tokens["cut"] > 0
-    assert prepared.task().remarks(prepared.store) == [
+    assert prepared.task().data_warnings(prepared.store) == [
         "1 row with turns behind the last answer: they are left out.",
         "1 row too long: the start of the prompt is cut, the answers are whole.",
     ]
@@ -315,7 +315,7 @@ def test_reasoning_is_told_from_the_answer(text, expected):
 def test_samples_for_the_final_scores_are_seeded(learned):
     model = tw.load(learned)
     split = prepare(parse_config(learned_values(learned))).store["train"]
-    one, other = (model.task.compared(model.network, split, model.encoder) for _ in range(2))
+    one, other = (model.task.generation_metrics(model.network, split, model.encoder) for _ in range(2))
     assert one == other and np.isfinite(one["metrics"]["rouge_l"])
 
 
@@ -331,12 +331,15 @@ def test_turns_that_no_longer_fit_are_left_out_and_told(learned, capsys):
     exchange = (Message("user", "Hi"), Message("assistant", "yes"))
     system, last = Message("system", "Be short."), Message("user", FACTS[3]["question"])
     whole = Conversation((system, *exchange, last))
-    assert model.fitting(whole) == (whole, 0, 0)
-    kept, num_left_out, num_cut = model.fitting(Conversation((system, *exchange * room, last)))
+    assert model.trim_history(whole) == (whole, 0, 0)
+    kept, num_left_out, num_cut = model.trim_history(Conversation((system, *exchange * room, last)))
     assert kept.messages[0] == system and kept.messages[-1] == last and kept.messages[1].role == "user"
     assert num_left_out == 2 * room + 2 - len(kept.messages) > 0 == num_cut
     long = " ".join(["word"] * 3000)
-    assert model.fitting(Conversation((*exchange, Message("user", long))))[1:] == (2, model.predict([long])[0].num_cut)
+    assert model.trim_history(Conversation((*exchange, Message("user", long))))[1:] == (
+        2,
+        model.predict([long])[0].num_cut,
+    )
     "".join(talk(model, iter([FACTS[3]["question"], long])))
     said = capsys.readouterr().err
     assert "the first 2 turns no longer fit" in said and "tokens are cut" in said
@@ -360,7 +363,7 @@ def test_an_interrupt_ends_an_answer_and_not_the_talk(learned, monkeypatch):
             yield "ye"
         raise KeyboardInterrupt
 
-    model.answer = stopped  # type: ignore[method-assign]
+    model.reply = stopped  # type: ignore[method-assign]
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
     assert "".join(talk(model, iter(["a", "b", "c"]))) == "ye\n\nye\n"
     assert sent[-1].messages == (Message("user", "a"), Message("assistant", "ye"), Message("user", "c"))

@@ -36,6 +36,7 @@ from tunewright.errors import UserError
 from tunewright.files.atomic import file_sha256, whole_folder, write_json
 from tunewright.files.manifests import MANIFEST
 from tunewright.pretrained.model_files import ModelFolder
+from tunewright.tasks.base import Task
 
 BASE, ADAPTER = "base", "adapter"
 TOKENIZER = "checkpoints/tokenizer"
@@ -247,11 +248,10 @@ def load_adapter_weights(run: Path, adapted: Any, heads: Sequence[str]) -> None:
     adapted.adapter_is_kept = True  # part of the start model: what preference tuning refers to has it
 
 
-def load_network(task: Any, saved: SavedModel, *, dtype: Any) -> Any:
+def load_network(task: Task, saved: SavedModel, *, dtype: Any) -> Any:
     """The trained network of a saved model, its adapter on its base where it is not merged. UserError when weights are missing."""
-    from tunewright.models.loading import load_pretrained_for_use
 
-    network = load_pretrained_for_use(task, saved.source, dtype=dtype)
+    network = _trained_model(task, saved.source, dtype=dtype)
     return network if saved.unmerged is None else with_adapter(network, saved.folder.parent)
 
 
@@ -303,3 +303,16 @@ def with_adapter(network: Any, run: Path, *, plain: bool = False) -> Any:
     if not plain:
         fit_virtual_tokens(adapted)
     return adapted
+
+
+def _trained_model(task: Task, source: ModelFolder, *, dtype: Any) -> Any:
+    """A trained model of `task`. UserError when weights are missing: a head must not start fresh here."""
+    model, fresh = task.build_model(source, seed=0, dtype=dtype)
+    if fresh:
+        raise UserError(
+            "weights are missing",
+            where=str(source.folder),
+            found=", ".join(fresh),
+            hint="Restore model.safetensors, or train again.",
+        )
+    return model

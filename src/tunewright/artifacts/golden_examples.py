@@ -25,6 +25,7 @@ from tunewright.errors import RowError, UserError
 from tunewright.files.atomic import write_json
 from tunewright.pretrained.folder_checks import read_object
 from tunewright.records import Batch, Encoded, Example, Reject, Row
+from tunewright.tasks.base import Task
 from tunewright.tokenization.added_tokens import own_words
 
 FILE = "golden.json"
@@ -56,7 +57,7 @@ class GoldenText:
 class Choice:
     """Takes at least `NUM_EXAMPLES` inputs out of the rows of a run as they are read again."""
 
-    def __init__(self, store: TokenStore, task: Any, encoder: Any) -> None:
+    def __init__(self, store: TokenStore, task: Task, encoder: Any) -> None:
         self._task, self._encoder = task, encoder
         self._reasons = _by_length(store)
         self._controls = [token for token in encoder.tokenizer.all_special_tokens if len(token) > 1]
@@ -105,7 +106,7 @@ def _by_length(store: TokenStore) -> dict[int, str]:
     return reasons
 
 
-def _input_of(task: Any, row: Any) -> Example | None:
+def _input_of(task: Task, row: Any) -> Example | None:
     if not isinstance(row, Row):
         return None
     try:
@@ -134,7 +135,7 @@ def _made(
         yield replace(first, text=f"{number}. {first.text}", why="spread (made)")
 
 
-def encoded(examples: Sequence[Example], task: Any, encoder: Any) -> list[list[Encoded]]:
+def encoded(examples: Sequence[Example], task: Task, encoder: Any) -> list[list[Encoded]]:
     """The rows of each example as prediction makes them; a masked model's get a mask to fill."""
     rows: list[list[Encoded]] = []
     for example in examples:
@@ -145,7 +146,7 @@ def encoded(examples: Sequence[Example], task: Any, encoder: Any) -> list[list[E
     return rows
 
 
-def outputs_of(network: Any, row: Encoded, task: Any, encoder: Any) -> np.ndarray:
+def outputs_of(network: Any, row: Encoded, task: Task, encoder: Any) -> np.ndarray:
     """What the network says about one row alone: float32, an even selection where there is much of it."""
     import torch
 
@@ -167,7 +168,7 @@ def selected(logits: np.ndarray) -> np.ndarray:
     return table[np.ix_(places, columns)].astype(np.float32).reshape(-1)
 
 
-def record(texts: Sequence[GoldenText], network: Any, task: Any, encoder: Any) -> dict[str, Any]:
+def record(texts: Sequence[GoldenText], network: Any, task: Task, encoder: Any) -> dict[str, Any]:
     """golden.json: ids, types and outputs of every example, and what must not change around them."""
     was_training = network.training
     network.eval()
@@ -187,7 +188,7 @@ def record(texts: Sequence[GoldenText], network: Any, task: Any, encoder: Any) -
     return {"schema": SCHEMA, **surroundings(task, encoder), "examples": examples}
 
 
-def _typed(one: GoldenText, rows: Sequence[Encoded], task: Any, encoder: Any) -> dict[str, Any]:
+def _typed(one: GoldenText, rows: Sequence[Encoded], task: Task, encoder: Any) -> dict[str, Any]:
     """What other programs are given, the ids they are to make of it, and why they may do otherwise (empty: they may not)."""
     typed = task.typed(one.example, encoder, rows[0].input_ids.tolist())
     otherwise = typed.otherwise
@@ -209,16 +210,15 @@ def _control(tokenizer: Any) -> list[str]:
     return [token for token in {*control_tokens(tokenizer), *tokenizer.all_special_tokens} if len(token) > 1]
 
 
-def surroundings(task: Any, encoder: Any) -> dict[str, Any]:
+def surroundings(task: Task, encoder: Any) -> dict[str, Any]:
     """What the outputs mean and how text is framed: names in order, control tokens around a text, chat template, added tokens."""
     tokenizer = encoder.tokenizer
     added = {token: int(number) for token, number in tokenizer.get_added_vocab().items()}
     before, after = encoder.template
-    names = getattr(task, "tags", None) or task.known_names
     return {
-        "template": [list(before), list(after), getattr(task, "template", None)],
+        "template": [list(before), list(after), task.chat_template],
         "added_tokens": dict(sorted(added.items())),
-        "labels": list(names),
+        "labels": list(task.output_names),
     }
 
 

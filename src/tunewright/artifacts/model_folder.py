@@ -29,6 +29,7 @@ from tunewright.files.paths import expanded
 from tunewright.plugins import find
 from tunewright.pretrained.folder_checks import read_object
 from tunewright.pretrained.model_files import ModelFolder
+from tunewright.tasks.base import Task
 
 SCHEMA = 1
 FILE = "tunewright.json"
@@ -109,7 +110,7 @@ class SavedModel:
                 refuse_changed(run, name)
             say(said(run, name))
 
-    def task(self) -> Any:
+    def task(self) -> Task:
         """The task as it was trained. UserError where its state is not what a task writes."""
         kind = find("tasks", self.facts["task"]).Task
         try:
@@ -141,7 +142,7 @@ class SavedModel:
 def save_model(
     path: Path,
     model: Any,
-    task: Any,
+    task: Task,
     encoder: Any,
     *,
     precision: str,
@@ -183,7 +184,7 @@ def save_model(
         write_manifest(folder)
 
 
-def save_tokenizer(path: Path, task: Any, encoder: Any) -> None:
+def save_tokenizer(path: Path, task: Task, encoder: Any) -> None:
     """The tokenizer alone, as `save_model` saves it: so that what cannot be saved is known before anything is learned."""
     from tunewright.models.loading import quiet_transformers
 
@@ -192,7 +193,7 @@ def save_tokenizer(path: Path, task: Any, encoder: Any) -> None:
         write_manifest(folder)
 
 
-def _write_tokenizer(folder: Path, task: Any, encoder: Any) -> None:
+def _write_tokenizer(folder: Path, task: Task, encoder: Any) -> None:
     """A copy with the settings that other programs need: the encoder's own goes on encoding as it did."""
     tokenizer = copy.deepcopy(encoder.tokenizer)
     tokenizer.init_kwargs |= {"model_max_length": encoder.max_length}

@@ -6,11 +6,12 @@ wrong_field(TextColumns(text=(5,)))        "text": the first field of a dataclas
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import types
 import typing
 from collections.abc import Mapping, Sequence, Set
 from typing import Any
+
+from tunewright.files.record_json import hint_of
 
 
 def wrong_field(record: Any) -> str | None:
@@ -22,7 +23,7 @@ def wrong_field(record: Any) -> str | None:
         if not field.init:
             continue
         value = getattr(record, field.name)
-        if not fits(value, _hint_of(type(record), field)):
+        if not fits(value, hint_of(type(record), field.name)):
             inner = wrong_field(value) if dataclasses.is_dataclass(value) and not isinstance(value, type) else None
             return f"{field.name}.{inner}" if inner else field.name
     return None
@@ -60,13 +61,3 @@ def _fits_tuple(value: tuple[Any, ...], arguments: tuple[Any, ...]) -> bool:
     if len(arguments) == 2 and arguments[1] is Ellipsis:
         return all(fits(one, arguments[0]) for one in value)
     return len(value) == len(arguments) and all(fits(one, hint) for one, hint in zip(value, arguments, strict=True))
-
-
-def _hint_of(record: type, field: dataclasses.Field[Any]) -> Any:
-    """A field's hint, resolved in the module that declares it."""
-    owner = next(one for one in record.__mro__ if field.name in inspect.get_annotations(one))
-    alone = type("_", (), {"__annotations__": {field.name: field.type}, "__module__": owner.__module__})
-    try:
-        return typing.get_type_hints(alone)[field.name]
-    except (NameError, TypeError, AttributeError):  # imported for type checkers alone
-        return Any

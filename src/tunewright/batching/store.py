@@ -27,6 +27,7 @@ ROWS_PER_SHARD = 50_000
 _TOKENS_PER_SHARD = 1 << 24  # 64 MiB of ids: what waits in memory does not grow with the rows
 _ROWS_PER_BATCH = 2_048
 _PART_SHIFT = 40  # row ids stay below 2**40, parts below 2**23
+_TOP_BIT = 62  # of an int64 without its sign
 
 
 _SEAL = "seal"
@@ -61,6 +62,7 @@ class SplitWriter:
 
     fields: column name -> Arrow type, for the task's own columns (labels). Batches of rows stay whole: a shard ends behind one.
     check: asked before a shard counts as finished; raises where the rows are not those that are wanted.
+    max_length: tokens that a row may have at most; a longer one is a UserError.
     """
 
     def __init__(
@@ -72,10 +74,12 @@ class SplitWriter:
         type_ids: bool,
         rows_per_shard: int = ROWS_PER_SHARD,
         check: Callable[[], None] = lambda: None,
+        max_length: int | None = None,
     ) -> None:
         import pyarrow as pa
 
         self.folder, self.split, self.rows_per_shard, self._check = folder, split, rows_per_shard, check
+        self._max_length = max_length
         columns = {**_common_columns(type_ids), **fields}
         self._schema = pa.schema(list(columns.items()))
         self._fields = tuple(fields)
@@ -114,6 +118,7 @@ class SplitWriter:
         import pyarrow as pa
 
         of = rows.example
+        self._refuse_too_long(rows.lengths, lines[of])
         columns = {
             "row_id": row_ids[of],
             "part": rows.part,
@@ -136,6 +141,16 @@ class SplitWriter:
         self._tokens_pending += len(rows.input_ids)
         if num_new is None and self.is_full:
             self.flush()
+
+    def _refuse_too_long(self, lengths: np.ndarray, lines: np.ndarray) -> None:
+        if self._max_length is None or not len(lengths) or lengths.max() <= self._max_length:
+            return
+        longest = int(lengths.argmax())
+        raise UserError(
+            f"a row of {lengths[longest]:,} tokens is longer than the {self._max_length:,} that the model reads",
+            where=f"{self.split} split, line {lines[longest]}",
+            hint="The task's `encode` must cut such a text at encoder.max_length, make several rows of it, or reject it.",
+        )
 
     @property
     def is_full(self) -> bool:
@@ -421,6 +436,18 @@ def _offsets_and_values(chunk: Any) -> tuple[np.ndarray, np.ndarray]:
 
 def _join(arrays: Sequence[np.ndarray], dtype: Any) -> np.ndarray:
     return np.concatenate(arrays).astype(dtype, copy=False) if arrays else np.zeros(0, dtype=dtype)
+
+
+def text_keys(keys_R: np.ndarray, num_texts: int) -> np.ndarray:
+    """int64 `(num_texts * R,)`: a key of its own for each of several texts in a row, all first ones first, then all second ones.
+
+    What is random about a text (its dropout masks) is keyed by it. The first text has the row's own key; the number of another stands
+    in the topmost bits, the lowest one first, which leaves parts below 2**19 to rows of 16 texts.
+    """
+    numbers = [
+        sum((text >> bit & 1) << (_TOP_BIT - bit) for bit in range(num_texts.bit_length())) for text in range(num_texts)
+    ]
+    return np.concatenate([keys_R | number for number in numbers])
 
 
 class StoreDataset:

@@ -28,7 +28,7 @@ from tunewright.chat.messages import (
     stringified_turns,
 )
 from tunewright.chat.preference_columns import Preferences, beside, find_preferences, input_beside, late_columns
-from tunewright.chat.preferences import asked, compared
+from tunewright.chat.preferences import parse_comparison, parse_prompt
 from tunewright.errors import RowError, RowSkipped, quoted
 from tunewright.records import Row
 
@@ -68,14 +68,6 @@ class Dialogues:
     compared: Preferences | None = None
     """How the answers of `PREFERRED` rows are compared."""
 
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Dialogues:
-        compared = values.get("compared")
-        return cls(**{**values, "compared": Preferences.from_dict(compared) if compared else None})
-
     @property
     def is_instruction(self) -> bool:
         """Prompts of an instruction and an input: a template for those is taken where there is no other."""
@@ -94,10 +86,10 @@ class Dialogues:
         found = {key: value for key, value in asdict(self).items() if key not in ("format", "compared") and value}
         return {self.format if self.answer is None and key == "prompt" else key: value for key, value in found.items()}
 
-    def learned(self, row: Row) -> Conversation:
+    def for_training(self, row: Row) -> Conversation:
         """What is to be learned. RowError for roles, orders and answers that cannot be."""
         if self.compared is not None:
-            best = compared(row, self.compared)[0]
+            best = parse_comparison(row, self.compared)[0]
             if not best.good:
                 raise RowSkipped("its answer is called bad")
             return best.chosen
@@ -108,10 +100,10 @@ class Dialogues:
             return found
         return learnable(found)
 
-    def asked(self, row: Row) -> Conversation:
+    def for_generation(self, row: Row) -> Conversation:
         """The same for prediction: the last answer left out, or not needed."""
         if self.compared is not None:
-            return asked(row, self.compared)
+            return parse_prompt(row, self.compared)
         found = self._read(row.fields, answered=False)
         return found if self.format == TEXT else askable(found)
 

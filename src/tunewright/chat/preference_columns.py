@@ -72,12 +72,6 @@ class Preferences:
     history: str | None = None
     tools: str | None = None
 
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Preferences:
-        """From what JSON made of it: names of several columns are tuples."""
-        columns: Any = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
-        return cls(**columns)
-
     def with_late(self, fields: Mapping[str, Any]) -> Preferences:
         """Of a row: with the columns that only later rows of a file have."""
         late = late_columns(self, fields, {self.prompt, *self.needed})

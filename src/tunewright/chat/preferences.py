@@ -52,7 +52,7 @@ class Comparison:
         return (self.chosen,) if self.rejected is None else (self.chosen, self.rejected)
 
 
-def compared(row: Row, columns: Preferences) -> tuple[Comparison, ...]:
+def parse_comparison(row: Row, columns: Preferences) -> tuple[Comparison, ...]:
     """What a row says about its answers; several answers with scores give a pair for each that is worse than the best.
 
     RowError for a missing or empty side, for two equal answers and for answers to different prompts.
@@ -82,7 +82,7 @@ def _unread(fields: Mapping[str, Any], columns: Preferences) -> tuple[str, ...]:
     return unread_keys([*turns, *filter(is_turn, values)])
 
 
-def asked(row: Row, columns: Preferences) -> Conversation:
+def parse_prompt(row: Row, columns: Preferences) -> Conversation:
     """The prompt alone, for prediction. RowError where the row has none."""
     columns = columns.with_late(row.fields)
     if columns.prompt is not None and columns.prompt not in row.fields:
@@ -92,7 +92,7 @@ def asked(row: Row, columns: Preferences) -> Conversation:
     prompt = _prompt(row.fields, columns)
     if _asks(prompt):
         return askable(prompt)
-    found = compared(row, columns)[0]
+    found = parse_comparison(row, columns)[0]
     first = next(number for number, one in enumerate(found.chosen.messages) if one.role == ASSISTANT and one.learned)
     return askable(replace(found.chosen, messages=found.chosen.messages[:first]))
 
@@ -339,4 +339,4 @@ def _text_of(answer: Mapping[str, Any]) -> Any:
     )
 
 
-__all__ = ["Comparison", "Preferences", "asked", "compared"]
+__all__ = ["Comparison", "Preferences", "parse_comparison", "parse_prompt"]

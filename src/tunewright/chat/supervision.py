@@ -87,7 +87,9 @@ class Supervisor:
     _shapes: dict[object, Shape] = field(default_factory=dict, repr=False, compare=False)
     _written: dict[str, bool] = field(default_factory=dict, repr=False, compare=False)
 
-    def learned(self, conversation: Conversation, *, turns: Sequence[bool] = (), reasoning: str = REFUSE) -> Rendered:
+    def for_training(
+        self, conversation: Conversation, *, turns: Sequence[bool] = (), reasoning: str = REFUSE
+    ) -> Rendered:
         """A conversation that is learned from: every turn rendered, every answer found.
 
         turns: which of the answers are learned, all where it is empty. reasoning: what becomes of theirs where the template leaves it out.
@@ -112,7 +114,7 @@ class Supervisor:
         text, places, untrusted = hidden.restored(text, [place for span in answers for place in span], self.control)
         return Rendered(text, tuple(zip(places[::2], places[1::2], strict=True)), tuple(untrusted), told)
 
-    def asked(self, conversation: Conversation) -> Rendered:
+    def for_generation(self, conversation: Conversation) -> Rendered:
         """A conversation that is to be answered: with the beginning of the answer."""
         hidden = EscapedConversation.of(conversation, self.control)
         text = _GENERATION.sub("", self.template.render(hidden.conversation, prompt=True))

@@ -40,7 +40,7 @@ def run(
     from tunewright.cli.progress import try_it
     from tunewright.errors import with_article
 
-    if not hasattr(saved.task(), "dialogues"):
+    if not saved.task().chats:
         raise UserError(
             f"{with_article(saved.facts['task'])} model does not chat",
             where=run_folder,
@@ -84,14 +84,14 @@ def talk(model: Any, turns: Iterator[str], *, system: str | None = None) -> Iter
         if turn.strip() == "/new":
             said = first
             continue
-        asked, num_left_out, num_cut = model.fitting(Conversation((*said, Message(USER, turn))))
+        asked, num_left_out, num_cut = model.trim_history(Conversation((*said, Message(USER, turn))))
         if num_left_out:
             _note(f"the first {counted(num_left_out, 'turn')} no longer fit beside the answer: left out")
         if num_cut:
             _note(f"too long: its first {counted(num_cut, 'token')} are cut")
         answer = ""
         try:
-            for piece in model.answer(asked):
+            for piece in model.reply(asked):
                 answer += piece
                 yield piece
         except KeyboardInterrupt:

@@ -121,7 +121,7 @@ def run(
         check_file(saved, file, labelled=False, skip_bad_rows=skip_bad_rows, options=reading)
     from tunewright.prediction import load
 
-    model = load(run_folder, precision=precision, device=device, check=False).showing(top)
+    model = load(run_folder, precision=precision, device=device, check=False).with_top_k(top)
     wishes = {
         "max_new_tokens": max_new_tokens, "temperature": temperature, "top_k": top_k, "top_p": top_p,
         "stop": tuple(stop) if stop else None, "seed": seed,
@@ -138,7 +138,7 @@ def run(
         inputs = stdin_lines(model, sys.stdin.buffer, bad, limit=limit)
     else:
         inputs = arguments(model, [pair] if pair else texts, bad, limit=limit)
-    if model.task.writes and sys.stdout.isatty() and not as_json:
+    if model.task.generates_text and sys.stdout.isatty() and not as_json:
         _write_live(model, inputs, bad)
     else:
         for asked, prediction in _predicted(model, inputs, min_score, bad):
@@ -188,7 +188,7 @@ def _write_live(model: Any, inputs: Iterable[Asked | None], bad: BadInputs) -> N
             bad.found(asked.where, asked.example.reason)
             print(asked.example.line(), end="\n\n", flush=True)
             continue
-        if not hasattr(model.task, "dialogues"):
+        if not model.task.chats:
             print(asked.given, end="", flush=True)
         for piece in model.write(asked.given):
             print(piece, end="", flush=True)
@@ -287,6 +287,6 @@ def _layout_of(model: Any) -> dict[str, Any]:
     return {
         "precision": model.settings.precision, "device": str(model.settings.device), "threads": torch.get_num_threads(),
         "processor": torch.backends.cpu.get_cpu_capability(), "windows": [WINDOW_ROWS, WRITING_ROWS, WINDOW_CHARACTERS],
-        "shown": getattr(model.task, "num_shown", None), "sampling": repr(model.sampling),
+        "shown": model.task.num_shown, "sampling": repr(model.sampling),
         "versions": [version(name) for name in ("tunewright", "torch", "transformers", "tokenizers")],
     }  # fmt: skip

@@ -22,6 +22,7 @@ from tunewright.reading import Source
 from tunewright.reading.columns import is_blank
 from tunewright.reading.files import too_large
 from tunewright.records import Example, NoAnswer, Reject
+from tunewright.tasks.base import Task
 
 BLANK = "blank text"
 _CHUNK = 1 << 16
@@ -100,7 +101,7 @@ def stdin_lines(model: Any, stream: BinaryIO, bad: BadInputs, *, limit: int) -> 
         yield Asked(where, text if isinstance(text, str) else None, NoAnswer(reason))
 
 
-def file_rows(task: Any, source: Source, given: Iterable[Any], bad: BadInputs) -> Iterator[Asked]:
+def file_rows(task: Task, source: Source, given: Iterable[Any], bad: BadInputs) -> Iterator[Asked]:
     """Rows of a file as the task reads them; given: the same rows as they are written again, read beside them one by one."""
     for row, written in zip(source.rows(), given, strict=True):
         try:

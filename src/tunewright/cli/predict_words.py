@@ -28,6 +28,7 @@ from tunewright.reading.locate import locate
 from tunewright.reading.names import plain
 from tunewright.reading.tagged import TagLayout, is_document_mark, looks_like_tag
 from tunewright.records import NoAnswer, Row
+from tunewright.tasks.base import Task
 
 _TAG = "predicted_tag"
 _OUTSIDE, _UNKNOWN = "O", "_"
@@ -222,7 +223,7 @@ def _one_line(cell: Any) -> str:
 
 
 def shape_of(
-    model_task: Any, source: Source, file: str, reading: ReadOptions, output: str | None, *, as_json: bool
+    model_task: Task, source: Source, file: str, reading: ReadOptions, output: str | None, *, as_json: bool
 ) -> Rows:
     """How the predictions of this file are written: by the output's suffix; on stdout as words where words came, else as JSON lines."""
     suffix = None if output is None else Path(output).suffix
@@ -231,15 +232,15 @@ def shape_of(
         if suffix in WORD_SUFFIXES:
             raise UserError(f"a {model_task.name} model gives no tags", where=str(output), hint="Write .jsonl or .csv.")
         return Rows(file, reading)
-    _ask_about_lone_words(source, file, reading, model_task.columns.text[0])
+    _ask_about_lone_words(source, file, reading, model_task.read_columns[0])
     if source.format == "conll" and (own or suffix in WORD_SUFFIXES):
         return WordLines(file, reading)
     if source.by_word is not None and (own or suffix in TABLES):
         return WordTable(file, reading, source)
     if suffix in WORD_SUFFIXES:
-        label = model_task.columns.label
+        label = model_task.label_columns[0]
         return AsWordLines(
-            file, reading, source, model_task.columns.text[0], TAGS if source.columns == (WORDS, TAGS) else label
+            file, reading, source, model_task.read_columns[0], TAGS if source.columns == (WORDS, TAGS) else label
         )
     return Rows(file, reading)
 

@@ -35,29 +35,6 @@ _LIVE_EVERY_SECONDS = 0.1
 _FRESH_SHOWN = 6
 _LABELS_SHOWN = 8
 _WIDEST = 60
-_HEADLINES = (
-    "pair_accuracy",
-    "margin",
-    "reward_chosen",
-    "reward_rejected",
-    "kl",
-    "accuracy",
-    "f1_macro",
-    "f1_micro",
-    "f1_weighted",
-    "span_f1",
-    "span_precision",
-    "span_recall",
-    "exact_match",
-    "token_f1",
-    "rouge_l",
-    "perplexity",
-    "bits_per_byte",
-    "loss",
-    "log_loss",
-    "calibration_error",
-    "roc_auc",
-)
 
 
 def say(text: str) -> None:
@@ -142,9 +119,7 @@ class ConsoleReporter(Reporter):
 
     def evaluated(self, evaluation: Evaluation, step: int, *, is_best: bool, metric: str) -> None:
         metrics = evaluation.metrics
-        shown = "  ".join(
-            f"{name} {metrics[name]:.4f}" for name in dict.fromkeys(("loss", "accuracy", metric)) if name in metrics
-        )
+        shown = "  ".join(f"{name} {metrics[name]:.4f}" for name in dict.fromkeys(("loss", metric)) if name in metrics)
         self.note(f"validation after step {step}: {shown}{'  (best so far)' if is_best else ''}")
 
     def finished(self, result: RunResult) -> None:
@@ -281,9 +256,8 @@ def print_scores(title: str, scores: dict[str, Any], *, details: bool = False) -
     """One split's scores beside the baselines."""
     print(f"\n{bold(title, sys.stdout)}: {rows_text(scores)}")
     baselines = scores.get("baseline", {})
-    names = [name for name in _HEADLINES if name in scores["metrics"]]
     rows = []
-    for name in names:
+    for name in scores["metrics"]:
         low, high = scores["intervals"].get(name, (None, None))
         interval = f"{low:.4f} - {high:.4f}" if low is not None else ""
         rows.append(

@@ -13,7 +13,6 @@ from tunewright import hints
 from tunewright.cli.options import Plugins
 
 NAME = "runs"
-_SCORES = ("pair_accuracy", "span_f1", "accuracy", "f1_micro", "rouge_l", "perplexity")
 
 
 def run(
@@ -43,16 +42,19 @@ def run(
     from tunewright.cli.progress import print_table
 
     columns = ["run", "task", "model", "state", "score", "loss"]
-    print_table(columns, [[*(one[name] for name in columns[:4]), *_headline(one["scores"])] for one in found])
+    print_table(
+        columns, [[*(one[name] for name in columns[:4]), *_headline(one["scores"], one["metric"])] for one in found]
+    )
     if size := sum(file.stat().st_size for file in (Path(folder) / ".store").rglob("*") if file.is_file()):
         print(
             f"\nTheir token stores hold {size / 2**20:,.0f} MB in {folder}/.store, which may be deleted: they are made again."
         )
 
 
-def _headline(scores: dict[str, float]) -> list[str]:
-    """Of what a task is scored by, the number that is named first, and the loss."""
-    name = next((name for name in _SCORES if name in scores), None)
+def _headline(scores: dict[str, float], metric: str | None) -> list[str]:
+    """What chose the best checkpoint, or another number where that was the loss; and the loss."""
+    others = [name for name in scores if not name.startswith("loss")]
+    name = metric if metric in others else next(iter(others), None)
     loss = scores.get("loss", scores.get("log_loss"))
     return ["-" if name is None else f"{name} {_shown(scores[name])}", _shown(loss)]
 
@@ -74,13 +76,14 @@ def _facts(path: Path) -> dict[str, Any]:
         config = load_config(path / "config.yaml", of_run=True)
     except UserError as error:
         state = str(error).splitlines()[0]
-        return {"run": str(path), "task": "-", "model": "-", "state": state, "scores": {}, "config": {}}
+        return {"run": str(path), "task": "-", "model": "-", "state": state, "metric": None, "scores": {}, "config": {}}
     steps = sorted(step.name for step in (path / "checkpoints").glob("step-*"))
     facts = {
         "run": str(path),
         "task": config.task.name,
         "model": config.model.name,
         "state": f"stopped at {steps[-1]}" if steps else "started",
+        "metric": None,
         "scores": {},
         "config": config.as_dict(),
     }
@@ -94,6 +97,7 @@ def _facts(path: Path) -> dict[str, Any]:
             "state": (f"finished, {split}" if split else "finished")
             + ("" if (path / "model").is_dir() else ", no model/")
             + "".join(f", {name} {what_of(path, name)}" for name in changed_run_files(path)),
+            "metric": saved.get("metric"),
             "scores": saved["splits"][split]["metrics"] if split else {},
         }
     return facts

@@ -38,5 +38,5 @@ def run(output: str, overrides: Sequence[str] = ()) -> bool:
 
 
 def _filled(model: Model) -> list[str]:
-    found: Any = model.showing(3).predict(_TRY)
+    found: Any = model.with_top_k(3).predict(_TRY)
     return [one.line() for one in found]

@@ -78,7 +78,7 @@ class DialogueEncoder:
         tokenizer = ChatTokenizer.of(encoder, template.own_text())
         return cls(tokenizer, Supervisor(template, tokenizer.finder()), *rest)
 
-    def learned(self, conversations: Sequence[Conversation]) -> list[ChatRow | str]:
+    def for_training(self, conversations: Sequence[Conversation]) -> list[ChatRow | str]:
         """A row for each, or the reason why there is none. UserError for a template that cannot be proven."""
         if self.strips_ends:
             conversations = [_without_ends(one) for one in conversations]
@@ -90,7 +90,7 @@ class DialogueEncoder:
             for one, conversation in zip(rendered, conversations, strict=True)
         ]
 
-    def asked(self, conversations: Sequence[Conversation], *, room: int) -> list[ChatRow]:
+    def for_generation(self, conversations: Sequence[Conversation], *, room: int) -> list[ChatRow]:
         """The prompts for answers of at most `room` tokens. RowError as the template says."""
         length = max(1, self.max_length - room)
         tokens = self.tokenizer.encode([self._asked(one) for one in conversations])
@@ -114,7 +114,7 @@ class DialogueEncoder:
 
     def _learned_of(self, conversation: Conversation) -> Rendered:
         assert self.supervisor is not None
-        return self.supervisor.learned(conversation, turns=self._turns(conversation), reasoning=self.reasoning)
+        return self.supervisor.for_training(conversation, turns=self._turns(conversation), reasoning=self.reasoning)
 
     def _turns(self, conversation: Conversation) -> list[bool]:
         """Which of the answers are learned."""
@@ -126,7 +126,7 @@ class DialogueEncoder:
     def _asked(self, conversation: Conversation) -> Rendered:
         if self.supervisor is None:
             return self._text(conversation.messages[-1].content, ends=False)
-        return self.supervisor.asked(self._bare(conversation))
+        return self.supervisor.for_generation(self._bare(conversation))
 
     def _text(self, text: str, *, ends: bool) -> Rendered:
         """A text as it stands, between one BOS token (where the tokenizer has the habit) and one end token."""

@@ -46,7 +46,7 @@ class SidedRow:
 def sided_rows(chats: DialogueEncoder, found: Sequence[Comparison], *, max_length: int) -> list[SidedRow | str]:
     """A row for each comparison, or the reason why there is none. max_length: tokens of the longer side."""
     whole = replace(chats, max_length=_NO_LIMIT)
-    sides = iter(whole.learned([side for one in found for side in one.sides]))
+    sides = iter(whole.for_training([side for one in found for side in one.sides]))
     return [_row(whole, one, [next(sides) for _ in one.sides], max_length, cuts=chats.cuts_prompts) for one in found]
 
 

@@ -5,14 +5,13 @@ best_metric(config.evaluate.metric, task, store)      "f1_macro"; UserError for 
 
 from __future__ import annotations
 
-from typing import Any
-
 from tunewright.batching.store import TokenStore
 from tunewright.errors import UserError, did_you_mean
 from tunewright.preparation import VALIDATION
+from tunewright.tasks.base import Task
 
 
-def best_metric(metric: str, task: Any, store: TokenStore) -> str:
+def best_metric(metric: str, task: Task, store: TokenStore) -> str:
     """`metric`, or what "auto" stands for. UserError where the task has none of that name, or the validation rows give it no value."""
     judges = VALIDATION in store.splits
     if metric == "auto":
@@ -32,7 +31,7 @@ def best_metric(metric: str, task: Any, store: TokenStore) -> str:
     return metric
 
 
-def without_value(metric: str, task: Any, store: TokenStore) -> str | None:
+def without_value(metric: str, task: Task, store: TokenStore) -> str | None:
     """What is said where "auto" falls back to the loss, because the metric that the task goes by has no value; else None."""
     if metric != "auto" or VALIDATION not in store.splits:
         return None

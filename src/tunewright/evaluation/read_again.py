@@ -10,10 +10,11 @@ The token store holds no texts. All who need some say which rows, and share one 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 from tunewright.errors import UserError
 from tunewright.records import Example, Reject, Row
+from tunewright.tasks.base import Task
 
 
 class RowReader(Protocol):
@@ -28,7 +29,7 @@ class RowReader(Protocol):
 class RowInputs:
     """The inputs of some rows, by their ids: texts without labels, as prediction reads them."""
 
-    def __init__(self, task: Any, row_ids: Iterable[int]) -> None:
+    def __init__(self, task: Task, row_ids: Iterable[int]) -> None:
         self.task, self._wanted = task, {int(row_id) for row_id in row_ids}
         self.last_row_id = max(self._wanted, default=-1)
         self.of: dict[int, Example] = {}

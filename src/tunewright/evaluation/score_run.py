@@ -63,7 +63,7 @@ def evaluate(
             reasons = "; ".join(f"{reason} ({n:,})" for reason, n in list(written["reasons"].items())[:5])
             note(f"{counts['rejected']:,} of {counts['read']:,} rows are skipped: {reasons}")
         scores["ledger"] = {**{key: counts[key] for key in ("read", "kept", "rejected")}, "reasons": written["reasons"]}
-        with_baseline = config is not None and config.evaluate.baselines and hasattr(model.task, "gold")
+        with_baseline = config is not None and config.evaluate.baselines and model.task.gold(rows) is not None
         texts = report.BaselineTexts(model.task, rows, capped=False) if with_baseline else None
         worst = report.worst_inputs(scores, rows, model.task)
         try:
@@ -130,15 +130,17 @@ def _scored(model: Model, rows: SplitStore, config: RunConfig | None, *, num_kep
 def _referenced(model: Model, rows: SplitStore) -> Any:
     """The task, knowing what the model that training started from says of these rows. UserError where it is gone."""
     task, settings = model.task, model.settings
-    began = ModelConfig(**task.origin["model"])
+    began = ModelConfig(**task.start_model["model"])
     whole = torch.float64 if settings.precision == "fp64" else torch.float32
-    network, fresh = task.build_model(began.locate(), seed=task.origin["seed"], dtype="auto" if began.bits else whole)
+    network, fresh = task.build_model(
+        began.locate(), seed=task.start_model["seed"], dtype="auto" if began.bits else whole
+    )
     round_base(network, fresh, began.bits, settings.device, whole=True)
     network = network.to(whole)
     network.config.pad_token_id = model.encoder.pad_token_id
     if settings.device.type == "cpu":
         install_row_keyed_dropout_and_attention(network)
-    return task.referenced(reference_of(task, network.to(settings.device), rows, model.encoder, settings))
+    return task.with_reference_log_probs(reference_of(task, network.to(settings.device), rows, model.encoder, settings))
 
 
 def _add_baseline(

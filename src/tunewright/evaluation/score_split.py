@@ -19,8 +19,11 @@ from torch import nn
 from tunewright.batching.micro_batches import rows_of
 from tunewright.batching.row_context import row_context
 from tunewright.batching.store import SplitStore
+from tunewright.errors import UserError, quoted
 from tunewright.execution.cpu.memory import give_back_fragments
 from tunewright.execution.cpu.two_threads import dealt_to_both
+from tunewright.metrics.metric import Metric, lower
+from tunewright.tasks.base import Task
 from tunewright.tokenization.encoder import TextEncoder
 from tunewright.training.engine import Settings, autocast, make_batch
 
@@ -41,32 +44,43 @@ class Evaluation:
     scores: Any
 
     @property
-    def metrics(self) -> dict[str, float]:
+    def metrics(self) -> dict[str, Metric]:
         return self.result["metrics"]
 
 
 def evaluate_split(
-    model: nn.Module, task: Any, split: SplitStore, encoder: TextEncoder, *, settings: Settings, intervals: bool = False
+    model: nn.Module,
+    task: Task,
+    split: SplitStore,
+    encoder: TextEncoder,
+    *,
+    settings: Settings,
+    intervals: bool = False,
 ) -> Evaluation:
     """Score every row of a split. `loss` is the task's loss per row, without class weights or dropout."""
     outputs, losses = model_outputs(model, task, split, encoder, settings=settings)
     scores = task.scores(outputs)
     result = task.metrics(scores, split, intervals=intervals)
     terms = {f"loss_{term}": loss for term, loss in losses.items()} if len(losses) > 1 else {}
-    result["metrics"] = {"loss": sum(losses.values()), **terms, **result["metrics"]}
-    if intervals and hasattr(task, "compared"):
+    result["metrics"] = {**lower({"loss": sum(losses.values()), **terms}), **result["metrics"]}
+    if intervals:
         _add_written(result, model, task, split, encoder, settings)
+    if plain := [name for name, value in result["metrics"].items() if not isinstance(value, Metric)]:
+        raise UserError(
+            f"the task {task.name} does not say whether more of its metrics is better", found=quoted(plain),
+            hint="Let its `metrics` give tunewright.metrics.Metric(value, higher_is_better=…) for each.",
+        )  # fmt: skip
     return Evaluation(split.name, len(split), result, scores)
 
 
 def _add_written(
-    result: dict[str, Any], model: nn.Module, task: Any, split: SplitStore, encoder: TextEncoder, settings: Settings
+    result: dict[str, Any], model: nn.Module, task: Task, split: SplitStore, encoder: TextEncoder, settings: Settings
 ) -> None:
     """What the model writes, beside what it should have."""
     was_training = model.training
     model.eval()
     with autocast(settings):
-        found = task.compared(model, split, encoder)
+        found = task.generation_metrics(model, split, encoder)
     model.train(was_training)
     result["metrics"] |= found.pop("metrics", {})
     result |= found
@@ -74,7 +88,7 @@ def _add_written(
 
 def model_outputs(
     model: nn.Module,
-    task: Any,
+    task: Task,
     split: SplitStore,
     encoder: TextEncoder,
     *,
@@ -85,7 +99,7 @@ def model_outputs(
 
     With several ranks each computes a share.
     """
-    plain = task.plain()
+    plain = task.for_evaluation()
     was_training = model.training
     model.eval()
     parts: list[_Part] = []

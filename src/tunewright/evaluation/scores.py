@@ -18,6 +18,7 @@ from tunewright.evaluation.read_again import RowInputs, RowReader, read_again
 from tunewright.evaluation.score_split import Evaluation
 from tunewright.preparation import TRAIN, Prepared, open_inputs
 from tunewright.records import Example
+from tunewright.tasks.base import LabelledTexts, Task
 from tunewright.tokenization.encoder import load_encoder
 
 _MOST_CONFUSIONS = 10
@@ -57,7 +58,7 @@ def complete(
     scores: Mapping[str, dict[str, Any]],
     config: RunConfig,
     prepared: Prepared,
-    task: Any,
+    task: Task,
     note: Callable[[str], None],
     *,
     others: Sequence[RowReader] = (),
@@ -66,7 +67,9 @@ def complete(
 
     scores: split -> what `split_scores` gave. others: who reads too, in the one pass over the files.
     """
-    store, from_texts = prepared.store, bool(scores) and config.evaluate.baselines and hasattr(task, "gold")
+    store = prepared.store
+    has_gold = task.gold(store[TRAIN]) is not None
+    from_texts = bool(scores) and config.evaluate.baselines and has_gold
     worst = {name: worst_inputs(scores[name], store[name], task) for name in scores}
     baselines = {
         name: BaselineTexts(task, store[name], capped=name == TRAIN) for name in (TRAIN, *scores) if from_texts
@@ -88,7 +91,7 @@ def complete(
         add_worst_texts(scores[name], store[name], {} if fault else worst[name].of)
         if from_texts and not fault:
             scores[name]["baseline"] = baselines[TRAIN].fit_and_score(baselines[name])
-    if config.evaluate.baselines and not hasattr(task, "gold"):
+    if config.evaluate.baselines and not has_gold:
         encoder = load_encoder(prepared.model, max_length=prepared.manifest["max_length"])
         for name in scores:
             scores[name]["baseline"] = task.baselines(store[TRAIN], store[name], encoder)
@@ -98,7 +101,7 @@ def complete(
 class BaselineTexts(RowInputs):
     """Texts and gold labels of a split's rows; of a long training split, which baselines learn from, a seeded subset."""
 
-    def __init__(self, task: Any, split: SplitStore, *, capped: bool) -> None:
+    def __init__(self, task: Task, split: SplitStore, *, capped: bool) -> None:
         positions = np.arange(len(split))
         if capped and len(split) > _MOST_BASELINE_ROWS:
             positions = np.sort(np.random.default_rng(0).permutation(len(split))[:_MOST_BASELINE_ROWS])
@@ -107,19 +110,16 @@ class BaselineTexts(RowInputs):
         super().__init__(task, self.row_ids)
 
     @property
-    def texts(self) -> list[str | tuple[str, str]]:
+    def labelled(self) -> LabelledTexts:
         examples = (self.of[row_id] for row_id in self.row_ids)
-        return [one.text if one.pair is None else (one.text, one.pair) for one in examples]
+        return LabelledTexts([one.text if one.pair is None else (one.text, one.pair) for one in examples], self.gold)
 
     def fit_and_score(self, other: BaselineTexts) -> dict[str, Any]:
         """Baselines learned from these rows, scored on others."""
-        from tunewright.evaluation.baselines import fit_and_score
-
-        labels, several = self.task.labels.names, self.task.multi_label
-        return fit_and_score(self.texts, self.gold, other.texts, other.gold, labels=labels, multi_label=several)
+        return self.task.text_baselines(self.labelled, other.labelled)
 
 
-def worst_inputs(scores: Mapping[str, Any], split: SplitStore, task: Any) -> RowInputs:
+def worst_inputs(scores: Mapping[str, Any], split: SplitStore, task: Task) -> RowInputs:
     """Reads the texts of a split's worst rows."""
     return RowInputs(task, (split.row_ids[row["position"]] for row in scores["worst_rows"]))
 

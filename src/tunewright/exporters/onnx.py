@@ -56,7 +56,7 @@ def write(saved: SavedModel, folder: Path, *, dtype: str) -> None:
         "outputs": [one.name for one in program.graph.outputs],
     }
     task = saved.task()
-    labels = list(getattr(task, "tags", None) or task.known_names)
+    labels = list(task.output_names)
     write_json(folder / ONNX_FACTS, {"schema": 1, "task": task.name, "labels": labels, **names})
     for file in kept_files(saved):
         if file.suffix != ".safetensors" and file.name != FILE:

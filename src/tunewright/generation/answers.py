@@ -52,7 +52,7 @@ class AnswerWriter:
         pieces = write(self.model, prompt, self.encoder.tokenizer, self.sampling, end_ids=self.end_ids, longest=longest)
         return answer_pieces(pieces, opened=_opened(self.encoder, prompt))
 
-    def fitting(self, conversation: Conversation) -> tuple[Conversation, int, int]:
+    def trim_history(self, conversation: Conversation) -> tuple[Conversation, int, int]:
         """(the conversation from the first question on with which it fits, turns left out, tokens of it still cut)."""
         messages = conversation.messages
         begins = [number for number, one in enumerate(messages) if one.role == USER]
@@ -72,7 +72,7 @@ class AnswerWriter:
         room = min(self.sampling.max_new_tokens, self.encoder.max_length // 2)
         asked = [example.target or single_turn(example.text, None) for example in examples]
         try:
-            return self.chats.asked(asked, room=room)
+            return self.chats.for_generation(asked, room=room)
         except RowError as error:
             raise UserError(error.reason, hint="Ask it in another way, or train with another task.template.") from None
 
@@ -91,12 +91,12 @@ class AnswerWriter:
 
 
 def generation_metrics(
-    model: Any, split: SplitStore, encoder: TextEncoder, *, end_ids: frozenset[int], num_compared: int
+    model: Any, split: SplitStore, encoder: TextEncoder, *, end_ids: frozenset[int], num_generated: int
 ) -> dict[str, Any]:
     """`metrics` of answers that the model writes to a seeded sample of a split's prompts, and the `worst_rows` of them."""
     places = np.array(split.lists("answer", range(len(split))))
     able = np.flatnonzero(places[:, 1] - places[:, 0] > 0) if len(places) else np.zeros(0, int)
-    sample = np.sort(np.random.default_rng(0).permutation(able)[:num_compared])
+    sample = np.sort(np.random.default_rng(0).permutation(able)[:num_generated])
     if not len(sample):
         return {}
     ids = [split.input_ids(int(row)).tolist() for row in sample]

@@ -28,6 +28,6 @@ class Writer(Protocol):
 class Answers(Writer, Protocol):
     """A writer that takes turns."""
 
-    def fitting(self, conversation: Any) -> tuple[Any, int, int]:
+    def trim_history(self, conversation: Any) -> tuple[Any, int, int]:
         """(a `chat.messages.Conversation` without its oldest turns where they leave no room, turns left out, tokens of it still cut)."""
         ...

@@ -60,7 +60,7 @@ class Objective:
 
     def rewards(self, sums_RK: Any, counts_RK: Any, reference_RK: Any = 0.0) -> Any:
         """β times what the loss compares. Arrays or tensors."""
-        return self.beta * self.compared(sums_RK, counts_RK, reference_RK)
+        return self.beta * self.log_ratios(sums_RK, counts_RK, reference_RK)
 
     def rows(
         self,
@@ -72,11 +72,11 @@ class Objective:
         kl: float = 0.0,
     ) -> torch.Tensor:
         """`(R,)`, of KTO the sum over a row's sides. sums_RK: log π with gradient; reference_RK: log π_ref; kl: KTO's reference point."""
-        compared_RK = self.compared(sums_RK, counts_RK, reference_RK)
+        ratios_RK = self.log_ratios(sums_RK, counts_RK, reference_RK)
         if self.loss == KTO:
             weights = {"desirable_weight": self.desirable_weight, "undesirable_weight": self.undesirable_weight}
-            return kto_rows(compared_RK, good_RK, kl=kl, beta=self.beta, **weights).sum(1)
-        chosen_R, rejected_R = compared_RK.unbind(1)
+            return kto_rows(ratios_RK, good_RK, kl=kl, beta=self.beta, **weights).sum(1)
+        chosen_R, rejected_R = ratios_RK.unbind(1)
         if self.loss == DPO:
             return dpo_rows(chosen_R, rejected_R, beta=self.beta, label_smoothing=self.label_smoothing)
         if self.loss == IPO:
@@ -85,7 +85,7 @@ class Objective:
             return self.beta * odds_ratio_rows(chosen_R, rejected_R)
         return simpo_rows(chosen_R, rejected_R, beta=self.beta, margin=self.margin)
 
-    def compared(self, sums_RK: Any, counts_RK: Any, reference_RK: Any) -> Any:
+    def log_ratios(self, sums_RK: Any, counts_RK: Any, reference_RK: Any) -> Any:
         """Log-ratios to the start model, or log-probabilities of a loss without one; per token where those are compared."""
         ratios_RK = sums_RK - reference_RK if self.needs_reference else sums_RK
         return ratios_RK / counts_RK.clip(1) if self.compares_means else ratios_RK

@@ -2,3 +2,7 @@
 
 single_label_scores(probabilities, gold, labels)["metrics"]["f1_macro"]  ->  0.9123
 """
+
+from tunewright.metrics.metric import Metric
+
+__all__ = ["Metric"]

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from tunewright.metrics.averages import averaged, precision_recall_f1, ratio
+from tunewright.metrics.metric import higher, lower
 
 THRESHOLD = 0.5
 """A multi-label prediction holds every label with at least this probability."""
@@ -31,7 +32,7 @@ def single_label_scores(probabilities_BL: np.ndarray, gold_B: np.ndarray, labels
     """Scores of a classifier that gives each row one label: the most probable, the first of equals.
 
     probabilities_BL: float `(rows, labels)`; gold_B: int `(rows,)`, positions in `labels`.
-    Gives `{"metrics": {name: float}, "per_class": {label: {precision, recall, f1, support}},
+    Gives `{"metrics": {name: Metric}, "per_class": {label: {precision, recall, f1, support}},
     "confusion": {"labels": [...], "matrix": [[int]]}}`, matrix rows gold, columns predicted.
     metrics: accuracy, {precision, recall, f1}_{micro, macro, weighted}, log_loss, calibration_error; for two
     labels also roc_auc and average_precision of the second label, left out where gold holds one class only
@@ -44,12 +45,13 @@ def single_label_scores(probabilities_BL: np.ndarray, gold_B: np.ndarray, labels
     predicted_B = probabilities_BL.argmax(axis=1)
     matrix = confusion_matrix(gold_B, predicted_B, len(labels))
     correct_L, predicted_L, support_L = matrix.diagonal(), matrix.sum(axis=0), matrix.sum(axis=1)
-    metrics = {"accuracy": float(correct_L.sum() / len(gold_B))}
-    metrics |= _floats(averaged(correct_L, predicted_L, support_L, only_present=True))
-    metrics["log_loss"] = float(row_log_loss(probabilities_BL, gold_B).mean())
-    metrics["calibration_error"] = calibration_error(probabilities_BL.max(axis=1), predicted_B == gold_B)
+    averages = averaged(correct_L, predicted_L, support_L, only_present=True)
+    metrics = higher({"accuracy": correct_L.sum() / len(gold_B), **averages})
+    error = calibration_error(probabilities_BL.max(axis=1), predicted_B == gold_B)
+    metrics |= lower({"log_loss": row_log_loss(probabilities_BL, gold_B).mean(), "calibration_error": error})
     if len(labels) == 2 and 0 < support_L[1] < len(gold_B):
-        metrics["roc_auc"], metrics["average_precision"] = ranking_scores(probabilities_BL[:, 1], gold_B == 1)
+        roc_auc, average_precision = ranking_scores(probabilities_BL[:, 1], gold_B == 1)
+        metrics |= higher({"roc_auc": roc_auc, "average_precision": average_precision})
     return {
         "metrics": metrics,
         "per_class": _per_class(labels, correct_L, predicted_L, support_L),
@@ -82,11 +84,14 @@ def multi_label_scores(
         predicted_BL = probabilities_BL >= threshold
     hits_BL = gold_BL & predicted_BL
     correct_L, predicted_L, support_L = (each.sum(axis=0) for each in (hits_BL, predicted_BL, gold_BL))
-    metrics = {"exact_match": float((gold_BL == predicted_BL).all(axis=1).mean())}
-    metrics |= _floats(averaged(correct_L, predicted_L, support_L, only_present=False))
-    metrics["f1_samples"] = float(row_f1(gold_BL, predicted_BL).mean())
-    metrics["hamming_loss"] = float((gold_BL != predicted_BL).mean())
-    metrics["log_loss"] = float(row_log_loss(probabilities_BL, gold_BL).mean())
+    averages = averaged(correct_L, predicted_L, support_L, only_present=False)
+    exact, f1 = (gold_BL == predicted_BL).all(axis=1).mean(), row_f1(gold_BL, predicted_BL).mean()
+    metrics = higher({"exact_match": exact, **averages, "f1_samples": f1})
+    losses = {
+        "hamming_loss": (gold_BL != predicted_BL).mean(),
+        "log_loss": row_log_loss(probabilities_BL, gold_BL).mean(),
+    }
+    metrics |= lower(losses)
     missed_L, false_L = support_L - correct_L, predicted_L - correct_L
     tables = np.stack([len(gold_BL) - correct_L - missed_L - false_L, false_L, missed_L, correct_L], axis=1)
     return {
@@ -198,10 +203,6 @@ def check_gold_ids(gold_B: np.ndarray, num_labels: int) -> None:
     if outside.any():
         row = int(outside.argmax())
         raise ValueError(f"row {row}: gold label id {gold_B[row]} is outside 0..{num_labels - 1}")
-
-
-def _floats(scores: dict[str, np.ndarray]) -> dict[str, float]:
-    return {name: float(value) for name, value in scores.items()}
 
 
 def _per_class(

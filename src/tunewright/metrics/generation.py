@@ -17,6 +17,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tunewright.metrics.metric import Metric, higher
+
 _WIDE = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af"
 _WORD = re.compile(rf"[{_WIDE}]|[^\W{_WIDE}]+")
 
@@ -42,16 +44,16 @@ def answer_scores(written: str, right: str) -> AnswerScores:
     )
 
 
-def generation_scores(written: Sequence[str], right: Sequence[str]) -> dict[str, float]:
+def generation_scores(written: Sequence[str], right: Sequence[str]) -> dict[str, Metric]:
     """Means over all answers: `exact_match`, `token_f1`, `rouge_l`. Nothing where there are none."""
     every = [answer_scores(one, other) for one, other in zip(written, right, strict=True)]
     if not every:
         return {}
-    return {
-        "exact_match": float(np.mean([one.exact for one in every])),
-        "token_f1": float(np.mean([one.token_f1 for one in every])),
-        "rouge_l": float(np.mean([one.rouge_l for one in every])),
-    }
+    return higher({
+        "exact_match": np.mean([one.exact for one in every]),
+        "token_f1": np.mean([one.token_f1 for one in every]),
+        "rouge_l": np.mean([one.rouge_l for one in every]),
+    })  # fmt: skip
 
 
 def words(text: str) -> list[str]:

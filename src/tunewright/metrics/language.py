@@ -13,10 +13,12 @@ import math
 
 import numpy as np
 
+from tunewright.metrics.metric import Metric, lower
+
 
 def language_scores(
     nats_B: np.ndarray, counts_B: np.ndarray, *, num_targets: int | None = None, num_bytes: int | None = None
-) -> dict[str, float]:
+) -> dict[str, Metric]:
     """`loss` and `perplexity` over all counted tokens; `bits_per_byte` where the text's tokens and bytes are known.
 
     nats_B, counts_B: cost and number of the predicted tokens of each row. num_targets: tokens of the whole text, also those that
@@ -26,7 +28,7 @@ def language_scores(
     scores = {"loss": loss, "perplexity": perplexity(loss)}
     if num_targets is not None and num_bytes:
         scores["bits_per_byte"] = loss / math.log(2) * num_targets / num_bytes
-    return scores
+    return lower(scores)
 
 
 def perplexity(loss: float) -> float:

@@ -13,31 +13,44 @@ from typing import Any
 import numpy as np
 
 from tunewright.metrics.intervals import Intervals, mean_intervals
+from tunewright.metrics.metric import Metric
 
+_HIGHER_IS_BETTER = {
+    "pair_accuracy": True,
+    "margin": True,
+    "reward_chosen": True,
+    "reward_rejected": False,
+    "kl": False,
+}
 _SAID_FROM = 0.5
 """Rank correlation from which longer answers are said to win because they are longer."""
 
 
 def pair_scores(
     rewards_R2: np.ndarray, lengths_R2: np.ndarray, *, ratios_R2: np.ndarray | None = None
-) -> dict[str, float]:
+) -> dict[str, Metric]:
     """rewards: of chosen and rejected. lengths: tokens of both answers. ratios: log π - log π_ref, summed over each answer."""
     margins_R = rewards_R2[:, 0] - rewards_R2[:, 1]
-    scores = {
-        "pair_accuracy": float((margins_R > 0).mean()),
-        "margin": float(margins_R.mean()),
-        "reward_chosen": float(rewards_R2[:, 0].mean()),
-        "reward_rejected": float(rewards_R2[:, 1].mean()),
-        "length_chosen": float(lengths_R2[:, 0].mean()),
-        "length_rejected": float(lengths_R2[:, 1].mean()),
+    values = {
+        "pair_accuracy": (margins_R > 0).mean(),
+        "margin": margins_R.mean(),
+        "reward_chosen": rewards_R2[:, 0].mean(),
+        "reward_rejected": rewards_R2[:, 1].mean(),
+        "length_chosen": lengths_R2[:, 0].mean(),
+        "length_rejected": lengths_R2[:, 1].mean(),
         "length_correlation": rank_correlation(margins_R, lengths_R2[:, 0] - lengths_R2[:, 1]),
     }
-    return scores if ratios_R2 is None else {**scores, "kl": kl_estimate(ratios_R2, lengths_R2)}
+    return _directed(values if ratios_R2 is None else {**values, "kl": kl_estimate(ratios_R2, lengths_R2)})
+
+
+def _directed(values: Mapping[str, float]) -> dict[str, Metric]:
+    """Lengths are neither better nor worse."""
+    return {name: Metric(value, _HIGHER_IS_BETTER.get(name)) for name, value in values.items()}
 
 
 def judged_scores(
     rewards_R: np.ndarray, lengths_R: np.ndarray, good_R: np.ndarray, *, ratios_R: np.ndarray | None = None
-) -> dict[str, float]:
+) -> dict[str, Metric]:
     """The same for single answers: pair_accuracy is over all pairs of a good and a bad one (the area under the ROC curve).
 
     What needs a kind of answer that is not there has no value, and no entry.
@@ -51,7 +64,7 @@ def judged_scores(
             scores[f"reward_{kind}"] = float(rewards_R[of_kind].mean())
             scores[f"length_{kind}"] = float(lengths_R[of_kind].mean())
     scores["length_correlation"] = rank_correlation(rewards_R, lengths_R)
-    return scores if ratios_R is None else {**scores, "kl": kl_estimate(ratios_R, lengths_R)}
+    return _directed(scores if ratios_R is None else {**scores, "kl": kl_estimate(ratios_R, lengths_R)})
 
 
 def kl_estimate(ratios: np.ndarray, lengths: np.ndarray) -> float:

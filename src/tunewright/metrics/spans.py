@@ -17,6 +17,7 @@ import numpy as np
 
 from tunewright.annotations.spans import Span
 from tunewright.metrics.averages import averaged, precision_recall_f1
+from tunewright.metrics.metric import higher
 
 NO_SPAN = "O"
 """Its name in the confusion matrix."""
@@ -28,7 +29,7 @@ Rows = Sequence[Sequence[Span]]
 def span_scores(gold: Rows, predicted: Rows, types: Sequence[str] = ()) -> dict[str, Any]:
     """Scores of predicted spans, one sequence of spans a row on each side; units or characters, the same on both.
 
-    types: those to show also where they do not occur. Gives `{"metrics": {name: float}, "per_class": {type: {precision,
+    types: those to show also where they do not occur. Gives `{"metrics": {name: Metric}, "per_class": {type: {precision,
     recall, f1, support}}, "confusion": {"labels": [...], "matrix": [[int]]}, "confusions": [...]}`.
     metrics: span_{precision, recall, f1} (micro), the same with _macro (over the types in gold or predicted) and _weighted;
     boundary_f1, type_f1 and partial_f1 of spans paired one to one: same boundaries, same type and overlap, overlap at half credit
@@ -43,7 +44,7 @@ def span_scores(gold: Rows, predicted: Rows, types: Sequence[str] = ()) -> dict[
     metrics |= _partial(pairs, num_spans=int(predicted_L.sum() + support_L.sum()))
     columns = zip(names, *precision_recall_f1(correct_L, predicted_L, support_L), support_L, strict=True)
     return {
-        "metrics": {name: float(value) for name, value in metrics.items()},
+        "metrics": higher(metrics),
         "per_class": {
             name: {"precision": float(precision), "recall": float(recall), "f1": float(f1), "support": int(support)}
             for name, precision, recall, f1, support in columns

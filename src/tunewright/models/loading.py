@@ -37,7 +37,7 @@ _RANDOM_WORDS = ("dropout", "bernoulli", "rand", "uniform", "normal_", "multinom
 
 
 def load_pretrained(
-    auto_class: Any, source: ModelFolder, *, seed: int, dtype: torch.dtype, **config: Any
+    auto_class: Any, source: ModelFolder, *, seed: int, dtype: torch.dtype | str, **config: Any
 ) -> tuple[nn.Module, list[str]]:
     """(model in `dtype` on the CPU, names of parameters that start fresh). A fresh head is a pure function of `seed`.
 
@@ -345,16 +345,3 @@ def load_as_named(folder: Path, *, dtype: str) -> Any:
         raise UserError(
             f"cannot be loaded ({reason})", where=str(folder), hint="Restore its files, or train again."
         ) from None
-
-
-def load_pretrained_for_use(task: Any, source: ModelFolder, *, dtype: torch.dtype) -> nn.Module:
-    """A trained model of `task`. UserError when weights are missing: a head must not start fresh here."""
-    model, fresh = task.build_model(source, seed=0, dtype=dtype)
-    if fresh:
-        raise UserError(
-            "weights are missing",
-            where=str(source.folder),
-            found=", ".join(fresh),
-            hint="Restore model.safetensors, or train again.",
-        )
-    return model

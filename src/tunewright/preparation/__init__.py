@@ -41,6 +41,7 @@ from tunewright.pretrained.model_files import ModelFolder
 from tunewright.reading.ledger import Ledger, RejectFile, after_rejects, bad_rows_error, first_rejects
 from tunewright.reading.split import TRAIN
 from tunewright.reading.unchanged import Unchanged
+from tunewright.tasks.base import Task
 from tunewright.tokenization.fast import FastPathDiffers
 
 __all__ = [
@@ -65,7 +66,7 @@ class Prepared:
     def manifest(self) -> dict[str, Any]:
         return self.store.manifest
 
-    def task(self) -> Any:
+    def task(self) -> Task:
         """The task as the store knows it (labels, columns)."""
         return find("tasks", self.manifest["task"]).Task.from_state(self.manifest["task_state"])
 
@@ -170,7 +171,7 @@ def _build(
         survey = first_pass(config, inputs, ledger, rejects)
         _stop_at_rejects(config, ledger, rejects)
         try:
-            task = inputs.task.settled(survey.counts, model, where=inputs.sources[TRAIN][0].name)
+            task = inputs.task.with_labels(survey.counts, model, where=inputs.sources[TRAIN][0].name)
         except UserError as error:
             rejects.flush()
             raise after_rejects(error, rejects.first, rejects.count, sum(ledger.read.values()), rejects.path) from None

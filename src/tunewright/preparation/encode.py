@@ -20,6 +20,7 @@ from tunewright.adapters.base import longest_row
 from tunewright.batching import store as stores
 from tunewright.batching.store import SplitStore, SplitWriter
 from tunewright.config.run_config import RunConfig
+from tunewright.encoding.packing import Packer
 from tunewright.errors import RowError, RowSkipped, UserError, quoted
 from tunewright.preparation.first_pass import RowAssignment, leave_out, reject_row
 from tunewright.preparation.inputs import SPLITS, Inputs, open_like
@@ -28,6 +29,7 @@ from tunewright.reading import ReadOptions, Source
 from tunewright.reading.ledger import KEPT, Ledger, RejectFile, bad_rows_error
 from tunewright.reading.unchanged import Unchanged
 from tunewright.records import Example, Reject, Row
+from tunewright.tasks.base import Task
 from tunewright.tokenization.encoded_rows import EncodedRows
 from tunewright.tokenization.fast import FastPathDiffers
 from tunewright.tokenization.tokenizer_checks import SAMPLE_ROWS, check_vocabulary, match
@@ -41,13 +43,13 @@ class SplitEncoder:
     """Rows of one split on their way into its store: collected, encoded together, written, rejected ones accounted for."""
 
     def __init__(
-        self, writer: SplitWriter, task: Any, encoder: Any, ledger: Ledger, rejects: RejectFile, sources: Sequence[str]
+        self, writer: SplitWriter, task: Task, encoder: Any, ledger: Ledger, rejects: RejectFile, sources: Sequence[str]
     ) -> None:
         self.writer, self.task, self.encoder = writer, task, encoder
         self.ledger, self.rejects, self.sources = ledger, rejects, sources
         self._skip = writer.num_finished
         self._seen = 0
-        self._rows: list[tuple[int, int, Row, Example | None]] = []
+        self._rows: list[tuple[int, int, Row, Example]] = []
         self._packer = task.packer(encoder, writer.split)
         self._carried: Any = None  # the row whose tokens wait in the packer
 
@@ -67,7 +69,7 @@ class SplitEncoder:
         """The split's shards, the last rows written."""
         self._encode()
         if self._packer is not None:
-            self._end_blocks()
+            self._end_blocks(self._packer)
         self.writer.flush()
         return self.writer.shards
 
@@ -75,25 +77,25 @@ class SplitEncoder:
         if not self._rows:
             return
         if self._packer is not None:
-            self._pack()
+            self._pack(self._packer)
         else:
             self._write(self.task.encode([example for *_, example in self._rows], self.encoder), self._rows)
         self._rows.clear()
 
-    def _pack(self) -> None:
+    def _pack(self, packer: Packer) -> None:
         """Blocks go on from batch to batch; a shard ends with a short one, so that its rows can be counted as done."""
-        blocks = self._packer.add([self.task.document(example) for *_, example in self._rows])
+        blocks = packer.add([self.task.document(example) for *_, example in self._rows])
         before = [] if self._carried is None else [self._carried]
         moved = replace(blocks, example=blocks.example + len(before))
         self._write(moved, [*before, *self._rows], num_new=len(self._rows))
-        if self._packer.carried >= 0:
-            self._carried = self._rows[self._packer.carried]
+        if packer.carried >= 0:
+            self._carried = self._rows[packer.carried]
         if self.writer.is_full:
-            self._end_blocks()
+            self._end_blocks(packer)
             self.writer.flush()
 
-    def _end_blocks(self) -> None:
-        blocks = self._packer.finish()
+    def _end_blocks(self, packer: Packer) -> None:
+        blocks = packer.finish()
         if len(blocks):
             self._write(replace(blocks, example=blocks.example + 1), [self._carried], num_new=0)
         self._carried = None
@@ -120,7 +122,7 @@ class SplitEncoder:
 
 
 def encode_splits(
-    config: RunConfig, inputs: Inputs, model: ModelFolder, task: Any, fates: RowAssignment, folder: Path, *,
+    config: RunConfig, inputs: Inputs, model: ModelFolder, task: Task, fates: RowAssignment, folder: Path, *,
     ledger: Ledger, rejects: RejectFile, say: Log, fast: bool = True, check: Callable[[], None] = lambda: None,
 ) -> tuple[dict[str, list[dict[str, Any]]], Any]:  # fmt: skip
     """(split -> its shards, the encoder that made them). FastPathDiffers: the shards so far are to be made again, not `fast`.
@@ -132,11 +134,17 @@ def encode_splits(
     encoder = load_encoder(model, max_length=longest_row(config, model), truncation_side=config.data.truncation_side)
     encoder = encoder if fast else encoder.plain()
     check_vocabulary(encoder.tokenizer, model)
-    fields, type_ids = task.store_fields(), task.gives_type_ids(encoder)
+    fields, type_ids = task.label_schema(), task.gives_type_ids(encoder)
+    longest = encoder.max_length * task.texts_per_row
     names = [source.name for _, source in inputs.of()]
     waiting = {
         name: SplitEncoder(
-            SplitWriter(folder, name, fields, type_ids=type_ids, check=check), task, encoder, ledger, rejects, names
+            SplitWriter(folder, name, fields, type_ids=type_ids, check=check, max_length=longest),
+            task,
+            encoder,
+            ledger,
+            rejects,
+            names,
         )
         for name in SPLITS
     }
@@ -158,7 +166,7 @@ def _given(example: Example) -> Callable[[], Example]:
     return lambda: example
 
 
-def match_tokenizer(inputs: Inputs, model: ModelFolder, task: Any, encoder: Any) -> dict[str, list[str]]:
+def match_tokenizer(inputs: Inputs, model: ModelFolder, task: Task, encoder: Any) -> dict[str, list[str]]:
     """What there is to say about tokenizer, model and the first training texts: `findings` and `hints`."""
     texts: list[str] = []
     for row in inputs.sources[SPLITS[0]][0].rows():
@@ -171,7 +179,7 @@ def match_tokenizer(inputs: Inputs, model: ModelFolder, task: Any, encoder: Any)
 
 
 def encode_file(
-    path: str, options: ReadOptions, task: Any, encoder: Any, folder: Path, *, skip_bad_rows: bool = False
+    path: str, options: ReadOptions, task: Task, encoder: Any, folder: Path, *, skip_bad_rows: bool = False
 ) -> tuple[SplitStore, Ledger]:
     """One labelled file, encoded into `folder` for a trained task: every readable row, in order. UserError for bad rows."""
     try:
@@ -183,12 +191,14 @@ def encode_file(
 
 
 def _encode_file(
-    path: str, options: ReadOptions, task: Any, encoder: Any, folder: Path, *, skip_bad_rows: bool
+    path: str, options: ReadOptions, task: Task, encoder: Any, folder: Path, *, skip_bad_rows: bool
 ) -> tuple[SplitStore, Ledger]:
     source = open_like(path, options, task)
     ledger = Ledger()
     with RejectFile(folder / "rejected.jsonl") as rejects:
-        writer = SplitWriter(folder, "data", task.store_fields(), type_ids=task.gives_type_ids(encoder))
+        longest = encoder.max_length * task.texts_per_row
+        type_ids = task.gives_type_ids(encoder)
+        writer = SplitWriter(folder, "data", task.label_schema(), type_ids=type_ids, max_length=longest)
         waiting = SplitEncoder(writer, task, encoder, ledger, rejects, [source.name])
         for row_id, row in enumerate(_unchanged_rows(source)):
             ledger.read[source.name] += 1
@@ -219,10 +229,10 @@ def _unchanged_rows(source: Source) -> Iterator[Row | Reject]:
         yield from source.rows()
 
 
-def _check_names(task: Any, example: Example) -> None:
-    for name in task.names_of(example):
+def _check_names(task: Task, example: Example) -> None:
+    for name in task.labels_of(example):
         if name not in task.known_names:
-            raise RowError(f"{task.called} {name!r} is none that the model knows ({quoted(task.known_names)})")
+            raise RowError(f"{task.label_noun} {name!r} is none that the model knows ({quoted(task.known_names)})")
 
 
 def token_ledger(splits: dict[str, list[dict[str, Any]]]) -> dict[str, dict[str, int]]:

@@ -80,10 +80,10 @@ def first_pass(config: RunConfig, inputs: Inputs, ledger: Ledger, rejects: Rejec
                 if isinstance(row, Reject):
                     raise RowError(row.reason)
                 example = task.to_example(row)
-                names = task.names_of(example)
+                names = task.labels_of(example)
                 unseen = [name for name in names if known is not None and name not in known]
                 if unseen:
-                    raise RowError(f"{task.called} {unseen[0]!r} never occurs in the training rows")
+                    raise RowError(f"{task.label_noun} {unseen[0]!r} never occurs in the training rows")
                 group = _group_of(row, config.data.group_by) if config.data.group_by else example.group
             except RowSkipped as left_out:
                 leave_out(left_out.reason, source.name, split, ledger)
@@ -93,8 +93,8 @@ def first_pass(config: RunConfig, inputs: Inputs, ledger: Ledger, rejects: Rejec
                 reject_row(row, error.reason, source.name, ledger, rejects)
                 survey.reject(SPLITS.index(split))
                 continue
-            survey.keep(SPLITS.index(split), task.identity(example), names, task.stratum_of(example), group)
-            task.watch(survey.counts, where=source.name)
+            survey.keep(SPLITS.index(split), task.duplicate_key(example), names, task.stratum_of(example), group)
+            task.check_label_counts(survey.counts, where=source.name)
     return survey
 
 

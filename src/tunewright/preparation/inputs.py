@@ -29,6 +29,7 @@ from tunewright.reading.split import TRAIN
 from tunewright.reading.split_column import split_by
 from tunewright.reading.unlabelled import refuse_other_lines
 from tunewright.records import Reject, Row
+from tunewright.tasks.base import Task
 
 VALIDATION, TEST = "validation", "test"
 _SURE = 2
@@ -42,7 +43,7 @@ class Inputs:
     """The opened sources of each split, and the task that reads them."""
 
     sources: dict[str, list[Source]]
-    task: Any
+    task: Task
     reason: str
     """How task and columns were found out, for the user."""
     columns: tuple[str, ...] = ()
@@ -89,7 +90,7 @@ def open_inputs(config: RunConfig) -> Inputs:
     if name != config.task.name and _documents(config, name) != _documents(config, config.task.name):
         sources = _open_sources(config, task=name)
         first = sources[TRAIN][0]
-    task, reason = module.Task.start(config, first, columns, rows)
+    task, reason = module.Task.from_columns(config, first, columns, rows)
     aligned = {split: [task.aligned(one) for one in of_split] for split, of_split in sources.items()}
     for source in aligned[TRAIN][1:]:
         _require_known_columns(task, source, first)
@@ -98,7 +99,7 @@ def open_inputs(config: RunConfig) -> Inputs:
 
 
 def _unused_of_others(
-    config: RunConfig, sources: Mapping[str, list[Source]], task: Any, columns: Sequence[str]
+    config: RunConfig, sources: Mapping[str, list[Source]], task: Task, columns: Sequence[str]
 ) -> dict[str, tuple[str, ...]]:
     """See `Inputs.others_unused`: each file by its own shape, where it has one."""
     data, found = config.data, dict[str, tuple[str, ...]]()
@@ -129,7 +130,7 @@ def _ask_about_texts(config: RunConfig, source: Source, rows: Sequence[Row]) -> 
         )  # fmt: skip
 
 
-def _require_known_columns(task: Any, source: Source, first: Source) -> None:
+def _require_known_columns(task: Task, source: Source, first: Source) -> None:
     """UserError for one of several training files whose columns are neither the first one's nor known by themselves."""
     rows, columns = peek(source, 20)
     reasons = []
@@ -183,8 +184,7 @@ def _documents(config: RunConfig, task: str) -> str:
         return config.data.documents
     if task == "auto":
         return "line"
-    of_options = getattr(config.task, "documents", None)
-    return str(of_options or getattr(find("tasks", task).Task, "documents", "line"))
+    return config.task.documents or find("tasks", task).Task.documents
 
 
 def read_options(
@@ -228,14 +228,14 @@ def options_of_run(run: Path, path: str) -> ReadOptions:
     return replace(options, format=None, header=None, delimiter=None, quoting=None, encoding="utf-8")
 
 
-def open_like(path: str, options: ReadOptions, task: Any, *, labelled: bool = True) -> Source:
+def open_like(path: str, options: ReadOptions, task: Task, *, labelled: bool = True) -> Source:
     """A file for a trained model, its columns under the names of training."""
     if not labelled:
         options = for_inputs(options, task)
     return task.aligned(open_source(path, options), labelled=labelled)
 
 
-def for_inputs(options: ReadOptions, task: Any) -> ReadOptions:
+def for_inputs(options: ReadOptions, task: Task) -> ReadOptions:
     """How a file is read for prediction: what is to be predicted need not stand in it."""
     return replace(options, words_alone=task.reads_words)
 

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import math
 import unicodedata
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from tunewright.errors import RowError, quoted
@@ -35,12 +34,26 @@ class TextColumns:
         """The label's column, or columns, as the user is told."""
         return ", ".join(self.labels) or str(self.label)
 
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+    @property
+    def label_columns(self) -> tuple[str, ...]:
+        return tuple(filter(None, (self.label, *self.labels)))
 
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> TextColumns:
-        return cls(**{**values, "text": tuple(values["text"]), "labels": tuple(values.get("labels", ()))})
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every column that a text or a label is read from."""
+        return tuple(filter(None, (*self.text, self.pair, *self.label_columns)))
+
+    def settings(self) -> dict[str, Any]:
+        """The keys of the `data` section that name these columns."""
+        values: dict[str, Any] = {"text": self.text[0] if len(self.text) == 1 else list(self.text)}
+        label = list(self.labels) or self.label
+        found = {"pair": self.pair, "label": label, "label_delimiter": self.label_delimiter}
+        return values | {key: value for key, value in found.items() if value}
+
+    def described(self) -> dict[str, str]:
+        """`{"text": "premise + hypothesis", "label": "gold_label"}`, for people."""
+        label = {"label": self.named_label} if self.label_columns else {}
+        return {"text": " + ".join(filter(None, (*self.text, self.pair))), **label}
 
     def texts_of(self, row: Row) -> tuple[str, str | None]:
         """(text, pair or None). RowError for a missing column, a value that is no text, or a blank text."""

@@ -108,8 +108,7 @@ def _readable(files: Mapping[str, Any], wished: Mapping[str, Any]) -> tuple[dict
 
 def _has_labels(inputs: Inputs, split: str) -> bool:
     """Whether the column of labels is there at all: competitions keep theirs."""
-    found = inputs.task.columns
-    label = found.label or next(iter(getattr(found, "labels", ())), None)
+    label = next(iter(inputs.task.label_columns), None)
     columns = {column for source in inputs.sources[split] for column in peek(source, 20)[1]}
     return label is None or not columns or label in columns
 

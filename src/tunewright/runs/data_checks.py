@@ -74,7 +74,7 @@ def find_problems(config: RunConfig, *, say: Callable[[str], None]) -> tuple[lis
         "kept": {name: kept_rows(ledger, name) for name in splits},
         "rows": {name: split["rows"] for name, split in splits.items()},
         "stored_as": task.stored_as,
-        "hints": [*manifest["tokenizer"]["hints"], *task.remarks(prepared.store)],
+        "hints": [*manifest["tokenizer"]["hints"], *task.data_warnings(prepared.store)],
         "tokens": ledger["tokens"],
         "labels": counts,
         "store": str(prepared.store.folder),

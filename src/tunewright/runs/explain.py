@@ -45,14 +45,14 @@ def explain(config: RunConfig, address: str) -> dict[str, Any]:
         padding_side=config.data.padding_side,
     )
     try:
-        rows = task.explained(example, encoder)
+        rows = task.display_tokens(example, encoder)
     except RowError as error:
         return stages | {"rejected": error.reason}
     stages |= {
         "task": task.name,
         "text": example.text,
         **({"pair": example.pair} if example.pair is not None else {}),
-        "target": task.shown_target(example),
+        "target": task.display_target(example),
         "weight": example.weight,
         "weight_from": config.data.weight,
         "tokens": rows[0].tokens,

@@ -39,6 +39,7 @@ from tunewright.models.loading import (
     resolve_precision,
 )
 from tunewright.preparation import TRAIN, Inputs, Prepared, prepare
+from tunewright.tasks.base import Task
 from tunewright.tokenization.encoder import TextEncoder, for_computing, load_encoder
 from tunewright.training.engine import Settings
 from tunewright.training.optimizer import Schedule, build_optimizer, freeze, learning_rates, parameter_groups
@@ -104,7 +105,7 @@ class TrainingComponents:
     config: RunConfig
     processes: Processes
     prepared: Prepared
-    task: Any
+    task: Task
     encoder: TextEncoder
     model: Any
     fresh: list[str]
@@ -140,7 +141,7 @@ def build_components(
     task = prepared.task()
     if train.class_weights != "none" and not task.has_classes:
         raise UserError("only classification weighs labels", where="train.class_weights", hint="Leave it at none.")
-    task = task.prepared_for(rows, config)
+    task = task.fit_training_statistics(rows, config)
     precision = resolve_precision(train.precision, processes.device)
     adapter = adapter_of(config.adapter)
     whole = torch.float64 if precision == "fp64" else torch.float32
@@ -153,7 +154,7 @@ def build_components(
     dtype = adapters.base_dtype(precision) if stays else whole  # weights that do not learn keep their checkpoint's
     model, fresh = task.build_model(source, seed=train.seed, dtype=dtype)
     model.config.pad_token_id = encoder.pad_token_id
-    dropout = train.dropout if train.dropout != "auto" else "fast" if task.drops else "off"
+    dropout = train.dropout if train.dropout != "auto" else "fast" if task.uses_dropout else "off"
     if dropout == "off":
         switch_off_dropout(model)
         if processes.device.type == "cpu" and draws_randomly(model):
@@ -177,12 +178,12 @@ def build_components(
     if processes.device.type == "cpu":
         install_fused_rms_norm(model)
         exact = _make_cpu_model_exact(model, stock_dropout=dropout == "stock", alone=alone, say=say)
-        padded = train.gradient_checkpointing or task.packs or config.data.padding == "max_length"
+        padded = train.gradient_checkpointing or task.is_packed or config.data.padding == "max_length"
         flat = exact and not padded and lay_rows_flat(model)
         if precision == "bf16" and adapter is None:  # an adapter may drop what it takes before it rounds
             emit_bf16_from_norms(model)
     model.to(processes.device)
-    for line in task.notes(model):
+    for line in task.model_warnings(model):
         say(line)
     plan = BatchSchedule(len(rows), train.batch_size, train.seed, train.epochs, train.max_steps)
     factor = task.rate_factor * (adapter.rate_factor if adapter else 1.0)

@@ -41,7 +41,6 @@ from tunewright.runs.environment import describe, differences
 from tunewright.runs.reporter import Interrupted, Reporter, RunResult
 from tunewright.runs.resume import check_folder, check_settled, is_finished
 from tunewright.runs.setup import Processes, build_components, encoder_of
-from tunewright.tasks.base import larger_is_better
 from tunewright.training import checkpoint as checkpoints
 from tunewright.training.engine import Step, training_steps
 from tunewright.training.fingerprint import check as check_origin
@@ -88,7 +87,7 @@ def batches(
     task, encoder = prepared.task(), encoder_of(resolved, prepared)
     rows = prepared.store[split]
     plan = BatchSchedule(len(rows), resolved.train.batch_size, resolved.train.seed)
-    task = task.at(seed=resolved.train.seed, epoch=epoch)
+    task = task.for_epoch(seed=resolved.train.seed, epoch=epoch)
     for step in range(epoch * plan.steps_per_epoch, (epoch + 1) * plan.steps_per_epoch):
         _, positions = plan.rows_of_step(step)
         batch = task.collate(rows, positions, encoder)
@@ -310,7 +309,13 @@ class Run:
                 hint="Choose one of them.",
             )
         score = metrics[self.metric]
-        is_best = progress.judge(score, metrics["loss"], step, larger_is_better=larger_is_better(self.metric))
+        if score.higher_is_better is None:
+            raise UserError(
+                f"more of {self.metric!r} is neither better nor worse", where="evaluate.metric",
+                expected=f"one of {', '.join(name for name in metrics if metrics[name].higher_is_better is not None)}",
+                hint="Choose another.",
+            )  # fmt: skip
+        is_best = progress.judge(score, metrics["loss"], step)
         epoch = parts.plan.samples_before(step) / parts.plan.num_rows
         point = {"step": step, "samples": progress.samples, "epoch": epoch}
         point |= {"train_loss": progress.loss_sum / max(1, progress.loss_steps), "validation_loss": metrics["loss"]}

@@ -11,8 +11,9 @@ The model is transformers' own `AutoModelForSequenceClassification`, so `pipelin
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -31,16 +32,17 @@ from tunewright.annotations.labels import (
 from tunewright.batching.padding import LONGEST, Padding
 from tunewright.batching.store import SplitStore, TokenStore
 from tunewright.errors import RowError, RowSkipped, UserError, did_you_mean, quoted
+from tunewright.files.record_json import RUN_ONLY
 from tunewright.metrics.classification import multi_label_scores, single_label_scores
 from tunewright.metrics.intervals import multi_label_intervals, single_label_intervals
 from tunewright.pretrained.model_files import ModelFolder
 from tunewright.reading import Source
-from tunewright.reading.align import aligned
 from tunewright.reading.columns import TextColumns
 from tunewright.reading.detect import check_columns, detect_roles, refuse_choices
 from tunewright.reading.names import plain
 from tunewright.records import Batch, Encoded, Example, Prediction, Row
-from tunewright.tasks.base import BaseTask, TaskOptions, Weights
+from tunewright.tasks import base
+from tunewright.tasks.base import LabelledTexts, TaskOptions, Weights
 from tunewright.tokenization.encoded_rows import EncodedRows
 from tunewright.tokenization.encoder import TextEncoder
 
@@ -59,17 +61,18 @@ class Options(TaskOptions):
 
 
 @dataclass(frozen=True)
-class Task(BaseTask):
+class Task(base.Task):
     """See `tasks.base.Task`. label_names: what integer labels are called in the source, if it says so."""
 
-    columns: TextColumns
-    labels: LabelSpace
+    columns: TextColumns = field()
+    labels: tuple[str, ...] = ()
+    multi_label: bool = False
     label_names: tuple[str, ...] | None = None
     threshold: float = 0.5
-    class_weights: tuple[float, ...] | None = None
+    class_weights: tuple[float, ...] | None = field(default=None, metadata=RUN_ONLY)
     multi_hot: bool = False
     """Whether a row's labels are a list with a nought or one for each label."""
-    num_shown: int = 10
+    num_shown: int = field(default=10, metadata=RUN_ONLY)
     """How many labels' scores a prediction holds."""
 
     name = "classification"
@@ -77,7 +80,7 @@ class Task(BaseTask):
     has_classes = True
 
     @classmethod
-    def start(cls, config: Any, source: Source, columns: Sequence[str], rows: Sequence[Row]) -> tuple[Task, str]:
+    def from_columns(cls, config: Any, source: Source, columns: Sequence[str], rows: Sequence[Row]) -> tuple[Task, str]:
         data = config.data
         named = [data.text] if isinstance(data.text, str) else list(data.text or ())
         check_columns(data, columns, where=source.name, keys=("text", "pair", "label", "group_by", "weight"))
@@ -111,58 +114,23 @@ class Task(BaseTask):
             reason += f", {quoted(each[1:])} beside it, a label each"
         task = cls(
             TextColumns(roles.text, roles.pair, None if each else roles.label, data.weight, delimiter, each),
-            LabelSpace((), multi_label),
-            tuple(names) if names else None,
+            multi_label=multi_label,
+            label_names=tuple(names) if names else None,
             threshold=config.evaluate.threshold,
             multi_hot=multi_label and not each and are_multi_hot(row.fields.get(roles.label) for row in rows),
         )
         return task, reason
 
-    def aligned(self, source: Source, *, labelled: bool = True) -> Source:
-        label = self.columns.label if labelled else None
-        return aligned(source, text=self.columns.text, pair=self.columns.pair, label=label)
-
     @property
     def known_names(self) -> Sequence[str]:
-        return self.labels.names
+        return self.labels
+
+    @cached_property
+    def _index(self) -> dict[str, int]:
+        return {label: number for number, label in enumerate(self.labels)}
 
     def settings(self) -> dict[str, Any]:
-        text = self.columns.text
-        values: dict[str, Any] = {"text": text[0] if len(text) == 1 else list(text)}
-        if self.columns.pair:
-            values["pair"] = self.columns.pair
-        values["label"] = list(self.columns.labels) or self.columns.label
-        if self.columns.label_delimiter:
-            values["label_delimiter"] = self.columns.label_delimiter
-        return {**values, "multi_label": True} if self.multi_label else values
-
-    def describe(self) -> dict[str, str]:
-        pair = f" + {self.columns.pair}" if self.columns.pair else ""
-        return {"text": " + ".join(self.columns.text) + pair, "label": self.columns.named_label}
-
-    @property
-    def multi_label(self) -> bool:
-        return self.labels.multi_label
-
-    def state(self) -> dict[str, Any]:
-        return {
-            "columns": self.columns.as_dict(),
-            "labels": list(self.labels.names),
-            "multi_label": self.multi_label,
-            "label_names": list(self.label_names) if self.label_names else None,
-            "threshold": self.threshold,
-            "multi_hot": self.multi_hot,
-        }
-
-    @classmethod
-    def from_state(cls, state: Mapping[str, Any]) -> Task:
-        return cls(
-            columns=TextColumns.from_dict(state["columns"]),
-            labels=LabelSpace(tuple(state["labels"]), state["multi_label"]),
-            label_names=tuple(state["label_names"]) if state.get("label_names") else None,
-            threshold=state.get("threshold", 0.5),
-            multi_hot=state.get("multi_hot", False),
-        )
+        return {**super().settings(), **({"multi_label": True} if self.multi_label else {})}
 
     # Row -> Example -> Encoded
 
@@ -192,16 +160,16 @@ class Task(BaseTask):
             )
         return label_name(value, self.label_names)
 
-    def names_of(self, example: Example) -> Sequence[str]:
+    def labels_of(self, example: Example) -> Sequence[str]:
         if example.target is None:
             return ()
         return example.target if self.multi_label else (example.target,)
 
-    def watch(self, counts: Mapping[str, int], *, where: str) -> None:
+    def check_label_counts(self, counts: Mapping[str, int], *, where: str) -> None:
         if len(counts) > MAX_LABELS:
             check_labels(LabelSpace(tuple(counts)), where=f"{where}, column {self.columns.named_label!r}")
 
-    def settled(self, counts: Mapping[str, int], model: ModelFolder, *, where: str) -> Task:
+    def with_labels(self, counts: Mapping[str, int], model: ModelFolder, *, where: str) -> Task:
         """Labels in the order the user names, else the order of a classifier that knows the same ones, else sorted."""
         known = model.json_file("config.json").get("id2label") or {}
         of_model = tuple(known[key] for key in sorted(known, key=int))
@@ -214,10 +182,10 @@ class Task(BaseTask):
         column = f"{where}, column {self.columns.named_label!r}"
         _check_kind(labels.names, where=column)
         check_labels(labels, where=column, num_given=sum(counts.values()) if not self.label_names else None)
-        return replace(self, labels=labels)
+        return replace(self, labels=labels.names)
 
-    def remarks(self, store: TokenStore) -> list[str]:
-        joined = None if self.multi_label else joined_labels(self.labels.names)
+    def data_warnings(self, store: TokenStore) -> list[str]:
+        joined = None if self.multi_label else joined_labels(self.labels)
         return [_several_in_one(joined)] if joined else []
 
     def encode(self, examples: Sequence[Example], encoder: TextEncoder) -> EncodedRows:
@@ -227,18 +195,15 @@ class Task(BaseTask):
             return rows
         return replace(rows, values={"labels": [self._label_value(example.target) for example in examples]})
 
-    def gives_type_ids(self, encoder: TextEncoder) -> bool:
-        return encoder.gives_type_ids(pair=self.columns.pair is not None)
-
-    def store_fields(self) -> dict[str, Any]:
+    def label_schema(self) -> dict[str, Any]:
         import pyarrow as pa
 
         return {"labels": pa.list_(pa.float32(), len(self.labels)) if self.multi_label else pa.int64()}
 
     def _label_value(self, target: Any) -> int | list[float]:
         if not self.multi_label:
-            return self.labels.index[target]
-        given = {self.labels.index[name] for name in target}
+            return self._index[target]
+        given = {self._index[name] for name in target}
         return [float(index in given) for index in range(len(self.labels))]
 
     # Batch, model, loss
@@ -253,12 +218,12 @@ class Task(BaseTask):
         labels = torch.from_numpy(gold.astype(np.float32 if self.multi_label else np.int64))
         return replace(batch, targets={"labels": labels}, row_ids=split.keys[positions])
 
-    def build_model(self, source: ModelFolder, *, seed: int, dtype: torch.dtype) -> tuple[Any, list[str]]:
+    def build_model(self, source: ModelFolder, *, seed: int, dtype: torch.dtype | str) -> tuple[Any, list[str]]:
         from transformers import AutoModelForSequenceClassification
 
         from tunewright.models.loading import load_pretrained
 
-        names = self.labels.names
+        names = self.labels
         return load_pretrained(
             AutoModelForSequenceClassification,
             source,
@@ -266,7 +231,7 @@ class Task(BaseTask):
             dtype=dtype,
             num_labels=len(names),
             id2label=dict(enumerate(names)),
-            label2id=self.labels.index,
+            label2id=self._index,
             problem_type="multi_label_classification" if self.multi_label else "single_label_classification",
         )
 
@@ -292,10 +257,17 @@ class Task(BaseTask):
         values = split.array("labels")
         return values.reshape(len(split), len(self.labels)) > 0.5 if self.multi_label else values
 
+    def text_baselines(self, train: LabelledTexts, rows: LabelledTexts) -> dict[str, dict[str, float]]:
+        """majority: the most frequent label, whatever the text; tfidf_logreg: a bag of words."""
+        from tunewright.metrics.baselines import fit_and_score
+
+        texts, gold = (train.texts, train.gold), (rows.texts, rows.gold)
+        return fit_and_score(*texts, *gold, labels=self.labels, multi_label=self.multi_label)
+
     def label_counts(self, split: SplitStore) -> dict[str, int]:
         gold = self.gold(split)
         counts = gold.sum(axis=0) if self.multi_label else np.bincount(gold, minlength=len(self.labels))
-        return dict(zip(self.labels.names, map(int, counts), strict=True))
+        return dict(zip(self.labels, map(int, counts), strict=True))
 
     def weights(self, split: SplitStore) -> Weights:
         rows = split.weights.astype(np.float64)
@@ -303,10 +275,10 @@ class Task(BaseTask):
             rows = rows * np.array(self.class_weights)[self.gold(split)]
         return Weights(rows, {TERM: rows})
 
-    def plain(self) -> Task:
+    def for_evaluation(self) -> Task:
         return replace(self, class_weights=None)
 
-    def prepared_for(self, split: SplitStore, config: Any) -> Task:
+    def fit_training_statistics(self, split: SplitStore, config: Any) -> Task:
         """This task with class weights as `train.class_weights` says, counted on the training split.
 
         balanced, one label a row: rows / (labels · count), as scikit-learn; multi-label: (rows without) / (rows with).
@@ -322,15 +294,15 @@ class Task(BaseTask):
             counts = np.bincount(gold, minlength=len(self.labels)).clip(1)
             return replace(self, class_weights=tuple(len(gold) / (len(self.labels) * counts)))
         for label in setting:
-            if label not in self.labels.index:
-                near = did_you_mean(label, self.labels.names)
+            if label not in self._index:
+                near = did_you_mean(label, self.labels)
                 raise UserError(
                     f"no label {label!r}",
                     where="train.class_weights",
-                    found=quoted(self.labels.names),
+                    found=quoted(self.labels),
                     hint=f"Did you mean {near!r}?" if near else None,
                 )
-        return replace(self, class_weights=tuple(setting.get(name, 1.0) for name in self.labels.names))
+        return replace(self, class_weights=tuple(setting.get(name, 1.0) for name in self.labels))
 
     # Outputs -> scores -> Prediction
 
@@ -342,16 +314,19 @@ class Task(BaseTask):
         logits = np.exp(logits - logits.max(axis=-1, keepdims=True))
         return logits / logits.sum(axis=-1, keepdims=True)
 
+    def with_num_shown(self, num_shown: int) -> Self:
+        return replace(self, num_shown=num_shown)
+
     def decode(self, example: Example, rows: Sequence[Encoded], scores: Sequence[np.ndarray]) -> Prediction:
         return self._decoded(scores[0], rows[0].num_cut)
 
     def _decoded(self, scores: np.ndarray, num_cut: int = 0) -> Prediction:
         best = np.argsort(-scores, kind="stable")[: self.num_shown]
-        shown = {self.labels.names[i]: float(scores[i]) for i in best}
-        label, score = self.labels.names[best[0]], float(scores[best[0]])
+        shown = {self.labels[i]: float(scores[i]) for i in best}
+        label, score = self.labels[best[0]], float(scores[best[0]])
         if not self.multi_label:
             return Prediction(label, score, shown, num_cut=num_cut)
-        given = tuple(self.labels.names[i] for i in np.argsort(-scores, kind="stable") if scores[i] >= self.threshold)
+        given = tuple(self.labels[i] for i in np.argsort(-scores, kind="stable") if scores[i] >= self.threshold)
         return Prediction(given[0] if given else None, score, shown, labels=given, num_cut=num_cut)
 
     @property
@@ -362,11 +337,11 @@ class Task(BaseTask):
     def metrics(self, scores: np.ndarray, split: SplitStore, *, intervals: bool = False) -> dict[str, Any]:
         gold = self.gold(split)
         if self.multi_label:
-            result = multi_label_scores(scores, gold, self.labels.names, threshold=self.threshold)
+            result = multi_label_scores(scores, gold, self.labels, threshold=self.threshold)
             if intervals:
                 result["intervals"] = multi_label_intervals(scores, gold, seed=0, threshold=self.threshold)
             return result
-        result = single_label_scores(scores, gold, self.labels.names)
+        result = single_label_scores(scores, gold, self.labels)
         if intervals:
             result["intervals"] = single_label_intervals(scores, gold, seed=0)
         return result
@@ -376,8 +351,8 @@ class Task(BaseTask):
         scores = np.eye(2, len(self.labels)) if not self.multi_label else np.full((2, len(self.labels)), 0.5)
         if self.multi_label:
             gold = np.eye(2, len(self.labels)) > 0.5
-            return ["loss", *multi_label_scores(scores, gold, self.labels.names)["metrics"]]
-        return ["loss", *single_label_scores(scores, np.arange(2), self.labels.names)["metrics"]]
+            return ["loss", *multi_label_scores(scores, gold, self.labels)["metrics"]]
+        return ["loss", *single_label_scores(scores, np.arange(2), self.labels)["metrics"]]
 
     def metrics_without_value(self, split: SplitStore) -> dict[str, str]:
         counts = self.label_counts(split)
@@ -420,8 +395,8 @@ class Task(BaseTask):
     def gold_names(self, split: SplitStore, position: int) -> str | list[str]:
         gold = self.gold(split)[position]
         if self.multi_label:
-            return [name for name, given in zip(self.labels.names, gold, strict=True) if given]
-        return self.labels.names[int(gold)]
+            return [name for name, given in zip(self.labels, gold, strict=True) if given]
+        return self.labels[int(gold)]
 
 
 def _columns_of_labels(data: Any, text: Sequence[str]) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ token is context; every other token of a document is predicted. Loss is per pred
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,13 +29,13 @@ from tunewright.metrics.language import language_scores, perplexity, unigram_los
 from tunewright.pretrained.architecture import kind_named, kind_of
 from tunewright.pretrained.model_files import ModelFolder
 from tunewright.reading import Source
-from tunewright.reading.align import aligned
 from tunewright.reading.columns import TextColumns
 from tunewright.reading.documents import BEGINS, ENDS
 from tunewright.reading.split import TRAIN
 from tunewright.reading.unlabelled import is_lone_text, text_roles
-from tunewright.records import IGNORED, Batch, Example, Row, Typed
-from tunewright.tasks.base import BaseTask, ExplainedRow, TaskOptions, Weights, explained_row
+from tunewright.records import IGNORED, Batch, Encoded, Example, Row, Typed
+from tunewright.tasks import base
+from tunewright.tasks.base import ExplainedRow, TaskOptions, Weights, explained_row
 from tunewright.tokenization.added_tokens import read_control_in_texts
 from tunewright.tokenization.encoded_rows import EncodedRows
 from tunewright.tokenization.encoder import TextEncoder
@@ -66,13 +66,13 @@ class Options(TaskOptions):
 
 
 @dataclass(frozen=True)
-class Task(BaseTask):
+class Task(base.Task):
     """See `tasks.base.Task`. columns: texts, joined by a blank line where there are several. transcript: see `sft.Task`.
 
     spelled_end: an end token that many of the first texts spell at their end.
     """
 
-    columns: TextColumns
+    columns: TextColumns = field()
     stride: int | None = None
     transcript: str | None = None
     strip_end_tokens: bool = False
@@ -82,7 +82,7 @@ class Task(BaseTask):
     first_model = "HuggingFaceTB/SmolLM2-135M"
     loss_terms = (TERM,)
     stored_as = "block"
-    packs = True
+    is_packed = True
     documents = "auto"
 
     # Understanding rows
@@ -92,7 +92,7 @@ class Task(BaseTask):
         return int(is_lone_text(columns, rows) and kind_named(config.model) == "decoder")
 
     @classmethod
-    def start(cls, config: Any, source: Source, columns: Sequence[str], rows: Sequence[Row]) -> tuple[Task, str]:
+    def from_columns(cls, config: Any, source: Source, columns: Sequence[str], rows: Sequence[Row]) -> tuple[Task, str]:
         data = config.data
         if data.weight is not None:
             raise UserError("documents share blocks and cannot weigh", where="data.weight", hint="Leave it out.")
@@ -103,20 +103,6 @@ class Task(BaseTask):
         ends = None if options.strip_end_tokens else spelled_end([row.fields.get(text[-1]) for row in rows])
         mark = carried.name if carried else None
         return cls(TextColumns(text), options.stride, mark, options.strip_end_tokens, ends), reason
-
-    def aligned(self, source: Source, *, labelled: bool = True) -> Source:
-        return aligned(source, text=self.columns.text, pair=None, label=None)
-
-    def state(self) -> dict[str, Any]:
-        return {
-            "columns": self.columns.as_dict(), "stride": self.stride, "transcript": self.transcript,
-            "strip_end_tokens": self.strip_end_tokens, "spelled_end": self.spelled_end,
-        }  # fmt: skip
-
-    @classmethod
-    def from_state(cls, state: Mapping[str, Any]) -> Task:
-        rest = (state.get("transcript"), state.get("strip_end_tokens", False), state.get("spelled_end"))
-        return cls(TextColumns.from_dict(state["columns"]), state["stride"], *rest)
 
     def findings(self, store: TokenStore) -> list[str]:
         ends = [
@@ -133,13 +119,7 @@ class Task(BaseTask):
             f"learned, the questions too. task=sft with task.answers_after={self.transcript!r} learns the answers alone."
         ]
 
-    def settings(self) -> dict[str, Any]:
-        return {"text": self.columns.text[0] if len(self.columns.text) == 1 else list(self.columns.text)}
-
-    def describe(self) -> dict[str, str]:
-        return {"text": " + ".join(self.columns.text)}
-
-    def settled(self, counts: Mapping[str, int], model: ModelFolder, *, where: str) -> Task:
+    def with_labels(self, counts: Mapping[str, int], model: ModelFolder, *, where: str) -> Task:
         if kind_of(model) == "encoder":
             raise UserError(
                 "an encoder reads both ways and cannot predict what comes next",
@@ -157,7 +137,7 @@ class Task(BaseTask):
     def to_input(self, row: Row) -> Example:
         return Example(self.columns.texts_of(row)[0])
 
-    def shown_target(self, example: Example) -> Any:
+    def display_target(self, example: Example) -> Any:
         return None
 
     # Tokens and batches
@@ -179,13 +159,13 @@ class Task(BaseTask):
                 of += [number] * len(blocks)
         return EncodedRows.of(rows, example=of, num_supervised=supervised)
 
-    def explained(self, example: Example, encoder: TextEncoder) -> list[ExplainedRow]:
+    def display_tokens(self, example: Example, encoder: TextEncoder) -> list[ExplainedRow]:
         return [explained_row(row, encoder) for row in self.encode([example], encoder)]
 
     def gives_type_ids(self, encoder: TextEncoder) -> bool:
         return False
 
-    def store_fields(self) -> dict[str, Any]:
+    def label_schema(self) -> dict[str, Any]:
         import pyarrow as pa
 
         lists = {name: pa.list_(pa.int32()) for name in ("segments", "joined")}
@@ -216,14 +196,14 @@ class Task(BaseTask):
 
     # Learning
 
-    def build_model(self, source: ModelFolder, *, seed: int, dtype: torch.dtype) -> tuple[Any, list[str]]:
+    def build_model(self, source: ModelFolder, *, seed: int, dtype: torch.dtype | str) -> tuple[Any, list[str]]:
         from transformers import AutoModelForCausalLM
 
         from tunewright.models.loading import load_pretrained
 
         return load_pretrained(AutoModelForCausalLM, source, seed=seed, dtype=dtype)
 
-    def notes(self, model: Any) -> list[str]:
+    def model_warnings(self, model: Any) -> list[str]:
         from tunewright.models.document_isolation import isolates
 
         if isolates(model):
@@ -259,7 +239,7 @@ class Task(BaseTask):
         rows = split.weights.astype(np.float64)
         return Weights(rows, {TERM: rows * split.array("num_supervised")})
 
-    def prepared_for(self, split: SplitStore, config: Any) -> Task:
+    def fit_training_statistics(self, split: SplitStore, config: Any) -> Task:
         if not split.array("num_supervised").any():
             raise UserError(
                 "no token to predict: every block has one token", where="data.train", hint="Give more text."
@@ -287,7 +267,10 @@ class Task(BaseTask):
         otherwise = "the tokenizer ends every text itself" if adds_to_what_is_typed(encoder.tokenizer, before) else ""
         return Typed(typed_start(encoder.tokenizer, before) + example.text, prompt[: encoder.max_length], otherwise)
 
-    writes = True
+    generates_text = True
+
+    def decode(self, example: Example, rows: Sequence[Encoded], scores: Sequence[Any]) -> Any:
+        raise NotImplementedError("a writer completes the text")
 
     def writer(self, model: Any, encoder: TextEncoder, sampling: Sampling) -> Writer:
         from tunewright.generation.documents import DocumentWriter

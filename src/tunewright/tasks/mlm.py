@@ -13,9 +13,9 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from pydantic import Field
@@ -26,16 +26,18 @@ from tunewright.encoding.masking import Masking
 from tunewright.encoding.sentence_pairs import sentence_pairs
 from tunewright.encoding.sentences import sentences
 from tunewright.errors import UserError
+from tunewright.files.record_json import RUN_ONLY
+from tunewright.metrics import Metric
 from tunewright.metrics.intervals import language_intervals
 from tunewright.metrics.language import language_scores, perplexity, unigram_loss
 from tunewright.pretrained.architecture import kind_named, kind_of
 from tunewright.pretrained.model_files import ModelFolder
 from tunewright.reading import Source
-from tunewright.reading.align import aligned
 from tunewright.reading.columns import TextColumns
 from tunewright.reading.unlabelled import is_lone_text, text_roles
 from tunewright.records import IGNORED, Batch, Candidate, Encoded, Example, FilledMask, Prediction, Row, Typed
-from tunewright.tasks.base import BaseTask, ExplainedRow, TaskOptions, Weights, explained_row
+from tunewright.tasks import base
+from tunewright.tasks.base import ExplainedRow, TaskOptions, Weights, explained_row
 from tunewright.tokenization.added_tokens import missing_role, read_control_in_texts
 from tunewright.tokenization.encoded_rows import EncodedRows, part_numbers
 from tunewright.tokenization.encoder import TextEncoder
@@ -71,31 +73,32 @@ class Options(TaskOptions):
 
 
 @dataclass(frozen=True)
-class Task(BaseTask):
+class Task(base.Task):
     """See `tasks.base.Task`. seed: of negative pairs. draw: (seed, epoch) of the masks."""
 
-    columns: TextColumns
+    columns: TextColumns = field()
     mask_probability: float = 0.15
     whole_word: bool = False
     next_sentence: bool = False
     seed: int = 0
-    draw: tuple[int, int] = (EVALUATION_SEED, 0)
-    num_shown: int = 5
+    draw: tuple[int, int] = field(default=(EVALUATION_SEED, 0), metadata=RUN_ONLY)
+    num_shown: int = field(default=5, metadata=RUN_ONLY)
     """How many candidates a prediction holds for each mask."""
 
     name = "mlm"
 
     @property
-    def loss_terms(self) -> tuple[str, ...]:  # type: ignore[override]
+    def loss_terms(self) -> tuple[str, ...]:
         return (MASKED, NEXT) if self.next_sentence else (MASKED,)
 
     @property
-    def stored_as(self) -> str:  # type: ignore[override]
+    def stored_as(self) -> str:
         return "pair" if self.next_sentence else "piece"
 
+    reads_texts = True
+
     @property
-    def reads_pairs_too(self) -> bool:
-        """Whether a pair of texts is an input beside single texts."""
+    def reads_pairs(self) -> bool:
         return self.next_sentence
 
     # Understanding rows
@@ -105,7 +108,7 @@ class Task(BaseTask):
         return int(is_lone_text(columns, rows) and kind_named(config.model) == "encoder")
 
     @classmethod
-    def start(cls, config: Any, source: Source, columns: Sequence[str], rows: Sequence[Row]) -> tuple[Task, str]:
+    def from_columns(cls, config: Any, source: Source, columns: Sequence[str], rows: Sequence[Row]) -> tuple[Task, str]:
         data = config.data
         named = [data.text] if isinstance(data.text, str) else list(data.text or ())
         text, reason = text_roles(columns, rows, source=source.name, text=named)
@@ -113,24 +116,7 @@ class Task(BaseTask):
         settings = options.model_dump(exclude={"name"})
         return cls(TextColumns(text, weight=data.weight), **settings, seed=data.seed), reason
 
-    def aligned(self, source: Source, *, labelled: bool = True) -> Source:
-        return aligned(source, text=self.columns.text, pair=None, label=None)
-
-    def state(self) -> dict[str, Any]:
-        fields = ("mask_probability", "whole_word", "next_sentence", "seed")
-        return {"columns": self.columns.as_dict(), **{name: getattr(self, name) for name in fields}}
-
-    @classmethod
-    def from_state(cls, state: Mapping[str, Any]) -> Task:
-        return cls(**{**state, "columns": TextColumns.from_dict(state["columns"])})
-
-    def settings(self) -> dict[str, Any]:
-        return {"text": self.columns.text[0] if len(self.columns.text) == 1 else list(self.columns.text)}
-
-    def describe(self) -> dict[str, str]:
-        return {"text": " + ".join(self.columns.text)}
-
-    def settled(self, counts: Mapping[str, int], model: ModelFolder, *, where: str) -> Task:
+    def with_labels(self, counts: Mapping[str, int], model: ModelFolder, *, where: str) -> Task:
         if kind_of(model) == "decoder":
             raise UserError(
                 "a decoder reads on and cannot fill a gap",
@@ -152,7 +138,7 @@ class Task(BaseTask):
     def to_input(self, row: Row) -> Example:
         return Example(self.columns.texts_of(row)[0])
 
-    def shown_target(self, example: Example) -> Any:
+    def display_target(self, example: Example) -> Any:
         return None
 
     # Tokens and batches
@@ -244,7 +230,7 @@ class Task(BaseTask):
         found = EncodedRows.of([_typed(row) for row in rows], example=of, values=values, rejected=rejected)
         return found if any(row.token_type_ids is not None for row in rows) else replace(found, token_type_ids=None)
 
-    def explained(self, example: Example, encoder: TextEncoder) -> list[ExplainedRow]:
+    def display_tokens(self, example: Example, encoder: TextEncoder) -> list[ExplainedRow]:
         """As it is learned; a document alone gives neighbours only, and one of a single sentence is shown as it stands."""
         rows = self.encode([replace(example, target=True)], encoder)
         return [explained_row(row, encoder) for row in (rows if len(rows) else encoder.encode([example.text]))]
@@ -252,7 +238,7 @@ class Task(BaseTask):
     def gives_type_ids(self, encoder: TextEncoder) -> bool:
         return encoder.gives_type_ids(pair=self.next_sentence)
 
-    def store_fields(self) -> dict[str, Any]:
+    def label_schema(self) -> dict[str, Any]:
         import pyarrow as pa
 
         pairs = {"second": pa.int32(), "follows": pa.int8()} if self.next_sentence else {}
@@ -262,10 +248,10 @@ class Task(BaseTask):
     def _masking(self) -> Masking:
         return Masking(self.mask_probability, *self.draw)
 
-    def at(self, *, seed: int, epoch: int) -> Task:
+    def for_epoch(self, *, seed: int, epoch: int) -> Task:
         return replace(self, draw=(seed, epoch))
 
-    def plain(self) -> Task:
+    def for_evaluation(self) -> Task:
         return replace(self, draw=(EVALUATION_SEED, 0))
 
     def collate(
@@ -309,7 +295,7 @@ class Task(BaseTask):
 
     # Learning
 
-    def build_model(self, source: ModelFolder, *, seed: int, dtype: torch.dtype) -> tuple[Any, list[str]]:
+    def build_model(self, source: ModelFolder, *, seed: int, dtype: torch.dtype | str) -> tuple[Any, list[str]]:
         from transformers import AutoModelForMaskedLM, AutoModelForPreTraining
 
         from tunewright.models.loading import load_pretrained
@@ -388,6 +374,9 @@ class Task(BaseTask):
     def scores(self, outputs: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
         return outputs
 
+    def with_num_shown(self, num_shown: int) -> Self:
+        return replace(self, num_shown=num_shown)
+
     def decode(
         self, example: Example, rows: Sequence[Encoded], scores: Sequence[np.ndarray]
     ) -> FilledMask | Prediction:
@@ -416,7 +405,7 @@ class Task(BaseTask):
         result: dict[str, Any] = {"metrics": found, "tokens": int(table[:, 1].sum())}
         if self.next_sentence:
             right = (table[:, 2] > 0) == (split.array("follows") == 1)
-            result["metrics"]["pair_accuracy"] = float(right.mean())
+            result["metrics"]["pair_accuracy"] = Metric(right.mean(), True)
         else:
             result["metrics"]["loss"] = masked
         if intervals:
@@ -431,7 +420,7 @@ class Task(BaseTask):
         places = encoder.places(train.lengths.astype(np.int64), train.array("second") if self.next_sentence else None)
         for row in range(len(train)):
             np.add.at(counts, train.input_ids(row)[_positions(places, row)], 1)
-        drawn = self.plain()._hidden(split, np.arange(len(split)), encoder)
+        drawn = self.for_evaluation()._hidden(split, np.arange(len(split)), encoder)
         for row, (chosen, _) in enumerate(drawn):
             np.add.at(hidden, split.input_ids(row)[chosen], 1)
         loss = unigram_loss(counts, hidden)

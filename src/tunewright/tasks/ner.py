@@ -12,9 +12,9 @@ The model is transformers' own `AutoModelForTokenClassification`, so `pipeline("
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 from pydantic import Field
@@ -36,7 +36,8 @@ from tunewright.reading.columns import TextColumns
 from tunewright.reading.detect import check_columns
 from tunewright.reading.entities import entity_roles
 from tunewright.records import IGNORED, Batch, Encoded, Entity, Example, Row, TaggedText
-from tunewright.tasks.base import BaseTask, ExplainedRow, TaskOptions, Weights, explained_row
+from tunewright.tasks import base
+from tunewright.tasks.base import ExplainedRow, TaskOptions, Weights, explained_row
 from tunewright.tokenization.encoded_rows import EncodedRows
 from tunewright.tokenization.encoder import TextEncoder
 
@@ -68,11 +69,11 @@ class Options(TaskOptions):
 
 
 @dataclass(frozen=True)
-class Task(BaseTask):
+class Task(base.Task):
     """See `tasks.base.Task`. label_names: what integer tags are called; types: of entities, sorted; tag_pairs: of the
     training rows' neighbouring tags."""
 
-    columns: TextColumns
+    columns: TextColumns = field()
     types: tuple[str, ...] = ()
     label_names: tuple[str, ...] | None = None
     named_by_config: bool = False
@@ -88,7 +89,7 @@ class Task(BaseTask):
     tag_pairs: tuple[Pair, ...] = ()
 
     name = "ner"
-    called = "entity type"
+    label_noun = "entity type"
     stored_as = "window"
     reads_words = True
     loss_terms = (TERM,)
@@ -100,7 +101,7 @@ class Task(BaseTask):
         return 2 if entity_roles(columns, rows, text=_named_text(config), label=config.data.label) else 0
 
     @classmethod
-    def start(cls, config: Any, source: Source, columns: Sequence[str], rows: Sequence[Row]) -> tuple[Task, str]:
+    def from_columns(cls, config: Any, source: Source, columns: Sequence[str], rows: Sequence[Row]) -> tuple[Task, str]:
         data = config.data
         text = _named_text(config)
         check_columns(data, columns, where=source.name, keys=("text", "label", "weight", "group_by"))
@@ -150,46 +151,19 @@ class Task(BaseTask):
         """What the model tells apart: O, then B- and I- of each type."""
         return ("O", *(f"{prefix}-{name}" for name in self.types for prefix in "BI"))
 
+    @property
+    def output_names(self) -> Sequence[str]:
+        return self.tags
+
     def describe(self) -> dict[str, str]:
         return {"text": self.columns.text[0], "entities": str(self.columns.label)}
 
-    def settings(self) -> dict[str, Any]:
-        return {"text": self.columns.text[0], "label": self.columns.label}
-
-    def state(self) -> dict[str, Any]:
-        fields = (
-            "named_by_config",
-            "overlaps",
-            "annotator",
-            "align",
-            "long_texts",
-            "window",
-            "stride",
-            "label_pieces",
-            "legal",
-            "transitions",
-        )
-        return {
-            "columns": self.columns.as_dict(),
-            "types": list(self.types),
-            "label_names": list(self.label_names) if self.label_names else None,
-            "tag_pairs": [list(pair) for pair in self.tag_pairs],
-            **{name: getattr(self, name) for name in fields},
-        }
-
     @classmethod
-    def from_state(cls, state: Mapping[str, Any]) -> Task:
+    def from_state(cls, state: Mapping[str, Any]) -> Self:
         """ValueError for windows that no config could have asked for."""
-        window, stride = state["window"], state["stride"]
-        if any(isinstance(one, str) and one != "auto" for one in (window, stride)):
+        if any(isinstance(state[name], str) and state[name] != "auto" for name in ("window", "stride")):
             raise ValueError("a window is a number of tokens, or auto")
-        return cls(**{
-            **state,
-            "columns": TextColumns.from_dict(state["columns"]),
-            "types": tuple(state["types"]),
-            "label_names": tuple(state["label_names"]) if state["label_names"] else None,
-            "tag_pairs": tuple((a, b, count) for a, b, count in state.get("tag_pairs", ())),
-        })  # fmt: skip
+        return super().from_state(state)
 
     def to_example(self, row: Row) -> Example:
         found = self.reader.read(row)
@@ -199,17 +173,17 @@ class Task(BaseTask):
         found = self.reader.input(row)
         return Example(found.text, target=found)
 
-    def names_of(self, example: Example) -> Sequence[str]:
+    def labels_of(self, example: Example) -> Sequence[str]:
         return [span.label for span in example.target.spans or ()] if example.target else []
 
-    def settled(self, counts: Mapping[str, int], model: ModelFolder, *, where: str) -> Task:
+    def with_labels(self, counts: Mapping[str, int], model: ModelFolder, *, where: str) -> Task:
         if not counts:
             raise UserError(
                 "no entity in any row", where=where, found="nothing but O", hint="Check data.label and its tags."
             )
         return replace(self, types=tuple(sorted(counts)))
 
-    def remarks(self, store: TokenStore) -> list[str]:
+    def data_warnings(self, store: TokenStore) -> list[str]:
         return remarks([store[name] for name in store.splits])
 
     # Tokens and batches
@@ -221,9 +195,9 @@ class Task(BaseTask):
         )  # fmt: skip
         return texts.encode([_annotated(example) for example in examples])
 
-    def explained(self, example: Example, encoder: TextEncoder) -> list[ExplainedRow]:
+    def display_tokens(self, example: Example, encoder: TextEncoder) -> list[ExplainedRow]:
         """Each token with its tag, where it has one in this window."""
-        task = self if self.types else replace(self, types=tuple(sorted(set(self.names_of(example)))))
+        task = self if self.types else replace(self, types=tuple(sorted(set(self.labels_of(example)))))
         rows = []
         for row in task.encode([example], encoder):
             shown = explained_row(row, encoder)
@@ -233,11 +207,11 @@ class Task(BaseTask):
             rows.append(shown)
         return rows
 
-    def shown_target(self, example: Example) -> list[dict[str, Any]]:
+    def display_target(self, example: Example) -> list[dict[str, Any]]:
         spans = _annotated(example).spans or ()
         return [{"text": example.text[span.start : span.end], **span._asdict()} for span in spans]
 
-    def store_fields(self) -> dict[str, Any]:
+    def label_schema(self) -> dict[str, Any]:
         import pyarrow as pa
 
         return {name: pa.list_(pa.int32()) for name in TAG_COLUMNS}
@@ -254,7 +228,7 @@ class Task(BaseTask):
 
     # Learning
 
-    def build_model(self, source: ModelFolder, *, seed: int, dtype: torch.dtype) -> tuple[Any, list[str]]:
+    def build_model(self, source: ModelFolder, *, seed: int, dtype: torch.dtype | str) -> tuple[Any, list[str]]:
         from transformers import AutoModelForTokenClassification
 
         from tunewright.models.loading import load_pretrained
@@ -269,7 +243,7 @@ class Task(BaseTask):
             label2id={name: number for number, name in enumerate(self.tags)},
         )
 
-    def prepared_for(self, split: SplitStore, config: Any) -> Task:
+    def fit_training_statistics(self, split: SplitStore, config: Any) -> Task:
         """This task with the pairs of tags that follow each other in the training rows."""
         if not (self.legal and self.transitions):
             return self

@@ -1,7 +1,7 @@
 """Preference tuning: of two answers the better one becomes more probable, or an answer that is called good. DPO, IPO, KTO, ORPO, SimPO.
 
     {"prompt": "Hi", "chosen": "Hello!", "rejected": "What."}
-      -> one store row with both sides, as `tasks/compared.py` makes it
+      -> one store row with both sides, as `tasks/pairwise.py` makes it
       -> collate: two texts, and what the start model said of their answers
       -> {"dpo": (sum over pairs, weight of the pairs)}
       -> Answer("Hello!")
@@ -13,8 +13,8 @@ model answers as one of `tasks/sft.py` does.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 from pydantic import Field, PositiveFloat, field_validator
@@ -24,11 +24,12 @@ from tunewright.batching.store import SplitStore, TokenStore
 from tunewright.chat.preference_columns import UNPAIRED, find_preferences
 from tunewright.encoding.pair_rows import mismatched
 from tunewright.errors import UserError
+from tunewright.files.record_json import OMIT_NONE, RUN_ONLY
 from tunewright.pretrained.model_files import ModelFolder
 from tunewright.reading import Source
-from tunewright.records import IGNORED, Batch, Example, Row, Typed
+from tunewright.records import IGNORED, Batch, Encoded, Example, Row, Typed
 from tunewright.tasks.base import Weights
-from tunewright.tasks.compared import ChatOptions, PairwiseTask, Text, next_tokens, parts_of
+from tunewright.tasks.pairwise import ChatOptions, PairwiseTask, Text, next_tokens
 from tunewright.tokenization.encoder import TextEncoder
 
 if TYPE_CHECKING:
@@ -81,18 +82,18 @@ class Task(PairwiseTask):
     kl: KTO's reference point for the rows at hand.
     """
 
-    objective: Objective | None = None
-    origin: Mapping[str, Any] | None = None
-    reference: Mapping[str, np.ndarray] = field(default_factory=dict, repr=False, compare=False)
-    kl: float = 0.0
+    objective: Objective | None = field(default=None, metadata=OMIT_NONE)
+    origin: Mapping[str, Any] | None = field(default=None, metadata=OMIT_NONE)
+    reference: Mapping[str, np.ndarray] = field(default_factory=dict, repr=False, compare=False, metadata=RUN_ONLY)
+    kl: float = field(default=0.0, metadata=RUN_ONLY)
 
     name = "preference"
     first_model = "HuggingFaceTB/SmolLM2-135M-Instruct"
-    drops = False  # as TRL does: the model differs from its reference by what it learned, and by nothing else
+    uses_dropout = False  # as TRL does: the model differs from its reference by what it learned, and by nothing else
     rate_factor = 0.3  # at the rate of supervised tuning the answers themselves become improbable
 
     @property
-    def loss_terms(self) -> tuple[str, ...]:  # type: ignore[override]
+    def loss_terms(self) -> tuple[str, ...]:
         return (CROSS_ENTROPY, "odds_ratio") if self._loss == "orpo" else (self._loss,)
 
     @property
@@ -109,7 +110,7 @@ class Task(PairwiseTask):
         return 3
 
     @classmethod
-    def start(cls, config: Any, source: Source, columns: Sequence[str], rows: Sequence[Row]) -> tuple[Task, str]:
+    def from_columns(cls, config: Any, source: Source, columns: Sequence[str], rows: Sequence[Row]) -> tuple[Task, str]:
         task = cls(*cls._begin(config, source, columns, rows), config.data.weight)
         options = config.task if isinstance(config.task, Options) else Options()
         if not task.has_pairs and options.loss not in ("auto", "kto"):
@@ -119,20 +120,14 @@ class Task(PairwiseTask):
             )  # fmt: skip
         return task, task._reason()
 
-    def state(self) -> dict[str, Any]:
-        """The loss comes in when a run begins: runs with other losses share a store."""
-        if self.objective is None or self.origin is None:
-            return super().state()
-        return {**super().state(), "objective": asdict(self.objective), "origin": dict(self.origin)}
-
     @classmethod
-    def from_state(cls, state: Mapping[str, Any]) -> Task:
+    def from_state(cls, state: Mapping[str, Any]) -> Self:
         from tunewright.losses.objective import Objective
 
-        objective = Objective(**state["objective"]) if "objective" in state else None
-        return cls(**parts_of(state), objective=objective, origin=state.get("origin"))
+        task = super().from_state({key: value for key, value in state.items() if key != "objective"})
+        return replace(task, objective=Objective(**state["objective"])) if "objective" in state else task
 
-    def prepared_for(self, split: SplitStore, config: Any) -> Task:
+    def fit_training_statistics(self, split: SplitStore, config: Any) -> Task:
         from tunewright.losses.objective import Objective
 
         options = config.task if isinstance(config.task, Options) else Options()
@@ -143,7 +138,7 @@ class Task(PairwiseTask):
             self, objective=objective, origin={"model": config.model.model_dump(mode="json"), "seed": config.train.seed}
         )
 
-    def notes(self, model: Any) -> list[str]:
+    def model_warnings(self, model: Any) -> list[str]:
         assert self.objective is not None
         kind = (
             "means per token (length-normalized)" if self.objective.compares_means else "sums over each answer's tokens"
@@ -152,8 +147,8 @@ class Task(PairwiseTask):
             kind += ", against the start model's"
         return [f"{self.objective.loss} compares {kind}; beta {self.objective.beta:g}."]
 
-    def remarks(self, store: TokenStore) -> list[str]:
-        said = super().remarks(store)
+    def data_warnings(self, store: TokenStore) -> list[str]:
+        said = super().data_warnings(store)
         good = store["train"].array("good").astype(bool)
         if self._loss == "kto" and not self.has_pairs and self.objective is not None:
             said += _balance(int(good.sum()), int((~good).sum()), self.objective)
@@ -197,7 +192,7 @@ class Task(PairwiseTask):
 
     # Learning
 
-    def build_model(self, source: ModelFolder, *, seed: int, dtype: torch.dtype) -> tuple[Any, list[str]]:
+    def build_model(self, source: ModelFolder, *, seed: int, dtype: torch.dtype | str) -> tuple[Any, list[str]]:
         return self.chat.build_model(source, seed=seed, dtype=dtype)
 
     def typed(self, example: Example, encoder: TextEncoder, ids: list[int]) -> Typed:
@@ -207,15 +202,19 @@ class Task(PairwiseTask):
         self.chat.finish_tokenizer(tokenizer)
 
     @property
-    def needs_reference(self) -> bool:  # type: ignore[override]
+    def needs_reference(self) -> bool:
         return self.objective is not None and self.objective.needs_reference
 
     @property
     def needs_mismatched(self) -> bool:
-        """Whether the loss looks at answers to other prompts too."""
         return self._loss == "kto"
 
-    def referenced(self, reference: Mapping[str, np.ndarray]) -> Task:
+    @property
+    def start_model(self) -> Mapping[str, Any]:
+        assert self.origin is not None
+        return self.origin
+
+    def with_reference_log_probs(self, reference: Mapping[str, np.ndarray]) -> Task:
         return replace(self, reference=reference)
 
     def log_probs(self, model: Any, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
@@ -253,7 +252,7 @@ class Task(PairwiseTask):
                 with row_context(rows_of(batch, encoder)):
                     sums, counts = self.log_probs(inner, batch)
                 known = torch.from_numpy(self.reference[f"{split.name}.mismatched"][positions[piece]]).to(sums)
-                ratios = self.objective.compared(sums, counts, known)
+                ratios = self.objective.log_ratios(sums, counts, known)
                 total += torch.stack([ratios.double().sum(), torch.tensor(float(ratios.numel())).to(total)])
         inner.train(was_training)
         if settings.num_ranks > 1:
@@ -310,11 +309,15 @@ class Task(PairwiseTask):
 
     # Writing
 
-    writes = True
+    generates_text = True
+    chats = True
 
     @property
-    def sampling_defaults(self) -> Mapping[str, Any]:  # type: ignore[override]
+    def sampling_defaults(self) -> Mapping[str, Any]:
         return self.chat.sampling_defaults
+
+    def decode(self, example: Example, rows: Sequence[Encoded], scores: Sequence[Any]) -> Any:
+        raise NotImplementedError("a writer completes the text")
 
     def writer(self, model: Any, encoder: TextEncoder, sampling: Sampling) -> Answers:
         return self.chat.writer(model, encoder, sampling)

@@ -18,15 +18,15 @@ import numpy as np
 
 from tunewright.batching.store import SplitStore
 from tunewright.chat.messages import single_turn
-from tunewright.chat.preferences import compared
-from tunewright.errors import UserError
+from tunewright.chat.preferences import parse_comparison
+from tunewright.errors import UserError, renamed
 from tunewright.pretrained.architecture import kind_of
 from tunewright.pretrained.model_files import ModelFolder
 from tunewright.reading import Source
 from tunewright.reading.file_shapes import shape_of
 from tunewright.records import Batch, Encoded, Example, Row, Typed
 from tunewright.tasks.base import Weights
-from tunewright.tasks.compared import ChatOptions, PairwiseTask
+from tunewright.tasks.pairwise import ChatOptions, PairwiseTask
 from tunewright.tokenization.encoded_rows import EncodedRows
 from tunewright.tokenization.encoder import TextEncoder
 
@@ -50,9 +50,11 @@ class Reward:
     score: float
     num_cut: int = 0
 
-    def above(self, min_score: float) -> Reward:
+    def with_min_score(self, min_score: float) -> Reward:
         """Itself: a reward is no probability."""
         return self
+
+    above = renamed("above", "with_min_score")
 
     def as_dict(self) -> dict[str, Any]:
         """The JSON form that `predict --json` prints."""
@@ -69,10 +71,11 @@ class Task(PairwiseTask):
 
     name = "reward"
     loss_terms = (TERM,)
-    reads_pairs_too = True
+    reads_pairs = True
+    reads_texts = True
 
     @classmethod
-    def start(cls, config: Any, source: Source, columns: Sequence[str], rows: Sequence[Row]) -> tuple[Task, str]:
+    def from_columns(cls, config: Any, source: Source, columns: Sequence[str], rows: Sequence[Row]) -> tuple[Task, str]:
         task = cls(*cls._begin(config, source, columns, rows), config.data.weight)
         if not task.has_pairs:
             raise UserError(
@@ -81,7 +84,7 @@ class Task(PairwiseTask):
             )  # fmt: skip
         return task, task._reason()
 
-    def settled(self, counts: Mapping[str, int], model: ModelFolder, *, where: str) -> Task:
+    def with_labels(self, counts: Mapping[str, int], model: ModelFolder, *, where: str) -> Task:
         """An encoder judges too: turns stand between separators, and its head reads the first token."""
         if model.json_file("config.json").get("is_encoder_decoder"):
             raise UserError(
@@ -91,17 +94,17 @@ class Task(PairwiseTask):
             )
         encoder = kind_of(model) == "encoder" and self.chat.template == "auto"
         chat = replace(self.chat, template="encoder") if encoder else self.chat
-        return replace(self, chat=chat.settled(counts, model, where=where, writes=False))
+        return replace(self, chat=chat.with_labels(counts, model, where=where, writes=False))
 
     def to_input(self, row: Row) -> Example:
         """The better answer's side: a reward belongs to an answer."""
         row, preferences = shape_of(row, self.preferences)
-        found = compared(row, preferences)[0].chosen
+        found = parse_comparison(row, preferences)[0].chosen
         return Example("\n".join(one.content for one in found.messages), target=found)
 
     # Learning
 
-    def build_model(self, source: ModelFolder, *, seed: int, dtype: torch.dtype) -> tuple[Any, list[str]]:
+    def build_model(self, source: ModelFolder, *, seed: int, dtype: torch.dtype | str) -> tuple[Any, list[str]]:
         from transformers import AutoModelForSequenceClassification
 
         from tunewright.models.loading import load_pretrained
@@ -146,7 +149,9 @@ class Task(PairwiseTask):
         """Prompts with their answers, where there are any."""
         alone = [example.target or single_turn(example.text, example.pair) for example in examples]
         chats = self.chat.dialogue_encoder(encoder)
-        rows = [chats.learned([one])[0] if one.num_answers else chats.asked([one], room=0)[0] for one in alone]
+        rows = [
+            chats.for_training([one])[0] if one.num_answers else chats.for_generation([one], room=0)[0] for one in alone
+        ]
         good = [number for number, row in enumerate(rows) if not isinstance(row, str)]
         return EncodedRows.of(
             [Encoded(row.ids, num_cut=row.num_cut) for row in rows if not isinstance(row, str)],

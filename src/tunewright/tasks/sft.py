@@ -51,7 +51,8 @@ from tunewright.reading.file_shapes import shape_of, with_shape
 from tunewright.reading.names import LABEL_TIERS, NEVER, plain, tier
 from tunewright.reading.unlabelled import is_lone_text
 from tunewright.records import IGNORED, Batch, Encoded, Example, Row, Typed
-from tunewright.tasks.base import BaseTask, ExplainedRow, TaskOptions, Weights, explained_row
+from tunewright.tasks import base
+from tunewright.tasks.base import ExplainedRow, TaskOptions, Weights, explained_row
 from tunewright.tokenization.added_tokens import missing_role, read_control_in_texts
 from tunewright.tokenization.encoded_rows import EncodedRows
 from tunewright.tokenization.encoder import TextEncoder, load_tokenizer
@@ -114,7 +115,7 @@ class Options(TaskOptions):
 
 
 @dataclass(frozen=True)
-class Task(BaseTask):
+class Task(base.Task):
     """See `tasks.base.Task`. template: Jinja once settled, None for plain texts. end_ids: tokens that end an answer.
 
     transcript: what the texts carry before their answers, where they are conversations already: as `answers_after` names it.
@@ -126,7 +127,7 @@ class Task(BaseTask):
     supervise: str = ANSWERS
     rendered: bool = False
     too_long: str = "cut_prompt"
-    num_compared: int = 32
+    num_generated: int = field(default=32, metadata={"key": "num_compared"})
     weight: str | None = None
     recognized: str | None = None
     end_ids: tuple[int, ...] = ()
@@ -140,9 +141,14 @@ class Task(BaseTask):
     name = "sft"
     first_model = "HuggingFaceTB/SmolLM2-135M-Instruct"
     loss_terms = (TERM,)
+    chats = True
 
     @property
-    def columns(self) -> TextColumns:
+    def chat_template(self) -> str | None:
+        return self.template
+
+    @property
+    def columns(self) -> TextColumns:  # type: ignore[override]
         return TextColumns((self.dialogues.prompt,), None, self.dialogues.answer, self.weight)
 
     # Understanding rows
@@ -166,7 +172,7 @@ class Task(BaseTask):
         return 2 if found.format == MESSAGES or (not labelled and _are_answers(found, rows)) else 0
 
     @classmethod
-    def start(cls, config: Any, source: Source, columns: Sequence[str], rows: Sequence[Row]) -> tuple[Task, str]:
+    def from_columns(cls, config: Any, source: Source, columns: Sequence[str], rows: Sequence[Row]) -> tuple[Task, str]:
         data, text = config.data, _named_text(config)
         check_columns(data, columns, where=source.name, keys=("text", "label", "weight", "group_by"))
         if data.pair is not None:
@@ -211,7 +217,7 @@ class Task(BaseTask):
                 whole = f"; rendered text, of which the answers behind {self.answers_after!r} are learned"
         return f"{columns} by name and content{carried}{whole}"
 
-    def settled(self, counts: Mapping[str, int], model: ModelFolder, *, where: str, writes: bool = True) -> Task:
+    def with_labels(self, counts: Mapping[str, int], model: ModelFolder, *, where: str, writes: bool = True) -> Task:
         """The template chosen, and shown to say where answers end. writes: the model is to answer, not only to judge answers."""
         if writes and kind_of(model) == "encoder":
             raise UserError(
@@ -260,21 +266,6 @@ class Task(BaseTask):
             return named("encoder")  # BERT's tokens end nothing but parts
         return named("alpaca" if self.dialogues.is_instruction else "plain")
 
-    def state(self) -> dict[str, Any]:
-        return {
-            "dialogues": self.dialogues.as_dict(), "template": self.template, "template_kwargs": dict(self.template_kwargs),
-            "supervise": self.supervise, "rendered": self.rendered, "too_long": self.too_long, "num_compared": self.num_compared, "weight": self.weight,
-            "recognized": self.recognized, "end_ids": list(self.end_ids), "reasoning": self.reasoning,
-            "strip_end_tokens": self.strip_end_tokens, "answers_after": self.answers_after, "answers_until": self.answers_until,
-            "transcript": self.transcript,
-        }  # fmt: skip
-
-    @classmethod
-    def from_state(cls, state: Mapping[str, Any]) -> Task:
-        return cls(
-            **{**state, "dialogues": Dialogues.from_dict(state["dialogues"]), "end_ids": tuple(state["end_ids"])}
-        )
-
     def settings(self) -> dict[str, Any]:
         named_columns = {"text": self.dialogues.prompt, "label": self.dialogues.answer}
         values = (
@@ -317,23 +308,23 @@ class Task(BaseTask):
 
     def to_example(self, row: Row) -> Example:
         row, dialogues = shape_of(row, self.dialogues)
-        return self._example(dialogues.learned(row), self.columns.weight_of(row))
+        return self._example(dialogues.for_training(row), self.columns.weight_of(row))
 
     def to_input(self, row: Row) -> Example:
         row, dialogues = shape_of(row, self.dialogues)
-        return self._example(dialogues.asked(row))
+        return self._example(dialogues.for_generation(row))
 
     def _example(self, found: Conversation, weight: float = 1.0) -> Example:
         text = "\n".join(said_in(one) for one in found.messages)
         return Example(text, target=found, weight=weight, group=found.prompt or None)
 
-    def identity(self, example: Example) -> str:
+    def duplicate_key(self, example: Example) -> str:
         return json.dumps(asdict(replace(example.target, unread=())), sort_keys=True, default=str)
 
-    def shown_target(self, example: Example) -> Any:
+    def display_target(self, example: Example) -> Any:
         return [f"{one.role}: {said_in(one)}" for one in example.target.messages] if example.target else None
 
-    def remarks(self, store: TokenStore) -> list[str]:
+    def data_warnings(self, store: TokenStore) -> list[str]:
         trimmed = sum(int((store[split].array("num_trimmed") > 0).sum()) for split in store.splits)
         cut = sum(int((store[split].num_cut > 0).sum()) for split in store.splits)
         return [
@@ -376,8 +367,10 @@ class Task(BaseTask):
         chats = self.dialogue_encoder(encoder)
         found = [example.target or single_turn(example.text, None) for example in examples]
         learned = [one.messages[-1].role == ASSISTANT for one in found]
-        rows: list[ChatRow | str] = list(chats.learned([one for one, yes in zip(found, learned, strict=True) if yes]))
-        asked = iter(chats.asked([one for one, yes in zip(found, learned, strict=True) if not yes], room=1))
+        rows: list[ChatRow | str] = list(
+            chats.for_training([one for one, yes in zip(found, learned, strict=True) if yes])
+        )
+        asked = iter(chats.for_generation([one for one, yes in zip(found, learned, strict=True) if not yes], room=1))
         taught = iter(rows)
         rows = [next(taught) if yes else next(asked) for yes in learned]
         good = [number for number, row in enumerate(rows) if not isinstance(row, str)]
@@ -395,7 +388,7 @@ class Task(BaseTask):
             rejected={number: row for number, row in enumerate(rows) if isinstance(row, str)},
         )
 
-    def explained(self, example: Example, encoder: TextEncoder) -> list[ExplainedRow]:
+    def display_tokens(self, example: Example, encoder: TextEncoder) -> list[ExplainedRow]:
         encoded = self.encode([example], encoder)
         if encoded.rejected:
             raise RowError(encoded.rejected[0])
@@ -410,7 +403,7 @@ class Task(BaseTask):
     def gives_type_ids(self, encoder: TextEncoder) -> bool:
         return False
 
-    def store_fields(self) -> dict[str, Any]:
+    def label_schema(self) -> dict[str, Any]:
         import pyarrow as pa
 
         return {
@@ -438,7 +431,7 @@ class Task(BaseTask):
 
     # Learning
 
-    def build_model(self, source: ModelFolder, *, seed: int, dtype: torch.dtype) -> tuple[Any, list[str]]:
+    def build_model(self, source: ModelFolder, *, seed: int, dtype: torch.dtype | str) -> tuple[Any, list[str]]:
         from transformers import AutoModelForCausalLM
 
         from tunewright.models.loading import load_pretrained
@@ -481,20 +474,23 @@ class Task(BaseTask):
 
     # Writing answers
 
-    writes = True
+    generates_text = True
     sampling_defaults = {"temperature": 0.0, "max_new_tokens": 512}  # noqa: RUF012
+
+    def decode(self, example: Example, rows: Sequence[Encoded], scores: Sequence[Any]) -> Any:
+        raise NotImplementedError("a writer completes the text")
 
     def writer(self, model: Any, encoder: TextEncoder, sampling: Sampling) -> Answers:
         from tunewright.generation.answers import AnswerWriter
 
         return AnswerWriter(model, encoder, sampling, self.dialogue_encoder(encoder), frozenset(self.end_ids))
 
-    def compared(self, model: Any, split: SplitStore, encoder: TextEncoder) -> dict[str, Any]:
+    def generation_metrics(self, model: Any, split: SplitStore, encoder: TextEncoder) -> dict[str, Any]:
         """See `evaluation.evaluate_split`: scores of answers that the model writes to some of the prompts."""
         from tunewright.generation.answers import generation_metrics
 
         return generation_metrics(
-            model, split, encoder, end_ids=frozenset(self.end_ids), num_compared=self.num_compared
+            model, split, encoder, end_ids=frozenset(self.end_ids), num_generated=self.num_generated
         )
 
     # Scores

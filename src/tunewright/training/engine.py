@@ -33,7 +33,7 @@ from tunewright.execution.cpu.memory import give_back_fragments
 from tunewright.execution.cpu.shape_buckets import shape_tokens
 from tunewright.execution.cpu.two_threads import Backward, SharedOptimizer, side_by_side
 from tunewright.records import Batch
-from tunewright.tasks.base import Weights
+from tunewright.tasks.base import Task, Weights
 from tunewright.tokenization.encoder import TextEncoder
 from tunewright.training.signals import break_off_long_step
 
@@ -147,7 +147,7 @@ Loss = Callable[[Any, Batch, torch.Tensor], tuple[dict[str, tuple[torch.Tensor, 
 
 def training_steps(
     model: nn.Module,
-    task: Any,
+    task: Task,
     split: SplitStore,
     encoder: TextEncoder,
     plan: BatchSchedule,
@@ -174,7 +174,7 @@ def training_steps(
         epoch, positions = plan.rows_of_step(step)
         model.train()
         if epoch != weighed:
-            weights, weighed = task.at(seed=settings.seed, epoch=epoch).weights(split), epoch
+            weights, weighed = task.for_epoch(seed=settings.seed, epoch=epoch).weights(split), epoch
         done = accumulate_gradient(
             model, task, split, encoder, positions, weights, epoch=epoch, step=step, settings=settings, loss=loss
         )
@@ -222,7 +222,7 @@ class Accumulated:
 
 def accumulate_gradient(
     model: nn.Module,
-    task: Any,
+    task: Task,
     split: SplitStore,
     encoder: TextEncoder,
     positions: np.ndarray,
@@ -235,10 +235,10 @@ def accumulate_gradient(
 ) -> Accumulated:
     """Forward and backward over the rows at `positions`, in micro-batches; gradients are added to what is there.
 
-    weights: what `task.at(seed, epoch).weights(split)` says. With several ranks every rank computes its own micro-batches of the same
+    weights: what `task.for_epoch(seed, epoch).weights(split)` says. With several ranks every rank computes its own micro-batches of the same
     cut, and DistributedDataParallel averages; the losses returned are those of the whole step.
     """
-    task = task.at(seed=settings.seed, epoch=epoch)
+    task = task.for_epoch(seed=settings.seed, epoch=epoch)
     lengths = split.lengths[positions]
     totals = {term: float(of_rows[positions].sum()) or 1.0 for term, of_rows in weights.terms.items()}
     compute_loss = loss or (lambda model, batch, weights: task.loss(model, batch, weights=weights))
@@ -284,7 +284,7 @@ def accumulate_gradient(
     return Accumulated(sum(means.values()), means, int(lengths.sum()), int(num_padded), grad_norm)
 
 
-def make_batch(task: Any, split: SplitStore, rows: np.ndarray, encoder: TextEncoder, settings: Settings) -> Batch:
+def make_batch(task: Task, split: SplitStore, rows: np.ndarray, encoder: TextEncoder, settings: Settings) -> Batch:
     """The rows at these positions as one padded batch on the device."""
     return task.collate(split, rows, encoder, settings.row_padding).to(settings.device)
 

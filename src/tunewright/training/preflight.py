@@ -104,7 +104,7 @@ def preflight(run: Any, *, first_step: int = 0) -> Preflight:
         ledger=manifest["ledger"],
         notes=[
             *manifest["notes"],
-            *run.task.remarks(store),
+            *run.task.data_warnings(store),
             *run.task.findings(store),
             *(line for lines in manifest["tokenizer"].values() for line in lines),
         ],
@@ -131,7 +131,7 @@ def _heaviest(run: Any, split: SplitStore) -> tuple[float, int]:
     longest = np.argsort(-split.lengths, kind="stable")[: run.plan.batch_size]
     at_a_time = 2 if run.settings.halves(split.lengths[longest]) else 1
     rows = longest[np.concatenate(run.settings.cut(split.lengths[longest])[:at_a_time])]
-    weights = run.task.at(seed=run.settings.seed, epoch=0).weights(split)
+    weights = run.task.for_epoch(seed=run.settings.seed, epoch=0).weights(split)
     settings = run.settings
     if settings.num_ranks > 1:
         return 0.0, _used(run.settings.device)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tunewright.batching.schedule import BatchSchedule
+from tunewright.metrics import Metric
 from tunewright.settings import Cadence
 
 
@@ -33,14 +34,14 @@ class Progress:
     def as_dict(self) -> dict[str, Any]:
         return dict(vars(self))
 
-    def judge(self, score: float, loss: float, step: int, *, larger_is_better: bool) -> bool:
+    def judge(self, score: Metric, loss: float, step: int) -> bool:
         """Take an evaluation in; is it the best so far? Of equal scores the one with the lower loss is, though it is no better score."""
-        sign = 1 if larger_is_better else -1
+        sign = 1 if score.higher_is_better else -1
         is_better = self.best_score is None or sign * score > sign * self.best_score
         is_best = is_better or (score == self.best_score and self.best_loss is not None and loss < self.best_loss)
         self.num_bad_evaluations = 0 if is_better else self.num_bad_evaluations + 1
         if is_best:
-            self.best_score, self.best_loss, self.best_step = score, loss, step
+            self.best_score, self.best_loss, self.best_step = float(score), float(loss), step
         return is_best
 
 

@@ -25,6 +25,7 @@ from tunewright.batching.row_context import row_context
 from tunewright.batching.store import SplitStore, TokenStore
 from tunewright.files.atomic import write_whole
 from tunewright.records import Batch
+from tunewright.tasks.base import Task
 from tunewright.tokenization.encoder import TextEncoder
 from tunewright.training.engine import Settings, autocast, make_batch
 
@@ -34,7 +35,7 @@ _SAID_EVERY_SECONDS = 30.0
 
 
 def with_reference(
-    task: Any,
+    task: Task,
     model: nn.Module,
     store: TokenStore,
     encoder: TextEncoder,
@@ -58,11 +59,11 @@ def with_reference(
             found |= reference_of(task, model, store[split], encoder, settings, say=say)
         if is_main:
             _write(path, found)
-    return task.referenced(found)
+    return task.with_reference_log_probs(found)
 
 
 def reference_of(
-    task: Any,
+    task: Task,
     model: nn.Module,
     split: SplitStore,
     encoder: TextEncoder,
@@ -81,7 +82,7 @@ def reference_of(
 
 @torch.no_grad()
 def _log_probs(
-    task: Any,
+    task: Task,
     model: Any,
     split: SplitStore,
     encoder: TextEncoder,

@@ -11,19 +11,19 @@ A pair is one row of the plan, so both sides are always in one micro-batch.
 from __future__ import annotations
 
 import json
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 from pydantic import Field
 
 from tunewright.batching.padding import LONGEST, Padding
-from tunewright.batching.store import SplitStore, TokenStore
+from tunewright.batching.store import SplitStore, TokenStore, text_keys
 from tunewright.chat.conversations import ALPACA, MESSAGES, PAIR, Dialogues
 from tunewright.chat.preference_columns import PAIRS, UNPAIRED, Preferences, find_preferences
-from tunewright.chat.preferences import asked, compared
+from tunewright.chat.preferences import parse_comparison, parse_prompt
 from tunewright.encoding.dialogue_rows import ANSWERS
 from tunewright.encoding.pair_rows import SidedRow, sided_rows, sides_of
 from tunewright.errors import RowError, UserError, counted, quoted
@@ -41,13 +41,11 @@ from tunewright.reading.columns import TextColumns
 from tunewright.reading.detect import check_columns, is_prose, peek
 from tunewright.reading.file_shapes import shape_of, with_shape
 from tunewright.records import IGNORED, Batch, Encoded, Example, Row
-from tunewright.tasks import sft
-from tunewright.tasks.base import BaseTask, ExplainedRow, TaskOptions, explained_row
+from tunewright.tasks import base, sft
+from tunewright.tasks.base import ExplainedRow, TaskOptions, explained_row
 from tunewright.tokenization.encoded_rows import EncodedRows
 from tunewright.tokenization.encoder import TextEncoder
 
-_SECOND_SIDE = 1 << 62
-"""Set in the key of a row's second side: its dropout masks are its own."""
 Text = tuple[np.ndarray, np.ndarray]
 """Ids of one side, and which of them are an answer's."""
 
@@ -72,7 +70,7 @@ class ChatOptions(TaskOptions):
 
 
 @dataclass(frozen=True)
-class PairwiseTask(BaseTask, ABC):
+class PairwiseTask(base.Task):
     """What comparing tasks share: rows, templates, the store, batches. chat: how conversations become tokens, and are answered."""
 
     preferences: Preferences
@@ -80,7 +78,7 @@ class PairwiseTask(BaseTask, ABC):
     weight: str | None = None
 
     @property
-    def columns(self) -> TextColumns:
+    def columns(self) -> TextColumns:  # type: ignore[override]
         prompt = self.preferences.prompt or self.preferences.chosen or ""
         return TextColumns((prompt,), None, self.preferences.chosen or self.preferences.label, self.weight)
 
@@ -116,15 +114,8 @@ class PairwiseTask(BaseTask, ABC):
             + " by name and content"
         )
 
-    def settled(self, counts: Mapping[str, int], model: ModelFolder, *, where: str) -> Any:
-        return replace(self, chat=self.chat.settled(counts, model, where=where))
-
-    def state(self) -> dict[str, Any]:
-        return {"preferences": asdict(self.preferences), "chat": self.chat.state(), "weight": self.weight}
-
-    @classmethod
-    def from_state(cls, state: Mapping[str, Any]) -> Any:
-        return cls(**parts_of(state))
+    def with_labels(self, counts: Mapping[str, int], model: ModelFolder, *, where: str) -> Self:
+        return replace(self, chat=self.chat.with_labels(counts, model, where=where))
 
     def settings(self) -> dict[str, Any]:
         named = {"text": self.preferences.prompt, "label": self.preferences.label}
@@ -159,21 +150,21 @@ class PairwiseTask(BaseTask, ABC):
 
     def to_example(self, row: Row) -> Example:
         row, preferences = shape_of(row, self.preferences)
-        found = compared(row, preferences)
+        found = parse_comparison(row, preferences)
         text = "\n".join(one.content for one in found[0].chosen.messages)
         weight = self.columns.weight_of(row)
         return Example(text, target=found, weight=weight, group=found[0].chosen.prompt or None)
 
     def to_input(self, row: Row) -> Example:
         row, preferences = shape_of(row, self.preferences)
-        found = asked(row, preferences)
+        found = parse_prompt(row, preferences)
         return Example("\n".join(one.content for one in found.messages), target=found)
 
-    def identity(self, example: Example) -> str:
+    def duplicate_key(self, example: Example) -> str:
         bare = [asdict(replace(one, chosen=replace(one.chosen, unread=()))) for one in example.target]
         return json.dumps(bare, sort_keys=True, default=str)
 
-    def shown_target(self, example: Example) -> Any:
+    def display_target(self, example: Example) -> Any:
         if not isinstance(example.target, tuple):
             return None
         names = ("chosen", "rejected") if self.has_pairs else ("answer",)
@@ -188,14 +179,18 @@ class PairwiseTask(BaseTask, ABC):
         return self.chat.dialogues
 
     @property
-    def template(self) -> str | None:
+    def chat_template(self) -> str | None:
         return self.chat.template
+
+    @property
+    def texts_per_row(self) -> int:
+        return 2 if self.has_pairs else 1
 
     @property
     def has_pairs(self) -> bool:
         return self.preferences.format != UNPAIRED
 
-    def remarks(self, store: TokenStore) -> list[str]:
+    def data_warnings(self, store: TokenStore) -> list[str]:
         cut = sum(int((store[split].num_cut > 0).sum()) for split in store.splits)
         too_long = f"{counted(cut, 'row')} too long: the start of the prompt is cut, the answers are whole."
         return [*sft.told_of(store), *([too_long] if cut else [])]
@@ -250,7 +245,7 @@ class PairwiseTask(BaseTask, ABC):
         """Prompts alone, for prediction."""
         return self.chat.encode(examples, encoder)
 
-    def explained(self, example: Example, encoder: TextEncoder) -> list[ExplainedRow]:
+    def display_tokens(self, example: Example, encoder: TextEncoder) -> list[ExplainedRow]:
         encoded = self.encode([example], encoder)
         if encoded.rejected:
             raise RowError(encoded.rejected[0])
@@ -266,7 +261,7 @@ class PairwiseTask(BaseTask, ABC):
     def gives_type_ids(self, encoder: TextEncoder) -> bool:
         return False
 
-    def store_fields(self) -> dict[str, Any]:
+    def label_schema(self) -> dict[str, Any]:
         import pyarrow as pa
 
         return {"second": pa.int32(), "learned": pa.list_(pa.int32()), "good": pa.int8(), "told": pa.string()}
@@ -298,8 +293,7 @@ class PairwiseTask(BaseTask, ABC):
             name: pad(values, value=IGNORED, width=batch.width, left=encoder.padding_side == "left")
             for name, values in self._labels(texts, len(rows)).items()
         }
-        sided = [keys, keys | _SECOND_SIDE] if self.has_pairs else [keys]
-        return replace(batch, targets=targets, row_ids=np.concatenate(sided))
+        return replace(batch, targets=targets, row_ids=text_keys(keys, self.texts_per_row))
 
     def _labels(self, texts: list[Text], num_rows: int) -> dict[str, list[np.ndarray]]:
         """Name -> per text, at each position, the answer's token that comes next."""
@@ -392,14 +386,6 @@ def next_tokens(ids: np.ndarray, inside: np.ndarray) -> np.ndarray:
     return np.append(np.where(inside[1:], ids[1:], IGNORED), IGNORED)
 
 
-def parts_of(state: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "preferences": Preferences.from_dict(state["preferences"]),
-        "chat": sft.Task.from_state(state["chat"]),
-        "weight": state["weight"],
-    }
-
-
 def _dialogues_of(found: Preferences) -> Dialogues:
     """The columns as supervised fine-tuning would call them: decides which template is the usual one."""
     kind = ALPACA if found.is_instruction else PAIR if found.completion or found.chosen else MESSAGES
@@ -429,6 +415,6 @@ def _refuse_other_prompt(found: Preferences, columns: Sequence[str], rows: Seque
 
 def _has_no_prompt(row: Row, found: Preferences) -> bool:
     try:
-        return not compared(row, found)
+        return not parse_comparison(row, found)
     except RowError as error:
         return error.reason.startswith("no prompt")

@@ -14,8 +14,8 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 
-from tunewright.evaluation import baselines
-from tunewright.evaluation.baselines import fit_and_score
+from tunewright.metrics import baselines
+from tunewright.metrics.baselines import fit_and_score
 
 GOOD, BAD = ["good film", "a good play", "really good"], ["bad film", "a bad play", "really bad"]
 SENTIMENT = {"labels": ["neg", "pos"], "seed": 0}
@@ -151,7 +151,7 @@ def test_a_label_of_no_row_or_every_row_keeps_its_log_odds():
 
 def test_more_rows_than_the_cap_are_a_seeded_subset(monkeypatch):
     monkeypatch.setattr(baselines, "MAX_TRAIN_ROWS", 4)
-    first, second, other = (baselines._training_rows(GOOD + BAD, num_labels=2, seed=seed) for seed in (1, 1, 3))
+    first, second, other = (baselines.training_rows(GOOD + BAD, num_labels=2, seed=seed) for seed in (1, 1, 3))
     assert len(first) == 4 and (first == second).all() and (first != other).any()
     scores = fit_and_score(GOOD + BAD, ["pos"] * 3 + ["neg"] * 3, ["good"], ["pos"], **SENTIMENT)
     assert scores["tfidf_logreg"]["rows_used"] == 4 and scores["majority"]["rows_used"] == 6
@@ -159,8 +159,8 @@ def test_more_rows_than_the_cap_are_a_seeded_subset(monkeypatch):
 
 def test_long_texts_and_many_labels_use_fewer_rows(monkeypatch):
     monkeypatch.setattr(baselines, "MAX_TRAIN_WORK", 100)
-    assert len(baselines._training_rows(["x" * 10] * 50, num_labels=2, seed=0)) == 5
-    assert len(baselines._training_rows(["x" * 1_000] * 50, num_labels=2, seed=0)) == 1
+    assert len(baselines.training_rows(["x" * 10] * 50, num_labels=2, seed=0)) == 5
+    assert len(baselines.training_rows(["x" * 1_000] * 50, num_labels=2, seed=0)) == 1
 
 
 def test_the_same_seed_gives_the_same_scores():
@@ -184,6 +184,6 @@ def test_no_rows_and_mixed_pairs_are_refused():
 
 
 def test_scikit_learn_is_imported_only_when_a_baseline_is_fitted():
-    code = "import sys, tunewright.evaluation.baselines, tunewright.evaluation.overfitting, tunewright.metrics.intervals; print('sklearn' in sys.modules)"
+    code = "import sys, tunewright.metrics.baselines, tunewright.evaluation.overfitting, tunewright.metrics.intervals; print('sklearn' in sys.modules)"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "False"

@@ -70,10 +70,10 @@ def fit_and_score(
     train_gold = gold_array(train_targets, labels, multi_label=multi_label)
     test_gold = gold_array(test_targets, labels, multi_label=multi_label)
     yes_BL = train_gold if multi_label else train_gold[:, None] == np.arange(len(labels))
-    rows = _training_rows(train_texts, num_labels=len(labels), seed=seed)
+    rows = training_rows(train_texts, num_labels=len(labels), seed=seed)
 
     majority = _majority(yes_BL, test_gold, labels, multi_label=multi_label)
-    train_BF, to_features = _learn_features([train_texts[row] for row in rows])
+    train_BF, to_features = learn_features([train_texts[row] for row in rows])
     weights_FL, bias_L = _fit_labels(train_BF, yes_BL[rows], exclusive=not multi_label, seed=seed)
     chunks = (test_texts[start : start + CHUNK_ROWS] for start in range(0, len(test_texts), CHUNK_ROWS))
     log_odds_BL = np.concatenate([to_features(chunk).astype(np.float32) @ weights_FL + bias_L for chunk in chunks])
@@ -107,7 +107,7 @@ def _majority(
     return multi_label_scores(prior_BL, test_gold, labels, predicted_BL=answer_BL)["metrics"]
 
 
-def _training_rows(texts: Sequence[Text], *, num_labels: int, seed: int) -> np.ndarray:
+def training_rows(texts: Sequence[Text], *, num_labels: int, seed: int) -> np.ndarray:
     """Sorted positions of the rows to learn from: all, or a random subset within MAX_TRAIN_ROWS and MAX_TRAIN_WORK."""
     order = np.random.default_rng(seed).permutation(len(texts))[:MAX_TRAIN_ROWS]
     work = np.cumsum([sum(len(side) for side in _sides(texts[row])) for row in order]) * num_labels
@@ -118,7 +118,7 @@ def _sides(text: Text) -> tuple[str, ...]:
     return tuple(side[:MAX_CHARACTERS] for side in ((text,) if isinstance(text, str) else text))
 
 
-def _learn_features(train_texts: Sequence[Text]) -> tuple[Any, Callable[[Sequence[Text]], Any]]:
+def learn_features(train_texts: Sequence[Text]) -> tuple[Any, Callable[[Sequence[Text]], Any]]:
     """(training features, the function that gives another text's): scipy CSR float64 `(rows, features)`.
 
     tf-idf of words and word pairs with sublinear term frequency. Text in scripts without blanks has no words

@@ -1,0 +1,88 @@
+"""A dataclass <-> the JSON that is kept of it: its fields by their names, at any depth.
+
+    to_json(TextColumns(("text",), label="label"))      {"text": ["text"], "pair": None, "label": "label", …}
+    from_json(TextColumns, {"text": ["text"]})          TextColumns(("text",))
+
+A field says by its metadata where it differs: `field(metadata=RUN_ONLY)` is not kept, `OMIT_NONE` is left out while it is None,
+`{"key": "old_name"}` is kept under another name.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+RUN_ONLY = {"run_only": True}
+OMIT_NONE = {"omit_none": True}
+
+T = TypeVar("T")
+
+
+def to_json(record: Any) -> dict[str, Any]:
+    """Texts, numbers, lists and objects, of every field that the constructor takes. record: an instance of a dataclass."""
+    values = {key: getattr(record, name) for key, name, _ in _kept(record)}
+    omitted = {key for key, _, metadata in _kept(record) if "omit_none" in metadata and values[key] is None}
+    return {key: _plain(value) for key, value in values.items() if key not in omitted}
+
+
+def from_json(cls: type[T], values: Mapping[str, Any]) -> T:
+    """Lists become tuples and objects records, as the hints say; a field that is missing has its default.
+
+    TypeError for a key that is no field's, and for a missing one without a default.
+    """
+    names = {key: name for key, name, _ in _kept(cls)}
+    hints = {name: hint_of(cls, name) for name in names.values()}
+    known = {names.get(key, key): value for key, value in values.items()}
+    return cls(**{name: _typed(value, hints.get(name, Any)) for name, value in known.items()})
+
+
+def hint_of(record: type, name: str) -> Any:
+    """The type hint of a field, resolved in the module that declares it; Any where it is imported for type checkers alone."""
+    owner = next(one for one in record.__mro__ if name in inspect.get_annotations(one))
+    alone = type(
+        "_", (), {"__annotations__": {name: inspect.get_annotations(owner)[name]}, "__module__": owner.__module__}
+    )
+    try:
+        return typing.get_type_hints(alone)[name]
+    except (NameError, TypeError, AttributeError):
+        return Any
+
+
+def _kept(record: Any) -> list[tuple[str, str, Mapping[str, Any]]]:
+    """(key, name, metadata) of each field that is kept."""
+    return [
+        (one.metadata.get("key", one.name), one.name, one.metadata)
+        for one in dataclasses.fields(record)
+        if one.init and "run_only" not in one.metadata
+    ]
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        return to_json(value)
+    if isinstance(value, Mapping):
+        return {key: _plain(one) for key, one in value.items()}
+    return [_plain(one) for one in value] if isinstance(value, (list, tuple)) else value
+
+
+def _typed(value: Any, hint: Any) -> Any:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        if value is None:
+            return None
+        fitting = [one for one in arguments if _is_list_type(one) == isinstance(value, list) and one is not type(None)]
+        return _typed(value, fitting[0]) if fitting else value
+    if origin is tuple and isinstance(value, list):
+        each = arguments[:1] * len(value) if arguments[1:] == (Ellipsis,) else arguments
+        return tuple(map(_typed, value, each)) if len(each) == len(value) else tuple(value)
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint) and isinstance(value, Mapping):
+        return from_json(hint, value)
+    return value
+
+
+def _is_list_type(hint: Any) -> bool:
+    return typing.get_origin(hint) in (tuple, list)
