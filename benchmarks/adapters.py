@@ -63,7 +63,7 @@ def main() -> None:
 
 def measured(variant: str, seed: int, epochs: float, limit: int) -> dict[str, float]:
     from tunewright import train
-    from tunewright.config.run_config import parse_config
+    from tunewright.config.load import parse_config
     from tunewright.runs.setup import build_components
 
     changes = VARIANTS[variant]

@@ -62,14 +62,14 @@ def values(task: str, folder: str, steps: int) -> dict[str, Any]:
     if task not in FILES:
         path.write_text("".join(json.dumps(row) + "\n" for row in texts_of(task, limit)), encoding="utf-8")
     return {
-        "task": {"name": task, **({"compare": 0} if task == "sft" else {})},
+        "task": task,
         **({"model": MODELS[task]} if task in MODELS else {}),
         "data": {
             "train": str(path), "max_length": 512 if MODELS.get(task) is LLAMA else 256, "on_bad_rows": "skip",
             "validation_ratio": 0, "test_ratio": 0, **({} if task == "clm" else {"limit": limit}),
         },
         "train": {"max_steps": steps, "batch_size": batch_of(task), "save_every": "never"},
-        "evaluate": {"baselines": False}, "output": f"{folder}/run",
+        "evaluate": {"baselines": False, **({"num_generated": 0} if task == "sft" else {})}, "output": f"{folder}/run",
     }  # fmt: skip
 
 
@@ -84,7 +84,7 @@ def train(task: str, steps: int) -> dict[str, Any]:
 
 
 def evaluate(task: str, steps: int) -> dict[str, Any]:
-    from tunewright.config.run_config import parse_config
+    from tunewright.config.load import parse_config
     from tunewright.evaluation.score_split import model_outputs
     from tunewright.runs.setup import build_components
 
@@ -101,7 +101,7 @@ def evaluate_with_trainer(task: str, steps: int) -> dict[str, Any]:
     """The same ids and labels, a row each, to a stock model of the same architecture."""
     from transformers import DataCollatorForTokenClassification, DataCollatorWithPadding, Trainer, TrainingArguments
 
-    from tunewright.config.run_config import parse_config
+    from tunewright.config.load import parse_config
     from tunewright.runs.setup import build_components
 
     with tempfile.TemporaryDirectory() as folder:

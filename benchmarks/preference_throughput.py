@@ -67,7 +67,7 @@ def start_model(folder: str) -> Any:
 
 def tokenized(data: str, folder: str, steps: int) -> list[Pair]:
     """Every pair's prompt and answers, as tunewright stores them."""
-    from tunewright.config.run_config import parse_config
+    from tunewright.config.load import parse_config
     from tunewright.encoding.pair_rows import sides_of
     from tunewright.preparation import prepare
 

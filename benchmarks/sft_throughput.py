@@ -70,7 +70,7 @@ def values(data: str, folder: str, steps: int = STEPS, seed: int = 0) -> dict[st
 
 def tokenized(data: str) -> list[dict[str, list[int]]]:
     """Every row's ids and labels, as tunewright stores them."""
-    from tunewright.config.run_config import parse_config
+    from tunewright.config.load import parse_config
     from tunewright.preparation import prepare
 
     with tempfile.TemporaryDirectory() as folder:

@@ -61,7 +61,7 @@ def there(tiny_bert, tiny_gpt, tmp_path_factory):
         for line in (
             hints.train("a.yaml"),
             hints.train("t.txt", "task=mlm", f"model={tiny_bert}", "train.max_steps=1", "output=masked"),
-            hints.train("qa.jsonl", "model=decoder", "train.max_steps=1", "output=talks", "task.compare=0"),
+            hints.train("qa.jsonl", "model=decoder", "train.max_steps=1", "output=talks", "evaluate.num_generated=0"),
         ):
             code, _, err = typed(line, patch)
             assert code == 0, err

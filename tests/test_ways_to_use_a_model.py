@@ -12,7 +12,7 @@ import torch
 
 import tunewright as tw
 from tests.conftest import messages
-from tunewright.config.run_config import parse_config
+from tunewright.config.load import parse_config
 from tunewright.prediction import load
 from tunewright.preparation import prepare
 from tunewright.runs.setup import build_components

@@ -11,7 +11,7 @@ from tests.tasks.test_contract import TASKS, StopAfter, gradient, values_for, wi
 from tunewright.adapters.base import attach
 from tunewright.adapters.config import adapter_of
 from tunewright.artifacts.adapter_folder import _merged as merged_model
-from tunewright.config.run_config import parse_config
+from tunewright.config.load import parse_config
 from tunewright.errors import UserError
 from tunewright.runs.early_checks import refuse_early
 from tunewright.runs.reporter import Interrupted
@@ -222,7 +222,7 @@ def test_rows_of_added_tokens_resume_and_go_on(run_values, tmp_path, tiny_gpt, k
     assert straight.history == resumed.history
     for name in ("adapter/adapter_model.safetensors", "model/model.safetensors", "model/golden.json"):
         assert (straight.folder / name).read_bytes() == (resumed.folder / name).read_bytes()
-    kept = {**values["adapter"], "keep": True}
+    kept = {**values["adapter"], "continue_training": True}
     again, _ = assembled({**adapted(values, kept), "model": {"name": str(straight.folder), "add_tokens": WORDS}})
     learned = {name: p for name, p in again.model.named_parameters() if "trainable_tokens_delta" in name}
     delta = [value for name, value in saved_adapter(straight.folder).items() if "trainable_tokens_delta" in name]
@@ -365,7 +365,7 @@ def test_an_adapter_is_kept_or_merged_as_the_config_says(run_values, tmp_path):
     again = {
         **run_values,
         "model": str(first),
-        "adapter": {"name": "lora", "rank": 4, "keep": True},
+        "adapter": {"name": "lora", "rank": 4, "continue_training": True},
         "output": str(tmp_path / "second"),
     }
     run, _ = assembled(again)
@@ -383,9 +383,9 @@ def test_an_adapter_is_kept_or_merged_as_the_config_says(run_values, tmp_path):
     with pytest.raises(
         UserError, match=r"is another adapter than the config describes; found .*\(4, 32\); expected \(8, 32\)"
     ):
-        assembled({**again, "adapter": {"name": "lora", "rank": 8, "keep": True}})
+        assembled({**again, "adapter": {"name": "lora", "rank": 8, "continue_training": True}})
     with pytest.raises(UserError, match="there is no adapter to keep"):
-        assembled({**run_values, "adapter": {"name": "lora", "keep": True}})
+        assembled({**run_values, "adapter": {"name": "lora", "continue_training": True}})
 
 
 def test_a_run_with_a_prefix_is_no_base_unless_the_prefix_is_kept(run_values, tmp_path):
@@ -394,7 +394,7 @@ def test_a_run_with_a_prefix_is_no_base_unless_the_prefix_is_kept(run_values, tm
     values = {**run_values, "model": str(first), "output": str(tmp_path / "second")}
     with pytest.raises(UserError, match="this run's adapter is not merged into its model"):
         assembled(values)
-    kept, _ = assembled({**values, "adapter": {**adapter, "keep": True}})
+    kept, _ = assembled({**values, "adapter": {**adapter, "continue_training": True}})
     fresh, _ = assembled({**values, "model": str(first / "base"), "adapter": adapter})
     weights = [run.model.prompt_encoder["default"].embedding.weight for run in (kept, fresh)]
     assert not torch.equal(*weights)
@@ -408,7 +408,7 @@ def test_preference_tuning_after_lora_refers_to_the_tuned_model(run_values, tmp_
     adapter = {"name": "lora", "rank": 4}
     full, merged, kept = (
         assembled({**values, "adapter": one})[0].task.reference["train"]
-        for one in ("none", adapter, {**adapter, "keep": True})
+        for one in ("none", adapter, {**adapter, "continue_training": True})
     )
     start = assembled({**values, "model": str(tiny_gpt)})[0].task.reference["train"]
     assert np.allclose(full, merged, atol=1e-4) and np.allclose(full, kept, atol=1e-4)

@@ -319,7 +319,7 @@ def values(tmp_path):
 
 def test_both_sides_are_what_supervised_fine_tuning_makes(values, tmp_path):
     """The same ids and the same learned tokens; too long ones lose the same number of prompt tokens on both sides."""
-    from tunewright.config.run_config import parse_config
+    from tunewright.config.load import parse_config
     from tunewright.preparation import prepare
 
     sides = {}
@@ -356,7 +356,7 @@ def test_both_sides_are_what_supervised_fine_tuning_makes(values, tmp_path):
 
 
 def test_the_reference_is_computed_once_and_equals_the_start_model(values):
-    from tunewright.config.run_config import parse_config
+    from tunewright.config.load import parse_config
     from tunewright.runs.setup import build_components
 
     said: list[str] = []
@@ -380,7 +380,7 @@ def test_before_anything_is_learned_the_model_is_its_reference(values, tmp_path,
     """A GPT-2 drops out a tenth; between a model and its reference nothing but what it learned may stand."""
     from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
-    from tunewright.config.run_config import parse_config
+    from tunewright.config.load import parse_config
     from tunewright.runs.setup import build_components
     from tunewright.training.engine import training_steps
 
@@ -402,7 +402,7 @@ def test_before_anything_is_learned_the_model_is_its_reference(values, tmp_path,
 
 
 def test_an_adapters_reference_is_the_model_it_is_put_on(values):
-    from tunewright.config.run_config import parse_config
+    from tunewright.config.load import parse_config
     from tunewright.runs.setup import build_components
 
     values["data"]["on_bad_rows"] = "skip"
@@ -429,7 +429,7 @@ def test_a_trained_run_is_scored_on_other_rows(values, tmp_path):
 
 def test_single_answers_need_kto(values, tmp_path):
     (tmp_path / "data.jsonl").write_text(json.dumps({"prompt": "Hi", "completion": "a", "label": True}) + "\n")
-    from tunewright.config.run_config import parse_config
+    from tunewright.config.load import parse_config
     from tunewright.preparation import open_inputs
 
     with pytest.raises(UserError, match=r"task\.loss: dpo compares two answers.*Set task\.loss: kto"):
@@ -522,7 +522,7 @@ def test_an_encoder_reads_prompt_and_answer_as_a_pair_of_texts(tiny_bert, tmp_pa
     from transformers import AutoTokenizer
 
     from tests.conftest import messages, write_jsonl
-    from tunewright.config.run_config import parse_config
+    from tunewright.config.load import parse_config
     from tunewright.preparation import prepare
 
     texts = [row["text"][:40].strip() for row in messages(30)]

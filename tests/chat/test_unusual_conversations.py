@@ -16,7 +16,7 @@ from tunewright.chat.preferences import parse_comparison
 from tunewright.chat.supervision import DROPPED, MERGED, Endings, Supervisor
 from tunewright.chat.templates import Template, named
 from tunewright.chat.transcripts import answer_spans, literal_end, marks_of, without_literal_ends
-from tunewright.config.run_config import parse_config
+from tunewright.config.load import parse_config
 from tunewright.encoding.dialogue_rows import DialogueEncoder
 from tunewright.encoding.pair_rows import sided_rows
 from tunewright.errors import RowError, UserError

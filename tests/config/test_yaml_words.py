@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tunewright.config.run_config import load_config
+from tunewright.config.load import load_config
 from tunewright.config.yaml_words import value_of_word
 from tunewright.errors import UserError
 
@@ -114,7 +114,7 @@ def test_a_word_that_is_no_yaml_is_a_text():
 def test_a_bomb_costs_no_memory(tmp_path):
     (tmp_path / "c.yaml").write_text(laughs("[x,x,x,x,x,x,x,x,x,x]"))
     program = (
-        "import resource, sys; from tunewright.config.run_config import load_config; from tunewright.errors import UserError\n"
+        "import resource, sys; from tunewright.config.load import load_config; from tunewright.errors import UserError\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "try:\n    load_config('c.yaml')\nexcept UserError:\n"
         "    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"

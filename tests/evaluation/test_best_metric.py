@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import write_jsonl
-from tunewright.config.run_config import parse_config
+from tunewright.config.load import parse_config
 from tunewright.errors import UserError
 from tunewright.evaluation.best_metric import best_metric, without_value
 from tunewright.preparation import prepare

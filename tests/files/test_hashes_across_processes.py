@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tests.conftest import messages, write_jsonl
 from tests.runs.test_resume import stopped
 from tests.tasks.test_contract import values_for
-from tunewright.config.run_config import load_config, parse_config
+from tunewright.config.load import load_config, parse_config
 from tunewright.evaluation.score_run import evaluate
 from tunewright.files.atomic import json_sha256, read_json, write_json
 from tunewright.preparation import prepare
@@ -112,7 +112,7 @@ def test_runs_of_the_time_before_go_on(run_values, tmp_path, by_maker):
 KINDS = ("classification", "multi_label", "ner", "sft", "kto")
 _PREPARE = """
 import json, sys
-from tunewright.config.run_config import load_config
+from tunewright.config.load import load_config
 from tunewright.preparation import prepare
 from tunewright.training.fingerprint import hash_of_rows
 for path in sys.argv[1:]:

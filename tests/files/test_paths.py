@@ -12,7 +12,7 @@ import tunewright as tw
 from tunewright.cli import main as door
 from tunewright.cli import tokenizer as tokenizer_verbs
 from tunewright.cli.options import PATHS, with_written_out_paths
-from tunewright.config.run_config import load_config, parse_config
+from tunewright.config.load import load_config, parse_config
 from tunewright.errors import UserError
 from tunewright.exporters import export_run
 from tunewright.files.paths import expanded

@@ -15,7 +15,7 @@ from transformers.pytorch_utils import Conv1D
 import tunewright as tw
 from tests.adapters.test_adapters import resumed_as_straight
 from tests.tasks.test_contract import gradient, values_for, with_lora
-from tunewright.config.run_config import parse_config
+from tunewright.config.load import parse_config
 from tunewright.errors import UserError
 from tunewright.models.linear import num_weights
 from tunewright.runs.early_checks import refuse_early

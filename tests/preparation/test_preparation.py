@@ -11,7 +11,7 @@ import pytest
 
 from tests.conftest import messages, write_jsonl
 from tunewright.batching.store import SplitWriter
-from tunewright.config.run_config import parse_config
+from tunewright.config.load import parse_config
 from tunewright.errors import UserError
 from tunewright.preparation import encode as encoding
 from tunewright.preparation import prepare

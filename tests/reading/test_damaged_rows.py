@@ -130,7 +130,7 @@ def test_reasons_beyond_the_limit_are_counted_together(monkeypatch):
 
 
 def test_label_counts_are_those_of_the_rows_kept(tmp_path):
-    from tunewright.config.run_config import parse_config
+    from tunewright.config.load import parse_config
 
     path = tmp_path / "a.jsonl"
     path.write_text("".join(f'{{"text": "row {n}", "label": "{"ab"[n % 2]}"}}\n' for n in range(90)))

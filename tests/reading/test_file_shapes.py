@@ -50,7 +50,7 @@ def test_a_mixture_is_trained_and_accounted_for_file_by_file(tmp_path):
     write_jsonl(tmp_path / "sharegpt.jsonl", [*(SHAPES["sharegpt"](n) for n in range(20)), *bad])
     words = [
         "task=sft", "model.name=scratch:llama-tiny", f"model.tokenizer={shared('tokenizers/qwen3')}", f"output={tmp_path / 'run'}",
-        "train.max_steps=1", "task.compare=0", "data.on_bad_rows=skip", "data.max_length=64",
+        "train.max_steps=1", "evaluate.num_generated=0", "data.on_bad_rows=skip", "data.max_length=64",
     ]  # fmt: skip
     config = config_for_data(paths, words)
     summary = find_problems(config, say=lambda _: None)[1]

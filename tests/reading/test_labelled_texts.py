@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import shared
-from tunewright.config.run_config import load_config
+from tunewright.config.load import load_config
 from tunewright.errors import UserError
 from tunewright.preparation import open_inputs
 from tunewright.reading.labelled_lines import line_question, parsed

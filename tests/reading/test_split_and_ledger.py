@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.conftest import write_jsonl
-from tunewright.config.run_config import parse_config
+from tunewright.config.load import parse_config
 from tunewright.errors import UserError
 from tunewright.preparation import open_inputs, prepare
 from tunewright.preparation.first_pass import assign_rows, first_pass

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tunewright.config.run_config import parse_config
+from tunewright.config.load import parse_config
 from tunewright.errors import UserError
 from tunewright.preparation import prepare
 from tunewright.runs.autoconfig import config_text, guess_config

@@ -13,7 +13,7 @@ import pytest
 
 from tests.conftest import messages, write_jsonl
 from tunewright import preparation as preparing
-from tunewright.config.run_config import parse_config
+from tunewright.config.load import parse_config
 from tunewright.errors import UserError
 from tunewright.evaluation import score_run
 from tunewright.preparation import encode, prepare

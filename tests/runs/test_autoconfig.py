@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tests.conftest import SAMPLES, messages, shared, write_jsonl
 from tunewright.chat.transcripts import control_marks, headings
-from tunewright.config.run_config import load_config, parse_config
+from tunewright.config.load import load_config, parse_config
 from tunewright.errors import RowError, RowSkipped, UserError
 from tunewright.preparation import Inputs
 from tunewright.runs.autoconfig import Guess, config_for_data, config_text, guess_config
@@ -296,7 +296,7 @@ def test_common_shapes_are_known(tmp_path, shape):
     path = write_jsonl(tmp_path / "a.jsonl", [filled(row, number) for number in range(40)])
     values = guess_config(str(path)).values
     assert (values["task"], values["data"].get("text"), values["data"].get("label")) == (task, text, label)
-    assert values["data"].get("rendered", False) == (shape == "rendered")
+    assert "rendered" not in values["data"]
 
 
 def test_the_first_answer_and_the_passage_of_a_question_are_read(tmp_path):

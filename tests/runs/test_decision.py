@@ -7,7 +7,7 @@ import pytest
 
 from tests.conftest import messages, shared, write_jsonl
 from tunewright.cli.train import configs_from, divided
-from tunewright.config.run_config import load_config
+from tunewright.config.load import load_config
 from tunewright.errors import UserError, with_article
 from tunewright.preparation import open_inputs
 from tunewright.runs.autoconfig import config_for_data, config_text, guess_config, guess_for_data

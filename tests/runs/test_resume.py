@@ -136,7 +136,9 @@ def test_the_best_checkpoint_is_this_runs_own(run_values, tmp_path, which):
     """Whole, by its manifest, is the checkpoint of another run too."""
     said = []
     run = Run(
-        as_config({**run_values, "train": {**run_values["train"], "max_steps": 2, "keep": 5, "save_every": 1}}),
+        as_config(
+            {**run_values, "train": {**run_values["train"], "max_steps": 2, "keep_checkpoints": 5, "save_every": 1}}
+        ),
         Reporter(),
     )
     run.reporter.note = said.append
@@ -146,7 +148,7 @@ def test_the_best_checkpoint_is_this_runs_own(run_values, tmp_path, which):
     if which == "of another step":
         shutil.copytree(place.with_name("step-00000002"), place)
     else:
-        other = {**run_values["train"], "max_steps": 2, "keep": 5, "save_every": 1, "seed": 7}
+        other = {**run_values["train"], "max_steps": 2, "keep_checkpoints": 5, "save_every": 1, "seed": 7}
         train({**run_values, "train": other, "output": str(tmp_path / "b")})
         shutil.copytree(tmp_path / "b" / "checkpoints" / place.name, place)
     before = {name: tensor.clone() for name, tensor in run.parts.model.state_dict().items()}

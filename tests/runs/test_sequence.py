@@ -32,8 +32,9 @@ def two(tiny_bert, tmp_path):
         "data": {"train": str(tmp_path / "texts.jsonl"), "max_length": 32}, "output": str(tmp_path / "first"), **common,
     }  # fmt: skip
     second = {
-        "task": {"name": "sft", "template": template, "compare": 0}, "model": "previous",
+        "task": {"name": "sft", "template": template}, "model": "previous",
         "data": {"train": str(tmp_path / "answers.jsonl"), "max_length": 128}, "output": str(tmp_path / "second"), **common,
+        "evaluate": {"baselines": False, "num_generated": 0},
     }  # fmt: skip
     paths = []
     for name, values in (("a", first), ("b", second)):

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from tunewright.config.run_config import load_config
+from tunewright.config.load import load_config
 from tunewright.runs.setup import build_components
 from tunewright.training.engine import accumulate_gradient
 

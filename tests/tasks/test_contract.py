@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 import tunewright as tw
 from tests.conftest import messages, write_jsonl
-from tunewright.config.run_config import parse_config
+from tunewright.config.load import parse_config
 from tunewright.execution.cpu.two_threads import side_by_side
 from tunewright.prediction import load
 from tunewright.runs.reporter import Interrupted, Reporter
@@ -92,7 +92,13 @@ def chat_values(base: dict, folder: Path) -> dict:
     )
     model = {"name": "scratch:gpt-tiny", "tokenizer": base["model"]}
     data = {**base["data"], "max_length": 128}
-    return {**base, "task": {"name": "sft", "template": template, "compare": 4}, "data": data, "model": model}
+    return {
+        **base,
+        "task": {"name": "sft", "template": template},
+        "data": data,
+        "model": model,
+        "evaluate": {**base["evaluate"], "num_generated": 4},
+    }
 
 
 def preference_values(kind: str, base: dict, folder: Path) -> dict:

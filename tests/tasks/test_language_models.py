@@ -16,7 +16,7 @@ from tests.conftest import messages, shared, write_jsonl
 from tests.tasks.test_contract import values_for
 from tunewright.batching.padding import Padding
 from tunewright.batching.row_context import RowContext, row_context
-from tunewright.config.run_config import parse_config
+from tunewright.config.load import parse_config
 from tunewright.encoding.masking import Masking
 from tunewright.encoding.sentence_pairs import sentence_pairs
 from tunewright.encoding.sentences import sentences
@@ -361,7 +361,7 @@ def test_every_token_of_the_sources_is_in_the_ledger(clm_parts):
 
 
 def test_a_stride_lowers_no_ones_count_and_gives_each_token_more_context(tiny_bert, tmp_path):
-    values = language_run("clm", tiny_bert, tmp_path, stride=6)
+    values = language_run("clm", tiny_bert, tmp_path, eval_stride=6)
     parts = build_components(parse_config(values))
     strided, side_by_side = parts.prepared.store["test"], parts.prepared.store["train"]
     assert strided.array("num_context").max() == 18 and not side_by_side.array("num_context").any()

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tests.conftest import SAMPLES, shared, write_jsonl
 from tunewright.annotations.entities import Annotated
 from tunewright.annotations.spans import Span, characters_of, join_words, lay_on_units
-from tunewright.config.run_config import parse_config
+from tunewright.config.load import parse_config
 from tunewright.encoding.token_labels import texts_of
 from tunewright.encoding.units import units_of
 from tunewright.errors import UserError
@@ -126,7 +126,7 @@ def long_text(num: int) -> Annotated:
 def test_windows_label_what_one_long_row_labels(tiny_bert, encoder, pieces, stride):
     wide = load_encoder(locate_model(str(tiny_bert)))
     object.__setattr__(wide, "max_length", 10_000)
-    one, text = task(label_pieces=pieces, stride=stride), long_text(12)
+    one, text = task(label_pieces=pieces, window_overlap=stride), long_text(12)
     windows = list(one.encode([Example(text.text, target=text)], encoder))
     (whole,) = one.encode([Example(text.text, target=text)], wide)
     assert len(windows) > 4
@@ -318,7 +318,9 @@ def load_path(run) -> str:
 def test_the_pipeline_finds_the_same_entities(tiny_bert, tmp_path, pieces, strategy):
     from transformers import pipeline
 
-    values = config_of(tmp_path, tiny_bert, sentences(60), task={"name": "ner", "label_pieces": pieces, "legal": False})
+    values = config_of(
+        tmp_path, tiny_bert, sentences(60), task={"name": "ner", "label_pieces": pieces, "constrained_decoding": False}
+    )
     values["train"]["epochs"] = 4  # half learned: many illegal sequences
     run = train(values)
     texts = [" ".join(row["tokens"]) for row in sentences(40, seed=9)] + ["Ann-Marie's (Ulm) parcel, from BRISK?"]
@@ -387,7 +389,7 @@ def test_rows_without_gold_are_filtered_and_changes_are_said(tiny_bert, tmp_path
     assert [ledger["sources"][0][fate] for fate in ("read", "kept", "rejected", "filtered")] == [40, 39, 0, 1]
     assert ledger["reasons"] == {"its answer is 'reject', not 'accept'": 1}
     assert prepared.task().data_warnings(prepared.store) == [
-        "20 of 39 entities cut a word of the tokenizer: the whole word is learned (data.align);"
+        "20 of 39 entities cut a word of the tokenizer: the whole word is learned (task.align);"
         " task.label_pieces=all cuts finer"
     ]
 

@@ -16,7 +16,7 @@ from tunewright.chat.messages import Conversation, Message
 from tunewright.chat.reasoning import answer_pieces, split_reasoning
 from tunewright.cli.chat import _turns, talk
 from tunewright.cli.main import app
-from tunewright.config.run_config import parse_config
+from tunewright.config.load import parse_config
 from tunewright.errors import UserError
 from tunewright.preparation import open_inputs, prepare
 from tunewright.pretrained.model_files import locate_model
@@ -263,9 +263,9 @@ def test_mistakes_are_told(tmp_path):
         prepare(parse_config(values(tmp_path, FACTS, template="chatlm")))
     with pytest.raises(UserError, match="no conversations found"):
         open_inputs(parse_config(values(tmp_path, [{"a": "b"}])))
-    with pytest.raises(UserError, match=r"data\.rendered: only a column of rendered texts"):
+    with pytest.raises(UserError, match=r"task\.rendered: only a column of rendered texts"):
         config = values(tmp_path, FACTS)
-        config["data"]["rendered"] = True
+        config["task"]["rendered"] = True
         open_inputs(parse_config(config))
     chatml = values(tmp_path, FACTS, template="chatml") | {"model": str(shared("models/stories260K"))}
     with pytest.raises(UserError, match="no control token"):
@@ -275,11 +275,11 @@ def test_mistakes_are_told(tmp_path):
 def test_rendered_texts_are_taken_as_they_stand(tmp_path):
     text = "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\nHello!<|im_end|>"
     config = values(tmp_path, [{"text": text}] * 3)
-    config["data"]["rendered"] = True
+    config["task"]["rendered"] = True
     rows = prepare(parse_config(config)).store["train"]
     tokenizer = locate_and_load(config["model"]["tokenizer"])
     assert rows.input_ids(0).tolist() == tokenizer(text)["input_ids"]
-    config["data"]["rendered"] = False
+    config["task"]["rendered"] = False
     untrusted = prepare(parse_config(config)).store["train"].input_ids(0).tolist()
     assert untrusted.count(2) == 1 and tokenizer.decode(untrusted) == text + "<|im_end|>"
 

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from tests.conftest import shared, write_jsonl
 from tunewright.cli.main import app
-from tunewright.config.run_config import parse_config
+from tunewright.config.load import parse_config
 from tunewright.errors import UserError
 from tunewright.pretrained.model_files import ModelFolder, locate_model, tokenizer_source
 from tunewright.runs.data_checks import find_problems

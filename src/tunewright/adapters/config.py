@@ -20,7 +20,7 @@ class AdapterOptions(Section):
         description="What learns instead of the whole model: lora, prefix, prompt or ia3. none: every weight. "
         "`adapter: NAME` is enough.",
     )
-    keep: bool = Field(
+    continue_training: bool = Field(
         False,
         description="Where model is a run with such an adapter: go on with it on its own base. Otherwise it is merged, and a new one "
         "begins.",

@@ -169,7 +169,7 @@ def _label_studio(annotations: Any, annotator: str | None) -> list[Any]:
         return read[names.index(annotator)]
     if annotator is not None:
         raise NotGold(f"no annotation by {annotator}; found {quoted(names)}")
-    raise RowError(f"its annotators {quoted(names)} disagree; data.annotator would choose one of them, or the latest")
+    raise RowError(f"its annotators {quoted(names)} disagree; task.annotator would choose one of them, or the latest")
 
 
 def _annotator_of(annotation: Mapping[str, Any]) -> str:

@@ -80,7 +80,7 @@ def without_overlaps(spans: Sequence[Span], how: str) -> tuple[list[Span], list[
         (a, b) = clash
         raise RowError(
             f"the spans {a.start}:{a.end} {a.label!r} and {b.start}:{b.end} {b.label!r} overlap;"
-            " data.overlaps=longest would keep the longer one"
+            " task.overlaps=longest would keep the longer one"
         )
     kept: list[Span] = []
     for span in sorted(ordered, key=lambda span: (span.start - span.end, span)):

@@ -202,21 +202,21 @@ def resolve_base(config: Any, source: ModelFolder) -> tuple[ModelFolder, Path | 
     run = Path(config.model.name)
     run = run.parent if run.name in ("model", BASE) and (run.parent / ADAPTER).is_dir() else run
     found = (run / ADAPTER / "adapter_config.json").is_file()
-    if not config.adapter.keep:
+    if not config.adapter.continue_training:
         if found and source.folder.name == BASE and Path(config.model.name).name != BASE:
             raise UserError(
                 "this run's adapter is not merged into its model",
                 where=f"model {config.model.name}",
-                hint=f"Set adapter.keep=true with the same adapter, or model={run / BASE} to start without it.",
+                hint=f"Set adapter.continue_training=true with the same adapter, or model={run / BASE} to start without it.",
             )
         return source, None
     if config.adapter.name == NONE or not found:
         raise UserError(
-            "there is no adapter to keep",
-            where="adapter.keep",
+            "there is no adapter to continue with",
+            where="adapter.continue_training",
             found=f"adapter={config.adapter.name}, model={config.model.name}",
             expected="a run that trained the same kind of adapter",
-            hint="Set model to that run, or leave adapter.keep out.",
+            hint="Set model to that run, or leave adapter.continue_training out.",
         )
     return replace(source, folder=run / BASE), run
 
@@ -242,7 +242,7 @@ def load_adapter_weights(run: Path, adapted: Any, heads: Sequence[str]) -> None:
             where="adapter",
             found=f"{missing[0]}: {tuple(saved[missing[0]].shape) if missing[0] in saved else 'not there'}",
             expected=str(tuple(own[missing[0]].shape)),
-            hint="Give the settings it was trained with, or leave adapter.keep out.",
+            hint="Give the settings it was trained with, or leave adapter.continue_training out.",
         )
     set_peft_model_state_dict(adapted, fitting)
     adapted.adapter_is_kept = True  # part of the start model: what preference tuning refers to has it

@@ -19,6 +19,7 @@ from typing import Any
 from tunewright import hints
 from tunewright.artifacts.run_files import CONFIG, changed_run_files, said
 from tunewright.artifacts.value_types import fits, wrong_field
+from tunewright.config.renamed import upgraded_state
 from tunewright.errors import UserError, did_you_mean
 from tunewright.files.atomic import link_or_copy, whole_folder, write_json
 from tunewright.files.manifests import MANIFEST as MANIFEST
@@ -31,7 +32,8 @@ from tunewright.pretrained.folder_checks import read_object
 from tunewright.pretrained.model_files import ModelFolder
 from tunewright.tasks.base import Task
 
-SCHEMA = 1
+SCHEMA = 2
+"""1: what version 0.1 wrote, the keys of some tasks' states under other names."""
 FILE = "tunewright.json"
 _MEND = "Restore the file, or train again."
 _EXPECTED: tuple[tuple[str, str, Callable[[Any], bool]], ...] = (
@@ -216,12 +218,12 @@ def add_to_model(path: Path, finish: Callable[[Path], None]) -> None:
 def _facts(path: Path) -> dict[str, Any]:
     """tunewright.json. UserError where it is damaged, or a key is missing or of another type."""
     facts = read_object(path)
-    if facts.get("schema") != SCHEMA:
+    if facts.get("schema") not in (1, SCHEMA):
         raise UserError(
             "written by another version of tunewright",
             where=str(path),
             found=f"schema {facts.get('schema')}",
-            expected=str(SCHEMA),
+            expected=f"at most {SCHEMA}",
         )
     for key, expected, holds in _EXPECTED:
         value: Any = facts
@@ -236,6 +238,8 @@ def _facts(path: Path) -> dict[str, Any]:
         raise UserError("adapter is not what was written", where=str(path), hint=_MEND)
     if more := facts["encode"].keys() - {"max_length", "truncation_side", "padding_side"}:
         raise UserError("encode is not what was written", where=str(path), found=", ".join(sorted(more)), hint=_MEND)
+    if facts["schema"] == 1:
+        facts["task_state"] = upgraded_state(facts["task"], facts["task_state"])
     return facts
 
 

@@ -14,7 +14,13 @@ def run(
         list[str] | None,
         typer.Argument(metavar="[CONFIG] [KEY=VALUE…]", help="Show this config with every value filled in."),
     ] = None,
-    every: Annotated[bool, typer.Option("--all", help="Every key there is, with its value and meaning.")] = False,
+    every: Annotated[
+        bool,
+        typer.Option(
+            "--all",
+            help="Every key there is, its value and meaning; in brackets the tasks or adapters that have it.",
+        ),
+    ] = False,
 ) -> None:
     """Show every config key with its default, or a config with every value filled in."""
     from tunewright.cli.train import config_from
@@ -32,11 +38,15 @@ def _print_keys(config: Any) -> None:
     """Every key with its value in `config`, its default where there is none, and its meaning."""
     from pydantic_core import PydanticUndefined
 
-    from tunewright.config.run_config import all_keys
+    from tunewright.config.keys import all_keys
     from tunewright.runs.resume import flat
 
     values = {} if config is None else flat(config.as_dict())
-    for key, field in all_keys().items():
-        value = values.get(key, field.get_default(call_default_factory=True))  # another task's keys: their defaults
-        shown = "required" if value is PydanticUndefined else "-" if value is None else value
-        print(f"{key + ' = ' + str(shown):<44} {field.description}")
+    named = (config.task.name, config.adapter.name) if config is not None else ()
+    for key, settings in all_keys().items():
+        for field, owners in settings:
+            default = field.get_default(call_default_factory=True)
+            value = values.get(key, default) if not owners or set(owners) & set(named) else default
+            shown = "required" if value is PydanticUndefined else "-" if value is None else value
+            of = f"[{', '.join(owners)}] " if owners else ""
+            print(f"{key + ' = ' + str(shown):<44} {of}{field.description}")

@@ -11,9 +11,10 @@ import errno
 import io
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -34,6 +35,7 @@ from tunewright.cli import (
     verify,
 )
 from tunewright.cli.options import with_written_out_paths
+from tunewright.config.renamed import RenamedKeys
 from tunewright.errors import UserError
 from tunewright.training.signals import Stopped, answering
 
@@ -83,6 +85,12 @@ def run() -> int:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # what matters of its warnings is said by us
     _open_streams()
     _print_what_the_terminal_lacks_as_escapes()
+    with warnings.catch_warnings():
+        _print_renamed_keys_as_notices()
+        return _run()
+
+
+def _run() -> int:
     try:
         _require_text(sys.argv[1:])
         app()  # typer explains wrong words itself and leaves with SystemExit
@@ -154,6 +162,21 @@ def _print_what_the_terminal_lacks_as_escapes() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and stream.encoding.lower() not in ("utf-8", "utf8"):
             stream.reconfigure(errors="backslashreplace")
+
+
+def _print_renamed_keys_as_notices() -> None:
+    """A config with keys by old names says so once, in a line without a place in our code."""
+    told = set[str]()
+    others = warnings.showwarning
+
+    def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+        if not issubclass(category, RenamedKeys):
+            others(message, category, *place, **more)
+        elif str(message) not in told:
+            told.add(str(message))
+            print(f"notice: {message}", file=sys.stderr)
+
+    warnings.showwarning = show
 
 
 def _version(asked: bool) -> None:

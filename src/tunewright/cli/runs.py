@@ -65,7 +65,7 @@ def _shown(score: float | None) -> str:
 
 def _facts(path: Path) -> dict[str, Any]:
     from tunewright.artifacts.run_files import changed_run_files
-    from tunewright.config.run_config import load_config
+    from tunewright.config.load import load_config
     from tunewright.errors import UserError
     from tunewright.files.atomic import read_json
     from tunewright.files.manifests import what_of

@@ -124,7 +124,7 @@ def _is_config(word: str) -> bool:
 
 
 def _loaded(word: str, overrides: list[str]) -> Any:
-    from tunewright.config.run_config import load_config
+    from tunewright.config.load import load_config
 
     if Path(word).is_dir():
         return load_config(Path(word) / "config.yaml", overrides, of_run=True)

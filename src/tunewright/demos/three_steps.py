@@ -20,7 +20,8 @@ import yaml
 
 from tunewright import hints
 from tunewright.cli.progress import ConsoleReporter, print_table, say
-from tunewright.config.run_config import RunConfig, load_config
+from tunewright.config.load import load_config
+from tunewright.config.run_config import RunConfig
 from tunewright.demos import animals
 from tunewright.demos.base import headline
 from tunewright.generation.generate import Sampling
@@ -176,12 +177,13 @@ def _configs(folder: Path) -> dict[str, dict[str, Any]]:
         return {
             "task": task, "model": model,
             "data": {"train": str(folder / f"{data}.jsonl"), "max_length": 128, "test_ratio": 0},
-            "train": {"batch_size": 16, **train}, "evaluate": {"baselines": False}, "output": str(folder / name),
+            "train": {"batch_size": 16, **train}, "output": str(folder / name),
+            "evaluate": {"baselines": False, **({"num_generated": 0} if name == "sft" else {})},
         }  # fmt: skip
 
     scratch = {"name": "scratch:llama-tiny", "tokenizer": str(folder / "tokenizer")}
     return {
         "pretrain": step("pretrain", "texts", "clm", scratch, epochs=8, learning_rate=4e-3),
-        "sft": step("sft", "questions", {"name": "sft", "template": "plain", "compare": 0}, "previous", epochs=5, learning_rate=1e-3),
+        "sft": step("sft", "questions", {"name": "sft", "template": "plain"}, "previous", epochs=5, learning_rate=1e-3),
         "prefer": step("prefer", "preferences", {"name": "preference", "loss": "dpo", "beta": 0.3}, "previous", epochs=2, learning_rate=4e-5),
     }  # fmt: skip

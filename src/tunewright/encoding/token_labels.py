@@ -40,7 +40,7 @@ class TaggedTexts:
     every_piece: bool
     align: str
     window: int | str
-    stride: int | str
+    overlap: int | str
     truncate: bool
 
     @cached_property
@@ -73,7 +73,7 @@ class TaggedTexts:
             labels_T = _at(labels_T, deciding.tokens)
         cut = self.encoder.truncation_side if self.truncate else None
         windows = framed_windows(
-            aligned, units, self.encoder.max_length, window=self.window, stride=self.stride, cut=cut
+            aligned, units, self.encoder.max_length, window=self.window, overlap=self.overlap, cut=cut
         )
         num_cut = int((~aligned.special_mask).sum()) - sum(one.window.last - one.window.first for one in windows)
         rows = []
@@ -172,8 +172,8 @@ def remarks(splits: Sequence[SplitStore]) -> list[str]:
 
 _REASON = {
     "trimmed": "had white space at their ends, or stood twice: left out",
-    "dropped": "more overlapped a longer one: left out (data.overlaps)",
-    "moved": "cut a word of the tokenizer: the whole word is learned (data.align); task.label_pieces=all cuts finer",
+    "dropped": "more overlapped a longer one: left out (task.overlaps)",
+    "moved": "cut a word of the tokenizer: the whole word is learned (task.align); task.label_pieces=all cuts finer",
     "lost": "have no word of the tokenizer to themselves: not learned, and missed in the scores; task.label_pieces=all cuts finer",
-    "cut": "lie behind the truncation: lost (data.long_texts=windows keeps them)",
+    "cut": "lie behind the truncation: lost (task.long_texts=windows keeps them)",
 }

@@ -76,7 +76,7 @@ class Framed:
 
 
 def framed_windows(
-    aligned: Aligned, units: Units, max_length: int, *, window: int | str, stride: int | str, cut: str | None = None
+    aligned: Aligned, units: Units, max_length: int, *, window: int | str, overlap: int | str, cut: str | None = None
 ) -> list[Framed]:
     """A text that fits `max_length` as one row; else windows of `window` tokens, template included, between units.
 
@@ -89,8 +89,8 @@ def framed_windows(
     if len(body) > room and cut is None:
         room -= max(0, max_length - (AUTO_WINDOW if window == "auto" else int(window)))
         room = max(room, 1)
-    overlap = min(room // 4 if stride == "auto" else int(stride), room - 1)
-    windows = windows_of(len(body), room, overlap, units.tokens - before)
+    shared = min(room // 4 if overlap == "auto" else int(overlap), room - 1)
+    windows = windows_of(len(body), room, shared, units.tokens - before)
     if cut is not None and len(windows) > 1:
         low = 0 if cut == "right" else len(body) - room
         windows = [Window(low, low + room, low, low + room)]

@@ -16,7 +16,9 @@ import torch
 from tunewright import hints
 from tunewright.adapters.base import round_base
 from tunewright.batching.store import SplitStore
-from tunewright.config.run_config import ModelConfig, RunConfig, load_config
+from tunewright.config.load import load_config
+from tunewright.config.renamed import manifests_of
+from tunewright.config.run_config import ModelConfig, RunConfig
 from tunewright.errors import UserError
 from tunewright.evaluation import scores as report
 from tunewright.evaluation.read_again import read_again
@@ -103,7 +105,7 @@ def _of_split(model: Model, config: RunConfig | None, split: str, note: Callable
         read_json(folder / "scores.json", having=()).get("origin", {}) if (folder / "scores.json").is_file() else {}
     )
     manifest = prepared.manifest
-    check(origin, {"rows": hash_of_rows(manifest)}, folder=folder, manifest=manifest, hint=_GIVE_A_FILE)
+    check(origin, {"rows": hash_of_rows(manifest)}, folder=folder, manifests=manifests_of(manifest), hint=_GIVE_A_FILE)
     if split not in prepared.store.splits:
         raise UserError(
             f"this run has no {split} split",

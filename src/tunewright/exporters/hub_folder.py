@@ -16,7 +16,7 @@ from tunewright import __version__
 from tunewright.artifacts import golden_examples
 from tunewright.artifacts.model_folder import SavedModel
 from tunewright.artifacts.run_files import changed_run_files
-from tunewright.config.run_config import load_config
+from tunewright.config.load import load_config
 from tunewright.errors import UserError
 from tunewright.exporters import merged
 from tunewright.files.atomic import read_json, write_whole

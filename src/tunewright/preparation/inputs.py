@@ -15,7 +15,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from tunewright.config.run_config import RunConfig, load_config
+from tunewright.config.load import load_config
+from tunewright.config.problems import refuse, unread
+from tunewright.config.run_config import RunConfig
 from tunewright.errors import RowError, UserError, did_you_mean, quoted
 from tunewright.plugins import find, names
 from tunewright.reading import ReadOptions, Source, open_source, splits_of
@@ -80,7 +82,10 @@ def open_inputs(config: RunConfig) -> Inputs:
         )
     if config.task.name == "auto":
         _ask_about_texts(config, first, rows)
-    name = config.task.name if config.task.name != "auto" else _task_of(config, columns, rows)
+    name = config.task.name
+    if name == "auto":
+        name = _task_of(config, columns, rows)
+        refuse(unread(config, name), where="config")
     if isinstance(config.data.label, list) and name != DEFAULT_TASK:
         raise UserError(
             f"several label columns, and the task is {name}", where="data.label", found=quoted(config.data.label),

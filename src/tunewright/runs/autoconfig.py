@@ -14,7 +14,8 @@ from typing import Any
 
 import yaml
 
-from tunewright.config.run_config import DEFAULT_MODEL, ModelConfig, RunConfig, load_config, parse_config
+from tunewright.config.load import load_config, parse_config
+from tunewright.config.run_config import DEFAULT_MODEL, ModelConfig, RunConfig
 from tunewright.errors import UserError, quoted
 from tunewright.hints import init, train
 from tunewright.preparation import TEST, VALIDATION, Inputs, open_inputs

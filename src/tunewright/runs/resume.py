@@ -11,7 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tunewright.config.run_config import RunConfig, load_config
+from tunewright.config.load import load_config
+from tunewright.config.renamed import upgraded
+from tunewright.config.run_config import RunConfig
 from tunewright.errors import UserError
 from tunewright.files.atomic import is_leftover, refused
 
@@ -21,7 +23,7 @@ HARMLESS = {
     "train.log_every",
     "train.log_to",
     "train.save_every",
-    "train.keep",
+    "train.keep_checkpoints",
     "train.micro_batch_tokens",
     "train.device",
     "evaluate.baselines",
@@ -76,7 +78,7 @@ def check_settled(saved: Mapping[str, Any] | None, now: Mapping[str, Any], *, fo
     """
     if saved is None:
         return
-    before, after = flat(dict(saved)), flat(json.loads(json.dumps(now)))
+    before, after = flat(upgraded(saved, of_run=True)[0]), flat(json.loads(json.dumps(now)))
     _compare(before, {key: value for key, value in after.items() if key in before}, folder=folder)
 
 

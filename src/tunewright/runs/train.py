@@ -26,7 +26,9 @@ from tunewright.artifacts import golden_examples
 from tunewright.artifacts.adapter_folder import save_beginning, save_trained, save_weights
 from tunewright.artifacts.run_files import METRICS, changed_run_files, is_known, said, seal, state_of, unseal
 from tunewright.batching.schedule import BatchSchedule
-from tunewright.config.run_config import RunConfig, load_config, parse_config
+from tunewright.config.load import load_config, parse_config
+from tunewright.config.renamed import manifests_of
+from tunewright.config.run_config import SCHEMA, RunConfig
 from tunewright.errors import UserError, counted
 from tunewright.evaluation import scores as report
 from tunewright.evaluation.best_metric import best_metric, without_value
@@ -360,7 +362,7 @@ class Run:
     def _prune(self) -> None:
         progress = self.progress
         checkpoints.prune(
-            self.checkpoints, keep=self.config.train.keep, step=progress.step, best_step=progress.best_step
+            self.checkpoints, keep=self.config.train.keep_checkpoints, step=progress.step, best_step=progress.best_step
         )
 
     def _resume(self) -> Progress:
@@ -371,7 +373,7 @@ class Run:
                 self.reporter.note("No checkpoint is whole: training starts from the beginning.")
             return Progress()
         manifest = self.parts.prepared.manifest
-        check_origin(found.state.get("origin", {}), self.origin, folder=self.folder, manifest=manifest)
+        check_origin(found.state.get("origin", {}), self.origin, folder=self.folder, manifests=manifests_of(manifest))
         self._check_kept(found.state)
         try:
             checkpoints.load_model(found, self.parts.model)
@@ -406,7 +408,7 @@ class Run:
         self.folder.mkdir(parents=True, exist_ok=True)
         remove_leftovers(self.folder)
         unseal(self.folder)  # a shorter run was finished: this one is not
-        resolved = yaml.safe_dump(self._resolved(), sort_keys=False, allow_unicode=True)
+        resolved = yaml.safe_dump({"schema": SCHEMA, **self._resolved()}, sort_keys=False, allow_unicode=True)
         write_whole(self.folder / "config.yaml", resolved)
         write_json(self.folder / "ledger.json", self.parts.prepared.manifest["ledger"])
         rejected = self.parts.prepared.store.folder / "rejected.jsonl"
@@ -525,7 +527,7 @@ class Run:
         """CheckpointDamaged for the checkpoint of another run."""
         try:
             manifest = self.parts.prepared.manifest
-            check_origin(state.get("origin", {}), self.origin, folder=self.folder, manifest=manifest)
+            check_origin(state.get("origin", {}), self.origin, folder=self.folder, manifests=manifests_of(manifest))
             check_settled(state.get("config"), self._resolved(), folder=self.folder)
         except UserError:
             raise checkpoints.CheckpointDamaged("it is another run's") from None
@@ -539,7 +541,9 @@ class Run:
         except UserError:  # the files may be gone; a finished run stands without them
             manifest = None
         now = {} if manifest is None else {"rows": hash_of_rows(manifest)}
-        check_origin(facts.get("origin", {}), now, folder=self.folder, manifest=manifest)
+        check_origin(
+            facts.get("origin", {}), now, folder=self.folder, manifests=manifests_of(manifest) if manifest else ()
+        )
         result = RunResult(self.folder, facts["splits"], facts["verdict"], facts["history"], facts["num_steps"], True)
         self.reporter.finished(result)
         return result

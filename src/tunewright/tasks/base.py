@@ -51,8 +51,18 @@ if TYPE_CHECKING:
     """term -> (sum over supervised positions, its weight in this micro-batch). The engine divides by the step's weight."""
 
 
+TASK_SPECIFIC = frozenset({
+    "data.pair", "data.label", "data.label_names", "data.multi_label", "data.label_delimiter", "data.weight", "train.class_weights",
+    "evaluate.threshold", "evaluate.num_generated",
+})  # fmt: skip
+"""Keys outside of the `task` section that only some tasks read."""
+
+
 class TaskOptions(Section):
     """The `task` section of a task without settings; the others extend it as their `Options`."""
+
+    reads: ClassVar[frozenset[str]] = TASK_SPECIFIC
+    """The TASK_SPECIFIC keys that the task reads: any other is refused where a config sets it. All, where a task does not say."""
 
     name: str = Field("auto", description="What is learned. auto: told by the columns. `task: NAME` is enough.")
 

@@ -42,7 +42,7 @@ from tunewright.reading.detect import check_columns, detect_roles, refuse_choice
 from tunewright.reading.names import plain
 from tunewright.records import Batch, Encoded, Example, Prediction, Row
 from tunewright.tasks import base
-from tunewright.tasks.base import LabelledTexts, TaskOptions, Weights
+from tunewright.tasks.base import TASK_SPECIFIC, LabelledTexts, TaskOptions, Weights
 from tunewright.tokenization.encoded_rows import EncodedRows
 from tunewright.tokenization.encoder import TextEncoder
 
@@ -58,6 +58,8 @@ _OFTEN = 0.05
 
 class Options(TaskOptions):
     """Classification is set in the `data` and `train` sections."""
+
+    reads = TASK_SPECIFIC - {"evaluate.num_generated"}
 
 
 @dataclass(frozen=True)

@@ -52,8 +52,10 @@ TERM = "cross_entropy"
 
 
 class Options(TaskOptions):
+    reads = frozenset()
+
     name: str = "clm"
-    stride: PositiveInt | None = Field(
+    eval_stride: PositiveInt | None = Field(
         None,
         description="Evaluation: each block goes this many tokens on and repeats the rest as context, which is slower and fairer to "
         "the first tokens of a block. Not given: blocks stand side by side.",
@@ -73,7 +75,7 @@ class Task(base.Task):
     """
 
     columns: TextColumns = field()
-    stride: int | None = None
+    eval_stride: int | None = None
     transcript: str | None = None
     strip_end_tokens: bool = False
     spelled_end: str | None = None
@@ -94,15 +96,13 @@ class Task(base.Task):
     @classmethod
     def from_columns(cls, config: Any, source: Source, columns: Sequence[str], rows: Sequence[Row]) -> tuple[Task, str]:
         data = config.data
-        if data.weight is not None:
-            raise UserError("documents share blocks and cannot weigh", where="data.weight", hint="Leave it out.")
         named = [data.text] if isinstance(data.text, str) else list(data.text or ())
         text, reason = text_roles(columns, rows, source=source.name, text=named)
         options = config.task if isinstance(config.task, Options) else Options()
         carried = recognized_marks([row.fields.get(text[0]) for row in rows]) if len(text) == 1 else None
         ends = None if options.strip_end_tokens else spelled_end([row.fields.get(text[-1]) for row in rows])
         mark = carried.name if carried else None
-        return cls(TextColumns(text), options.stride, mark, options.strip_end_tokens, ends), reason
+        return cls(TextColumns(text), options.eval_stride, mark, options.strip_end_tokens, ends), reason
 
     def findings(self, store: TokenStore) -> list[str]:
         ends = [
@@ -146,7 +146,7 @@ class Task(base.Task):
         return Document(example.text, *(example.target or (True, True)))
 
     def packer(self, encoder: TextEncoder, split: str) -> Packer:
-        return Packer(encoder, stride=None if split == TRAIN else self.stride)
+        return Packer(encoder, stride=None if split == TRAIN else self.eval_stride)
 
     def encode(self, examples: Sequence[Example], encoder: TextEncoder) -> EncodedRows:
         """Each document in blocks of its own: for looking at one."""

@@ -57,6 +57,8 @@ _PAIR_STREAM = 0x9A17
 
 
 class Options(TaskOptions):
+    reads = frozenset({"data.weight"})
+
     name: str = "mlm"
     mask_probability: float = Field(
         0.15, gt=0, lt=1, description="Share of a row's tokens that are hidden and predicted."

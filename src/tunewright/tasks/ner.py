@@ -17,7 +17,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, NonNegativeInt, PositiveInt
 
 from tunewright.annotations.entities import Annotated, EntityReader
 from tunewright.annotations.entity_sources import entity_source
@@ -53,18 +53,43 @@ _ROWS_COUNTED = 20_000
 
 
 class Options(TaskOptions):
+    reads = frozenset({"data.label", "data.label_names", "data.weight"})
+
     name: str = "ner"
+    overlaps: Literal["refuse", "longest"] = Field(
+        "refuse", description="Entities that overlap. refuse: the row is rejected; longest: the longest ones are kept."
+    )
+    align: Literal["expand", "strict"] = Field(
+        "expand",
+        description="An entity that cuts a word of the tokenizer. expand: the whole word is learned; strict: it is not learned from.",
+    )
+    annotator: str | None = Field(
+        None, description="Label Studio: whom to believe where annotators disagree: completed_by, or latest."
+    )
+    long_texts: Literal["windows", "truncate"] = Field(
+        "windows",
+        description="Entities in texts longer than max_length. windows: found in overlapping windows; truncate: lost.",
+    )
+    window: PositiveInt | Literal["auto"] = Field(
+        "auto",
+        description="Tokens of a window, for texts longer than max_length. auto: 128, as long as most training rows.",
+    )
+    window_overlap: NonNegativeInt | Literal["auto"] = Field(
+        "auto", description="Tokens that neighbouring windows share. auto: a quarter of the window."
+    )
     label_pieces: Literal["first", "all"] = Field(
         "first",
         description="Which pieces of a word are labelled: the first one, or all. In a row of words each is one word, whatever stands in it, "
         "and its first piece decides.",
     )
-    legal: bool = Field(True, description="Decode to the best legal sequence of tags (Viterbi), not tag by tag.")
+    constrained_decoding: bool = Field(
+        True, description="Decode to the best legal sequence of tags (Viterbi), not tag by tag."
+    )
     transitions: float = Field(
         0.2,
         ge=0,
         le=1,
-        description="Legal decoding: how much it counts which tag followed which in training. 0: only what is legal.",
+        description="Constrained decoding: how much it counts which tag followed which in training. 0: only what is legal.",
     )
 
 
@@ -82,9 +107,9 @@ class Task(base.Task):
     align: str = "expand"
     long_texts: str = "windows"
     window: int | str = "auto"
-    stride: int | str = "auto"
+    window_overlap: int | str = "auto"
     label_pieces: str = "first"
-    legal: bool = True
+    constrained_decoding: bool = True
     transitions: float = 0.0
     tag_pairs: tuple[Pair, ...] = ()
 
@@ -105,8 +130,6 @@ class Task(base.Task):
         data = config.data
         text = _named_text(config)
         check_columns(data, columns, where=source.name, keys=("text", "label", "weight", "group_by"))
-        if data.pair is not None:
-            raise UserError("entities are not learned in pairs of texts", where="data.pair", hint="Leave it out.")
         roles = entity_roles(columns, rows, text=text, label=data.label)
         if roles is None or roles.label is None:
             raise UserError(
@@ -122,10 +145,7 @@ class Task(base.Task):
             TextColumns(roles.text, None, roles.label, data.weight),
             label_names=tuple(names) if names else None,
             named_by_config=bool(data.label_names),
-            **{key: getattr(data, key) for key in ("overlaps", "annotator", "align", "long_texts", "window", "stride")},
-            label_pieces=options.label_pieces,
-            legal=options.legal,
-            transitions=options.transitions,
+            **options.model_dump(exclude={"name"}),
         )
         return task, roles.reason
 
@@ -161,7 +181,7 @@ class Task(base.Task):
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Self:
         """ValueError for windows that no config could have asked for."""
-        if any(isinstance(state[name], str) and state[name] != "auto" for name in ("window", "stride")):
+        if any(isinstance(state[name], str) and state[name] != "auto" for name in ("window", "window_overlap")):
             raise ValueError("a window is a number of tokens, or auto")
         return super().from_state(state)
 
@@ -190,7 +210,7 @@ class Task(base.Task):
 
     def encode(self, examples: Sequence[Example], encoder: TextEncoder) -> EncodedRows:
         texts = TaggedTexts(
-            encoder, self.tags, every_piece=self.label_pieces == "all", align=self.align, window=self.window, stride=self.stride,
+            encoder, self.tags, every_piece=self.label_pieces == "all", align=self.align, window=self.window, overlap=self.window_overlap,
             truncate=self.long_texts == "truncate",
         )  # fmt: skip
         return texts.encode([_annotated(example) for example in examples])
@@ -245,7 +265,7 @@ class Task(base.Task):
 
     def fit_training_statistics(self, split: SplitStore, config: Any) -> Task:
         """This task with the pairs of tags that follow each other in the training rows."""
-        if not (self.legal and self.transitions):
+        if not (self.constrained_decoding and self.transitions):
             return self
         counts = np.zeros((len(self.tags), len(self.tags)), dtype=np.int64)
         for start in range(0, len(split), _ROWS_COUNTED):
@@ -307,12 +327,12 @@ class Task(base.Task):
 
     @cached_property
     def _steps(self) -> np.ndarray:
-        """What each step from tag to tag is worth in legal decoding."""
+        """What each step from tag to tag is worth in constrained decoding."""
         return transition_scores(legal_transitions(self.tags, SCHEME), self.tag_pairs, self.transitions)
 
     def _best(self, scores: Sequence[np.ndarray]) -> list[np.ndarray]:
         """The tag of each unit, a row of scores `(units, tags)` each."""
-        if self.legal:
+        if self.constrained_decoding:
             return best_sequences(scores, self._steps)
         return [row.argmax(axis=-1) for row in scores]
 
@@ -330,7 +350,7 @@ class Task(base.Task):
         """Over whole texts and the entities as annotated, also those that the tokenizer cannot express."""
         gold, predicted, strict = self._compared(scores, split)
         result = span_scores(gold, predicted, self.types)
-        if not self.legal:
+        if not self.constrained_decoding:
             result["metrics"]["span_f1_strict"] = span_scores(gold, strict)["metrics"]["span_f1"]
         if intervals:
             result["intervals"] = span_intervals(*span_counts(gold, predicted, self.types), seed=0)
@@ -358,7 +378,7 @@ class Task(base.Task):
         return [Span(start, end, self.types[kind]) for start, end, kind in zip(*columns, strict=True)]
 
     def metric_names(self) -> list[str]:
-        strict = [] if self.legal else ["span_f1_strict"]
+        strict = [] if self.constrained_decoding else ["span_f1_strict"]
         return ["loss", *span_scores([[]], [[]])["metrics"], *strict]
 
     def metrics_without_value(self, split: SplitStore) -> dict[str, str]:

@@ -53,6 +53,8 @@ Text = tuple[np.ndarray, np.ndarray]
 class ChatOptions(TaskOptions):
     """What tasks that compare answers have in common."""
 
+    reads = frozenset({"data.label", "data.weight"})
+
     template: str = Field(
         "auto",
         description="How conversations become text: alpaca, chatml, encoder, gemma, llama3, mistral, plain, question-answer, qwen3, or Jinja. "
@@ -61,9 +63,9 @@ class ChatOptions(TaskOptions):
     template_kwargs: dict[str, Any] = Field(
         default_factory=dict, description="Values handed to the template, such as enable_thinking: false."
     )
-    too_long: Literal["cut_prompt", "set_aside"] = Field(
-        "cut_prompt",
-        description="Rows longer than max_length. cut_prompt: the start of the prompt is cut where that suffices; set_aside: rejected.",
+    too_long: Literal["truncate_prompt", "reject"] = Field(
+        "truncate_prompt",
+        description="Rows longer than max_length. truncate_prompt: the start of the prompt is cut where that suffices; reject: rejected.",
     )
     reasoning: Literal["keep", "drop", "refuse"] = Field("refuse", description=sft.REASONING_HELP)
     strip_end_tokens: bool = Field(False, description=sft.STRIP_HELP)
@@ -90,8 +92,6 @@ class PairwiseTask(base.Task):
     ) -> tuple[Preferences, sft.Task]:
         data, text = config.data, named_text(config)
         check_columns(data, columns, where=source.name, keys=("text", "label", "weight", "group_by"))
-        if data.pair is not None:
-            raise UserError("a conversation has no second text", where="data.pair", hint="Leave it out.")
         found = find_preferences(columns, rows, text=text, label=data.label)
         if found is None:
             raise UserError(

@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from pydantic import Field, NonNegativeInt
+from pydantic import Field
 
 from tunewright.batching.padding import LONGEST, Padding
 from tunewright.batching.store import SplitStore, TokenStore
@@ -80,7 +80,14 @@ _RECOGNIZED = ("question-answer", "alpaca")
 
 
 class Options(TaskOptions):
+    reads = frozenset({"data.label", "data.weight", "evaluate.num_generated"})
+
     name: str = "sft"
+    rendered: bool | None = Field(
+        None,
+        description="Texts are rendered conversations: control tokens in them are meant, and nothing is written around them. "
+        "Detected by the control tokens of known chat templates when not given.",
+    )
     supervise: Literal["answers", "last_answer", "everything"] = Field(
         "answers",
         description="What is learned: all answers, the last one, or every token (of plain texts it always is).",
@@ -93,9 +100,9 @@ class Options(TaskOptions):
     template_kwargs: dict[str, Any] = Field(
         default_factory=dict, description="Values handed to the template, such as enable_thinking: false."
     )
-    too_long: Literal["cut_prompt", "set_aside"] = Field(
-        "cut_prompt",
-        description="Rows longer than max_length. cut_prompt: the start of the prompt is cut where that suffices; set_aside: rejected.",
+    too_long: Literal["truncate_prompt", "reject"] = Field(
+        "truncate_prompt",
+        description="Rows longer than max_length. truncate_prompt: the start of the prompt is cut where that suffices; reject: rejected.",
     )
     reasoning: Literal["keep", "drop", "refuse"] = Field("refuse", description=REASONING_HELP)
     strip_end_tokens: bool = Field(False, description=STRIP_HELP)
@@ -107,10 +114,6 @@ class Options(TaskOptions):
     answers_until: str | None = Field(
         None,
         description="With answers_after: the text before each question, where answers_after is not one of the usual headings.",
-    )
-    compare: NonNegativeInt = Field(
-        32,
-        description="Final scores: the model answers this many prompts, and its answers are compared with the right ones.",
     )
 
 
@@ -126,8 +129,8 @@ class Task(base.Task):
     template_kwargs: Mapping[str, Any] = field(default_factory=dict)
     supervise: str = ANSWERS
     rendered: bool = False
-    too_long: str = "cut_prompt"
-    num_generated: int = field(default=32, metadata={"key": "num_compared"})
+    too_long: str = "truncate_prompt"
+    num_generated: int = 32
     weight: str | None = None
     recognized: str | None = None
     end_ids: tuple[int, ...] = ()
@@ -175,8 +178,6 @@ class Task(base.Task):
     def from_columns(cls, config: Any, source: Source, columns: Sequence[str], rows: Sequence[Row]) -> tuple[Task, str]:
         data, text = config.data, _named_text(config)
         check_columns(data, columns, where=source.name, keys=("text", "label", "weight", "group_by"))
-        if data.pair is not None:
-            raise UserError("a conversation has no second text", where="data.pair", hint="Leave it out.")
         dialogues = find_dialogues(columns, rows, text=text, label=data.label)
         if dialogues is None:
             raise UserError(
@@ -187,24 +188,25 @@ class Task(base.Task):
         if text is None:
             refuse_choices(columns, dialogues.prompt, source.name)
         options = config.task if isinstance(config.task, Options) else Options()
-        if data.rendered and dialogues.format != TEXT:
+        if options.rendered and dialogues.format != TEXT:
             raise UserError(
-                "only a column of rendered texts can be taken as it stands", where="data.rendered", found=dialogues.format,
+                "only a column of rendered texts can be taken as it stands", where="task.rendered", found=dialogues.format,
                 hint="Name the column: data.text.",
             )  # fmt: skip
         plain = dialogues.format == TEXT
         _check_answers_after(options, dialogues)
         texts = [row.fields.get(dialogues.prompt) for row in rows] if plain else []
         marked, carried = control_marks(texts), recognized_marks(texts)
-        rendered = marked is not None if data.rendered is None else data.rendered
+        rendered = marked is not None if options.rendered is None else options.rendered
         recognized = None if plain or options.template != "auto" else _recognized(dialogues, rows)
         task = cls(
             dialogues, None if plain else options.template, dict(options.template_kwargs),
-            EVERYTHING if plain and options.answers_after is None else options.supervise, rendered, options.too_long, options.compare, data.weight, recognized,
+            EVERYTHING if plain and options.answers_after is None else options.supervise, rendered, options.too_long, config.evaluate.num_generated,
+            data.weight, recognized,
             reasoning=options.reasoning, strip_end_tokens=options.strip_end_tokens,
             answers_after=options.answers_after, answers_until=options.answers_until, transcript=None if carried is None else carried.name,
         )  # fmt: skip
-        marks = f"; it carries the control tokens of {marked}: data.rendered=true" if rendered and marked else ""
+        marks = f"; it carries the control tokens of {marked}: task.rendered=true" if rendered and marked else ""
         return task, task._reason() + marks
 
     def _reason(self) -> str:
@@ -273,7 +275,7 @@ class Task(base.Task):
             if self.dialogues.format in (ALPACA, PREFERRED)
             else {key: name for key, name in named_columns.items() if name}
         )
-        return {**values, **({"rendered": True} if self.rendered else {}), "on_bad_rows": "skip"}
+        return {**values, "on_bad_rows": "skip"}
 
     def describe(self) -> dict[str, str]:
         return {**self.dialogues.columns, "supervise": self.supervise}
@@ -352,7 +354,7 @@ class Task(base.Task):
         if key not in self._encoders:
             self._encoders[key] = DialogueEncoder.of(
                 encoder, self._settled_source(encoder), dict(self.template_kwargs), supervise=self.supervise,
-                trusted=self.rendered, cuts_prompts=self.too_long == "cut_prompt", reasoning=self.reasoning,
+                trusted=self.rendered, cuts_prompts=self.too_long == "truncate_prompt", reasoning=self.reasoning,
                 strips_ends=self.strip_end_tokens, marks=self._marks,
             )  # fmt: skip
         return self._encoders[key]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from annotated_types import Ge
-from pydantic import Field, PositiveFloat, PositiveInt, Strict
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, Strict
 
 from tunewright.settings import Every, Section
 
@@ -74,7 +74,7 @@ class TrainConfig(Section):
     )
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps.")
     save_every: Every = Field("epoch", description="epoch, a number of steps, a time (10m), or never.")
-    keep: PositiveInt = Field(2, description="Newest checkpoints kept; the best one is kept besides.")
+    keep_checkpoints: PositiveInt = Field(2, description="Newest checkpoints kept; the best one is kept besides.")
     early_stopping: PositiveInt | None = Field(
         None,
         description="Stop after this many evaluations without a better score. An equal score with a lower loss becomes the best checkpoint, "
@@ -103,4 +103,8 @@ class EvaluateConfig(Section):
         True, description="Score a majority and a TF-IDF + logistic-regression baseline on the same rows."
     )
     threshold: float = Field(0.5, gt=0, lt=1, description="Multi-label: probability from which a label is given.")
+    num_generated: NonNegativeInt = Field(
+        32,
+        description="Final scores: the model answers this many prompts, and its answers are compared with the right ones.",
+    )
     worst_rows: int = Field(20, ge=0, description="How many confidently wrong rows `evaluate` keeps.")

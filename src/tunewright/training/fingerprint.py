@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,13 +58,14 @@ def check(
     now: Mapping[str, str | None],
     *,
     folder: Path,
-    manifest: Mapping[str, Any] | None = None,
+    manifests: Sequence[Mapping[str, Any]] = (),
     hint: str = "Put back what was there, or set output to a new folder.",
 ) -> None:
-    """UserError at the first part that is known and another one now. manifest: of the token store whose rows are meant."""
+    """UserError at the first part that is known and another one now. manifests: of the token store whose rows are meant,
+    as any version may have written it."""
     for part, (problem, found) in _REASON.items():
         if part not in saved or part not in now or saved[part] == now[part]:
             continue
-        if part == "rows" and manifest is not None and saved[part] == _first_hash_of_rows(manifest):
+        if part == "rows" and any(saved[part] in (hash_of_rows(one), _first_hash_of_rows(one)) for one in manifests):
             continue
         raise UserError(problem, where=f"output {folder}", found=found, hint=hint)
