@@ -138,7 +138,7 @@ def test_annotators_agree_or_one_is_chosen():
     first, second = annotation(*BOTH, by=1), annotation(BOTH[0], by={"id": 2, "email": "b@x"}, updated_at="2026-01-02")
     agreeing = annotation(*reversed(BOTH), by=3)
     assert read(task(first, agreeing)).spans == ULM
-    with pytest.raises(RowError, match=r"its annotators '1', 'b@x' disagree; data\.annotator"):
+    with pytest.raises(RowError, match=r"its annotators '1', 'b@x' disagree; task\.annotator"):
         read(task(first, second))
     assert read(task(first, second), annotator="b@x").spans == ULM[:1]
     assert read(task(first, second), annotator="1").spans == ULM

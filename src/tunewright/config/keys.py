@@ -6,6 +6,7 @@ all_keys()["adapter.targets"]       (Setting(field, ("lora",)), Setting(field, (
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -15,7 +16,10 @@ from tunewright.plugins import names
 from tunewright.settings import Section
 from tunewright.tasks.base import TASK_SPECIFIC, TaskOptions
 
-_KINDS = {"task": (TaskOptions, task_options), "adapter": (AdapterOptions, adapter_options)}
+_KINDS: dict[str, tuple[type[Section], Callable[[str], type[Section]]]] = {
+    "task": (TaskOptions, task_options),
+    "adapter": (AdapterOptions, adapter_options),
+}
 
 
 class Setting(NamedTuple):
