@@ -29,7 +29,7 @@ from tunewright.batching.micro_batches import rows_of
 from tunewright.batching.padding import LONGEST, Padding
 from tunewright.batching.row_context import row_context
 from tunewright.batching.store import SplitStore, SplitWriter, TokenStore, finish_store
-from tunewright.config.run_config import parse_config
+from tunewright.config.load import parse_config
 from tunewright.errors import UserError
 from tunewright.metrics import Metric
 from tunewright.models.loading import quiet_transformers

@@ -3,8 +3,7 @@
     to_json(TextColumns(("text",), label="label"))      {"text": ["text"], "pair": None, "label": "label", …}
     from_json(TextColumns, {"text": ["text"]})          TextColumns(("text",))
 
-A field says by its metadata where it differs: `field(metadata=RUN_ONLY)` is not kept, `OMIT_NONE` is left out while it is None,
-`{"key": "old_name"}` is kept under another name.
+A field says by its metadata where it differs: `field(metadata=RUN_ONLY)` is not kept, `OMIT_NONE` is left out while it is None.
 """
 
 from __future__ import annotations
@@ -24,9 +23,9 @@ T = TypeVar("T")
 
 def to_json(record: Any) -> dict[str, Any]:
     """Texts, numbers, lists and objects, of every field that the constructor takes. record: an instance of a dataclass."""
-    values = {key: getattr(record, name) for key, name, _ in _kept(record)}
-    omitted = {key for key, _, metadata in _kept(record) if "omit_none" in metadata and values[key] is None}
-    return {key: _plain(value) for key, value in values.items() if key not in omitted}
+    values = {one.name: getattr(record, one.name) for one in _kept(record)}
+    omitted = {one.name for one in _kept(record) if "omit_none" in one.metadata and values[one.name] is None}
+    return {name: _plain(value) for name, value in values.items() if name not in omitted}
 
 
 def from_json(cls: type[T], values: Mapping[str, Any]) -> T:
@@ -34,10 +33,8 @@ def from_json(cls: type[T], values: Mapping[str, Any]) -> T:
 
     TypeError for a key that is no field's, and for a missing one without a default.
     """
-    names = {key: name for key, name, _ in _kept(cls)}
-    hints = {name: hint_of(cls, name) for name in names.values()}
-    known = {names.get(key, key): value for key, value in values.items()}
-    return cls(**{name: _typed(value, hints.get(name, Any)) for name, value in known.items()})
+    hints = {one.name: hint_of(cls, one.name) for one in _kept(cls)}
+    return cls(**{name: _typed(value, hints.get(name, Any)) for name, value in values.items()})
 
 
 def hint_of(record: type, name: str) -> Any:
@@ -52,13 +49,9 @@ def hint_of(record: type, name: str) -> Any:
         return Any
 
 
-def _kept(record: Any) -> list[tuple[str, str, Mapping[str, Any]]]:
-    """(key, name, metadata) of each field that is kept."""
-    return [
-        (one.metadata.get("key", one.name), one.name, one.metadata)
-        for one in dataclasses.fields(record)
-        if one.init and "run_only" not in one.metadata
-    ]
+def _kept(record: Any) -> list[dataclasses.Field[Any]]:
+    """The fields that are kept."""
+    return [one for one in dataclasses.fields(record) if one.init and "run_only" not in one.metadata]
 
 
 def _plain(value: Any) -> Any:
