@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.tasks.test_contract import values_for
-from tunewright.exporters import export_run
+from tunewright.exporters import export
 from tunewright.runs.train import train
 from tunewright.verification import is_target, verify
 
@@ -181,7 +181,7 @@ def test_what_is_missing_or_came_later_is_caught(copy, damage):
 
 
 def test_a_folder_for_the_hub_is_checked_by_its_files(copy, tmp_path):
-    folder = export_run(copy, "hub-folder", output=tmp_path / "hub")
+    folder = export(copy, "hub-folder", output=tmp_path / "hub")
     checks, broken = outcome(folder)
     assert broken is None and [(check.way, check.num_rows) for check in checks] == [("files", 0)]
     assert outcome_with_golden(folder, copy) is None

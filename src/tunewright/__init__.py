@@ -10,46 +10,65 @@ Names are imported when they are first used, so that `import tunewright` is quic
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tunewright.batching.store import TokenStore as TokenStore
-    from tunewright.config.run_config import RunConfig as RunConfig
-    from tunewright.errors import UserError as UserError
-    from tunewright.evaluation.score_run import evaluate as evaluate
-    from tunewright.prediction import load as load
+    from tunewright.batching.store import TokenStore
+    from tunewright.config.run_config import RunConfig
+    from tunewright.errors import UserError
+    from tunewright.evaluation.score_run import evaluate
+    from tunewright.evaluation.scores import Scores
+    from tunewright.exporters import export
+    from tunewright.prediction import Model, load, predict
+    from tunewright.preparation import Prepared
+    from tunewright.reading import ReadOptions, Source
     from tunewright.reading import open_source as read
-    from tunewright.records import Prediction as Prediction
-    from tunewright.runs.train import batches as batches
-    from tunewright.runs.train import train as train
-    from tunewright.tasks.base import Task as Task
+    from tunewright.records import AnyPrediction, Completion, FilledMask, Prediction, TaggedText
+    from tunewright.runs.batches import batches, prepare
+    from tunewright.runs.explain import Explanation, explain
+    from tunewright.runs.reporter import Reporter, RunResult
+    from tunewright.runs.train import train
+    from tunewright.tasks.base import Task
+    from tunewright.verification import Check, verify
 
-_WHERE = {
-    "RunConfig": "config.run_config",
-    "UserError": "errors",
-    "load": "prediction",
-    "Prediction": "records",
-    "batches": "runs.train",
-    "train": "runs.train",
-    "evaluate": "evaluation.score_run",
-    "Task": "tasks.base",
-    "TokenStore": "batching.store",
+__version__ = "0.2.0"
+__all__ = [
+    "AnyPrediction", "Check", "Completion", "Explanation", "FilledMask", "Model", "Prediction", "Prepared", "ReadOptions", "Reporter",
+    "RunConfig", "RunResult", "Scores", "Source", "TaggedText", "Task", "TokenStore", "UserError", "batches", "evaluate", "explain",
+    "export", "load", "predict", "prepare", "read", "train", "verify",
+]  # fmt: skip
+
+_MODULES = {
+    "batching.store": ("TokenStore",),
+    "config.run_config": ("RunConfig",),
+    "errors": ("UserError",),
+    "evaluation.score_run": ("evaluate",),
+    "evaluation.scores": ("Scores",),
+    "exporters": ("export",),
+    "prediction": ("Model", "load", "predict"),
+    "preparation": ("Prepared",),
+    "reading": ("ReadOptions", "Source"),
+    "records": ("AnyPrediction", "Completion", "FilledMask", "Prediction", "TaggedText"),
+    "runs.batches": ("batches", "prepare"),
+    "runs.explain": ("Explanation", "explain"),
+    "runs.reporter": ("Reporter", "RunResult"),
+    "runs.train": ("train",),
+    "tasks.base": ("Task",),
+    "verification": ("Check", "verify"),
+}
+_WHERE = {name: (module, name) for module, names in _MODULES.items() for name in names} | {
+    "read": ("reading", "open_source")
 }
 
-__all__ = [*_WHERE, "read"]
-__version__ = "0.1.0"
 
+if not TYPE_CHECKING:  # a type checker looks at the imports above, and reports a name that is not there
 
-def __getattr__(name: str) -> Any:
-    if name == "read":
-        value = importlib.import_module("tunewright.reading").open_source
-    elif name in _WHERE:
-        value = getattr(importlib.import_module(f"tunewright.{_WHERE[name]}"), name)
-    else:
-        raise AttributeError(f"module 'tunewright' has no attribute {name!r}")
-    globals()[name] = value
-    return value
+    def __getattr__(name):
+        if name not in _WHERE:
+            raise AttributeError(f"module 'tunewright' has no attribute {name!r}")
+        module, attribute = _WHERE[name]
+        value = globals()[name] = getattr(importlib.import_module(f"tunewright.{module}"), attribute)
+        return value
 
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+    def __dir__():
+        return sorted({*globals(), *__all__})

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -19,16 +18,17 @@ import torch
 from torch import nn
 
 from tunewright.artifacts.adapter_folder import load_network
-from tunewright.artifacts.model_folder import SavedModel, open_saved
+from tunewright.artifacts.model_folder import Run, SavedModel, open_saved
 from tunewright.batching.micro_batches import rows_of
 from tunewright.batching.row_context import row_context
+from tunewright.chat.messages import Conversation
 from tunewright.errors import RowError, UserError, renamed
 from tunewright.execution.cpu.cls_only_last_layer import compute_first_position_only
 from tunewright.execution.cpu.memory import give_back_fragments, keep_freed_memory
 from tunewright.generation.generate import Sampling
 from tunewright.models.loading import choose_device, install_row_keyed_dropout_and_attention, resolve_precision
 from tunewright.plugins import trust
-from tunewright.records import Example, NoAnswer, Row
+from tunewright.records import AnyPrediction, Example, NoAnswer, Row
 from tunewright.tasks.base import Task
 from tunewright.tokenization.encoded_rows import EncodedRows
 from tunewright.tokenization.encoder import TextEncoder
@@ -80,12 +80,12 @@ class Model:
         with autocast(self.settings):
             yield from writer.written(self.example(prompt, 1))
 
-    def trim_history(self, conversation: Any) -> tuple[Any, int, int]:
+    def trim_history(self, conversation: Conversation) -> tuple[Conversation, int, int]:
         """(a `Conversation` without its oldest turns where they leave no room for an answer, how many turns those are, how many
         tokens at the beginning of the rest are cut nevertheless, the system's turn first)."""
         return self._writer().trim_history(conversation)
 
-    def reply(self, conversation: Any) -> Iterator[str]:
+    def reply(self, conversation: Conversation) -> Iterator[str]:
         """What the model says next in a `chat.messages.Conversation`, piece by piece. UserError for one that does not write."""
         writer = self._writer()
         with autocast(self.settings):
@@ -98,12 +98,14 @@ class Model:
     def _writer(self) -> Any:
         return self.writing(self.sampling).task.writer(self.network, self.encoder, self.sampling)
 
-    def predict(self, texts: Iterable[Text], *, min_score: float = 0.0) -> list[Any]:
+    def predict(self, texts: Iterable[Text], *, min_score: float = 0.0) -> list[AnyPrediction]:
         """One prediction per input, in order: `Prediction`, `TaggedText`, … as the task decodes. min_score: a less probable label
         becomes None."""
         return list(self.stream(texts, min_score=min_score))
 
-    def stream(self, texts: Iterable[Text], *, min_score: float = 0.0, refused: Refused | None = None) -> Iterator[Any]:
+    def stream(
+        self, texts: Iterable[Text], *, min_score: float = 0.0, refused: Refused | None = None
+    ) -> Iterator[AnyPrediction]:
         """The same for endless inputs: predictions come window by window. UserError for an input that is no text.
 
         refused: is told of an input that the model cannot predict, which then gets no prediction; otherwise that is a UserError.
@@ -119,7 +121,7 @@ class Model:
 
     def predict_rows(
         self, rows: Iterable[Row], *, min_score: float = 0.0, refused: Refused | None = None
-    ) -> Iterator[tuple[Row, Any]]:
+    ) -> Iterator[tuple[Row, AnyPrediction]]:
         """Rows of a file with their predictions; the columns are those of training. RowError becomes a UserError with the line.
 
         refused: as in `stream`.
@@ -254,7 +256,7 @@ def _refuse(where: str, reason: str) -> None:
 
 
 def load(
-    run: Any,
+    run: Run,
     *,
     device: str = "auto",
     precision: str = "auto",
@@ -269,7 +271,7 @@ def load(
     UserError when there is no model, or it is not what was saved.
     """
     trust(plugins)
-    saved = open_saved(run if isinstance(run, (str, Path)) else run.folder)
+    saved = open_saved(run)
     if check:
         saved.check(say=say)
     keep_freed_memory()
@@ -285,6 +287,19 @@ def load(
     network.to(on).eval()
     settings = Settings(token_budget=token_budget(on), precision=precision, device=on)
     return Model(saved, task, encoder, network, settings, Sampling(**task.sampling_defaults))
+
+
+def predict(
+    run: Run,
+    texts: Iterable[Text],
+    *,
+    min_score: float = 0.0,
+    device: str = "auto",
+    precision: str = "auto",
+    plugins: Iterable[str] = (),
+) -> list[AnyPrediction]:
+    """Load a trained model and predict once: `load(run).predict(texts)`. For several calls, keep what `load` gives."""
+    return load(run, device=device, precision=precision, plugins=plugins).predict(texts, min_score=min_score)
 
 
 def refuse_other_names(saved: SavedModel, task: Task, network: Any) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from tunewright.errors import renamed
 
@@ -109,6 +109,23 @@ class Batch:
     def num_tokens(self) -> int:
         """Real tokens, padding not counted."""
         return int(self.lengths.sum())
+
+
+class AnyPrediction(Protocol):
+    """What every prediction can do: `Prediction`, `TaggedText`, `FilledMask`, `Completion`, and those of tasks of your own.
+
+    `isinstance(one, Prediction)` tells which it is.
+    """
+
+    @property
+    def num_cut(self) -> int:
+        """Tokens of the input that truncation removed."""
+
+    def with_min_score(self, min_score: float) -> AnyPrediction:
+        """The same without what is less probable than `min_score`."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """The JSON form that `predict --json` prints."""
 
 
 @dataclass(frozen=True, slots=True)

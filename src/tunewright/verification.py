@@ -20,7 +20,7 @@ import numpy as np
 
 from tunewright.artifacts import golden_examples
 from tunewright.artifacts.adapter_folder import ADAPTER, BASE, with_adapter
-from tunewright.artifacts.model_folder import FILE, open_saved
+from tunewright.artifacts.model_folder import FILE, Run, open_saved, path_of
 from tunewright.artifacts.run_files import changed_run_files
 from tunewright.exporters import ONNX_FACTS
 from tunewright.files.manifests import MANIFEST, changed_files, listed_files, what_of
@@ -76,17 +76,20 @@ class _Differs(Exception):
         self.broken = Broken(stage, found)
 
 
-def verify(
-    target: str | Path, *, golden_from: str | Path | None = None, plugins: Iterable[str] = ()
-) -> Iterator[Check]:
-    """Check after check; none follows one that is broken. UserError where there is nothing to verify.
+def verify(target: Run, *, golden_from: Run | None = None, plugins: Iterable[str] = ()) -> list[Check]:
+    """All checks of a run, a model folder or an export; none follows one that is broken. UserError where there is nothing to verify.
 
     golden_from: a run, or a golden.json, whose examples are taken instead of the folder's own. UserError where there is none.
     plugins: modules of your own whose code may run, where the run's task or adapter is one.
     """
+    return list(run_checks(target, golden_from=golden_from, plugins=plugins))
+
+
+def run_checks(target: Run, *, golden_from: Run | None = None, plugins: Iterable[str] = ()) -> Iterator[Check]:
+    """`verify`, check after check as each is done."""
     trust(plugins)
-    path = Path(expanded(str(target)))
-    given = None if golden_from is None else golden_examples.read(_golden_folder(golden_from))
+    path = Path(expanded(str(path_of(target))))
+    given = None if golden_from is None else golden_examples.read(_golden_folder(path_of(golden_from)))
     if _is_onnx(path):
         yield from _stopping(_onnx_checks(path, given))
         return

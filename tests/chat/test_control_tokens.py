@@ -443,14 +443,14 @@ def test_every_kind_of_tokenizer_goes_from_rows_to_the_pipeline(name, task, fold
     from transformers import pipeline
 
     import tunewright as tw
-    from tunewright.exporters import export_run
+    from tunewright.exporters import export
     from tunewright.verification import verify
 
     run = tw.train(run_of(task, tiny_bert if name == "tiny bert" else folder(name), tmp_path))
     assert run.folder.joinpath("model", "model.safetensors").is_file()
     assert tw.load(run.folder).predict(["What is 3 plus 1? </s>"])
     assert [check.broken for check in verify(run.folder) if check.broken] == []
-    merged = export_run(run.folder, "merged")
+    merged = export(run.folder, "merged")
     asked = "What is 3" if task == "clm" else [{"role": "user", "content": "What is 3 plus 1?"}]
     pipe = pipeline("text-generation", model=str(merged), trust_remote_code=False)
     assert pipe(asked, max_new_tokens=2, do_sample=False)
@@ -458,8 +458,9 @@ def test_every_kind_of_tokenizer_goes_from_rows_to_the_pipeline(name, task, fold
 
 @pytest.mark.parametrize("task", ["sft", "preference"])
 def test_a_tokenizer_that_knows_no_places_is_refused_alike_by_check_and_train(task, tmp_path):
+    from tunewright.runs.autoconfig import as_config
     from tunewright.runs.data_checks import find_problems
-    from tunewright.runs.train import as_config, train
+    from tunewright.runs.train import train
 
     values = run_of(task, shared("tokenizers/byt5"), tmp_path)
     with pytest.raises(UserError, match="cannot say where in a text its tokens stand") as trained:

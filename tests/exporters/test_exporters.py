@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from tests.conftest import messages, shared, write_jsonl
 from tunewright.errors import UserError
-from tunewright.exporters import export_run, kinds
+from tunewright.exporters import export, kinds
 from tunewright.runs.train import train
 from tunewright.verification import verify
 
@@ -45,7 +45,7 @@ def test_a_damaged_model_is_not_exported(run, tmp_path):
     for damage in (lambda file: os.truncate(file, 1000), Path.unlink):
         damage(run / "model" / "model.safetensors")
         with pytest.raises(UserError, match=r"this file (has changed|is gone)"):
-            export_run(run, "merged")
+            export(run, "merged")
 
 
 def test_kinds_are_found_by_their_files():
@@ -54,7 +54,7 @@ def test_kinds_are_found_by_their_files():
 
 @pytest.mark.parametrize("dtype", ["fp32", "bf16"])
 def test_merged_weights_have_the_dtype_and_give_the_same(run, tmp_path, dtype):
-    folder = export_run(run, "merged", output=tmp_path / "merged", dtype=dtype)
+    folder = export(run, "merged", output=tmp_path / "merged", dtype=dtype)
     kept = {tensor.dtype for tensor in load_file(folder / "model.safetensors").values()}
     assert kept == {{"fp32": torch.float32, "bf16": torch.bfloat16}[dtype]}
     assert broken(folder) is None
@@ -62,7 +62,7 @@ def test_merged_weights_have_the_dtype_and_give_the_same(run, tmp_path, dtype):
 
 def test_exports_of_a_run_are_verified_with_it_and_damage_is_named(run, tmp_path):
     copy = shutil.copytree(run, tmp_path / "run")
-    folder = export_run(copy, "merged")
+    folder = export(copy, "merged")
     assert folder == copy / "exports" / "merged"
     ways = [check.way for check in verify(copy)]
     assert "exports/merged: transformers" in ways
@@ -73,7 +73,7 @@ def test_exports_of_a_run_are_verified_with_it_and_damage_is_named(run, tmp_path
 
 
 def test_the_card_holds_scores_and_no_row_of_the_data(run, tmp_path, values):
-    folder = export_run(run, "hub-folder", output=tmp_path / "hub")
+    folder = export(run, "hub-folder", output=tmp_path / "hub")
     card = (folder / "README.md").read_text(encoding="utf-8")
     front = yaml.safe_load(card.split("---")[1])
     assert front == {"library_name": "transformers", "pipeline_tag": "text-classification", "tags": ["tunewright"]}
@@ -90,7 +90,7 @@ def test_the_card_holds_scores_and_no_row_of_the_data(run, tmp_path, values):
 
 @pytest.mark.skipif(find_spec("onnxruntime") is None, reason="needs the extra tunewright[onnx]")
 def test_onnx_gives_the_same_for_rows_of_any_length(run, tmp_path):
-    folder = export_run(run, "onnx", output=tmp_path / "onnx")
+    folder = export(run, "onnx", output=tmp_path / "onnx")
     facts = json.loads((folder / "onnx.json").read_text())
     assert facts["outputs"][0] == "logits" and facts["labels"] == ["order_status", "product_question", "return_item"]
     assert [check.way for check in verify(folder)] == ["onnxruntime", "files"]
@@ -117,19 +117,19 @@ def test_onnx_of_the_other_tasks(values, tmp_path, task):
         "evaluate": {"baselines": False}, "output": str(tmp_path / "run"),
     })  # fmt: skip
     assert broken(done.folder) is None
-    folder = export_run(done.folder, "onnx")
+    folder = export(done.folder, "onnx")
     assert broken(folder) is None
 
 
 def test_wrong_words_are_refused(run, tmp_path):
     with pytest.raises(UserError, match=r"no export 'onx'; expected hub-folder, merged, onnx\. Did you mean onnx\?"):
-        export_run(run, "onx")
+        export(run, "onx")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("mine")
     with pytest.raises(UserError, match="the folder holds something else"):
-        export_run(run, "merged", output=tmp_path / "mine")
+        export(run, "merged", output=tmp_path / "mine")
     with pytest.raises(UserError, match="onnx cannot be bf16; expected fp32"):
-        export_run(run, "onnx", output=tmp_path / "onnx", dtype="bf16")
+        export(run, "onnx", output=tmp_path / "onnx", dtype="bf16")
 
 
 @pytest.mark.parametrize("name", ["model", "base", "adapter", "checkpoints"])
@@ -138,7 +138,7 @@ def test_no_export_takes_the_place_of_a_runs_own_folders(run, name, to):
     folder = next((run / name).glob("step-*")) if name == "checkpoints" else run / name
     before = sorted((path.name, path.stat().st_size) for path in folder.iterdir())
     with pytest.raises(UserError, match="the folder holds something else"):
-        export_run(run, to, output=folder)
+        export(run, to, output=folder)
     assert sorted((path.name, path.stat().st_size) for path in folder.iterdir()) == before
 
 
@@ -147,4 +147,4 @@ def test_what_cannot_be_merged_is_not_exported(values, tmp_path):
         {**values, "adapter": "prefix", "evaluate": {"baselines": False}, "output": str(tmp_path / "run")}
     ).folder
     with pytest.raises(UserError, match="a prefix adapter cannot be merged into a plain model"):
-        export_run(prefix, "merged")
+        export(prefix, "merged")

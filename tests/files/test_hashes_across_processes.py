@@ -19,7 +19,8 @@ from tunewright.config.load import load_config, parse_config
 from tunewright.evaluation.score_run import evaluate
 from tunewright.files.atomic import json_sha256, read_json, write_json
 from tunewright.preparation import prepare
-from tunewright.runs.train import as_config, train
+from tunewright.runs.autoconfig import as_config
+from tunewright.runs.train import train
 from tunewright.training.fingerprint import hash_of_rows
 
 KEYS = st.one_of(st.text(max_size=4), st.integers(-20, 20), st.booleans(), st.none(), st.floats(-9, 9, width=16))

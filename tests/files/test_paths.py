@@ -14,7 +14,7 @@ from tunewright.cli import tokenizer as tokenizer_verbs
 from tunewright.cli.options import PATHS, with_written_out_paths
 from tunewright.config.load import load_config, parse_config
 from tunewright.errors import UserError
-from tunewright.exporters import export_run
+from tunewright.exporters import export
 from tunewright.files.paths import expanded
 from tunewright.runs.train import train
 from tunewright.verification import verify
@@ -137,6 +137,6 @@ def test_a_run_from_home_to_home(home, run_values):
     assert train(values).already_finished
     assert tw.load("~/runs/x").predict(["Where is my parcel?"])[0].label
     assert tw.evaluate("$HOME/runs/x", "~/data.jsonl")["rows"] == 80
-    assert Path(export_run("~/runs/x", "merged", output="$SCRATCH/out")) == home / "scratch" / "out"
+    assert Path(export("~/runs/x", "merged", output="$SCRATCH/out")) == home / "scratch" / "out"
     assert all(check.broken is None for check in verify("$SCRATCH/out", golden_from="~/runs/x"))
     assert len(list(tw.read("~/data.jsonl").rows())) == 80

@@ -20,7 +20,7 @@ from tunewright import plugins
 from tunewright.adapters.peft_files import read_config
 from tunewright.artifacts.model_folder import MANIFEST, write_manifest
 from tunewright.errors import UserError
-from tunewright.exporters import export_run
+from tunewright.exporters import export
 from tunewright.models.loading import load_pretrained
 from tunewright.prediction import load
 from tunewright.pretrained.folder_checks import check_folder, check_tokenizer, check_values
@@ -145,7 +145,7 @@ def test_a_task_of_ones_own_is_trained_with_plugins_and_used_with_plugin(my_modu
         list(verify(run))
     assert not any(check.broken for check in verify(run, plugins=[name]))
     plugins._TRUSTED.clear()
-    assert export_run(run, "merged", output=tmp_path / "out", plugins=[name]).is_dir() and name in plugins._TRUSTED
+    assert export(run, "merged", output=tmp_path / "out", plugins=[name]).is_dir() and name in plugins._TRUSTED
 
 
 # A stranger's run

@@ -16,9 +16,10 @@ from tests.tasks.test_contract import StopAfter, values_for
 from tunewright.errors import UserError
 from tunewright.files.atomic import remove_leftovers
 from tunewright.metrics import Metric
+from tunewright.runs.autoconfig import as_config
 from tunewright.runs.reporter import Interrupted, Reporter
 from tunewright.runs.resume import check_folder, is_finished
-from tunewright.runs.train import Run, as_config, train
+from tunewright.runs.train import Run, train
 from tunewright.training.progress import Progress
 
 

@@ -14,7 +14,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from tunewright import hints
 from tunewright.artifacts.run_files import CONFIG, changed_run_files, said
@@ -243,9 +243,24 @@ def _facts(path: Path) -> dict[str, Any]:
     return facts
 
 
-def open_saved(name: str | Path) -> SavedModel:
+class HasFolder(Protocol):
+    """What `train` returned: it knows its folder."""
+
+    @property
+    def folder(self) -> Path: ...
+
+
+Run = str | Path | HasFolder
+"""A trained run as people name it: its folder, its `model/` folder, or what `train` returned."""
+
+
+def path_of(run: Run) -> str | Path:
+    return run if isinstance(run, (str, Path)) else run.folder
+
+
+def open_saved(run: Run) -> SavedModel:
     """Accepts RUN and RUN/model. UserError where there is no finished model of ours."""
-    path = Path(expanded(str(name)))
+    path = Path(expanded(str(path_of(run))))
     for folder in (path / "model", path):
         if (folder / FILE).is_file():
             return SavedModel(folder, _facts(folder / FILE))

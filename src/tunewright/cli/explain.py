@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import os
 import sys
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from tunewright.cli.options import Plugins, json_text
 from tunewright.cli.train import config_from
+
+if TYPE_CHECKING:
+    from tunewright.runs.explain import Explanation
 
 NAME = "explain"
 
@@ -74,7 +77,7 @@ def _token(token: dict[str, Any]) -> str:
     return f"\x1b[{colour}m{shown}\x1b[0m\x1b[2m({token['id']})\x1b[0m{tag}"
 
 
-def _print_padded(stages: dict[str, Any]) -> None:
+def _print_padded(stages: Explanation) -> None:
     filling = [stages["padding"]["id"]] * (stages["max_length"] - stages["num_tokens"])
     ids, mask = [token["id"] for token in stages["tokens"]], [1] * stages["num_tokens"]
     if stages["padding"]["side"] == "left":

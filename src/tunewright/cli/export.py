@@ -27,14 +27,14 @@ def run(
     from tunewright.cli.options import json_text, notice
     from tunewright.cli.verify import line_of
     from tunewright.errors import check_choice
-    from tunewright.exporters import DTYPES, export_run
+    from tunewright.exporters import DTYPES, export
 
     check_choice("--dtype", dtype, DTYPES)
     saved = open_saved(run_folder)
-    folder = export_run(run_folder, to, output=output, dtype=dtype, check=not no_check, say=notice)
+    folder = export(run_folder, to, output=output, dtype=dtype, check=not no_check, say=notice)
     from tunewright.verification import verify
 
-    checks = list(verify(folder, golden_from=saved.folder))
+    checks = verify(folder, golden_from=saved.folder)
     broken = next((check.broken for check in checks if check.broken), None)
     if as_json:
         shown = [check.as_dict() for check in checks]

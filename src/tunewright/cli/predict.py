@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tunewright import hints
+from tunewright import __version__, hints
 from tunewright.cli.options import NoCheck, Plugins
 from tunewright.errors import UserError
 from tunewright.records import Example, NoAnswer
@@ -288,5 +288,5 @@ def _layout_of(model: Any) -> dict[str, Any]:
         "precision": model.settings.precision, "device": str(model.settings.device), "threads": torch.get_num_threads(),
         "processor": torch.backends.cpu.get_cpu_capability(), "windows": [WINDOW_ROWS, WRITING_ROWS, WINDOW_CHARACTERS],
         "shown": model.task.num_shown, "sampling": repr(model.sampling),
-        "versions": [version(name) for name in ("tunewright", "torch", "transformers", "tokenizers")],
+        "versions": [__version__, *(version(name) for name in ("torch", "transformers", "tokenizers"))],
     }  # fmt: skip

@@ -17,7 +17,7 @@ import psutil
 from tunewright import hints
 from tunewright.artifacts.model_folder import open_saved
 from tunewright.errors import counted
-from tunewright.evaluation.overfitting import Point, curve_plot
+from tunewright.evaluation.overfitting import curve_plot, points_of
 from tunewright.reading.ledger import kept_rows, told
 from tunewright.records import TaggedText
 from tunewright.runs.data_checks import label_findings, split_findings
@@ -29,6 +29,7 @@ if TYPE_CHECKING:  # they import torch, which `say` does not need
     from tunewright.runs.decision import Decision
     from tunewright.training.engine import Step
     from tunewright.training.preflight import Preflight
+    from tunewright.training.progress import HistoryPoint
 
 _PLAIN_EVERY_SECONDS = 10.0
 _LIVE_EVERY_SECONDS = 0.1
@@ -231,7 +232,7 @@ def labels_text(counts: Mapping[str, int]) -> str:
     return f"{len(labels)} in train: {shown}{more}"
 
 
-def print_curve(history: Sequence[dict[str, Any]]) -> None:
+def print_curve(history: Sequence[HistoryPoint]) -> None:
     """Training and validation loss per evaluation, as a table and, from three points on, a plot."""
     rows = [
         [
@@ -249,10 +250,10 @@ def print_curve(history: Sequence[dict[str, Any]]) -> None:
         row[-1] = "kept" if i == last_best else ""
     print_table(["epoch", "step", "training loss", "validation loss", "score", ""], rows)
     if len(history) >= 3:
-        print(curve_plot([Point(**{k: v for k, v in point.items() if k != "step"}) for point in history], height=8))
+        print(curve_plot(points_of(history), height=8))
 
 
-def print_scores(title: str, scores: dict[str, Any], *, details: bool = False) -> None:
+def print_scores(title: str, scores: Mapping[str, Any], *, details: bool = False) -> None:
     """One split's scores beside the baselines."""
     print(f"\n{bold(title, sys.stdout)}: {rows_text(scores)}")
     baselines = scores.get("baseline", {})

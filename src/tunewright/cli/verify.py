@@ -25,10 +25,10 @@ def run(
 
     if golden is None:
         _check_target(target)
-    from tunewright.verification import verify
+    from tunewright.verification import run_checks
 
     checks = []
-    for check in verify(target, golden_from=golden):
+    for check in run_checks(target, golden_from=golden):
         checks.append(check)
         if not as_json:
             print(line_of(check))

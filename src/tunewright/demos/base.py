@@ -20,9 +20,10 @@ from tunewright.config.run_config import RunConfig
 from tunewright.evaluation.score_split import evaluate_split
 from tunewright.prediction import Model
 from tunewright.preparation import TEST
+from tunewright.runs.autoconfig import as_config
 from tunewright.runs.reporter import RunResult
 from tunewright.runs.setup import build_components
-from tunewright.runs.train import as_config, train
+from tunewright.runs.train import train
 
 SAMPLES = Path(str(files("tunewright") / "samples"))
 

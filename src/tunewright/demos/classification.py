@@ -8,6 +8,7 @@ from tunewright import hints
 from tunewright.cli.progress import say
 from tunewright.demos.base import SAMPLES, config_of, headline, trained
 from tunewright.prediction import load
+from tunewright.records import Prediction
 
 _TRY = (
     "My parcel was due on Monday and the tracking page has not moved since",
@@ -27,6 +28,7 @@ def run(output: str, overrides: Sequence[str] = ()) -> bool:
     result = trained(config_of(_VALUES, output, overrides))
     headline("Three messages it has never seen")
     for text, prediction in zip(_TRY, load(result).predict(_TRY), strict=True):
+        assert isinstance(prediction, Prediction)
         best = "  ".join(f"{label} {score:.2f}" for label, score in list(prediction.scores.items())[:3])
         print(f"  {text}\n    {best}")
     print(f"\nNow your own file (columns text and label, say): {hints.train('your.csv')}")

@@ -9,6 +9,7 @@ from tunewright.cli.progress import highlighted, print_table, say
 from tunewright.demos.base import SAMPLES, config_of, headline, trained
 from tunewright.prediction import load
 from tunewright.preparation import TEST
+from tunewright.records import TaggedText
 
 _TRY = (
     "Marta Lindgren left Aalto Instruments last year and moved to Bremen.",
@@ -33,6 +34,7 @@ def run(output: str, overrides: Sequence[str] = ()) -> bool:
     print_table(["", *head, "entities"], rows)
     headline("Three sentences it has never seen")
     for tagged in load(result).predict(_TRY):
+        assert isinstance(tagged, TaggedText)
         print(f"  {highlighted(tagged)}")
     print(f"\nNow your own file (CoNLL, or text and entities): {hints.train('your.conll')}")
     return True

@@ -26,6 +26,7 @@ from tunewright.demos import animals
 from tunewright.demos.base import headline
 from tunewright.generation.generate import Sampling
 from tunewright.prediction import load
+from tunewright.records import Completion
 from tunewright.runs.reporter import Reporter, RunResult
 from tunewright.runs.sequence import train_in_turn
 
@@ -116,7 +117,8 @@ def run_three_steps(
 
 def _outcome(name: str, result: RunResult, asked: list[animals.Question]) -> StepOutcome:
     model = load(result).writing(Sampling(temperature=0, max_new_tokens=32))
-    answers = [one.text.strip() for one in model.predict([one.prompt for one in asked])]
+    predicted = model.predict([one.prompt for one in asked])
+    answers = [one.text.strip() for one in predicted if isinstance(one, Completion)]
     right = [animals.first_sentence(text) == one.answer for text, one in zip(answers, asked, strict=True)]
     losses = [point["validation_loss"] for point in result.history]
     kind = sum(map(animals.is_kind, answers)) / len(answers)

@@ -13,9 +13,11 @@ only a gap that this cannot hide counts.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
+
+from tunewright.training.progress import HistoryPoint
 
 Kind = Literal["good fit", "overfitting", "underfitting", "still improving", "too short to tell"]
 
@@ -47,6 +49,14 @@ class Point:
     score: float | None = None
     is_best: bool = False
     """The best checkpoint so far, by the run's own measure; the last such point is the checkpoint that is kept."""
+
+
+def points_of(history: Iterable[HistoryPoint]) -> list[Point]:
+    """The evaluations of a run, as it keeps them."""
+    return [
+        Point(one["samples"], one["epoch"], one["train_loss"], one["validation_loss"], one["score"], one["is_best"])
+        for one in history
+    ]
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,12 +9,13 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
 from tunewright import hints
 from tunewright.adapters.base import round_base
+from tunewright.artifacts.model_folder import Run
 from tunewright.batching.store import SplitStore
 from tunewright.config.load import load_config
 from tunewright.config.renamed import manifests_of
@@ -36,13 +37,10 @@ _GIVE_A_FILE = f"Give a file: {hints.evaluate()}."
 
 
 def evaluate(
-    run: Any, data: str | None = None, *, split: str = TEST, precision: str = "auto", device: str = "auto",
+    run: Run, data: str | Path | None = None, *, split: str = TEST, precision: str = "auto", device: str = "auto",
     skip_bad_rows: bool = False, note: Callable[[str], None] = lambda _: None, plugins: Iterable[str] = (), check: bool = True,
-) -> dict[str, Any]:  # fmt: skip
-    """Scores of a trained run on its own `split`, or on the file `data`. UserError for bad input.
-
-    plugins, check: as for `load`. Gives `{"schema": 1, "task", "rows", "metrics", "intervals", "baseline", "per_class", "confusion", "worst_rows", …}`.
-    """
+) -> report.Scores:  # fmt: skip
+    """Scores of a trained run on its own `split`, or on the file `data`. UserError for bad input. plugins, check: as for `load`."""
     if data is not None and split != TEST:
         raise UserError(
             "a split is one of the run's own, and a file is given", found=f"split {split!r}", hint="Leave out one."
@@ -50,7 +48,8 @@ def evaluate(
     model = load(run, precision=precision, device=device, plugins=plugins, check=check, say=note)
     config = _config_of(model)
     if data is None:
-        return _of_split(model, config, split, note)
+        return cast(report.Scores, _of_split(model, config, split, note))
+    data = str(data)
     with tempfile.TemporaryDirectory(prefix="tunewright-") as folder:
         options = options_of_run(model.saved.folder.parent, data)
         files = Unchanged.opened([open_like(data, options, model.task)])
@@ -77,11 +76,11 @@ def evaluate(
                 f"{data} cannot be read again ({error.problem}), so there are no baselines and no texts of the worst rows."
             )
             report.add_worst_texts(scores, rows, {})
-            return scores
+            return cast(report.Scores, scores)
         report.add_worst_texts(scores, rows, worst.of)
         if texts is not None and config is not None:
             _add_baseline(scores, config, texts, note)
-        return scores
+        return cast(report.Scores, scores)
 
 
 def _config_of(model: Model) -> RunConfig | None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
@@ -20,6 +20,36 @@ from tunewright.preparation import TRAIN, Prepared, open_inputs
 from tunewright.records import Example
 from tunewright.tasks.base import LabelledTexts, Task
 from tunewright.tokenization.encoder import load_encoder
+
+
+class Confusion(TypedDict):
+    """matrix: rows are gold, columns predicted; of several labels a row, one 2 by 2 table for each label."""
+
+    labels: list[str]
+    matrix: list[list[int]] | list[list[list[int]]]
+
+
+class Scores(TypedDict, total=False):
+    """The scores of a split or a file, as `evaluate --json` prints them. Keys that a task has no value for are absent.
+
+    rows: of the store, each a `unit` (row, window, block); rows_kept: the user's rows in them. intervals: 95 %, low and high.
+    baseline: name -> metric -> value. most_confused, worst_rows: for people to look at.
+    """
+
+    schema: int
+    task: str
+    rows: int
+    rows_kept: int | None
+    unit: str
+    metrics: dict[str, float]
+    intervals: dict[str, list[float]]
+    baseline: dict[str, dict[str, float]]
+    per_class: dict[str, dict[str, float]]
+    confusion: Confusion
+    most_confused: list[dict[str, object]]
+    worst_rows: list[dict[str, object]]
+    ledger: dict[str, object]
+
 
 _MOST_CONFUSIONS = 10
 _MOST_BASELINE_ROWS = 20_000

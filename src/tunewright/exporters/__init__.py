@@ -1,6 +1,6 @@
 """A trained run in the form that another program reads. One file a form, found by its name; every export can be verified.
 
-export_run("runs/reviews-3fa9c1", "merged", dtype="bf16")       RUN/exports/merged
+export("runs/reviews-3fa9c1", "merged", dtype="bf16")       RUN/exports/merged
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
 
-from tunewright.artifacts.model_folder import SavedModel, open_saved
+from tunewright.artifacts.model_folder import Run, SavedModel, open_saved
 from tunewright.errors import UserError, did_you_mean
 from tunewright.files.atomic import refused, whole_folder
 from tunewright.files.manifests import MANIFEST, listed_files, refuse_changed, unchecked, write_manifest
@@ -24,8 +24,8 @@ def kinds() -> list[str]:
     return [name.replace("_", "-") for name in names("export")]
 
 
-def export_run(
-    run: str | Path, to: str, *, output: str | Path | None = None, dtype: str = "fp32", check: bool = True,
+def export(
+    run: Run, to: str, *, output: str | Path | None = None, dtype: str = "fp32", check: bool = True,
     plugins: Iterable[str] = (), say: Callable[[str], object] = lambda _: None,
 ) -> Path:  # fmt: skip
     """Write a run as `to` says (merged, onnx, hub-folder). UserError for what the user can mend. Gives the folder.

@@ -17,6 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from tunewright import __version__
 from tunewright.adapters.base import longest_row
 from tunewright.batching import store as stores
 from tunewright.batching.store import StoreDamaged, TokenStore
@@ -133,7 +134,7 @@ def _fingerprint(config: RunConfig, inputs: Inputs, model: ModelFolder, unchange
     data = config.data.model_dump(mode="json", exclude={"padding", "padding_side", "on_bad_rows"})
     data["max_length"] = longest_row(config, model)
     parts = {
-        "schema": stores.SCHEMA, "tunewright": version("tunewright"), "tokenizers": version("tokenizers"),
+        "schema": stores.SCHEMA, "tunewright": __version__, "tokenizers": version("tokenizers"),
         "task": [inputs.task.name, inputs.task.state()], "data": data, "files": files, "tokenizer": model.tokenizer_hash(),
     }  # fmt: skip
     return json_sha256(parts)

@@ -34,6 +34,10 @@ _TEXTS = (".txt", ".text")
 _PACKED = (".gz", ".zst")
 
 
+AnyConfig = RunConfig | Mapping[str, object] | str | Path
+"""A config as an object, its values, the path of a YAML file, or a data file alone."""
+
+
 @dataclass(frozen=True)
 class Guess:
     """Config values, the opened inputs they were checked against, and what was found out."""
@@ -122,6 +126,19 @@ def config_for_data(
     for line in guess.left_out:
         note(line)
     return config
+
+
+def as_config(config: AnyConfig, overrides: Sequence[str] = ()) -> RunConfig:
+    """From a RunConfig, its values, the path of a YAML file, or a data file alone; `key=value` words laid over it."""
+    if isinstance(overrides, (str, Mapping)):
+        raise UserError("overrides are a list of words", found=repr(overrides)[:80], hint='Write ["train.epochs=5"].')
+    if isinstance(config, RunConfig):
+        return config
+    if isinstance(config, Mapping):
+        return parse_config(config) if not overrides else load_config(None, overrides, base=config)
+    if Path(config).suffix in (".yaml", ".yml"):
+        return load_config(config, overrides)
+    return config_for_data(str(config), overrides)
 
 
 def guess_for_data(data: str | Sequence[str], overrides: Sequence[str] = ()) -> tuple[Guess, RunConfig]:

@@ -10,7 +10,9 @@ import platform
 from importlib.metadata import version
 from typing import Any
 
-_PACKAGES = ("tunewright", "torch", "transformers", "tokenizers", "numpy")
+from tunewright import __version__
+
+_PACKAGES = ("torch", "transformers", "tokenizers", "numpy")
 
 
 def describe() -> dict[str, Any]:
@@ -18,6 +20,7 @@ def describe() -> dict[str, Any]:
 
     return {
         "python": platform.python_version(),
+        "tunewright": __version__,
         **{name: version(name) for name in _PACKAGES},
         "machine": platform.machine(),
         "instructions": torch.backends.cpu.get_cpu_capability(),

@@ -7,34 +7,56 @@ stages["tokens"]      [{"token": "[CLS]", "id": 101}, {"token": "where", "id": 2
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from tunewright.adapters.base import longest_row
-from tunewright.config.run_config import RunConfig
 from tunewright.errors import RowError, UserError, quoted
 from tunewright.preparation import TRAIN, Inputs, open_inputs
 from tunewright.reading import Source
 from tunewright.reading.file_shapes import bare_fields
 from tunewright.records import Reject
+from tunewright.runs.autoconfig import AnyConfig, as_config
 
 
-def explain(config: RunConfig, address: str) -> dict[str, Any]:
+class Explanation(TypedDict, total=False):
+    """A row at every stage; of a rejected one the stages up to its reason. tokens: `{"token", "id", …}` of the first window."""
+
+    row: str
+    raw: str
+    rejected: str
+    fields: dict[str, Any]
+    task: str
+    text: str
+    pair: str
+    target: Any
+    weight: float
+    weight_from: str | None
+    tokens: list[dict[str, Any]]
+    num_tokens: int
+    num_cut: int
+    max_length: int
+    padding: dict[str, Any]
+    more_windows: list[list[dict[str, Any]]]
+
+
+def explain(config: AnyConfig, address: str) -> Explanation:
     """Follow the row at `file:line` (or a line of the first training file). UserError when no row stands there.
 
     Gives the row's fields, its texts and target, its tokens with ids, what truncation cut, and how it is padded.
     """
+    config = as_config(config)
     inputs = open_inputs(config)
     source, line = _find(inputs, address)
     row = source.row_at(line)
-    stages: dict[str, Any] = {"row": f"{source.name}:{row.line}"}
+    stages: Explanation = {"row": f"{source.name}:{row.line}"}
     if isinstance(row, Reject):
-        return stages | {"rejected": row.reason, "raw": row.raw}
+        return {**stages, "rejected": row.reason, "raw": row.raw}
     stages["fields"] = bare_fields(row)
     task = inputs.task
     try:
         example = task.to_example(row)
     except RowError as error:
-        return stages | {"rejected": error.reason}
+        return {**stages, "rejected": error.reason}
     from tunewright.tokenization.encoder import load_encoder
 
     model = config.model.locate()
@@ -47,11 +69,10 @@ def explain(config: RunConfig, address: str) -> dict[str, Any]:
     try:
         rows = task.display_tokens(example, encoder)
     except RowError as error:
-        return stages | {"rejected": error.reason}
+        return {**stages, "rejected": error.reason}
     stages |= {
         "task": task.name,
         "text": example.text,
-        **({"pair": example.pair} if example.pair is not None else {}),
         "target": task.display_target(example),
         "weight": example.weight,
         "weight_from": config.data.weight,
@@ -61,6 +82,8 @@ def explain(config: RunConfig, address: str) -> dict[str, Any]:
         "max_length": encoder.max_length,
         "padding": {"side": encoder.padding_side, "id": encoder.pad_token_id, "token": encoder.tokenizer.pad_token},
     }
+    if example.pair is not None:
+        stages["pair"] = example.pair
     if len(rows) > 1:
         stages["more_windows"] = [row.tokens for row in rows[1:]]
     return stages

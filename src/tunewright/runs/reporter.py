@@ -8,15 +8,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tunewright import hints
 
 if TYPE_CHECKING:  # they import torch, which a command that only prints a mistake does not wait for
     from tunewright.evaluation.score_split import Evaluation
+    from tunewright.evaluation.scores import Scores
     from tunewright.runs.decision import Decision
     from tunewright.training.engine import Step
     from tunewright.training.preflight import Preflight
+    from tunewright.training.progress import HistoryPoint
 
 
 class Reporter:
@@ -37,12 +39,12 @@ class Reporter:
 
 @dataclass(frozen=True)
 class RunResult:
-    """A finished run. scores: split -> what `scores.json` holds for it."""
+    """A finished run. scores: split -> what `scores.json` holds for it. verdict: kind, reason, advice, kept. history: every evaluation."""
 
     folder: Path
-    scores: dict[str, Any]
+    scores: dict[str, Scores]
     verdict: dict[str, str]
-    history: list[dict[str, Any]]
+    history: list[HistoryPoint]
     num_steps: int
     already_finished: bool = False
 

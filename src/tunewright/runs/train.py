@@ -15,34 +15,30 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 
 from tunewright import hints
 from tunewright.artifacts import golden_examples
 from tunewright.artifacts.adapter_folder import save_beginning, save_trained, save_weights
 from tunewright.artifacts.run_files import METRICS, changed_run_files, is_known, said, seal, state_of, unseal
-from tunewright.batching.schedule import BatchSchedule
-from tunewright.config.load import load_config, parse_config
 from tunewright.config.renamed import manifests_of
 from tunewright.config.run_config import SCHEMA, RunConfig
 from tunewright.errors import UserError, counted
 from tunewright.evaluation import scores as report
 from tunewright.evaluation.best_metric import best_metric, without_value
-from tunewright.evaluation.overfitting import Point, verdict
+from tunewright.evaluation.overfitting import points_of, verdict
 from tunewright.evaluation.score_split import Evaluation, evaluate_split
 from tunewright.files.atomic import read_json, remove_leftovers, whole_file, write_json, write_whole
-from tunewright.preparation import TEST, TRAIN, VALIDATION, Inputs, prepare
+from tunewright.preparation import TEST, VALIDATION, Inputs, prepare
 from tunewright.reading.ledger import kept_rows
-from tunewright.runs.autoconfig import config_for_data
+from tunewright.runs.autoconfig import AnyConfig, as_config
 from tunewright.runs.decision import decision_of
 from tunewright.runs.environment import describe, differences
 from tunewright.runs.reporter import Interrupted, Reporter, RunResult
 from tunewright.runs.resume import check_folder, check_settled, is_finished
-from tunewright.runs.setup import Processes, build_components, encoder_of
+from tunewright.runs.setup import Processes, build_components
 from tunewright.training import checkpoint as checkpoints
 from tunewright.training.engine import Step, training_steps
 from tunewright.training.fingerprint import check as check_origin
@@ -54,46 +50,9 @@ from tunewright.training.signals import Stop, Stopped, saving, stop_signals
 from tunewright.training.trackers import MetricsFile, TensorBoard
 
 
-def train(
-    config: RunConfig | Mapping[str, Any] | str | Path,
-    overrides: Sequence[str] = (),
-    *,
-    reporter: Reporter | None = None,
-) -> RunResult:
+def train(config: AnyConfig, overrides: Sequence[str] = (), *, reporter: Reporter | None = None) -> RunResult:
     """Train as a config says, or go on with a run that was interrupted. UserError for everything the user can mend."""
     return Run(as_config(config, overrides), reporter or Reporter()).go()
-
-
-def as_config(config: RunConfig | Mapping[str, Any] | str | Path, overrides: Sequence[str] = ()) -> RunConfig:
-    """From a RunConfig, its values, the path of a YAML file, or a data file alone; `key=value` words laid over it."""
-    if isinstance(overrides, (str, Mapping)):
-        raise UserError("overrides are a list of words", found=repr(overrides)[:80], hint='Write ["train.epochs=5"].')
-    if isinstance(config, RunConfig):
-        return config
-    if isinstance(config, Mapping):
-        return parse_config(config) if not overrides else load_config(None, overrides, base=config)
-    if Path(config).suffix in (".yaml", ".yml"):
-        return load_config(config, overrides)
-    return config_for_data(str(config), overrides)
-
-
-def batches(
-    config: RunConfig | Mapping[str, Any] | str | Path, split: str = TRAIN, *, epoch: int = 0
-) -> Iterator[dict[str, torch.Tensor]]:
-    """One epoch of a config's batches for a plain PyTorch loop: dicts with Hugging Face names, `labels` included.
-
-    Every dict is one step's rows in the plan's order, padded to their longest.
-    """
-    resolved = as_config(config)
-    prepared = prepare(resolved)
-    task, encoder = prepared.task(), encoder_of(resolved, prepared)
-    rows = prepared.store[split]
-    plan = BatchSchedule(len(rows), resolved.train.batch_size, resolved.train.seed)
-    task = task.for_epoch(seed=resolved.train.seed, epoch=epoch)
-    for step in range(epoch * plan.steps_per_epoch, (epoch + 1) * plan.steps_per_epoch):
-        _, positions = plan.rows_of_step(step)
-        batch = task.collate(rows, positions, encoder)
-        yield {**batch.inputs, **batch.targets}
 
 
 class Run:
@@ -319,9 +278,11 @@ class Run:
             )  # fmt: skip
         is_best = progress.judge(score, metrics["loss"], step)
         epoch = parts.plan.samples_before(step) / parts.plan.num_rows
-        point = {"step": step, "samples": progress.samples, "epoch": epoch}
-        point |= {"train_loss": progress.loss_sum / max(1, progress.loss_steps), "validation_loss": metrics["loss"]}
-        progress.history.append({**point, "score": score, "is_best": is_best})
+        train_loss = progress.loss_sum / max(1, progress.loss_steps)
+        progress.history.append({
+            "step": step, "samples": progress.samples, "epoch": epoch, "train_loss": train_loss,
+            "validation_loss": metrics["loss"], "score": score, "is_best": is_best,
+        })  # fmt: skip
         progress.loss_sum, progress.loss_steps = 0.0, 0
         self._track({"step": step, "epoch": round(epoch, 4), "split": VALIDATION, **metrics})
         self.reporter.evaluated(evaluation, step, is_best=is_best, metric=self.metric)
@@ -467,11 +428,13 @@ class Run:
     def _verdict(self, scores: Mapping[str, Any]) -> dict[str, Any]:
         simple = scores.get(VALIDATION, {}).get("baseline", {})
         baseline = simple.get("majority", {}).get("log_loss", simple.get("unigram", {}).get("loss"))
-        points = self.progress.history
-        curve = [Point(**{key: value for key, value in point.items() if key != "step"}) for point in points]
         limited_by = "train.max_steps" if self.parts.plan.is_cut else "train.epochs"
         validated = VALIDATION in self.parts.prepared.store.splits
-        return asdict(verdict(curve, baseline_loss=baseline, limited_by=limited_by, validated=validated))
+        return asdict(
+            verdict(
+                points_of(self.progress.history), baseline_loss=baseline, limited_by=limited_by, validated=validated
+            )
+        )
 
     @contextmanager
     def _behind_last_step(self, what: str) -> Iterator[None]:

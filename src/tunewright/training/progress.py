@@ -8,11 +8,23 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypedDict
 
 from tunewright.batching.schedule import BatchSchedule
 from tunewright.metrics import Metric
 from tunewright.settings import Cadence
+
+
+class HistoryPoint(TypedDict):
+    """An evaluation during training. train_loss: the mean of the steps since the one before. score: of the metric that decides."""
+
+    step: int
+    samples: int
+    epoch: float
+    train_loss: float
+    validation_loss: float
+    score: float
+    is_best: bool
 
 
 @dataclass
@@ -26,7 +38,7 @@ class Progress:
     best_step: int | None = None
     num_bad_evaluations: int = 0
     stopped_early: bool = False
-    history: list[dict[str, Any]] = field(default_factory=list)
+    history: list[HistoryPoint] = field(default_factory=list)
     loss_sum: float = 0.0
     """Of the steps since the last evaluation, for the training curve."""
     loss_steps: int = 0
