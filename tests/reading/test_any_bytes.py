@@ -49,6 +49,8 @@ def test_every_line_is_a_row_a_reject_or_a_blank(tmp_path_factory, content, suff
         source = open_source(str(path), ReadOptions(max_row_bytes=limit))
     except UserError:
         return
+    if source.format == "json":  # one value over many lines
+        return
     num_lines = content.count(b"\n") + (not content.endswith(b"\n"))
     assert len(list(source.rows())) + source.num_blank_lines == num_lines
 

@@ -124,6 +124,9 @@ class SavedModel:
         if is_dataclass(task) and (wrong := wrong_field(task)):
             raise self._not_as_written(f"task_state.{wrong}", "a value of another type")
         again = json.loads(json.dumps(task.state()))
+        lost = again.keys() - self.facts["task_state"].keys()
+        if lost and self.facts["schema"] == SCHEMA:  # a new field of a task's state is a new schema
+            raise self._not_as_written(f"task_state.{min(lost)}", "no such key")
         for key, value in self.facts["task_state"].items():
             negative = fits(value, int) and value < 0  # nothing that a task keeps counts below nought
             if negative or (

@@ -196,7 +196,7 @@ def _own_words() -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        parts = {name: getattr(error, name) for name in ("problem", "where", "found", "expected", "mend")}
+        parts = {name: getattr(error, name) for name in ("problem", "where", "found", "expected", "hint")}
         said = {name: value and value.replace("data.max_length", "--max-length") for name, value in parts.items()}
         raise UserError(said.pop("problem"), **said) from None
 

@@ -10,7 +10,7 @@ import pytest
 
 HOLES = """
 import psutil, torch
-from tunewright.models import memory
+from tunewright.execution.cpu import memory
 
 assert not memory.give_back_fragments()  # the allocator is as it was
 assert memory.keep_freed_memory()
@@ -54,7 +54,7 @@ def test_holes_are_given_back():
 
 THREADS = """
 import resource, threading, torch
-from tunewright.models import memory
+from tunewright.execution.cpu import memory
 
 assert memory.keep_freed_memory()
 torch.set_num_threads(1)  # another one would take its share of the faults
