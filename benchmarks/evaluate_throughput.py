@@ -92,7 +92,7 @@ def evaluate(task: str, steps: int) -> dict[str, Any]:
         run = build_components(parse_config(values(task, folder, steps)))
         for _ in range(2):
             began = time.perf_counter()
-            _, losses = model_outputs(run.model, run.task, run.rows, run.encoder, settings=run.settings)
+            _, losses = model_outputs(run.model, run.task, run.rows, run.encoder, execution=run.execution)
             seconds = time.perf_counter() - began
         return {"speed": int(run.rows.lengths.sum()) / seconds, "loss": sum(losses.values())}
 
@@ -107,7 +107,7 @@ def evaluate_with_trainer(task: str, steps: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         run = build_components(parse_config(values(task, folder, steps)))
         rows = [features(task, run, position) for position in range(len(run.rows))]
-        tokenizer, bf16 = run.encoder.tokenizer, run.settings.precision == "bf16"
+        tokenizer, bf16 = run.encoder.tokenizer, run.execution.precision == "bf16"
         model = stock_model(task, tokenizer, len(getattr(run.task, "tags", ()) or run.task.known_names))
         arguments = TrainingArguments(
             output_dir=folder, per_device_eval_batch_size=batch_of(task), bf16=bf16, use_cpu=True, report_to=[],

@@ -66,7 +66,7 @@ def run_tunewright(run: str, precision: str, rows: int) -> dict[str, Any]:
     return {
         "rows_per_second": rows / seconds,
         "scores": [one.scores for one in results],
-        "precision": model.settings.precision,
+        "precision": model.execution.precision,
     }
 
 

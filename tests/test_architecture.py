@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from functools import cache
 from pathlib import Path
 
 import tunewright
@@ -69,9 +70,13 @@ def imports_of(path: Path) -> set[str]:
             for alias in node.names:
                 inner = f"{base}.{alias.name}".lstrip(".")
                 found.add(inner if inner in modules else base)
+        elif isinstance(node, ast.Import):
+            names = (alias.name.removeprefix("tunewright.") for alias in node.names)
+            found |= {name for name in names if name in modules}
     return found - {""}
 
 
+@cache
 def graph() -> dict[str, set[str]]:
     return {name_of(path): imports_of(path) for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py"}
 
@@ -117,6 +122,16 @@ def test_no_circle_of_imports_between_files_or_folders():
         room = name.split(".")[0]
         rooms.setdefault(room, set()).update({other.split(".")[0] for other in others} - {room})
     assert not circle(rooms)
+
+
+def test_the_fast_path_of_a_cpu_is_imported_by_its_door_alone():
+    inside = "execution.cpu"
+    users = {
+        name: {other for other in others if (other + ".").startswith(inside + ".")}
+        for name, others in graph().items()
+        if not (name + ".").startswith(inside + ".")
+    }
+    assert {name: others for name, others in users.items() if others} == {"execution": {inside}}
 
 
 def test_every_module_opens_with_its_place():

@@ -117,7 +117,7 @@ def test_the_generator_runs_with_ones_own_optimizer_schedule_and_loss(run_values
         run.encoder,
         run.plan,
         optimizer,
-        settings=run.settings,
+        execution=run.execution,
         loss=doubled,
     ):
         scheduler.step()

@@ -19,35 +19,28 @@ from torch import nn
 
 from tunewright.artifacts.adapter_folder import load_network
 from tunewright.artifacts.model_folder import Run, SavedModel, open_saved
-from tunewright.batching.micro_batches import rows_of
-from tunewright.batching.row_context import row_context
 from tunewright.chat.messages import Conversation
 from tunewright.errors import RowError, UserError, renamed
-from tunewright.execution.cpu.cls_only_last_layer import compute_first_position_only
-from tunewright.execution.cpu.memory import give_back_fragments, keep_freed_memory
+from tunewright.execution import before_models, prepare_model
+from tunewright.execution.base import AUTO, Execution, Wanted
 from tunewright.generation.generate import Sampling
-from tunewright.models.loading import choose_device, install_row_keyed_dropout_and_attention, resolve_precision
+from tunewright.models.device import choose_device, resolve_precision
 from tunewright.plugins import trust
-from tunewright.records import AnyPrediction, Example, NoAnswer, Row
+from tunewright.records import AnyPrediction, Batch, Example, NoAnswer, Row
 from tunewright.tasks.base import Task
 from tunewright.tokenization.encoded_rows import EncodedRows
 from tunewright.tokenization.encoder import TextEncoder
-from tunewright.training.engine import Settings, autocast
+from tunewright.training.forward import forward_rows
 
 WINDOW_ROWS, WRITING_ROWS = 1_024, 128
 """Rows that are sorted by length together; fewer where a model writes, and each takes long."""
 WINDOW_CHARACTERS = 1 << 22
 """Of long rows fewer are held at a time: memory does not depend on how many there are."""
-_CPU_TOKENS, _GPU_TOKENS = 2_048, 32_768
 
 Text = str | tuple[str, str]
 T = TypeVar("T")
 Refused = Callable[[str, str], object]
 """Told where an input stands and why it cannot be predicted."""
-
-
-def token_budget(device: torch.device) -> int:
-    return _GPU_TOKENS if device.type == "cuda" else _CPU_TOKENS
 
 
 @dataclass
@@ -58,7 +51,7 @@ class Model:
     task: Task
     encoder: TextEncoder
     network: nn.Module
-    settings: Settings
+    execution: Execution
     sampling: Sampling = field(default_factory=Sampling)
     """How a model that writes chooses its words."""
 
@@ -77,7 +70,7 @@ class Model:
     def write(self, prompt: str) -> Iterator[str]:
         """What follows a prompt, piece by piece as it is written. UserError for a model that does not write."""
         writer = self._writer()
-        with autocast(self.settings):
+        with self.execution.autocast():
             yield from writer.written(self.example(prompt, 1))
 
     def trim_history(self, conversation: Conversation) -> tuple[Conversation, int, int]:
@@ -88,7 +81,7 @@ class Model:
     def reply(self, conversation: Conversation) -> Iterator[str]:
         """What the model says next in a `chat.messages.Conversation`, piece by piece. UserError for one that does not write."""
         writer = self._writer()
-        with autocast(self.settings):
+        with self.execution.autocast():
             yield from writer.written(Example(conversation.messages[-1].content, target=conversation))
 
     showing = renamed("showing", "with_top_k")
@@ -218,7 +211,7 @@ class Model:
     def _predicted(self, window: Sequence[Example]) -> Iterator[Any]:
         if self.task.generates_text:
             writer = self._writer()
-            with autocast(self.settings):
+            with self.execution.autocast():
                 yield from writer.complete(window)
             return
         encoded = self.task.encode(window, self.encoder)
@@ -232,18 +225,15 @@ class Model:
             yield self.task.decode(example, [encoded[row] for row in rows], [scores[row] for row in rows])
 
     def _outputs_of(self, encoded: EncodedRows) -> list[np.ndarray]:
-        lengths = encoded.lengths
-        outputs: list[Any] = [None] * len(encoded)
-        with torch.inference_mode(), autocast(self.settings):
-            for piece in self.settings.cut(lengths):
-                rows = [encoded[int(i)] for i in piece]
-                batch = self.task.collate_inputs(rows, self.encoder, self.settings.row_padding)
-                batch = batch.to(self.settings.device)
-                with row_context(rows_of(batch, self.encoder)):
-                    found = self.task.row_outputs(self.task.outputs(self.network, batch), batch)
-                for index, output in zip(piece, found, strict=True):
-                    outputs[int(index)] = output
-                give_back_fragments()
+        def batch_of(positions: np.ndarray) -> Batch:
+            rows = [encoded[int(position)] for position in positions]
+            return self.task.collate_inputs(rows, self.encoder, self.execution.padding)
+
+        def compute(batch: Batch) -> tuple[list[np.ndarray], None]:
+            return self.task.row_outputs(self.task.outputs(self.network, batch), batch), None
+
+        with torch.inference_mode():
+            outputs, _ = forward_rows(self.network, self.encoder, self.execution, encoded.lengths, batch_of, compute)
         return outputs
 
 
@@ -260,33 +250,33 @@ def load(
     *,
     device: str = "auto",
     precision: str = "auto",
+    execution: str = AUTO,
     plugins: Iterable[str] = (),
     check: bool = True,
     say: Callable[[str], object] = lambda _: None,
 ) -> Model:
     """Open a trained model: a run folder, its `model/` folder, or what `train` returned.
 
-    precision: auto (bf16 autocast where the device is fast at it), bf16, fp32 or fp64. plugins: modules of your own whose code may
-    run, where the run's task or adapter is one. check: that the files are those that were saved; say: told what else has changed.
+    precision: auto (bf16 autocast where the device is fast at it), bf16, fp32 or fp64. execution: auto, or plain: without the fast
+    path. plugins: modules of your own whose code may run, where the run's task or adapter is one. check: that the files are those that
+    were saved; say: told what else has changed.
     UserError when there is no model, or it is not what was saved.
     """
     trust(plugins)
     saved = open_saved(run)
     if check:
         saved.check(say=say)
-    keep_freed_memory()
+    before_models(execution)
     task, encoder = saved.task(), saved.encoder()
     on = choose_device(device)
     precision = resolve_precision(precision, on)
     network = load_network(task, saved, dtype=torch.float64 if precision == "fp64" else torch.float32)
     refuse_other_names(saved, task, network)
     cast(Any, network).config.pad_token_id = encoder.pad_token_id
-    if on.type == "cpu":
-        install_row_keyed_dropout_and_attention(network)
-        compute_first_position_only(network)
+    wanted = Wanted(execution, on, precision, is_training=False)
+    prepared = prepare_model(network, wanted)
     network.to(on).eval()
-    settings = Settings(token_budget=token_budget(on), precision=precision, device=on)
-    return Model(saved, task, encoder, network, settings, Sampling(**task.sampling_defaults))
+    return Model(saved, task, encoder, network, prepared, Sampling(**task.sampling_defaults))
 
 
 def predict(

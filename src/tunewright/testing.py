@@ -31,18 +31,18 @@ from tunewright.batching.row_context import row_context
 from tunewright.batching.store import SplitStore, SplitWriter, TokenStore, finish_store
 from tunewright.config.load import parse_config
 from tunewright.errors import UserError
+from tunewright.execution.base import Execution
 from tunewright.metrics import Metric
-from tunewright.models.loading import quiet_transformers
 from tunewright.plugins import find, trust
 from tunewright.preparation import TRAIN
 from tunewright.pretrained.model_files import ModelFolder, locate_model
+from tunewright.pretrained.quiet import quiet_transformers
 from tunewright.reading import Source, open_source
 from tunewright.reading.detect import peek
 from tunewright.records import Batch, Encoded, Example, Row
 from tunewright.tasks.base import Task
 from tunewright.tokenization.encoded_rows import EncodedRows
 from tunewright.tokenization.encoder import TextEncoder, load_encoder
-from tunewright.training.engine import Settings
 from tunewright.training.reference import with_reference
 
 EQUAL = 1e-9
@@ -155,11 +155,11 @@ def _case(
     network, _ = task.build_model(folder_of_model, seed=0, dtype=torch.float64)
     network = network.double().eval()
     network.config.pad_token_id = encoder.pad_token_id
-    settings = Settings(precision="fp64")
+    execution = Execution(precision="fp64")
     if task.needs_reference:
-        task = with_reference(task, network, store, encoder, settings)
+        task = with_reference(task, network, store, encoder, execution)
     with torch.no_grad():
-        task = task.for_step(network, store[TRAIN], np.arange(len(store[TRAIN])), encoder, settings)
+        task = task.for_step(network, store[TRAIN], np.arange(len(store[TRAIN])), encoder, execution)
     return _Case(task, network, encoder, store[TRAIN], examples, inputs, folder_of_model, folder)
 
 

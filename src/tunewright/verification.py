@@ -253,7 +253,8 @@ def _with_transformers(folder: Path, examples: dict[str, Any], tolerance: float)
     """As a script that knows nothing of this package: the tokenizer called, the class that config.json names."""
     import transformers
 
-    from tunewright.models.loading import load_as_named, quiet_transformers
+    from tunewright.models.loading import load_as_named
+    from tunewright.pretrained.quiet import quiet_transformers
 
     with quiet_transformers():
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
@@ -264,7 +265,7 @@ def _with_pipeline(folder: Path, examples: dict[str, Any], tolerance: float) -> 
     """The tokenizer and model of `transformers.pipeline`, and what it says itself: scores, tags, words for a mask, a continuation."""
     import transformers
 
-    from tunewright.models.loading import quiet_transformers
+    from tunewright.pretrained.quiet import quiet_transformers
 
     name = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False).architectures[0]
     kind = next((kind for end, kind in _PIPELINES.items() if name.endswith(end)), None)

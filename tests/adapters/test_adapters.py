@@ -37,7 +37,7 @@ def test_a_steps_gradient_does_not_depend_on_its_cut(run_values, tmp_path, kind,
     values = values_for(kind, run_values, tmp_path)
     values["data"]["max_length"] = 40
     run, notes = assembled(adapted(values, adapter, precision="fp64"))
-    assert not [note for note in notes if "Stock dropout" in note]
+    assert not [note for note in notes if "PyTorch's dropout" in note]
     whole = gradient(run, budget=10**6)
     norm = torch.sqrt(sum((g**2).sum() for g in whole.values()))
     for budget in (1, 60, 200):

@@ -143,21 +143,23 @@ def test_a_padded_width_is_the_least_that_holds_a_multiple(longest, num_rows, mu
 
 
 def test_where_products_are_compiled_a_micro_batch_is_padded_to_a_multiple(tiny_bert):
+    from tunewright.execution.base import Execution
+    from tunewright.execution.cpu import CpuExecution
     from tunewright.pretrained.model_files import locate_model
     from tunewright.tokenization.encoder import load_encoder
-    from tunewright.training.engine import Settings
 
     encoder = load_encoder(locate_model(str(tiny_bert)), max_length=60)
     lengths = np.array([41, 40, 7])
 
-    def width(lengths, **settings):
-        return Settings(**settings).row_padding.width(lengths, encoder)
+    def width(lengths, execution):
+        return execution.padding.width(lengths, encoder)
 
-    assert width(lengths, precision="fp32") == 41
-    assert width(lengths, precision="bf16") == 60  # not 64: the model has no more positions
-    assert width(lengths[1:], precision="bf16") == 48
-    assert width(lengths, precision="bf16", padding="max_length") == 60
-    assert width(lengths, precision="bf16", device=torch.device("cuda")) == 41
+    assert width(lengths, CpuExecution(precision="fp32")) == 41
+    assert width(lengths, CpuExecution(precision="bf16")) == 60  # not 64: the model has no more positions
+    assert width(lengths[1:], CpuExecution(precision="bf16")) == 48
+    assert width(lengths, CpuExecution(precision="bf16", to_max_length=True)) == 60
+    assert width(lengths, Execution(precision="bf16")) == 41
+    assert width(lengths, Execution(to_max_length=True)) == 60
 
 
 def test_a_cut_worked_out_by_hand():

@@ -369,13 +369,13 @@ def test_the_reference_is_computed_once_and_equals_the_start_model(values):
     from tunewright.evaluation.score_split import evaluate_split
 
     scores = evaluate_split(
-        first.model, first.task, first.prepared.store["train"], first.encoder, settings=first.settings
+        first.model, first.task, first.prepared.store["train"], first.encoder, execution=first.execution
     )
     assert scores.metrics["loss"] == pytest.approx(np.log(2), abs=1e-4), "nothing has moved yet"
     assert scores.metrics["kl"] == pytest.approx(0, abs=1e-6)
 
 
-@pytest.mark.parametrize(("dropout", "moved"), [("auto", False), ("off", False), ("fast", True)])
+@pytest.mark.parametrize(("dropout", "moved"), [("auto", False), ("off", False), ("row_keyed", True)])
 def test_before_anything_is_learned_the_model_is_its_reference(values, tmp_path, dropout, moved):
     """A GPT-2 drops out a tenth; between a model and its reference nothing but what it learned may stand."""
     from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
@@ -394,7 +394,7 @@ def test_before_anything_is_learned_the_model_is_its_reference(values, tmp_path,
     values["train"]["dropout"] = dropout
     parts = build_components(parse_config(values))
     steps = training_steps(
-        parts.model, parts.task, parts.rows, parts.encoder, parts.plan, parts.optimizer, settings=parts.settings
+        parts.model, parts.task, parts.rows, parts.encoder, parts.plan, parts.optimizer, execution=parts.execution
     )
     first = next(steps)
     assert (abs(first.loss - np.log(2)) > 1e-4) == moved

@@ -19,7 +19,7 @@ OTHER = {
     "task.compare": 3,
 }  # fmt: skip
 """A value for every old key that is not its default."""
-TASK_OF = {"task.too_long": ("sft", "preference", "reward")}
+TASK_OF = {"task.too_long": ("sft", "preference", "reward"), "train.dropout": ("ner",)}
 OLD_AND_NEW = [(one, task) for one in KEYS for task in one.tasks or ("classification",)]
 
 

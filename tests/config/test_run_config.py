@@ -279,7 +279,7 @@ CHANGED = {
     "train.head_learning_rate": 1e-3, "train.schedule": "cosine",
     "train.warmup": 0.5, "train.optimizer": "sgd", "train.weight_decay": 0.5, "train.beta1": 0.5, "train.beta2": 0.5,
     "train.epsilon": 1e-6, "train.max_grad_norm": 5.0,
-    "train.class_weights": "balanced", "train.freeze": 1, "train.dropout": "stock", "train.precision": "fp32",
+    "train.class_weights": "balanced", "train.freeze": 1, "train.dropout": "pytorch", "train.execution": "plain", "train.precision": "fp32",
     "train.gradient_checkpointing": True, "evaluate.every": 7,
     "evaluate.metric": "accuracy", "evaluate.threshold": 0.3, "evaluate.num_generated": 5,
 }  # fmt: skip

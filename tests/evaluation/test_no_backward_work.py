@@ -63,13 +63,13 @@ def test_an_evaluation_computes_what_a_frozen_model_computes(run_values, tmp_pat
     if task.needs_reference:
         for name in run.prepared.store.splits:
             rows = run.prepared.store[name]
-            found = reference_of(task, run.model, rows, run.encoder, run.settings)
+            found = reference_of(task, run.model, rows, run.encoder, run.execution)
             task = task.with_reference_log_probs({**dict(task.reference or {}), **found})
-        assert_no_backward_work(run.model, lambda: reference_of(task, run.model, split, run.encoder, run.settings))
+        assert_no_backward_work(run.model, lambda: reference_of(task, run.model, split, run.encoder, run.execution))
         for one in run.model.parameters():
             one.requires_grad_(True)
     assert_no_backward_work(
-        run.model, lambda: model_outputs(run.model, task, split, run.encoder, settings=run.settings)
+        run.model, lambda: model_outputs(run.model, task, split, run.encoder, execution=run.execution)
     )
 
 
@@ -115,7 +115,7 @@ def test_arrays_of_an_evaluation_are_those_of_before(run_values):
     """Outputs under no_grad are those of a pass with gradients."""
     run = set_up(run_values)
     split = run.prepared.store["validation"]
-    outputs, _ = model_outputs(run.model, run.task, split, run.encoder, settings=run.settings)
+    outputs, _ = model_outputs(run.model, run.task, split, run.encoder, execution=run.execution)
     batch = run.task.collate(split, np.arange(len(split)), run.encoder)
     with_graph = run.task.row_outputs(run.model.eval()(**batch.inputs).logits.detach(), batch)
     assert np.allclose(np.stack(outputs), np.stack(with_graph), atol=1e-5)
@@ -127,11 +127,12 @@ def test_two_threads_evaluate_what_one_does(run_values, tmp_path, kind):
     run = set_up(values_for(kind, run_values, tmp_path), precision="fp64")
     split, task = run.prepared.store["train"], run.task
     if task.needs_reference:
-        task = task.with_reference_log_probs(reference_of(task, run.model, split, run.encoder, run.settings))
-    settings = replace(run.settings, token_budget=60)
-    whole, losses = model_outputs(run.model, task, split, run.encoder, settings=settings)
+        task = task.with_reference_log_probs(reference_of(task, run.model, split, run.encoder, run.execution))
+    execution = replace(run.execution, token_budget=60)
+    whole, losses = model_outputs(run.model, task, split, run.encoder, execution=execution)
     found = [
-        model_outputs(run.model, task, split, run.encoder, settings=replace(settings, in_halves=True)) for _ in range(2)
+        model_outputs(run.model, task, split, run.encoder, execution=replace(execution, two_threads=True))
+        for _ in range(2)
     ]
     assert all(np.allclose(one, other, atol=1e-12) for one, other in zip(found[0][0], whole, strict=True))
     assert all(np.array_equal(one, other) for one, other in zip(found[0][0], found[1][0], strict=True))
@@ -140,7 +141,7 @@ def test_two_threads_evaluate_what_one_does(run_values, tmp_path, kind):
 
 
 def test_what_one_of_two_threads_raises_ends_both():
-    from tunewright.execution.cpu.two_threads import dealt_to_both
+    from tunewright.execution.cpu.two_threads import map_on_two_threads
 
     done: list[int] = []
 
@@ -150,8 +151,8 @@ def test_what_one_of_two_threads_raises_ends_both():
         done.append(piece)
         return 2 * piece
 
-    assert dealt_to_both([0, 1, 2], compute) == [0, 2, 4]
+    assert map_on_two_threads([0, 1, 2], compute) == [0, 2, 4]
     done.clear()
     with pytest.raises(KeyError):
-        dealt_to_both(list(range(1_000_000)), compute)
+        map_on_two_threads(list(range(1_000_000)), compute)
     assert len(done) < 1_000_000

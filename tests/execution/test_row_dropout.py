@@ -15,16 +15,16 @@ from transformers import (
 )
 
 from tunewright.batching.row_context import RowContext, row_context
+from tunewright.execution.cpu.dropout import FastRowDropout
 from tunewright.execution.row_dropout import (
-    Draw,
     RowDropout,
+    drawn,
     drop_threshold,
-    fill_keep,
     keep_scale,
     random_bits,
     switch_off_dropout,
 )
-from tunewright.models.loading import draws_randomly
+from tunewright.execution.row_keyed import draws_randomly
 
 
 def rows(
@@ -34,9 +34,11 @@ def rows(
 
 
 def drop(x: torch.Tensor, among: RowContext, *, p: float = 0.3, site: int = 5) -> torch.Tensor:
-    module = RowDropout(p, site).train()
+    """In every execution the same: the fast one and the plain one are compared at each call."""
     with row_context(among):
-        return module(x)
+        plain, fast = (kind(p, site).train()(x) for kind in (RowDropout, FastRowDropout))
+    assert torch.equal(plain, fast)
+    return plain
 
 
 def test_threshold_and_scale_of_a_tenth():
@@ -48,8 +50,8 @@ def test_threshold_and_scale_of_a_tenth():
 
 @pytest.mark.parametrize("p", [0.05, 0.1, 0.5, 0.9])
 def test_mean_and_variance_are_those_of_a_bernoulli(p):
-    keep = torch.empty(4, 1_000, 256)
-    fill_keep([Draw(part, row, 1) for row, part in enumerate(keep)], rows([1, 2, 3, 4], [1000] * 4), p)
+    among = rows([1, 2, 3, 4], [1000] * 4)
+    keep = torch.stack([drawn(among, (1_000, 256), row=row, site=1, p=p) for row in range(4)]).float()
     count = keep.numel()
     standard_error = np.sqrt(p * (1 - p) / count)
     assert abs(float(keep.mean()) - (1 - p)) < 4 * standard_error + 2**-16
@@ -59,7 +61,8 @@ def test_mean_and_variance_are_those_of_a_bernoulli(p):
 
 def test_bits_of_rows_sites_epochs_seeds_and_streams_are_independent():
     def bits(seed=0, epoch=0, row_id=7, site=3, stream=0):
-        return random_bits(rows([row_id], [1], seed=seed, epoch=epoch), Draw(torch.empty(40_000), 0, site, stream))
+        among = rows([row_id], [1], seed=seed, epoch=epoch)
+        return random_bits(among, row=0, site=site, count=40_000, stream=stream)
 
     base = bits().astype(np.float64)
     for other in (bits(seed=1), bits(epoch=1), bits(row_id=8), bits(site=4), bits(stream=1)):
@@ -86,7 +89,7 @@ def test_attention_is_dropped_the_same_whatever_the_padding(width, num_before, l
 def test_models_with_an_attention_of_their_own_do_not_depend_on_the_cut(name):
     import transformers
 
-    from tunewright.models.loading import install_row_keyed_dropout_and_attention
+    from tunewright.execution.row_keyed import install_row_keyed_dropout_and_attention
 
     torch.manual_seed(0)
     sizes = {
@@ -135,42 +138,13 @@ def test_kept_elements_are_scaled_and_gradients_follow_the_same_mask(dtype):
     assert torch.equal(y == 0, drop(torch.ones(2, 5, 16), rows([1, 2], [5, 5]), p=0.5) == 0)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_rows_end_to_end_are_dropped_as_padded_ones(dtype):
-    padded = rows([4, 9, 7], [5, 2, 3])
-    flat = drop(torch.ones(1, 16, 6, dtype=dtype), padded.laid_flat(16))
-    expected = drop(torch.ones(3, 5, 6, dtype=dtype), padded)
-    assert torch.equal(flat[0, :10], torch.cat([expected[row, :length] for row, length in enumerate([5, 2, 3])]))
-    assert not flat[0, 10:].any()
-
-
-def test_a_part_of_a_stream_is_drawn_as_in_the_whole():
-    whole, part = torch.empty(12, 7, 7), torch.empty(4, 7, 7)
-    among = rows([3], [7])
-    fill_keep([Draw(whole, 0, 1)], among, 0.3)
-    fill_keep([Draw(part, 0, 1, skip=4 * 49)], among, 0.3)
-    assert torch.equal(part, whole[4:8])
-
-
-def test_outside_a_micro_batch_and_in_evaluation_it_is_the_stock_module():
+def test_outside_a_micro_batch_and_in_evaluation_it_is_pytorchs_module():
     module = RowDropout(0.5, 0)
     assert torch.equal(module.eval()(torch.ones(3, 3)), torch.ones(3, 3))
     torch.manual_seed(0)
     ours = module.train()(torch.ones(100))
     torch.manual_seed(0)
     assert torch.equal(ours, torch.nn.Dropout(0.5)(torch.ones(100)))
-
-
-def test_parallel_and_serial_draws_are_equal(monkeypatch):
-    import tunewright.execution.row_dropout as dropout
-
-    parallel = torch.empty(4, 512, 256)
-    draws = [Draw(part, row, 1) for row, part in enumerate(parallel)]
-    fill_keep(draws, rows([1, 2, 3, 4], [512] * 4), 0.1)
-    monkeypatch.setattr(dropout, "_MIN_PARALLEL_ELEMENTS", 10**12)
-    serial = torch.empty(4, 512, 256)
-    fill_keep([Draw(part, row, 1) for row, part in enumerate(serial)], rows([1, 2, 3, 4], [512] * 4), 0.1)
-    assert torch.equal(parallel, serial)
 
 
 SIZES = {

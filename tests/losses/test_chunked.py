@@ -10,7 +10,10 @@ import torch
 from torch.nn import functional
 
 import tunewright.execution.cpu.embedding as embedding
+import tunewright.execution.cpu.output_rows as output_rows
 import tunewright.losses.chunked as chunked
+from tunewright.execution.cpu.output_rows import CpuOutputKernels
+from tunewright.execution.output_rows import install_output_kernels
 from tunewright.losses.chunked import has_plain_output, linear_cross_entropy, skip_output_projection
 from tunewright.losses.language import labelled_loss
 
@@ -24,11 +27,15 @@ def inputs(dtype: torch.dtype, *, tokens: int = 11, width: int = 6, vocabulary: 
 @pytest.mark.parametrize(("piece", "softmax"), [(1, 1), (40, 40), (800, 40), (10**6, 40), (10**6, 10**6)])
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
-def test_loss_and_gradients_equal_the_plain_computation(monkeypatch, piece, softmax, bias, dtype, tolerance):
+@pytest.mark.parametrize("on_cpu", [False, True])
+def test_loss_and_gradients_equal_the_plain_computation(monkeypatch, piece, softmax, bias, dtype, tolerance, on_cpu):
     monkeypatch.setattr(chunked, "PIECE_BYTES", piece)
-    monkeypatch.setattr(chunked, "_SOFTMAX_ELEMENTS", softmax)
+    monkeypatch.setattr(output_rows, "SOFTMAX_ELEMENTS", softmax)
     monkeypatch.setattr(chunked, "LEAST_TOKENS", 1)
+    monkeypatch.setattr(CpuOutputKernels, "takes_gradient", False)
     hidden, weight, offset = inputs(dtype)
+    if on_cpu:
+        weight.output_kernels = CpuOutputKernels()
     labels, weights = torch.arange(11) % 17, torch.linspace(0, 2, 11, dtype=dtype)
     wanted = [hidden, weight, *([offset] if bias else [])]
     plain = functional.cross_entropy(
@@ -62,7 +69,7 @@ def test_output_rows_take_their_gradient_in_place(monkeypatch, piece, dtype, tol
     backward(1.0)
     assert torch.allclose(layer.weight.grad, expected, atol=tolerance)
     layer.weight.grad = None
-    embedding.add_table_gradients_in_place(layer)
+    install_output_kernels(layer, CpuOutputKernels())
     backward(0.5)
     later = embedding.DeferredGradients()
     with embedding.deferred_gradients(later):
@@ -96,8 +103,10 @@ def test_half_precision_products_are_summed_in_fp32():
     assert float(rounded) == pytest.approx(float(exact), rel=1e-2)
 
 
-def test_under_autocast_products_are_bf16_and_odd_numbers_of_tokens_change_nothing():
+def test_under_autocast_products_are_bf16_and_odd_numbers_of_tokens_change_nothing(monkeypatch):
     hidden, weight, _ = inputs(torch.float32, tokens=45, width=32)
+    monkeypatch.setattr(CpuOutputKernels, "takes_gradient", False)
+    weight.output_kernels = CpuOutputKernels()
     labels, weights = torch.arange(45) % 17, torch.linspace(0, 2, 45)
     expected, _ = linear_cross_entropy(hidden.bfloat16(), weight, None, labels, weights_S=weights)
     with torch.autocast("cpu", torch.bfloat16):

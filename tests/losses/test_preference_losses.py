@@ -122,8 +122,9 @@ def ours(objective: Objective | None, split, model, reference=None, *, budget: i
 
     from tunewright.chat.conversations import Dialogues
     from tunewright.chat.preference_columns import Preferences
+    from tunewright.execution.base import Execution
     from tunewright.tasks import preference, reward, sft
-    from tunewright.training.engine import Settings, accumulate_gradient
+    from tunewright.training.engine import accumulate_gradient
     from tunewright.training.reference import reference_of
 
     encoder = SimpleNamespace(pad_token_id=0, padding_side="right", max_length=64)
@@ -135,13 +136,14 @@ def ours(objective: Objective | None, split, model, reference=None, *, budget: i
     )
     chat = sft.Task(Dialogues("pair", "prompt", "chosen"))
     task = reward.Task(columns, chat) if objective is None else preference.Task(columns, chat, objective=objective)
-    settings = Settings(token_budget=budget, precision="fp32")
+    execution = Execution(token_budget=budget)
     if reference is not None:
-        task = task.with_reference_log_probs(reference_of(task, reference, split, encoder, settings))
+        task = task.with_reference_log_probs(reference_of(task, reference, split, encoder, execution))
     positions = np.arange(len(split))
     done = accumulate_gradient(
-        model.train(), task, split, encoder, positions, task.weights(split), epoch=0, step=0, settings=settings
-    )
+        model.train(), task, split, encoder, positions, task.weights(split),
+        seed=0, epoch=0, step=0, execution=execution,
+    )  # fmt: skip
     return done.loss, {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
 

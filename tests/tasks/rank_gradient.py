@@ -27,9 +27,10 @@ accumulate_gradient(
     run.encoder,
     np.arange(13),
     run.task.weights(split),
+    seed=run.plan.seed,
     epoch=0,
     step=0,
-    settings=run.settings,
+    execution=run.execution,
 )
 if run.processes.is_main:
     save_file({name: p.grad for name, p in run.model.named_parameters() if p.grad is not None}, sys.argv[2])

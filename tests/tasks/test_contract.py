@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,13 +19,14 @@ from safetensors.torch import load_file
 import tunewright as tw
 from tests.conftest import messages, write_jsonl
 from tunewright.config.load import parse_config
-from tunewright.execution.cpu.two_threads import side_by_side
+from tunewright.execution import cpu
+from tunewright.execution.base import Execution
+from tunewright.execution.cpu import CpuExecution
 from tunewright.prediction import load
 from tunewright.runs.reporter import Interrupted, Reporter
 from tunewright.runs.setup import TrainingComponents, build_components
 from tunewright.runs.train import train
-from tunewright.training import engine
-from tunewright.training.engine import Settings, accumulate_gradient
+from tunewright.training.engine import accumulate_gradient
 
 LANGUAGE = ["clm", "mlm", "whole_word", "next_sentence"]
 PREFERENCE = ["dpo", "kto", "orpo", "reward", "judge"]
@@ -103,7 +105,7 @@ def chat_values(base: dict, folder: Path) -> dict:
 
 def preference_values(kind: str, base: dict, folder: Path) -> dict:
     """Labels against the next row's text; or judged alone, every third one bad. From random weights; `judge` is an encoder."""
-    values = chat_values(base, folder)
+    values = {**chat_values(base, folder), "evaluate": base["evaluate"]}
     rows = []
     for number, row in enumerate(messages(80)):
         prompt, label, other = row["text"], row["label"], messages(90)[number + 10]["text"][:60]
@@ -119,11 +121,13 @@ def preference_values(kind: str, base: dict, folder: Path) -> dict:
 
 
 def gradient(
-    run: TrainingComponents, *, budget: int, precision: str = "fp64", in_halves: bool = False
+    run: TrainingComponents, *, budget: int, precision: str = "fp64", two_threads: bool = False
 ) -> dict[str, torch.Tensor]:
     run.model.zero_grad(set_to_none=True)
     split = run.prepared.store["train"]
-    settings = Settings(seed=3, token_budget=budget, precision=precision, in_halves=in_halves)
+    execution = replace(run.execution, token_budget=budget, precision=precision)
+    if isinstance(execution, CpuExecution):
+        execution = replace(execution, two_threads=two_threads)
     accumulate_gradient(
         run.model.train(),
         run.task,
@@ -131,9 +135,10 @@ def gradient(
         run.encoder,
         np.arange(16),
         run.task.for_epoch(seed=3, epoch=1).weights(split),
+        seed=3,
         epoch=1,
         step=2,
-        settings=settings,
+        execution=execution,
     )
     return {name: p.grad.clone() for name, p in run.model.named_parameters() if p.grad is not None}
 
@@ -167,13 +172,14 @@ def test_a_steps_gradient_does_not_depend_on_its_cut(run_values, tmp_path, kind,
 
 @pytest.mark.parametrize("adapter", [None, "lora"])
 @pytest.mark.parametrize("kind", TASKS)
-def test_two_halves_have_the_gradient_of_the_whole(run_values, tmp_path, tiny_gpt, kind, adapter):
+def test_two_threads_have_the_gradient_of_one(run_values, tmp_path, tiny_gpt, kind, adapter):
     """With dropout, as the model's config says."""
     values = values_for(kind, run_values, tmp_path)
     run = set_up(with_lora(kind, run_values, tmp_path, tiny_gpt) if adapter else values, precision="fp64")
-    assert Settings(token_budget=100, in_halves=True).halves(run.prepared.store["train"].lengths[:16])
+    execution = replace(run.execution, token_budget=100, two_threads=True)
+    assert len(execution.split(run.prepared.store["train"].lengths[:16])) == 2
     whole = gradient(run, budget=100)
-    halves = [gradient(run, budget=100, in_halves=True) for _ in range(2)]
+    halves = [gradient(run, budget=100, two_threads=True) for _ in range(2)]
     norm = torch.sqrt(sum((g**2).sum() for g in whole.values()))
     assert whole.keys() == halves[0].keys()
     assert max(float((halves[0][name] - whole[name]).abs().max() / norm) for name in whole) < 1e-9
@@ -181,26 +187,26 @@ def test_two_halves_have_the_gradient_of_the_whole(run_values, tmp_path, tiny_gp
 
 
 @pytest.mark.parametrize("kind", TASKS)
-def test_long_steps_are_computed_in_halves(run_values, tmp_path, kind, monkeypatch):
+def test_long_steps_are_computed_by_two_threads(run_values, tmp_path, kind, monkeypatch):
     values = values_for(kind, run_values, tmp_path)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
-    assert not set_up(values).settings.in_halves
+    assert not set_up(values).execution.two_threads
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
-    assert set_up(values, precision="bf16").settings.in_halves
-    assert set_up(values, precision="fp32").settings.in_halves
-    assert not set_up(values, dropout="stock").settings.in_halves
-    monkeypatch.setattr("tunewright.runs.setup._LARGEST_SECOND_GRADIENT", 2**10)
-    assert not set_up(values).settings.in_halves
+    assert set_up(values, precision="bf16").execution.two_threads
+    assert set_up(values, precision="fp32").execution.two_threads
+    assert not set_up(values, dropout="pytorch").execution.two_threads
+    monkeypatch.setattr(cpu, "_LARGEST_SECOND_GRADIENT", 2**10)
+    assert not set_up(values).execution.two_threads
 
 
 @pytest.mark.parametrize("kind", TASKS)
 def test_rows_end_to_end_have_the_gradient_of_padded_ones(run_values, tmp_path, kind):
     """With dropout, as the model's config says; blocks of packed documents are computed as they are."""
     values = values_for(kind, run_values, tmp_path)
-    flat = set_up(values, precision="fp64")
+    unpadded = set_up(values, precision="fp64")
     padded = set_up({**values, "data": {**values["data"], "padding": "max_length"}}, precision="fp64")
-    assert (flat.settings.flat, padded.settings.flat) == (not flat.task.is_packed, False)
-    expected, found = gradient(padded, budget=100), gradient(flat, budget=100)
+    assert (unpadded.execution.unpadded, padded.execution.unpadded) == (not unpadded.task.is_packed, False)
+    expected, found = gradient(padded, budget=100), gradient(unpadded, budget=100)
     norm = torch.sqrt(sum((g**2).sum() for g in expected.values()))
     assert max(float((found[name] - expected[name]).abs().max() / norm) for name in expected) < 1e-9
 
@@ -244,6 +250,40 @@ def test_dropout_that_no_module_holds_is_a_function_of_the_step(run_values, tiny
     torch.manual_seed(2)
     other = gradient(run, budget=10_000)
     assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize("dropout", ["auto", "off"])
+@pytest.mark.parametrize(("precision", "tolerance"), [("fp64", 1e-9), ("fp32", 2e-6)])
+@pytest.mark.parametrize("kind", [*TASKS, *(f"{kind}-lora" for kind in TASKS)])
+def test_the_plain_execution_has_the_gradient_of_the_fast_one(
+    run_values, tmp_path, tiny_gpt, kind, precision, tolerance, dropout
+):
+    """Dropout as the model's config says, and off."""
+    name, _, adapter = kind.partition("-")
+    values = with_lora(name, run_values, tmp_path, tiny_gpt) if adapter else values_for(name, run_values, tmp_path)
+    train = {"precision": precision, "dropout": "row_keyed" if dropout == "auto" else dropout}
+    fast, plain = (set_up(values, **train, execution=execution) for execution in ("auto", "plain"))
+    assert (type(fast.execution), type(plain.execution)) == (CpuExecution, Execution)
+    expected, found = (gradient(run, budget=100, precision=precision) for run in (fast, plain))
+    norm = torch.sqrt(sum((g.double() ** 2).sum() for g in expected.values()))
+    assert expected.keys() == found.keys()
+    worst = max(float((found[name] - expected[name]).abs().max() / norm) for name in expected)
+    assert worst < tolerance * (50 if name == "judge" and precision == "fp32" else 1)
+
+
+@pytest.mark.parametrize("kind", TASKS)
+def test_a_run_with_the_plain_execution_trains_evaluates_and_predicts(run_values, tmp_path, kind):
+    values = values_for(kind, run_values, tmp_path)
+    losses = []
+    for execution in ("auto", "plain"):
+        train_values = {**values["train"], "execution": execution, "max_steps": 3}
+        run = train({**values, "train": train_values, "output": str(tmp_path / execution)})
+        assert (tmp_path / execution / "config.yaml").read_text().count(f"execution: {execution}") == 1
+        losses.append(
+            [point["train_loss"] for point in run.history] + [point["validation_loss"] for point in run.history]
+        )
+        assert tw.evaluate(run, precision="fp32", execution=execution)["metrics"]["loss"] > 0
+    assert np.allclose(*losses, rtol=1e-4)
 
 
 def test_gradient_checkpointing_changes_no_gradient(run_values):
@@ -352,9 +392,9 @@ def test_an_interrupted_run_resumes_bit_identically(run_values, tmp_path, kind, 
     assert records[0] == records[1]
 
 
-def test_an_interrupted_run_in_halves_resumes_bit_identically(run_values, tmp_path, monkeypatch):
-    computed = []
-    monkeypatch.setattr(engine, "side_by_side", lambda *these: (computed.append(1), side_by_side(*these))[1])
+def test_an_interrupted_run_on_two_threads_resumes_bit_identically(run_values, tmp_path, monkeypatch):
+    computed, both = [], cpu.run_both_backward
+    monkeypatch.setattr(cpu, "run_both_backward", lambda *these: (computed.append(1), both(*these))[1])
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     values = {**run_values, "train": {**run_values["train"], "precision": "bf16", "micro_batch_tokens": 32}}
     straight = train({**values, "output": str(tmp_path / "straight")})

@@ -173,7 +173,7 @@ def test_the_loss_is_that_of_transformers(tmp_path):
     with torch.no_grad():
         logits = parts.model.eval()(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
     expected = torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), batch["labels"][:, 1:].flatten())
-    _, losses = model_outputs(parts.model, parts.task, parts.rows, parts.encoder, settings=parts.settings)
+    _, losses = model_outputs(parts.model, parts.task, parts.rows, parts.encoder, execution=parts.execution)
     assert losses["cross_entropy"] == pytest.approx(float(expected), abs=1e-9)
     assert float(parts.task.weights(parts.rows).terms["cross_entropy"].sum()) == int(
         (batch["labels"][:, 1:] != -100).sum()

@@ -242,7 +242,7 @@ def attach(
     """
     import torch
 
-    from tunewright.models.loading import quiet_transformers
+    from tunewright.pretrained.quiet import quiet_transformers
 
     heads = head_modules(model, fresh)
     try:

@@ -68,12 +68,12 @@ def save_weights(run: Path, parts: Any) -> None:
     A plain model is complete but for its golden examples; an adapter stands on its base until it is merged.
     """
     if adapter_of(parts.config.adapter) is None:
-        with widened(parts.model, parts.settings.precision):
+        with widened(parts.model, parts.execution.precision):
             _save(run, parts, parts.model)
         return
     start = parts.config.model
     identity = {"name": start.name, "revision": start.revision, "sha256": weights_sha256(run / BASE)}
-    with widened(parts.model, parts.settings.precision):
+    with widened(parts.model, parts.execution.precision):
         _save_adapter(run / ADAPTER, parts.model, run / BASE, identity)
     _save(run, parts, None, merged=False)
 
@@ -85,13 +85,13 @@ def save_trained(run: Path, parts: Any, golden_texts: Sequence[golden_examples.G
     """
     adapter = adapter_of(parts.config.adapter)
     if adapter is None:
-        with widened(parts.model, parts.settings.precision):
+        with widened(parts.model, parts.execution.precision):
             finish = _golden(parts, parts.model, golden_texts)
         if finish is not None:
             add_to_model(run / "model", finish)
         return
     network = parts.model if parts.config.model.bits is None else _on_whole_base(parts, adapter)
-    if parts.settings.precision != "fp64":
+    if parts.execution.precision != "fp64":
         network.float()
     finish = _golden(parts, network, golden_texts)
     _save(run, parts, _merged(network) if adapter.merges else None, merged=adapter.merges, finish=finish)
@@ -104,7 +104,7 @@ def _save(run: Path, parts: Any, model: Any, *, merged: bool | None = None, fini
         extra = {"adapter": {"name": parts.config.adapter.name, "merged": merged, "base": base_of(run)}}
     tokenizer = run / TOKENIZER
     save_model(
-        run / "model", model, parts.task, parts.encoder, precision=parts.settings.precision, finish=finish, extra=extra,
+        run / "model", model, parts.task, parts.encoder, precision=parts.execution.precision, finish=finish, extra=extra,
         tokenizer=None if changed_files(tokenizer) else tokenizer,
     )  # fmt: skip
 
@@ -148,7 +148,7 @@ def _golden(
 
 def _save_base(path: Path, parts: Any) -> None:
     """The base as training began, built again as it was then: a pure function of checkpoint and seed."""
-    from tunewright.models.loading import quiet_transformers
+    from tunewright.pretrained.quiet import quiet_transformers
 
     model, _ = _base_again(parts)
     with quiet_transformers(), whole_folder(path) as folder:
@@ -161,8 +161,8 @@ def _base_again(parts: Any) -> tuple[Any, list[str]]:
     """(the base as training began, names of its fresh parameters). What was quantized holds the rounded numbers whole."""
     config = parts.config
     source, _ = resolve_base(config, parts.prepared.model)
-    model, fresh = parts.task.build_model(source, seed=config.train.seed, dtype=base_dtype(parts.settings.precision))
-    round_base(model, fresh, config.model.bits, parts.settings.device, whole=True)
+    model, fresh = parts.task.build_model(source, seed=config.train.seed, dtype=base_dtype(parts.execution.precision))
+    round_base(model, fresh, config.model.bits, parts.execution.device, whole=True)
     return model, fresh
 
 
@@ -174,7 +174,7 @@ def _on_whole_base(parts: Any, adapter: Any) -> Any:
     rows = added_rows(parts.config, parts.encoder.tokenizer)
     network, _ = attach(adapter, model, fresh, seed=parts.config.train.seed, rows=rows)
     set_peft_model_state_dict(network, get_peft_model_state_dict(parts.model, save_embedding_layers=False))
-    return network.to(parts.settings.device).eval()
+    return network.to(parts.execution.device).eval()
 
 
 def weights_sha256(folder: Path) -> str:
@@ -187,7 +187,7 @@ def weights_sha256(folder: Path) -> str:
 
 def _save_adapter(path: Path, network: Any, base: Path, identity: dict[str, Any]) -> None:
     """PEFT's layout, pointing at `base/`: it alone has the head that the adapter's was made for."""
-    from tunewright.models.loading import quiet_transformers
+    from tunewright.pretrained.quiet import quiet_transformers
 
     for config in network.peft_config.values():
         config.base_model_name_or_path = str(base.resolve())
@@ -273,7 +273,7 @@ def with_adapter(network: Any, run: Path, *, plain: bool = False) -> Any:
 
     plain: as PEFT alone does it.
     """
-    from tunewright.models.loading import quiet_transformers
+    from tunewright.pretrained.quiet import quiet_transformers
 
     wanted, found = base_of(run)["sha256"], weights_sha256(run / BASE)
     if found != wanted:

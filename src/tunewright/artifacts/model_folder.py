@@ -160,7 +160,7 @@ def save_model(
     model: None where its weights stand elsewhere. finish: writes what else belongs into the folder, before its files are listed
     with their hashes. extra: further facts for `tunewright.json`. tokenizer: a folder that `save_tokenizer` wrote, to take it from.
     """
-    from tunewright.models.loading import quiet_transformers
+    from tunewright.pretrained.quiet import quiet_transformers
 
     with quiet_transformers(), whole_folder(path) as folder:
         if model is not None:
@@ -191,7 +191,7 @@ def save_model(
 
 def save_tokenizer(path: Path, task: Task, encoder: Any) -> None:
     """The tokenizer alone, as `save_model` saves it: so that what cannot be saved is known before anything is learned."""
-    from tunewright.models.loading import quiet_transformers
+    from tunewright.pretrained.quiet import quiet_transformers
 
     with quiet_transformers(), whole_folder(path) as folder:
         _write_tokenizer(folder, task, encoder)

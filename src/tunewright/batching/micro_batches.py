@@ -21,7 +21,6 @@ from tunewright.tokenization.encoder import TextEncoder
 FIXED_COST_TOKENS = 64
 """What a micro-batch costs beside its tokens, in tokens: about 12 ms at 5,000 tokens a second on two cores."""
 _LONGEST_SEARCH = 512
-_HALVED_EXACTLY = 32
 
 
 def cut(
@@ -31,17 +30,19 @@ def cut(
     num_ranks: int = 1,
     fixed_cost: int = FIXED_COST_TOKENS,
     multiple: int = 1,
-    flat: bool = False,
+    unpadded: bool = False,
 ) -> list[np.ndarray]:
     """Positions into `lengths`, longest rows first, as micro-batches of at most `token_budget` padded tokens.
 
     Of all cuts of the sorted rows the cheapest is taken: padded tokens plus `fixed_cost` for each micro-batch. A row longer
     than the budget stands alone. With several ranks the number of micro-batches is a multiple of `num_ranks`; rank r takes
-    every `num_ranks`-th one from r on. Where rows do not suffice the missing ones are empty. multiple: of the tokens
-    in each, see `execution/cpu/shape_buckets.py`. flat: rows stand end to end, and only their sum is filled up (`execution/cpu/unpadding.py`).
+    every `num_ranks`-th one from r on. Where rows do not suffice the missing ones are empty. multiple: what
+    the tokens in each are filled up to. unpadded: rows stand end to end, and only their sum is filled up.
     """
     order = np.argsort(-lengths, kind="stable")
-    groups = [order[start:stop] for start, stop in _cheapest(lengths[order], token_budget, fixed_cost, multiple, flat)]
+    groups = [
+        order[start:stop] for start, stop in _cheapest(lengths[order], token_budget, fixed_cost, multiple, unpadded)
+    ]
     while len(groups) % num_ranks and max(map(len, groups)) > 1:
         widest = max(
             range(len(groups)), key=lambda g: (len(groups[g]) > 1, len(groups[g]) * int(lengths[groups[g][0]]))
@@ -52,7 +53,7 @@ def cut(
 
 
 def _cheapest(
-    lengths: np.ndarray, token_budget: int, fixed_cost: int, multiple: int, flat: bool
+    lengths: np.ndarray, token_budget: int, fixed_cost: int, multiple: int, unpadded: bool
 ) -> list[tuple[int, int]]:
     """Cut descending lengths into runs: dynamic programming over where the last run begins."""
     num_rows = len(lengths)
@@ -62,7 +63,7 @@ def _cheapest(
     for stop in range(1, num_rows + 1):
         starts = np.arange(max(0, stop - _LONGEST_SEARCH), stop)
         counts = stop - starts
-        if flat:
+        if unpadded:
             padded = rounded_up(before[stop] - before[starts], multiple)
         else:
             padded = padded_width(lengths[starts].astype(np.int64), counts, multiple) * counts
@@ -76,32 +77,6 @@ def _cheapest(
         runs.append((int(begins[stop]), stop))
         stop = int(begins[stop])
     return runs[::-1]
-
-
-def halve(lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Positions into `lengths` in two parts, the one of fewer tokens first; up to 32 rows no other two parts are closer.
-
-    Of more rows the 32 longest are parted so, and the others, longest first, each go to the part that is smaller by then.
-    """
-    order = np.argsort(-lengths, kind="stable").tolist()
-    longest, others = order[:_HALVED_EXACTLY], order[_HALVED_EXACTLY:]
-    sums = [1]  # bit n of sums[k]: some of the first k rows have n tokens together
-    for position in longest:
-        sums.append(sums[-1] | sums[-1] << int(lengths[position]))
-    half = int(lengths[longest].sum()) // 2
-    left = (sums[-1] & ((2 << half) - 1)).bit_length() - 1  # the most tokens that are no more than half
-    parts: tuple[list[int], list[int]] = ([], [])
-    for position, reached in zip(reversed(longest), reversed(sums[:-1]), strict=True):
-        taken = not reached >> left & 1
-        parts[not taken].append(position)
-        left -= int(lengths[position]) * taken
-    tokens = [int(lengths[part].sum()) for part in parts]
-    for position in others:
-        smaller = int(tokens[1] < tokens[0])
-        parts[smaller].append(position)
-        tokens[smaller] += int(lengths[position])
-    first, second = (np.array(part, dtype=np.int64) for part in parts)
-    return (first, second) if tokens[0] <= tokens[1] else (second, first)
 
 
 def pad(

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Padding:
-    """to_max_length: `data.padding: max_length`. multiple: of the tokens in a micro-batch, see `execution/cpu/shape_buckets.py`."""
+    """to_max_length: `data.padding: max_length`. multiple: what the tokens in a micro-batch are filled up to."""
 
     to_max_length: bool = False
     multiple: int = 1

@@ -1,11 +1,11 @@
 """Which rows are in the micro-batch that runs now: what dropout and attention need to treat each row on its own.
 
-The engine opens `row_context(...)` around forward and backward; `execution/row_dropout.py` and `execution/cpu/attention.py` read it.
+The engine opens `row_context(...)` around forward and backward; row dropout and row attention (`execution/`) read it.
 
     with row_context(RowContext(seed=0, epoch=2, row_ids=[7, 19], lengths=[12, 9], width=12)):
         loss(model(**batch)).backward()
 
-Each thread has its own (`execution/cpu/two_threads.py`). A thread that never opened any sees those opened last: on a GPU gradient
+Each thread has its own. A thread that never opened any sees those opened last: on a GPU gradient
 checkpointing recomputes in autograd's own thread.
 """
 
@@ -22,7 +22,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class RowContext:
-    """Identity and extent of the rows of one micro-batch, padded or flat.
+    """Identity and extent of the rows of one micro-batch.
 
     row_ids, lengths: int64 `(rows,)`. width: the padded length. left_padded: real tokens stand at the end of each row.
     With (seed, epoch) a row's id keys all of its randomness.
@@ -36,22 +36,13 @@ class RowContext:
     left_padded: bool = False
     segments: tuple[np.ndarray, ...] | None = None
     """Of packed rows: the lengths of the documents in each, which do not see each other."""
-    flat: bool = False
-    """The rows stand end to end, in tensors of one row and `width` tokens (`execution/cpu/unpadding.py`)."""
     starts: np.ndarray = field(init=False)
     """int64 `(rows,)`: position of each row's first real token."""
-    layouts: dict[tuple[int, int], Any] = field(init=False, repr=False, compare=False, default_factory=dict)
-    """Number of heads, multiple of positions -> how attention computes packed or flat rows (`execution/cpu/segments.py`): worked out once."""
-    masks: dict[int, Any] = field(init=False, repr=False, compare=False, default_factory=dict)
-    """Of flat rows: masks that attention works out where it needs them (`execution/cpu/attention.py`)."""
+    cache: dict[Any, Any] = field(init=False, repr=False, compare=False, default_factory=dict)
+    """What an execution works out once for these rows and needs in every layer."""
 
     def __post_init__(self) -> None:
-        starts = np.zeros_like(self.lengths)
-        if self.flat:
-            starts = np.cumsum(self.lengths) - self.lengths
-        elif self.left_padded:
-            starts = self.width - self.lengths
-        object.__setattr__(self, "starts", starts)
+        object.__setattr__(self, "starts", self._starts())
 
     def __len__(self) -> int:
         return len(self.row_ids)
@@ -59,16 +50,10 @@ class RowContext:
     @property
     def batch_size(self) -> int:
         """The first dimension of the tensors they are in."""
-        return 1 if self.flat else len(self)
+        return len(self)
 
-    def laid_flat(self, multiple: int) -> RowContext:
-        """The same rows end to end, filled up to a multiple of tokens."""
-        width = -(-int(self.lengths.sum()) // multiple) * multiple
-        return RowContext(self.seed, self.epoch, self.row_ids, self.lengths, width, flat=True)
-
-    def padded(self) -> RowContext:
-        """The same rows, each padded on the right to the longest."""
-        return RowContext(self.seed, self.epoch, self.row_ids, self.lengths, int(self.lengths.max()))
+    def _starts(self) -> np.ndarray:
+        return self.width - self.lengths if self.left_padded else np.zeros_like(self.lengths)
 
 
 _of_thread = threading.local()

@@ -285,7 +285,7 @@ def _layout_of(model: Any) -> dict[str, Any]:
     from tunewright.prediction import WINDOW_CHARACTERS, WINDOW_ROWS, WRITING_ROWS
 
     return {
-        "precision": model.settings.precision, "device": str(model.settings.device), "threads": torch.get_num_threads(),
+        "precision": model.execution.precision, "device": str(model.execution.device), "threads": torch.get_num_threads(),
         "processor": torch.backends.cpu.get_cpu_capability(), "windows": [WINDOW_ROWS, WRITING_ROWS, WINDOW_CHARACTERS],
         "shown": model.task.num_shown, "sampling": repr(model.sampling),
         "versions": [__version__, *(version(name) for name in ("torch", "transformers", "tokenizers"))],

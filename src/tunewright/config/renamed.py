@@ -41,6 +41,7 @@ KEYS = (
 )
 VALUES = {
     "task.too_long": {"cut_prompt": "truncate_prompt", "set_aside": "reject"},
+    "train.dropout": {"fast": "row_keyed", "stock": "pytorch"},
 }
 """Key -> old value -> new value."""
 STATES = {

@@ -54,10 +54,10 @@ def before(config: RunConfig) -> Untrained:
     """What training will start from: same weights, same seed, same held-out rows."""
     parts = build_components(config)
     test = parts.prepared.store[TEST]
-    scored = evaluate_split(parts.model, parts.task, test, parts.encoder, settings=parts.settings)
+    scored = evaluate_split(parts.model, parts.task, test, parts.encoder, execution=parts.execution)
     parts.model.eval()
     nowhere = SavedModel(config.run_folder, {})
-    model = Model(nowhere, parts.task, parts.encoder, parts.model, parts.settings)
+    model = Model(nowhere, parts.task, parts.encoder, parts.model, parts.execution)
     return Untrained(model, scored.metrics["loss"])
 
 

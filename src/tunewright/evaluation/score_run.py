@@ -24,8 +24,9 @@ from tunewright.errors import UserError
 from tunewright.evaluation import scores as report
 from tunewright.evaluation.read_again import read_again
 from tunewright.evaluation.score_split import Evaluation, evaluate_split
+from tunewright.execution import prepare_model
+from tunewright.execution.base import AUTO, Wanted
 from tunewright.files.atomic import read_json
-from tunewright.models.loading import install_row_keyed_dropout_and_attention
 from tunewright.prediction import Model, load
 from tunewright.preparation import TEST, TRAIN, encode_file, open_inputs, open_like, options_of_run, prepare
 from tunewright.reading.ledger import kept_rows
@@ -37,15 +38,18 @@ _GIVE_A_FILE = f"Give a file: {hints.evaluate()}."
 
 
 def evaluate(
-    run: Run, data: str | Path | None = None, *, split: str = TEST, precision: str = "auto", device: str = "auto",
+    run: Run, data: str | Path | None = None, *, split: str = TEST, precision: str = "auto", device: str = "auto", execution: str = AUTO,
     skip_bad_rows: bool = False, note: Callable[[str], None] = lambda _: None, plugins: Iterable[str] = (), check: bool = True,
 ) -> report.Scores:  # fmt: skip
-    """Scores of a trained run on its own `split`, or on the file `data`. UserError for bad input. plugins, check: as for `load`."""
+    """Scores of a trained run on its own `split`, or on the file `data`. UserError for bad input.
+
+    execution, plugins, check: as for `load`.
+    """
     if data is not None and split != TEST:
         raise UserError(
             "a split is one of the run's own, and a file is given", found=f"split {split!r}", hint="Leave out one."
         )
-    model = load(run, precision=precision, device=device, plugins=plugins, check=check, say=note)
+    model = load(run, precision=precision, device=device, execution=execution, plugins=plugins, check=check, say=note)
     config = _config_of(model)
     if data is None:
         return cast(report.Scores, _of_split(model, config, split, note))
@@ -120,7 +124,7 @@ def _of_split(model: Model, config: RunConfig | None, split: str, note: Callable
 def _scored(model: Model, rows: SplitStore, config: RunConfig | None, *, num_kept: int) -> dict[str, Any]:
     task = _referenced(model, rows) if model.task.needs_reference else model.task
     evaluation: Evaluation = evaluate_split(
-        model.network, task, rows, model.encoder, settings=model.settings, intervals=True
+        model.network, task, rows, model.encoder, execution=model.execution, intervals=True
     )
     limit = config.evaluate.worst_rows if config else 20
     worst = model.task.worst(evaluation.scores, rows, limit)
@@ -130,18 +134,19 @@ def _scored(model: Model, rows: SplitStore, config: RunConfig | None, *, num_kep
 
 def _referenced(model: Model, rows: SplitStore) -> Any:
     """The task, knowing what the model that training started from says of these rows. UserError where it is gone."""
-    task, settings = model.task, model.settings
+    task, execution = model.task, model.execution
     began = ModelConfig(**task.start_model["model"])
-    whole = torch.float64 if settings.precision == "fp64" else torch.float32
+    whole = torch.float64 if execution.precision == "fp64" else torch.float32
     network, fresh = task.build_model(
         began.locate(), seed=task.start_model["seed"], dtype="auto" if began.bits else whole
     )
-    round_base(network, fresh, began.bits, settings.device, whole=True)
+    round_base(network, fresh, began.bits, execution.device, whole=True)
     network = network.to(whole)
     network.config.pad_token_id = model.encoder.pad_token_id
-    if settings.device.type == "cpu":
-        install_row_keyed_dropout_and_attention(network)
-    return task.with_reference_log_probs(reference_of(task, network.to(settings.device), rows, model.encoder, settings))
+    prepare_model(network, Wanted(execution.name, execution.device, execution.precision, is_training=False))
+    return task.with_reference_log_probs(
+        reference_of(task, network.to(execution.device), rows, model.encoder, execution)
+    )
 
 
 def _add_baseline(

@@ -1,37 +1,26 @@
 """Model + rows -> outputs and scores, through the same batches as training.
 
-outputs, losses = model_outputs(model, task, store["test"], encoder, settings=settings)      # a float array per row
+outputs, losses = model_outputs(model, task, store["test"], encoder, execution=execution)    # a float array per row
 task.metrics(task.scores(outputs), store["test"], intervals=True)["metrics"]["accuracy"]
 """
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from torch import nn
 
-from tunewright.batching.micro_batches import rows_of
-from tunewright.batching.row_context import row_context
 from tunewright.batching.store import SplitStore
 from tunewright.errors import UserError, quoted
-from tunewright.execution.cpu.memory import give_back_fragments
-from tunewright.execution.cpu.two_threads import dealt_to_both
+from tunewright.execution.base import Execution
 from tunewright.metrics.metric import Metric, lower
+from tunewright.records import Batch
 from tunewright.tasks.base import Task
 from tunewright.tokenization.encoder import TextEncoder
-from tunewright.training.engine import Settings, autocast, make_batch
-
-_WINDOW = 4_096  # rows sorted by length together
-
-
-_Part = tuple[np.ndarray, list[np.ndarray], dict[str, tuple[float, float]]]
-"""Positions of rows, what the model says of each, and the sum and the weight of each loss term."""
+from tunewright.training.forward import forward_rows
 
 
 @dataclass(frozen=True)
@@ -54,17 +43,17 @@ def evaluate_split(
     split: SplitStore,
     encoder: TextEncoder,
     *,
-    settings: Settings,
+    execution: Execution,
     intervals: bool = False,
 ) -> Evaluation:
     """Score every row of a split. `loss` is the task's loss per row, without class weights or dropout."""
-    outputs, losses = model_outputs(model, task, split, encoder, settings=settings)
+    outputs, losses = model_outputs(model, task, split, encoder, execution=execution)
     scores = task.scores(outputs)
     result = task.metrics(scores, split, intervals=intervals)
     terms = {f"loss_{term}": loss for term, loss in losses.items()} if len(losses) > 1 else {}
     result["metrics"] = {**lower({"loss": sum(losses.values()), **terms}), **result["metrics"]}
     if intervals:
-        _add_written(result, model, task, split, encoder, settings)
+        _add_written(result, model, task, split, encoder, execution)
     if plain := [name for name, value in result["metrics"].items() if not isinstance(value, Metric)]:
         raise UserError(
             f"the task {task.name} does not say whether more of its metrics is better", found=quoted(plain),
@@ -74,12 +63,12 @@ def evaluate_split(
 
 
 def _add_written(
-    result: dict[str, Any], model: nn.Module, task: Task, split: SplitStore, encoder: TextEncoder, settings: Settings
+    result: dict[str, Any], model: nn.Module, task: Task, split: SplitStore, encoder: TextEncoder, execution: Execution
 ) -> None:
     """What the model writes, beside what it should have."""
     was_training = model.training
     model.eval()
-    with autocast(settings):
+    with execution.autocast():
         found = task.generation_metrics(model, split, encoder)
     model.train(was_training)
     result["metrics"] |= found.pop("metrics", {})
@@ -92,61 +81,31 @@ def model_outputs(
     split: SplitStore,
     encoder: TextEncoder,
     *,
-    settings: Settings,
-    progress: Callable[[int], None] | None = None,
+    execution: Execution,
+    progress: Callable[[int], None] = lambda done: None,
 ) -> tuple[list[np.ndarray], dict[str, float]]:
-    """(the model's outputs, a float array per row in the split's order; the mean of each loss term over its weight).
-
-    With several ranks each computes a share.
-    """
+    """(the model's outputs, a float array per row in the split's order; the mean of each loss term over its weight)."""
     plain = task.for_evaluation()
-    was_training = model.training
-    model.eval()
-    parts: list[_Part] = []
-    done, counting = 0, threading.Lock()
+    with execution.autocast():
+        plain = plain.for_step(model, split, np.arange(len(split)), encoder, execution)
 
-    def compute(positions: np.ndarray) -> _Part:
-        nonlocal done
-        batch = make_batch(plain, split, positions, encoder, settings)
-        with row_context(rows_of(batch, encoder)):
-            terms, outputs = plain.loss(model, batch)
+    def compute(batch: Batch) -> tuple[list[np.ndarray], dict[str, tuple[float, float]]]:
+        terms, outputs = plain.loss(model, batch)
         sums = {term: (float(total), float(weight)) for term, (total, weight) in terms.items()}
-        part = positions, plain.row_outputs(outputs, batch), sums
-        give_back_fragments()
-        with counting:
-            done += len(positions)
-            if progress:
-                progress(done)
-        return part
+        return plain.row_outputs(outputs, batch), sums
 
-    with _forward_only(settings):
-        plain = plain.for_step(model, split, np.arange(len(split)), encoder, settings)
-        for start in range(0, len(split), _WINDOW):
-            window = np.arange(start, min(start + _WINDOW, len(split)))
-            pieces = [window[piece] for piece in settings.share(settings.cut(split.lengths[window]))]
-            if settings.in_halves and len(pieces) > 1:
-                parts += dealt_to_both(pieces, lambda piece: _alone(compute, piece, settings))
-            else:
-                parts += map(compute, pieces)
-    model.train(was_training)
-    found: list[Any] = [None] * len(split)
+    found, sums_of_batches = forward_rows(
+        model,
+        encoder,
+        execution,
+        split.lengths,
+        lambda rows: plain.collate(split, rows, encoder, execution.padding),
+        compute,
+        in_parallel=True,
+        progress=progress,
+    )
     totals: dict[str, np.ndarray] = {}
-    for positions, outputs, sums in settings.gathered(parts):
-        for position, output in zip(positions.tolist(), outputs, strict=True):
-            found[position] = output
+    for sums in sums_of_batches:
         for term, pair in sums.items():
             totals[term] = totals.get(term, 0.0) + np.array(pair)
     return found, {term: float(total / max(1e-12, weight)) for term, (total, weight) in totals.items()}
-
-
-@contextmanager
-def _forward_only(settings: Settings) -> Iterator[None]:
-    """Not inference_mode: what a model keeps between calls (rotary tables that grow) is used in training again."""
-    with torch.no_grad(), autocast(settings):
-        yield
-
-
-def _alone(compute: Callable[[np.ndarray], _Part], positions: np.ndarray, settings: Settings) -> _Part:
-    """Modes of torch are a thread's own."""
-    with _forward_only(settings):
-        return compute(positions)

@@ -1,1 +1,71 @@
-"""How a step is computed: dropout by row in every execution, and the fast path of a CPU."""
+"""How a step is computed: one door between the engine and that.
+
+    before_models(AUTO)                                           # once, before a model is built
+    execution = prepare_model(model, Wanted(precision="bf16"))    # on one process and a CPU the fast path, else the plain one
+    execution.split(lengths), execution.run(…), execution.step(optimizer)
+
+`train.execution: plain` chooses `base.Execution` everywhere. What makes a CPU fast stands in `cpu/`, which only this file imports;
+where it is absent, steps are computed plainly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+from tunewright.execution.base import PLAIN, PYTORCH, Execution, Wanted
+from tunewright.execution.row_keyed import (
+    draw_first_query_apart,
+    draws_randomly,
+    install_row_keyed_dropout_and_attention,
+    not_by_row,
+)
+
+_CPU_TOKENS, _GPU_TOKENS = 1_024, 16_384
+_CPU_FORWARD_TOKENS, _GPU_FORWARD_TOKENS = 2_048, 32_768
+
+Log = Callable[[str], object]
+
+
+def before_models(execution: str) -> None:
+    """Prepare the process. To be called before a model is built."""
+    if fast := _fast_path(execution):
+        fast.keep_freed_memory()
+
+
+def prepare_model(model: Any, wanted: Wanted, *, say: Log = lambda _: None) -> Execution:
+    """Change how a model, still on the CPU, computes, never what; the execution that fits. say: is told why dropout may depend on the cut."""
+    on_one_cpu = wanted.device.type == "cpu" and wanted.num_ranks == 1
+    if on_one_cpu and (fast := _fast_path(wanted.execution)):
+        return fast.prepare_model(model, wanted, say=say)
+    if wanted.is_training and wanted.dropout != PYTORCH:
+        _key_dropout_by_row(model, wanted, say)
+    cpu, gpu = (_CPU_TOKENS, _GPU_TOKENS) if wanted.is_training else (_CPU_FORWARD_TOKENS, _GPU_FORWARD_TOKENS)
+    return Execution(**wanted.values(gpu if wanted.device.type == "cuda" else cpu))
+
+
+def _key_dropout_by_row(model: Any, wanted: Wanted, say: Log) -> None:
+    if not draws_randomly(model):
+        return
+    reason = install_row_keyed_dropout_and_attention(model)
+    if reason is None:
+        draw_first_query_apart(model)
+    elif reason:
+        say(not_by_row(reason))
+    if not reason and wanted.device.type != "cpu":
+        say(
+            "Dropout masks belong to rows and are drawn on the CPU; train.dropout=pytorch draws them faster, and not by row."
+        )
+
+
+def _fast_path(execution: str) -> ModuleType | None:
+    if execution == PLAIN:
+        return None
+    try:
+        import tunewright.execution.cpu as fast
+    except ImportError as error:
+        if error.name not in (None, "tunewright.execution.cpu"):
+            raise  # a library that it needs
+        return None
+    return fast

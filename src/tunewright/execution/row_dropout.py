@@ -1,21 +1,19 @@
 """Dropout whose masks belong to rows: a pure function of (seed, epoch, row, site), drawn at each row's real length.
 
-Stock dropout draws one mask over the padded micro-batch, so the update depends on how a step was cut. Here row 7 loses the
-same activations in epoch 2 whether it runs alone, beside fifteen others, or again under gradient checkpointing:
+PyTorch's dropout draws one mask over the padded micro-batch, so the update depends on how a step was cut. Here row 7 loses the
+same activations in epoch 2 whether it runs alone, beside fifteen others, or again under gradient checkpointing, in every execution:
 
     site 4, row 7, 3 real tokens of 5:   keep = [[1 1 0 1], [1 1 1 1], [0 1 1 1], [. . . .], [. . . .]]   (4 features)
 
 The bits come from SFC64 (Doty-Humphrey, PractRand), started from the key itself; 16 bits decide one element, so the
-probability is kept to 2**-17. It is also what makes training on a CPU fast: `aten::bernoulli_` runs on one thread.
+probability is kept to 2**-17. How a CPU draws them fast stands in `execution/cpu/dropout.py`.
 """
 
 from __future__ import annotations
 
+import math
 import threading
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -25,7 +23,6 @@ from tunewright.batching.row_context import RowContext, current_row_context
 
 _BITS = 1 << 16
 _WARM_UP_ROUNDS = 18  # PractRand's count for a state of three independent words
-_MIN_PARALLEL_ELEMENTS = 1 << 18
 _WORD = (1 << 64) - 1
 _local = threading.local()
 
@@ -41,65 +38,43 @@ def keep_scale(p: float) -> float:
     return _BITS / (_BITS - threshold) if threshold < _BITS else 0.0
 
 
-@dataclass(frozen=True)
-class Draw:
-    """A part of a keep mask (int16 or any float dtype, any strides), or a tensor of its shape, and the stream that fills it."""
-
-    keep: torch.Tensor
-    row: int
-    """Position in the micro-batch; the row's id keys the stream."""
-    site: int
-    stream: int = 0
-    """Sub-stream, for a site that is computed in several pieces (attention heads)."""
-    skip: int = 0
-    """So many elements of the stream belong to another part: a multiple of four, the elements of a generator's word."""
+def least_kept(p: float) -> int:
+    """The smallest int16 that keeps an element: int16 reads the same bits as a value from -32,768."""
+    return drop_threshold(p) - _BITS // 2
 
 
-def random_bits(rows: RowContext, draw: Draw) -> np.ndarray:
-    """int16 `(elements of draw.keep,)`: uniform random bits, a pure function of (seed, epoch, row id, site, stream)."""
+def random_bits(
+    rows: RowContext, *, row: int, site: int, count: int, stream: int = 0, num_skipped: int = 0
+) -> np.ndarray:
+    """int16 `(count,)`: uniform random bits, a pure function of (seed, epoch, row id, site, stream).
+
+    row: position in the micro-batch; its id keys the stream. stream: for a site that is drawn in several pieces (attention heads).
+    num_skipped: so many elements of the stream belong to another part; a multiple of four, the elements of a generator's word.
+    """
     generator = getattr(_local, "generator", None)
     if generator is None:
         generator = _local.generator = np.random.SFC64(0)
-    key = (rows.seed, int(rows.row_ids[draw.row]), rows.epoch << 40 | draw.site << 16 | draw.stream, 1)
+    key = (rows.seed, int(rows.row_ids[row]), rows.epoch << 40 | site << 16 | stream, 1)
     generator.state = {
         "bit_generator": "SFC64",
         "state": {"state": np.array([word & _WORD for word in key], dtype=np.uint64)},
         "has_uint32": 0,
         "uinteger": 0,
     }
-    generator.random_raw(_WARM_UP_ROUNDS + draw.skip // 4, output=False)
-    count = draw.keep.numel()
+    generator.random_raw(_WARM_UP_ROUNDS + num_skipped // 4, output=False)
     return generator.random_raw((count + 3) // 4).view(np.int16)[:count]
 
 
-def _bits_of(draws: Sequence[Draw], rows: RowContext) -> Iterator[np.ndarray]:
-    """Of each draw, in parallel where there is enough to draw."""
-    several = len(draws) > 1 and torch.get_num_threads() > 1
-    if several and sum(draw.keep.numel() for draw in draws) >= _MIN_PARALLEL_ELEMENTS:
-        return _drawing_threads().map(lambda draw: random_bits(rows, draw), draws)
-    return (random_bits(rows, draw) for draw in draws)
-
-
-def fill_keep(draws: Sequence[Draw], rows: RowContext, p: float) -> None:
-    """Write 0 (dropped) and 1 (kept) into every mask part."""
-    for draw, bits in zip(draws, _bits_of(draws, rows), strict=True):
-        torch.ge(torch.from_numpy(bits).view(draw.keep.shape), _least_kept(p), out=draw.keep)
-
-
-def _least_kept(p: float) -> int:
-    return drop_threshold(p) - _BITS // 2  # int16 reads the same bits as a value from -32,768
-
-
-@lru_cache(maxsize=1)
-def _drawing_threads() -> ThreadPoolExecutor:
-    """Threads that only draw (NumPy lets go of the interpreter lock); torch's own thread settings stay untouched."""
-    return ThreadPoolExecutor(torch.get_num_threads(), thread_name_prefix="dropout")
+def drawn(rows: RowContext, shape: Sequence[int], *, row: int, site: int, p: float, stream: int = 0) -> torch.Tensor:
+    """bool of that shape: what of a row dropout keeps."""
+    bits = random_bits(rows, row=row, site=site, count=math.prod(shape), stream=stream)
+    return torch.from_numpy(bits >= least_kept(p)).view(*shape)
 
 
 class RowDropout(nn.Dropout):
     """`nn.Dropout` for activations `(rows, length, …)`, `(rows, heads, queries, keys)` or `(rows, …)`, keyed by row.
 
-    Outside `row_context` it is the stock one.
+    Outside `row_context` it is PyTorch's own.
     """
 
     def __init__(self, p: float, site: int) -> None:
@@ -114,73 +89,44 @@ class RowDropout(nn.Dropout):
             raise RowsNotFirst(
                 f"dropout site {self.site} sees {x.shape[0]} rows, the micro-batch has {rows.batch_size}"
             )
-        return _KeepAndScale.apply(x, self._keep(x, rows), keep_scale(self.p))
+        return self.dropped(x, rows)
 
-    def _keep(self, x: torch.Tensor, rows: RowContext) -> torch.Tensor:
-        """Only what is of a row's own tokens is drawn: a mask does not depend on the padding beside them."""
-        dtype = torch.int16 if x.element_size() == 2 else x.dtype
-        if rows.flat:
-            return self._keep_flat(x, rows).to(dtype)
-        keep = torch.empty_like(x, dtype=dtype, memory_format=torch.contiguous_format)
-        parts = list(keep)
-        apart: list[tuple[int, int, int, torch.Tensor]] = []  # drawn in one piece, of keys that do not stand together
-        attends = x.dim() == 4 and x.shape[2] == rows.width and x.shape[3] >= rows.width  # (rows, heads, queries, keys)
-        if attends or (x.dim() > 2 and x.shape[1] == rows.width):
-            num_before = (
-                x.shape[3] - rows.width if attends else 0
-            )  # keys of virtual tokens, before the padding of a row
-            for row, (start, length) in enumerate(zip(rows.starts.tolist(), rows.lengths.tolist(), strict=True)):
-                if length < rows.width:
-                    parts[row].zero_()
-                parts[row] = parts[row].narrow(int(attends), start, length)
-                if attends and num_before and start:
-                    parts[row] = torch.empty_like(parts[row][..., : num_before + length])
-                    apart.append((row, start, length, parts[row]))
-                elif attends:
-                    parts[row] = parts[row].narrow(2, start, num_before + length)
-        fill_keep([Draw(part, row, self.site) for row, part in enumerate(parts)], rows, self.p)
-        for row, start, length, part in apart:
-            own = keep[row].narrow(1, start, length)
-            own[..., :num_before] = part[..., :num_before]
-            own.narrow(2, num_before + start, length).copy_(part[..., num_before:])
+    def dropped(self, x: torch.Tensor, rows: RowContext) -> torch.Tensor:
+        """x, scaled, without what its rows lose."""
+        return x * keep_scale(self.p) * self.keep(x.shape, rows).to(x)
+
+    def keep(self, shape: Sequence[int], rows: RowContext) -> torch.Tensor:
+        """bool. Only what is of a row's own tokens is drawn: a mask does not depend on the padding beside them."""
+        keep = torch.zeros(*shape, dtype=torch.bool)
+        attends = is_attention(shape, rows)
+        for row, (start, length) in enumerate(zip(rows.starts.tolist(), rows.lengths.tolist(), strict=True)):
+            own = slice(start, start + length)
+            if attends:
+                num_before = shape[3] - rows.width  # keys of virtual tokens, before the padding of a row
+                part = self._drawn(rows, row, (shape[1], length, num_before + length))
+                keep[row, :, own, :num_before] = part[..., :num_before]
+                keep[row, :, own, num_before + start : num_before + start + length] = part[..., num_before:]
+            elif len(shape) > 2 and shape[1] == rows.width:
+                keep[row, own] = self._drawn(rows, row, (length, *shape[2:]))
+            else:
+                keep[row] = self._drawn(rows, row, shape[1:])
         return keep
 
-    def _keep_flat(self, x_1LX: torch.Tensor, rows: RowContext) -> torch.Tensor:
-        """int16. The bits themselves become the mask: every row's drawn behind those of the row before."""
-        if x_1LX.dim() != 3 or x_1LX.shape[1] != rows.width:
-            raise RowsNotFirst(f"dropout site {self.site} sees {tuple(x_1LX.shape)}, of rows end to end")
-        *parts, rest = x_1LX[0].split([*rows.lengths.tolist(), rows.width - int(rows.lengths.sum())])
-        draws = [Draw(part, row, self.site) for row, part in enumerate(parts)]
-        bits = np.concatenate([*_bits_of(draws, rows), np.full(rest.numel(), -_BITS // 2, np.int16)])
-        return torch.from_numpy(bits).ge_(_least_kept(self.p)).view(x_1LX.shape)
+    def _drawn(self, rows: RowContext, row: int, shape: Sequence[int]) -> torch.Tensor:
+        return drawn(rows, shape, row=row, site=self.site, p=self.p)
+
+
+def is_attention(shape: Sequence[int], rows: RowContext) -> bool:
+    """Are these `(rows, heads, queries, keys)`, with keys of virtual tokens first where there are more keys than queries?"""
+    return len(shape) == 4 and shape[2] == rows.width and shape[3] >= rows.width
 
 
 class RowsNotFirst(Exception):
     """A dropout site whose first dimension is not the micro-batch: its masks cannot be keyed by row."""
 
 
-class _KeepAndScale(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x, keep, scale):
-        ctx.save_for_backward(keep)
-        ctx.scale = scale
-        return zero_where_dropped(x * scale, keep)
-
-    @staticmethod
-    def backward(ctx, grad):
-        (keep,) = ctx.saved_tensors
-        return zero_where_dropped(grad * ctx.scale, keep), None, None
-
-
-def zero_where_dropped(x: torch.Tensor, keep: torch.Tensor) -> torch.Tensor:
-    """x in place, times a mask of 0 and 1. An int16 mask multiplies the bits of half-precision numbers, without rounding each twice."""
-    bits = x.view(torch.int16) if keep.dtype == torch.int16 else x
-    bits.mul_(keep)
-    return x
-
-
-def install_row_dropout(model: nn.Module) -> int:
-    """Exchange every `nn.Dropout` of `model` for a `RowDropout`, in place, and number all sites. Returns how many.
+def install_row_dropout(model: nn.Module, dropout: type[RowDropout] = RowDropout) -> int:
+    """Exchange every `nn.Dropout` of `model` for one keyed by row, in place, and number all sites. Returns how many.
 
     A site's number is its module's place in `named_modules()`: the same for the same architecture in every process.
     """
@@ -189,7 +135,7 @@ def install_row_dropout(model: nn.Module) -> int:
         parent.dropout_site = site  # attention modules have no dropout module that is called
         for name, child in list(parent.named_children()):
             if type(child) is nn.Dropout:
-                setattr(parent, name, RowDropout(child.p, 0))
+                setattr(parent, name, dropout(child.p, 0))
     for site, module in enumerate(model.modules()):
         if isinstance(module, RowDropout):
             module.site = site
@@ -208,7 +154,7 @@ def switch_off_dropout(model: nn.Module) -> None:
 
 
 def remove_row_dropout(model: nn.Module) -> None:
-    """Give `model` its stock dropout back."""
+    """Give `model` PyTorch's dropout back."""
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):
             if isinstance(child, RowDropout):

@@ -20,7 +20,8 @@ _TORCH = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
 def write(saved: SavedModel, folder: Path, *, dtype: str) -> None:
     """Into an empty folder; the golden examples go along."""
-    from tunewright.models.loading import load_as_named, quiet_transformers
+    from tunewright.models.loading import load_as_named
+    from tunewright.pretrained.quiet import quiet_transformers
 
     network = load_as_named(saved.folder, dtype=_TORCH[dtype])
     set_stop_ids(network, saved)

@@ -5,6 +5,7 @@
 The plain way holds logits `(tokens, vocabulary)` three times in fp32: 2,048 tokens of a 128,256 vocabulary are 1.05 GB each. Here
 a piece of the tokens at a time becomes logits, its loss and, at once, its gradient; what stays is as large as the inputs.
 The gradient is that of the sum; whatever the sum is divided by later only scales it (the idea of Liger's fused loss, Hsu et al. 2024).
+How the products are computed is the execution's (`execution/output_rows.py`).
 
 Shapes: S supervised tokens, H hidden width, V vocabulary.
 """
@@ -24,15 +25,10 @@ from torch import nn
 from torch.nn import functional
 
 from tunewright.batching.row_context import RowContext, row_context
-from tunewright.execution.cpu.embedding import TableGradient, add_gradient, takes_gradient_in_place
-from tunewright.execution.cpu.shape_buckets import shape_tokens
-from tunewright.execution.cpu.workspace import in_dtype, scratch
+from tunewright.execution.output_rows import OutputKernels, kernels_of
 
 PIECE_BYTES, LEAST_TOKENS = 1 << 24, 256
 """Logits held at a time: 16 MB, or 256 tokens where that is more (66 MB of a 128,256 vocabulary in bf16)."""
-_OUTPUT_ROWS, _PRODUCT, _LOGITS = "output rows", "product", "logits"  # slots of scratch memory
-_SOFTMAX_ELEMENTS = 1 << 19
-"""Logits whose softmax a CPU computes at a time: 2 MB in fp32, which stay in the cache over the dozen passes."""
 
 
 def linear_cross_entropy(
@@ -48,6 +44,7 @@ def linear_cross_entropy(
     Products are computed in the dtype of `hidden_SH`, under autocast in autocast's, softmax and sums in fp32 at least. Under
     `no_grad` no gradient is computed.
     """
+    kernels = kernels_of(weight_VH)
     if (
         not torch.is_grad_enabled()
     ):  # a function of autograd is told otherwise: a parameter still says that it takes a gradient
@@ -59,10 +56,10 @@ def linear_cross_entropy(
     if torch.is_autocast_enabled(hidden_SH.device.type):
         hidden_SH = hidden_SH.to(torch.get_autocast_dtype(hidden_SH.device.type))
     num_tokens = len(labels_S)
-    if missing := -num_tokens % shape_tokens(hidden_SH.dtype, hidden_SH.device):
+    if missing := -num_tokens % kernels.token_multiple(hidden_SH.dtype):
         hidden_SH = functional.pad(hidden_SH, (0, 0, 0, missing))
         labels_S, weights_S = functional.pad(labels_S, (0, missing)), functional.pad(weights_S, (0, missing))
-    total, losses_S = _LinearCrossEntropy.apply(hidden_SH, weight_VH, bias_V, labels_S, weights_S)
+    total, losses_S = _LinearCrossEntropy.apply(hidden_SH, weight_VH, bias_V, labels_S, weights_S, kernels)
     return total, losses_S[:num_tokens]
 
 
@@ -74,11 +71,10 @@ class _LinearCrossEntropy(torch.autograd.Function):
     """Keeps the gradients of the sum, computed in the forward pass; the backward pass scales them."""
 
     @staticmethod
-    def forward(ctx, hidden, weight, bias, labels, weights):
+    def forward(ctx, hidden, weight, bias, labels, weights, kernels):
         wanted = ctx.needs_input_grad[:3]
         wide = _wide(hidden.dtype)
-        on_cpu = hidden.device.type == "cpu"
-        rows_VH = in_dtype(hidden.dtype, weight, _OUTPUT_ROWS) if on_cpu else weight.to(hidden.dtype)
+        rows_VH = kernels.rows(weight, hidden.dtype)
         losses_S = torch.empty(len(labels), dtype=wide, device=hidden.device)
         d_hidden = torch.empty_like(hidden) if wanted[0] else None
         d_weight = None
@@ -87,8 +83,10 @@ class _LinearCrossEntropy(torch.autograd.Function):
         with torch.autocast(hidden.device.type, enabled=False):
             for start in range(0, len(labels), piece):
                 part = slice(start, start + piece)
-                logits_PV = _product(hidden[part], rows_VH)
-                losses_S[part] = _to_gradients(logits_PV, bias, labels[part], weights[part], d_bias, wanted=any(wanted))
+                logits_PV = kernels.product(hidden[part], rows_VH)
+                losses_S[part] = _to_gradients(
+                    logits_PV, bias, labels[part], weights[part], d_bias, wanted=any(wanted), kernels=kernels
+                )
                 if d_hidden is not None:
                     torch.matmul(logits_PV, rows_VH, out=d_hidden[part])
                 if wanted[1]:
@@ -97,7 +95,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
             d_weight = torch.zeros_like(weight)
         ctx.save_for_backward(*(x for x in (d_hidden, d_weight, d_bias) if x is not None))
         ctx.wanted = (d_hidden is not None, d_weight is not None, d_bias is not None)
-        ctx.table = weight if d_weight is not None and takes_gradient_in_place(weight) else None
+        ctx.kernels = kernels
+        ctx.table = weight if d_weight is not None and kernels.takes_gradient and weight.is_leaf else None
         ctx.dtypes = (hidden.dtype, weight.dtype, None if bias is None else bias.dtype)
         ctx.mark_non_differentiable(losses_S)
         return (losses_S * weights).sum(), losses_S
@@ -107,21 +106,13 @@ class _LinearCrossEntropy(torch.autograd.Function):
         saved = iter(ctx.saved_tensors)
         d_hidden, d_weight, d_bias = (next(saved) if wanted else None for wanted in ctx.wanted)
         if ctx.table is not None and d_weight is not None:
-            add_gradient(TableGradient(ctx.table, d_weight, float(d_total)))
+            ctx.kernels.add_gradient(ctx.table, d_weight, float(d_total))
             d_weight = None
         grads = [
             None if grad is None else (grad * d_total).to(dtype)
             for grad, dtype in zip((d_hidden, d_weight, d_bias), ctx.dtypes, strict=True)
         ]
-        return *grads, None, None
-
-
-def _product(hidden_PH: torch.Tensor, rows_VH: torch.Tensor) -> torch.Tensor:
-    """Logits `(P, V)`, on a CPU in scratch memory: the heap would grow by a block of yet another size in every micro-batch."""
-    if hidden_PH.device.type != "cpu":
-        return hidden_PH @ rows_VH.T
-    logits_PV = scratch(_PRODUCT, (len(hidden_PH), len(rows_VH)), hidden_PH.dtype)
-    return torch.mm(hidden_PH, rows_VH.T, out=logits_PV)
+        return *grads, None, None, None
 
 
 def _to_gradients(
@@ -132,20 +123,20 @@ def _to_gradients(
     d_bias_V: torch.Tensor | None,
     *,
     wanted: bool,
+    kernels: OutputKernels,
 ) -> torch.Tensor:
     """Each token's loss; the logits, still without their bias, are lost: where it is wanted they become the gradient of the weighted sum."""
     wide = weights_P.dtype
     losses_P = torch.empty_like(weights_P)
-    on_cpu = logits_PV.device.type == "cpu"
-    tokens = max(1, _SOFTMAX_ELEMENTS // logits_PV.shape[1]) if on_cpu else len(labels_P)
+    tokens = kernels.softmax_tokens(*logits_PV.shape)
     for start in range(0, len(labels_P), tokens):
         part = slice(start, start + tokens)
         written_PV, label_P1, weight_P1 = logits_PV[part], labels_P[part, None], weights_P[part, None]
-        wide_PV = in_dtype(wide, written_PV, _LOGITS) if on_cpu else written_PV.to(wide)
+        wide_PV = kernels.wide(written_PV, wide)
         if bias_V is not None:
             wide_PV += bias_V.to(wide)
         at_label_P, largest_P = wide_PV.gather(1, label_P1)[:, 0], wide_PV.amax(-1)
-        wide_PV = torch.softmax(wide_PV, -1, out=wide_PV if on_cpu else None)
+        wide_PV = kernels.softmax(wide_PV)
         losses_P[part] = largest_P - at_label_P - wide_PV.amax(-1).log()
         if not wanted:
             continue

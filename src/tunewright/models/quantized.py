@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from tunewright.errors import UserError, quoted
 from tunewright.models.linear import linear_layers
-from tunewright.models.loading import quiet_transformers
+from tunewright.pretrained.quiet import quiet_transformers
 
 
 def check(bits: int, device: torch.device) -> None:

@@ -1,6 +1,6 @@
 """What bit-identical results depend on: recorded with every checkpoint, compared when one is resumed.
 
-describe()     {"torch": "2.13.0", "threads": 2, "instructions": "AVX512", "ranks": 1, …}
+describe("cpu")     {"torch": "2.13.0", "threads": 2, "instructions": "AVX512", "ranks": 1, "execution": "cpu", …}
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from tunewright import __version__
 _PACKAGES = ("torch", "transformers", "tokenizers", "numpy")
 
 
-def describe() -> dict[str, Any]:
+def describe(execution: str) -> dict[str, Any]:
+    """execution: the name of the one that computes the steps."""
     import torch
 
     return {
@@ -27,9 +28,10 @@ def describe() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         "ranks": int(os.environ.get("WORLD_SIZE", "1")),
+        "execution": execution,
     }
 
 
 def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """`threads was 2, is 1` for everything that has changed."""
-    return [f"{key} was {before.get(key)}, is {value}" for key, value in now.items() if before.get(key) != value]
+    """`threads was 2, is 1` for everything that has changed and was recorded."""
+    return [f"{key} was {before[key]}, is {value}" for key, value in now.items() if before.get(key, value) != value]

@@ -26,6 +26,7 @@ HARMLESS = {
     "train.keep_checkpoints",
     "train.micro_batch_tokens",
     "train.device",
+    "train.execution",
     "evaluate.baselines",
     "evaluate.worst_rows",
 }

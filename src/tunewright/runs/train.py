@@ -38,13 +38,14 @@ from tunewright.runs.decision import decision_of
 from tunewright.runs.environment import describe, differences
 from tunewright.runs.reporter import Interrupted, Reporter, RunResult
 from tunewright.runs.resume import check_folder, check_settled, is_finished
-from tunewright.runs.setup import Processes, build_components
+from tunewright.runs.setup import build_components
 from tunewright.training import checkpoint as checkpoints
 from tunewright.training.engine import Step, training_steps
 from tunewright.training.fingerprint import check as check_origin
 from tunewright.training.fingerprint import hash_of_rows, origin_of
 from tunewright.training.optimizer import set_learning_rate
 from tunewright.training.preflight import preflight
+from tunewright.training.processes import Processes
 from tunewright.training.progress import Due, Progress
 from tunewright.training.signals import Stop, Stopped, saving, stop_signals
 from tunewright.training.trackers import MetricsFile, TensorBoard
@@ -103,7 +104,7 @@ class Run:
             except Timeout:
                 is_taken = 1
         if self.processes is not None:
-            is_taken = self.processes.agreed(is_taken)
+            is_taken = self.processes.all_reduce_max(is_taken)
         if is_taken:
             raise UserError(
                 "another process is training this run",
@@ -190,17 +191,18 @@ class Run:
             parts.encoder,
             parts.plan,
             parts.optimizer,
-            settings=parts.settings,
+            execution=parts.execution,
+            max_grad_norm=train_config.max_grad_norm,
             start_samples=progress.samples,
             learning_rate=lambda step: set_learning_rate(parts.optimizer, parts.schedule.factor(step)),
         )
-        agreed = parts.processes.agreed
+        all_reduce_max = parts.processes.all_reduce_max
         for step in self._until_stopped(steps):
             self._count(step)
             last = step.number == parts.plan.num_steps
-            signal_number = agreed(stop.signal_number)
-            due = agreed(keeping.after(step.number, last)) or signal_number
-            if agreed(evaluating.after(step.number, last)) and VALIDATION in parts.prepared.store.splits:
+            signal_number = all_reduce_max(stop.signal_number)
+            due = all_reduce_max(keeping.after(step.number, last)) or signal_number
+            if all_reduce_max(evaluating.after(step.number, last)) and VALIDATION in parts.prepared.store.splits:
                 self.is_judged = False
             if due:
                 self._save()
@@ -245,7 +247,7 @@ class Run:
         rows = parts.prepared.store[VALIDATION]
         try:
             with stop.at_once():
-                evaluation = evaluate_split(parts.model, parts.task, rows, parts.encoder, settings=parts.settings)
+                evaluation = evaluate_split(parts.model, parts.task, rows, parts.encoder, execution=parts.execution)
         except Stopped:
             if not is_saved:
                 self._save()
@@ -315,7 +317,7 @@ class Run:
             self._prune()
 
     def _state(self) -> dict[str, Any]:
-        state = {**self.progress.as_dict(), "origin": self.origin, "environment": describe()}
+        state = {**self.progress.as_dict(), "origin": self.origin, "environment": self._environment()}
         state |= {"metrics_file": state_of(self.folder / METRICS), "config": self._resolved()}
         state |= {"beginnings": self.beginnings}
         return state if self.is_judged else {**state, "evaluate_again": True}
@@ -351,7 +353,7 @@ class Run:
         self.beginnings = found.state.get("beginnings", {})
         num_steps = self.parts.plan.num_steps
         self.reporter.note(f"Resuming after step {progress.step:,} of {num_steps:,} ({found.folder}).")
-        for line in differences(found.state["environment"], describe()):
+        for line in differences(found.state["environment"], self._environment()):
             self.reporter.note(f"{line}: the result will not be bit-identical to an uninterrupted run.")
         if progress.best_step is not None and not checkpoints.folder_of(self.checkpoints, progress.best_step).is_dir():
             progress.best_score = progress.best_loss = progress.best_step = None  # judged again by what comes
@@ -378,14 +380,17 @@ class Run:
                 shutil.copyfileobj(source, sink)
         self.beginnings = save_beginning(self.folder, self.parts, self.beginnings)
 
+    def _environment(self) -> dict[str, Any]:
+        return describe(self.parts.execution.name)
+
     def _resolved(self) -> dict[str, Any]:
         """The config with what `auto` became, and the folder, so that config.yaml alone resumes the run."""
         values, parts = self.config.as_dict(), self.parts
         values["train"] |= {
-            "precision": parts.settings.precision,
+            "precision": parts.execution.precision,
             "learning_rate": parts.rates[0],
             "head_learning_rate": parts.rates[1],
-            "micro_batch_tokens": parts.settings.token_budget,
+            "micro_batch_tokens": parts.execution.token_budget,
         }
         return {**values, "task": {**values["task"], "name": parts.task.name}, "output": str(self.folder)}
 
@@ -462,7 +467,7 @@ class Run:
             if name in parts.prepared.store.splits:
                 rows = parts.prepared.store[name]
                 evaluation = evaluate_split(
-                    parts.model, parts.task, rows, parts.encoder, settings=parts.settings, intervals=True
+                    parts.model, parts.task, rows, parts.encoder, execution=parts.execution, intervals=True
                 )
                 worst = parts.task.worst(evaluation.scores, rows, config.evaluate.worst_rows)
                 scores[name] = report.split_scores(
@@ -516,5 +521,5 @@ def _write_scores(result: RunResult, run: Run) -> None:
     """scores.json, and a manifest of what the run leaves: from now on it is finished."""
     facts = {"schema": 1, "task": run.parts.task.name, "metric": run.metric, "num_steps": result.num_steps}
     facts |= {"best_step": run.progress.best_step, "splits": result.scores, "verdict": result.verdict}
-    facts |= {"history": result.history, "origin": run.origin, "environment": describe()}
+    facts |= {"history": result.history, "origin": run.origin, "environment": run._environment()}
     seal(run.folder, facts)

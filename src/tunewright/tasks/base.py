@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     import torch
 
     from tunewright.encoding.packing import Document, Packer
+    from tunewright.execution.base import Execution
     from tunewright.generation.generate import Sampling
     from tunewright.generation.writer import Writer
 
@@ -336,7 +337,7 @@ class Task(ABC):
         return self
 
     def for_step(
-        self, model: Any, split: SplitStore, positions: np.ndarray, encoder: TextEncoder, settings: Any
+        self, model: Any, split: SplitStore, positions: np.ndarray, encoder: TextEncoder, execution: Execution
     ) -> Self:
         """The task as it trains on these rows: what a pass over the whole step without gradient tells (KTO's reference point)."""
         return self

@@ -228,7 +228,7 @@ class Task(PairwiseTask):
         return of_texts.view(2 if self.has_pairs else 1, -1).T
 
     def for_step(
-        self, model: Any, split: SplitStore, positions: np.ndarray, encoder: TextEncoder, settings: Any
+        self, model: Any, split: SplitStore, positions: np.ndarray, encoder: TextEncoder, execution: Any
     ) -> Task:
         """KTO: with its reference point, from a pass over the whole step without gradient and dropout."""
         import torch
@@ -243,21 +243,18 @@ class Task(PairwiseTask):
         inner = getattr(model, "module", model)
         was_training = inner.training
         inner.eval()
-        total = torch.zeros(2, dtype=torch.float64, device=settings.device)
+        total = torch.zeros(2, dtype=torch.float64, device=execution.device)
         with torch.no_grad():
-            for piece in settings.share(settings.cut(split.lengths[positions])):
-                batch = self.collate_mismatched(split, positions[piece], encoder, settings.row_padding).to(
-                    settings.device
-                )
+            for piece in execution.split_forward(split.lengths[positions]):
+                batch = self.collate_mismatched(split, positions[piece], encoder, execution.padding)
+                batch = batch.to(execution.device)
                 with row_context(rows_of(batch, encoder)):
                     sums, counts = self.log_probs(inner, batch)
                 known = torch.from_numpy(self.reference[f"{split.name}.mismatched"][positions[piece]]).to(sums)
                 ratios = self.objective.log_ratios(sums, counts, known)
                 total += torch.stack([ratios.double().sum(), torch.tensor(float(ratios.numel())).to(total)])
         inner.train(was_training)
-        if settings.num_ranks > 1:
-            torch.distributed.all_reduce(total)
-        return replace(self, kl=reference_point(*total.tolist()))
+        return replace(self, kl=reference_point(*execution.summed(total).tolist()))
 
     def loss(self, model: Any, batch: Batch, *, weights: torch.Tensor | None = None) -> tuple[LossTerms, torch.Tensor]:
         """Terms, and each row's sums of log-probabilities, counts and reference, `(rows, 3 · sides)`."""

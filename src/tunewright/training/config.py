@@ -61,10 +61,14 @@ class TrainConfig(Section):
     freeze: Literal["none", "body"] | Annotated[int, Strict(), Ge(0)] = Field(
         "none", description="body: only the head learns; N: the embeddings and the first N layers stay as they are."
     )
-    dropout: Literal["auto", "fast", "stock", "off"] = Field(
+    dropout: Literal["auto", "row_keyed", "pytorch", "off"] = Field(
         "auto",
-        description="fast: masks keyed by row (CPU); stock: the model's own; off: none. auto: off in preference tuning, where it would stand "
-        "between the model and its reference, else fast.",
+        description="row_keyed: masks are a function of seed, epoch and row; pytorch: the model's own; off: none. auto: off in preference tuning, "
+        "where dropout would stand between the model and its reference, else row_keyed.",
+    )
+    execution: Literal["auto", "plain"] = Field(
+        "auto",
+        description="auto: the fast path, where this machine has one; plain: without it. The update is the same.",
     )
     precision: Literal["auto", "bf16", "fp32", "fp64"] = Field(
         "auto", description="auto: bf16 autocast with fp32 weights where the machine is fast at it, else fp32."

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -65,17 +66,15 @@ class Preflight:
 
 def preflight(run: Any, *, first_step: int = 0) -> Preflight:
     """Look at a run that is set up. UserError when its heaviest micro-batch does not fit into memory."""
-    store, manifest = run.prepared.store, run.prepared.manifest
+    store, manifest, execution = run.prepared.store, run.prepared.manifest, run.execution
     split = store["train"]
     sampled = np.linspace(0, run.plan.steps_per_epoch - 1, min(_STEPS_SAMPLED, run.plan.steps_per_epoch)).astype(int)
     real = padded = 0
     for step in sampled:
         lengths = split.lengths[run.plan.rows_of_step(int(step))[1]]
-        real += int(lengths.sum())
-        padded += sum(
-            run.settings.num_computed(lengths[piece], run.settings.row_padding.width(lengths[piece], run.encoder))
-            for piece in run.settings.micro_batches(lengths)
-        )
+        for piece in filter(len, chain.from_iterable(execution.split(lengths))):
+            real += int(lengths[piece].sum())
+            padded += execution.num_computed(lengths[piece], execution.padding.width(lengths[piece], run.encoder))
     seconds, memory = _heaviest(run, split)
     left = run.plan.num_steps - first_step
     parameters = list(run.model.parameters())
@@ -93,14 +92,14 @@ def preflight(run: Any, *, first_step: int = 0) -> Preflight:
         num_steps=run.plan.num_steps,
         first_step=first_step,
         batch_size=run.plan.batch_size,
-        token_budget=run.settings.token_budget,
+        token_budget=execution.token_budget,
         padding_share=1 - real / max(1, padded),
         learning_rates=run.rates,
-        precision=run.settings.precision,
-        device=str(run.settings.device),
+        precision=execution.precision,
+        device=str(execution.device),
         seconds_left=left * (seconds * (padded / len(sampled)) + trainable * 2e-9),
         memory_bytes=memory + trainable * 8,
-        memory_available=_available(run.settings.device),
+        memory_available=_available(execution.device),
         ledger=manifest["ledger"],
         notes=[
             *manifest["notes"],
@@ -124,17 +123,16 @@ def _facts(split: SplitStore, counted: dict[str, Any]) -> SplitFacts:
 
 
 def _heaviest(run: Any, split: SplitStore) -> tuple[float, int]:
-    """(seconds per padded token, bytes of memory) of the micro-batch with the longest rows, or of the two that are computed at a time.
+    """(seconds per padded token, bytes of memory) of the micro-batch with the longest rows, or of those that are computed at a time.
 
     Leaves no trace in the model.
     """
+    execution = run.execution
+    if execution.num_ranks > 1:
+        return 0.0, _used(execution.device)
     longest = np.argsort(-split.lengths, kind="stable")[: run.plan.batch_size]
-    at_a_time = 2 if run.settings.halves(split.lengths[longest]) else 1
-    rows = longest[np.concatenate(run.settings.cut(split.lengths[longest])[:at_a_time])]
-    weights = run.task.for_epoch(seed=run.settings.seed, epoch=0).weights(split)
-    settings = run.settings
-    if settings.num_ranks > 1:
-        return 0.0, _used(run.settings.device)
+    rows = longest[np.concatenate([pieces[0] for pieces in execution.split(split.lengths[longest])])]
+    weights = run.task.for_epoch(seed=run.plan.seed, epoch=0).weights(split)
     was_training = run.model.training
     run.model.train()
     times = []
@@ -142,8 +140,9 @@ def _heaviest(run: Any, split: SplitStore) -> tuple[float, int]:
         for _ in range(2):
             began = time.perf_counter()
             done = accumulate_gradient(
-                run.model, run.task, split, run.encoder, rows, weights, epoch=0, step=0, settings=settings
-            )
+                run.model, run.task, split, run.encoder, rows, weights,
+                seed=run.plan.seed, epoch=0, step=0, execution=execution,
+            )  # fmt: skip
             times.append((time.perf_counter() - began) / done.num_padded_tokens)
     except torch.OutOfMemoryError:
         raise UserError(
@@ -152,8 +151,8 @@ def _heaviest(run: Any, split: SplitStore) -> tuple[float, int]:
             found=f"{len(rows)} rows of {int(split.lengths[rows].max())} tokens",
             hint="Lower train.micro_batch_tokens or data.max_length, or set train.gradient_checkpointing=true.",
         ) from None
-    memory = _used(run.settings.device)
-    run.model.zero_grad(set_to_none=run.settings.device.type != "cpu")
+    memory = _used(execution.device)
+    run.model.zero_grad(set_to_none=execution.device.type != "cpu")
     run.model.train(was_training)
     return min(times), memory
 

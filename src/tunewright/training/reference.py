@@ -1,6 +1,6 @@
 """What the start model says of the compared answers: computed once, before training, and kept beside the token store.
 
-    task = with_reference(task, model, store, encoder, settings)
+    task = with_reference(task, model, store, encoder, execution)
     store/5f3a…/reference-91c2….safetensors      train (rows, sides)  validation (rows, sides)  …
 
 So training holds one model in memory. The file is named by the model's weights and the precision; the store's folder says which
@@ -20,17 +20,15 @@ import numpy as np
 import torch
 from torch import nn
 
-from tunewright.batching.micro_batches import rows_of
-from tunewright.batching.row_context import row_context
 from tunewright.batching.store import SplitStore, TokenStore
+from tunewright.execution.base import Execution
 from tunewright.files.atomic import write_whole
 from tunewright.records import Batch
 from tunewright.tasks.base import Task
 from tunewright.tokenization.encoder import TextEncoder
-from tunewright.training.engine import Settings, autocast, make_batch
+from tunewright.training.forward import forward_rows
 
 Log = Callable[[str], None]
-_WINDOW = 4_096  # rows sorted by length together
 _SAID_EVERY_SECONDS = 30.0
 
 
@@ -39,7 +37,7 @@ def with_reference(
     model: nn.Module,
     store: TokenStore,
     encoder: TextEncoder,
-    settings: Settings,
+    execution: Execution,
     *,
     say: Log = lambda _: None,
 ) -> Any:
@@ -47,16 +45,16 @@ def with_reference(
 
     With several ranks each computes a share, the first one reads and writes.
     """
-    name = f"{weights_hash(model)[:16]}-{settings.precision}{'-mismatched' if task.needs_mismatched else ''}"
+    name = f"{weights_hash(model)[:16]}-{execution.precision}{'-mismatched' if task.needs_mismatched else ''}"
     path = store.folder / f"reference-{name}.safetensors"
     num_rows = {split: len(store[split]) for split in store.splits}
-    is_main = settings.rank == 0
-    found = next(iter(settings.gathered([_read(path, num_rows)] if is_main else [])))
+    is_main = execution.rank == 0
+    found = next(iter(execution.gathered([_read(path, num_rows)] if is_main else [])))
     if found is None:
         say(f"Computing the start model's log-probabilities of {sum(num_rows.values()):,} rows, once.")
         found = {}
         for split in store.splits:
-            found |= reference_of(task, model, store[split], encoder, settings, say=say)
+            found |= reference_of(task, model, store[split], encoder, execution, say=say)
         if is_main:
             _write(path, found)
     return task.with_reference_log_probs(found)
@@ -67,50 +65,42 @@ def reference_of(
     model: nn.Module,
     split: SplitStore,
     encoder: TextEncoder,
-    settings: Settings,
+    execution: Execution,
     *,
     say: Log = lambda _: None,
 ) -> dict[str, np.ndarray]:
     """`{split: (rows, sides)}`, float64: summed log-probabilities of the answers; and of mismatched ones, where the task wants them."""
-    batches = {split.name: lambda rows: make_batch(task, split, rows, encoder, settings)}
+    batches = {split.name: lambda rows: task.collate(split, rows, encoder, execution.padding)}
     if task.needs_mismatched:
         batches[f"{split.name}.mismatched"] = lambda rows: task.collate_mismatched(
-            split, rows, encoder, settings.row_padding
-        ).to(settings.device)
-    return {name: _log_probs(task, model, split, encoder, settings, of, say) for name, of in batches.items()}
+            split, rows, encoder, execution.padding
+        )
+    return {name: _log_probs(task, model, split, encoder, execution, of, say) for name, of in batches.items()}
 
 
-@torch.no_grad()
 def _log_probs(
     task: Task,
     model: Any,
     split: SplitStore,
     encoder: TextEncoder,
-    settings: Settings,
+    execution: Execution,
     batch_of: Callable[[np.ndarray], Batch],
     say: Log,
 ) -> np.ndarray:
-    was_training = model.training
-    model.eval()
-    parts: list[tuple[np.ndarray, np.ndarray]] = []
     said = time.monotonic()
-    adapted: Any = model
-    with autocast(settings), adapted.disable_adapter() if _starts_without(model) else nullcontext():
-        for start in range(0, len(split), _WINDOW):
-            window = np.arange(start, min(start + _WINDOW, len(split)))
-            for piece in settings.share(settings.cut(split.lengths[window])):
-                batch = batch_of(window[piece])
-                with row_context(rows_of(batch, encoder)):
-                    sums, _ = task.log_probs(model, batch)
-                parts.append((window[piece], sums.double().cpu().numpy()))
-                if time.monotonic() - said > _SAID_EVERY_SECONDS:
-                    said = time.monotonic()
-                    say(
-                        f"  {split.name}: {sum(len(rows) for rows, _ in parts) * settings.num_ranks:,} of {len(split):,} rows"
-                    )
-    model.train(was_training)
-    positions, found = map(np.concatenate, zip(*settings.gathered(parts), strict=True))
-    return found[np.argsort(positions)]
+
+    def progress(done: int) -> None:
+        nonlocal said
+        if time.monotonic() - said > _SAID_EVERY_SECONDS:
+            said = time.monotonic()
+            say(f"  {split.name}: {done:,} of {len(split):,} rows")
+
+    def compute(batch: Batch) -> tuple[list[np.ndarray], None]:
+        return list(task.log_probs(model, batch)[0].double().cpu().numpy()), None
+
+    with model.disable_adapter() if _starts_without(model) else nullcontext():
+        found, _ = forward_rows(model, encoder, execution, split.lengths, batch_of, compute, progress=progress)
+    return np.stack(found)
 
 
 def weights_hash(model: nn.Module) -> str:

@@ -11,10 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tunewright.execution.cpu.pieces as pieces
-import tunewright.execution.cpu.segments as stretches
+import tunewright.execution.cpu.segments as segments
 from tunewright.batching.row_context import RowContext, row_context
+from tunewright.execution import attention as plain_attention
+from tunewright.execution.attention import UnsupportedAttention
 from tunewright.execution.cpu import workspace
-from tunewright.execution.cpu.attention import UnsupportedAttention, row_attention
+from tunewright.execution.cpu.attention import row_attention
+from tunewright.execution.cpu.unpadded_rows import UnpaddedRows
 
 
 class Module(torch.nn.Module):
@@ -109,15 +112,15 @@ def test_gradient_under_dropout_is_that_of_the_drawn_mask():
 
 
 @pytest.mark.parametrize("piece", [1, 10**6])
-@pytest.mark.parametrize("laid", ["padded", "left", "flat", "packed"])
+@pytest.mark.parametrize("laid", ["padded", "left", "unpadded", "packed"])
 def test_bf16_rounds_factors_and_nothing_else(monkeypatch, laid, piece):
     """Beside the same numbers in fp64: each result within a bf16 step or two, whatever stands beside a row, dropout on."""
     monkeypatch.setattr(pieces, "PIECE_ELEMENTS", piece)
     lengths, width = [21, 13, 11, 3], 24
     places = rows(lengths, width, left=laid == "left")
     mask = None
-    if laid == "flat":
-        places = places.laid_flat(32)
+    if laid == "unpadded":
+        places = UnpaddedRows.of(places, 32)
     elif laid == "packed":
         places = RowContext(
             1, 2, np.arange(4), np.array(lengths), width, segments=tuple(np.array([n]) for n in lengths)
@@ -126,7 +129,7 @@ def test_bf16_rounds_factors_and_nothing_else(monkeypatch, laid, piece):
     wide = [x.detach().bfloat16().double().requires_grad_() for x in tensors(places.batch_size, places.width)]
     real = torch.zeros(places.batch_size, places.width, dtype=torch.bool)
     for row, (start, length) in enumerate(zip(places.starts, places.lengths, strict=True)):
-        real[0 if laid == "flat" else row, start : start + length] = True
+        real[0 if laid == "unpadded" else row, start : start + length] = True
     upstream = torch.randn(*real.shape, 6, 8).bfloat16() * real[:, :, None, None]
     computed = []
     for dtype in (torch.float64, torch.bfloat16):
@@ -166,13 +169,13 @@ def test_what_it_does_not_compute_is_refused():
 @pytest.mark.parametrize("tokens", [1, 4, 64])
 @pytest.mark.parametrize("tile", [1, 2, 128])
 def test_packed_documents_are_computed_apart(monkeypatch, left, tokens, tile):
-    monkeypatch.setattr(stretches, "_STRETCH_TOKENS", tokens)
-    monkeypatch.setattr(stretches, "_TILE_QUERIES", tile)
+    monkeypatch.setattr(plain_attention, "SEGMENT_TOKENS", tokens)
+    monkeypatch.setattr(segments, "_TILE_QUERIES", tile)
     lengths, width = [9, 7], 9
-    segments = (np.array([2, 1, 4, 2]), np.array([5, 2]))
+    documents = (np.array([2, 1, 4, 2]), np.array([5, 2]))
     q, k, v = tensors(2, width)
     mask = torch.full((2, 1, width, width), -torch.inf, dtype=torch.float64)
-    for row, (of_row, length) in enumerate(zip(segments, lengths, strict=True)):
+    for row, (of_row, length) in enumerate(zip(documents, lengths, strict=True)):
         start = width - length if left else 0
         for segment in of_row.tolist():
             mask[row, 0, start : start + segment, start : start + segment] = torch.full(
@@ -184,7 +187,7 @@ def test_packed_documents_are_computed_apart(monkeypatch, left, tokens, tile):
     upstream = torch.randn(2, width, 6, 8, dtype=torch.float64) * real[:, :, None, None]
     expected = plain(q, k, v, plainly)
     expected_grads = torch.autograd.grad(expected, (q, k, v), upstream)
-    packed = RowContext(1, 2, np.arange(2), np.array(lengths), width, left, segments=segments)
+    packed = RowContext(1, 2, np.arange(2), np.array(lengths), width, left, segments=documents)
     with row_context(packed):
         found, _ = row_attention(Module(), q, k, v, mask)
         grads = torch.autograd.grad(found, (q, k, v), upstream)
@@ -195,7 +198,7 @@ def test_packed_documents_are_computed_apart(monkeypatch, left, tokens, tile):
         dropped, _ = row_attention(Module(), q.detach(), k.detach(), v.detach(), mask, None, 0.4)
     alone = [x.detach()[1:, :, 2:] if left else x.detach()[1:, :, :7] for x in (q, k, v)]
     own = mask[1:, :, 2:, 2:] if left else mask[1:, :, :7, :7]
-    with row_context(RowContext(1, 2, np.array([1]), np.array([7]), 7, segments=segments[1:])):
+    with row_context(RowContext(1, 2, np.array([1]), np.array([7]), 7, segments=documents[1:])):
         one, _ = row_attention(Module(), *alone, own, None, 0.4)
     assert torch.allclose(dropped[1, 2:] if left else dropped[1, :7], one[0], atol=1e-12)
 
@@ -207,8 +210,8 @@ def test_tiles_leave_out_nothing_that_a_query_sees(num_rows, length, tile, data)
     if data.draw(st.booleans()):
         visible = visible.tril() | torch.eye(length, dtype=torch.bool)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stretches, "_TILE_QUERIES", tile)
-        tiles = stretches._tiles(pieces.additive(visible, torch.float32))
+        patch.setattr(segments, "_TILE_QUERIES", tile)
+        tiles = segments._tiles(pieces.additive(visible, torch.float32))
     queries = torch.arange(length)[None]
     assert torch.cat([one.queries_of(queries) for one in tiles], 1).equal(queries)  # each once, in order
     assert tiles[-1].keys_of(queries).shape[1] == length
@@ -221,11 +224,11 @@ def test_tiles_leave_out_nothing_that_a_query_sees(num_rows, length, tile, data)
 
 def test_causal_rows_are_computed_in_tiles_of_fewer_keys():
     causal = torch.ones(1, 1, 300, 300, dtype=torch.bool).tril()
-    tiles = stretches._tiles(pieces.additive(causal, torch.float32))
+    tiles = segments._tiles(pieces.additive(causal, torch.float32))
     assert tiles == [pieces.Tile(0, 128, 128), pieces.Tile(128, 256, 256), pieces.Tile(256, None, None)]
-    assert stretches._tiles(torch.zeros(1, 1, 300, 300)) == [pieces.WHOLE]
+    assert segments._tiles(torch.zeros(1, 1, 300, 300)) == [pieces.WHOLE]
     causal[0, 0, 5] = False  # sees nothing, so all keys alike
-    assert stretches._tiles(pieces.additive(causal, torch.float32)) == [pieces.WHOLE]
+    assert segments._tiles(pieces.additive(causal, torch.float32)) == [pieces.WHOLE]
 
 
 @pytest.mark.parametrize("num_queries", [1, 6])

@@ -18,8 +18,9 @@ from transformers import (
 
 from tunewright.batching.row_context import RowContext, row_context
 from tunewright.execution.cpu import attention
-from tunewright.execution.cpu.cls_only_last_layer import compute_first_position_only
-from tunewright.models.loading import install_row_keyed_dropout_and_attention
+from tunewright.execution.cpu.cls_only_last_layer import install_cls_only_last_layer
+from tunewright.execution.cpu.dropout import FastRowDropout
+from tunewright.execution.row_keyed import install_row_keyed_dropout_and_attention
 
 SIZES = {
     "vocab_size": 50, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 32,
@@ -33,9 +34,9 @@ def build(model_class, config_class, *, first, dropout=0.0, **more):
     torch.manual_seed(0)
     config = config_class(**SIZES, hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout, **more)
     model = model_class(config).double()
-    assert install_row_keyed_dropout_and_attention(model) is None
+    assert install_row_keyed_dropout_and_attention(model, attention=attention.NAME, dropout=FastRowDropout) is None
     if first:
-        assert compute_first_position_only(model)
+        assert install_cls_only_last_layer(model)
     return model
 
 
@@ -139,8 +140,8 @@ def test_models_whose_head_reads_more_stay_whole():
             DistilBertConfig(vocab_size=50, dim=16, n_layers=2, n_heads=4, hidden_dim=32)
         ),
     ):
-        install_row_keyed_dropout_and_attention(model)
-        assert not compute_first_position_only(model)
+        install_row_keyed_dropout_and_attention(model, attention=attention.NAME, dropout=FastRowDropout)
+        assert not install_cls_only_last_layer(model)
         assert "forward" not in vars(
             model.base_model.encoder.layer[-1] if hasattr(model.base_model, "encoder") else model
         )

@@ -13,12 +13,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tunewright.batching.micro_batches import halve
 from tunewright.batching.row_context import RowContext, current_row_context, row_context
+from tunewright.execution.cpu import CpuExecution
 from tunewright.execution.cpu.embedding import add_table_gradients_in_place
-from tunewright.execution.cpu.two_threads import SharedOptimizer, shares, side_by_side
+from tunewright.execution.cpu.two_threads import SharedOptimizer, halve, run_both_backward, shares
 from tunewright.training.config import TrainConfig
-from tunewright.training.engine import Settings
 from tunewright.training.optimizer import build_optimizer, set_learning_rate
 
 
@@ -53,10 +52,10 @@ def test_halves_of_many_rows_differ_by_a_row_at_most(lengths):
 @given(st.lists(st.integers(1, 300), min_size=1, max_size=40))
 def test_short_steps_are_computed_whole_and_long_ones_hold_every_row(lengths):
     lengths = np.array(lengths)
-    halves = Settings(token_budget=200, in_halves=True).halves(lengths)
-    assert not Settings(token_budget=200).halves(lengths)
+    halves = CpuExecution(token_budget=200, two_threads=True).split(lengths)
+    assert len(CpuExecution(token_budget=200).split(lengths)) == 1
     tokens = sorted(int(lengths[np.concatenate(half)].sum()) for half in halves)
-    if halves:
+    if len(halves) > 1:
         assert lengths.sum() > 200
         assert tokens[0] >= 0.85 * tokens[1]
         rows = np.concatenate([piece for half in halves for piece in half])
@@ -66,11 +65,11 @@ def test_short_steps_are_computed_whole_and_long_ones_hold_every_row(lengths):
 
 
 def test_a_row_as_long_as_all_others_is_not_computed_beside_them():
-    settings = Settings(token_budget=200, in_halves=True)
-    assert settings.halves(np.array([150, 150]))
-    assert settings.halves(np.array([200, 100, 80]))
-    assert not settings.halves(np.array([300, 20, 20]))
-    assert not settings.halves(np.array([500]))
+    execution = CpuExecution(token_budget=200, two_threads=True)
+    assert len(execution.split(np.array([150, 150]))) == 2
+    assert len(execution.split(np.array([200, 100, 80]))) == 2
+    assert len(execution.split(np.array([300, 20, 20]))) == 1
+    assert len(execution.split(np.array([500]))) == 1
 
 
 def test_gradients_of_both_are_added_to_what_is_there():
@@ -87,7 +86,7 @@ def test_gradients_of_both_are_added_to_what_is_there():
     expected = [parameter.grad.clone() for parameter in (table.weight, *layer.parameters())]
     model.zero_grad(set_to_none=True)
     loss(0, 1).backward()
-    *_, norm = side_by_side(
+    *_, norm = run_both_backward(
         lambda backward: backward(loss(1, 2)),
         lambda backward: (backward(loss(2, 3)), backward(loss(3, 3))),
         model.parameters(),
@@ -100,7 +99,7 @@ def test_gradients_of_both_are_added_to_what_is_there():
 
 def test_a_parameter_that_only_the_second_half_reaches_gets_its_gradient():
     one, other, third = (torch.nn.Parameter(torch.ones(2)) for _ in range(3))
-    side_by_side(
+    run_both_backward(
         lambda backward: backward(one.sum()),
         lambda backward: (backward((other + third).square().sum()), backward(other.sum())),
         [one, other, third],
@@ -124,10 +123,10 @@ def test_what_fails_in_either_half_is_raised_when_both_have_ended(failing):
         return compute
 
     with pytest.raises(ValueError, match=f"half {failing}"):
-        side_by_side(half(0), half(1), [parameter])
+        run_both_backward(half(0), half(1), [parameter])
     assert ended == [1 - failing]
     assert (torch.get_num_threads(), sys.getswitchinterval()) == (num_threads, interval)
-    found = side_by_side(lambda backward: 1, lambda backward: torch.get_num_threads(), [parameter])
+    found = run_both_backward(lambda backward: 1, lambda backward: torch.get_num_threads(), [parameter])
     assert found[:2] == (1, max(1, num_threads // 2))
 
 
@@ -147,7 +146,7 @@ def test_each_thread_sees_its_own_rows():
 
         return half
 
-    side_by_side(compute(1), compute(2), [])
+    run_both_backward(compute(1), compute(2), [])
     assert seen == {1: 1, 2: 2, -1: None, -2: None}
 
 
@@ -159,7 +158,7 @@ def test_the_second_halfs_gradients_of_tables_stay_apart_until_both_are_done():
         backward(table(torch.tensor([1, 1])).sum())
         return table.weight.grad
 
-    *returned, norm = side_by_side(lambda backward: None, second, table.parameters())
+    *returned, norm = run_both_backward(lambda backward: None, second, table.parameters())
     assert returned == [None, None]
     assert float(norm) == pytest.approx(8**0.5)
     assert table.weight.grad.tolist() == [[0, 0], [2, 2], [0, 0], [0, 0]]

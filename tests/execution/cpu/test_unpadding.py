@@ -35,9 +35,10 @@ from transformers import (
 from tunewright.batching.micro_batches import cut
 from tunewright.batching.row_context import RowContext, row_context
 from tunewright.execution.cpu import attention, segments
-from tunewright.execution.cpu.cls_only_last_layer import compute_first_position_only
-from tunewright.execution.cpu.unpadding import lay_rows_flat
-from tunewright.models.loading import install_row_keyed_dropout_and_attention
+from tunewright.execution.cpu.cls_only_last_layer import install_cls_only_last_layer
+from tunewright.execution.cpu.dropout import FastRowDropout
+from tunewright.execution.cpu.unpadding import install_unpadding
+from tunewright.execution.row_keyed import install_row_keyed_dropout_and_attention
 
 SIZES = {
     "vocab_size": 60, "hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 24,
@@ -67,7 +68,7 @@ def build(name):
     torch.manual_seed(0)
     model_class, config = MODELS[name]
     model = model_class(config).double()
-    assert install_row_keyed_dropout_and_attention(model) is None
+    assert install_row_keyed_dropout_and_attention(model, attention=attention.NAME, dropout=FastRowDropout) is None
     return model
 
 
@@ -108,7 +109,7 @@ def assert_same(found, expected, *, tolerance=1e-9):
 def test_logits_and_gradients_are_those_of_padded_rows(name):
     model = build(name)
     expected = computed(model)
-    assert lay_rows_flat(model)
+    assert install_unpadding(model)
     assert_same(computed(model), expected, tolerance=1e-6 if "gemma" in name else 1e-9)  # its norms compute in fp32
 
 
@@ -117,7 +118,7 @@ def test_logits_and_gradients_are_those_of_padded_rows(name):
 def test_in_tiles_they_are_the_same(monkeypatch, name, queries):
     model = build(name)
     expected = computed(model)
-    assert lay_rows_flat(model)
+    assert install_unpadding(model)
     monkeypatch.setattr(segments, "_TILE_QUERIES", queries)
     tiles, of_piece = [], segments.Segments.tiles
     monkeypatch.setattr(segments.Segments, "tiles", lambda *these: tiles.append(of_piece(*these)) or tiles[-1])
@@ -127,18 +128,18 @@ def test_in_tiles_they_are_the_same(monkeypatch, name, queries):
 
 
 @pytest.mark.parametrize("name", ["llama", "mistral, a window"])
-def test_rows_padded_on_the_left_are_laid_flat_too(name):
+def test_rows_padded_on_the_left_are_unpadded_too(name):
     model = build(name)
     expected = computed(model, left=True)
-    assert lay_rows_flat(model)
+    assert install_unpadding(model)
     assert_same(computed(model, left=True), expected, tolerance=1e-6)  # positions turn in fp32
 
 
-def test_the_first_position_alone_is_computed_of_flat_rows_too():
+def test_the_first_position_alone_is_computed_of_unpadded_rows_too():
     model = build("bert, classes, dropout")
-    assert compute_first_position_only(model)
+    assert install_cls_only_last_layer(model)
     expected = computed(model)
-    assert lay_rows_flat(model)
+    assert install_unpadding(model)
     assert_same(computed(model), expected)
 
 
@@ -159,14 +160,14 @@ def tokens_seen(model):
 def test_no_padding_is_computed(name):
     model = build(name)
     assert tokens_seen(model) == [6 * 91]
-    assert lay_rows_flat(model)
+    assert install_unpadding(model)
     assert tokens_seen(model) == [LENGTHS.sum()]
 
 
 def test_in_bf16_the_rows_are_filled_up_to_a_shape_that_comes_again():
     model = build("llama").float()
     expected = computed(model)[0]
-    assert lay_rows_flat(model)
+    assert install_unpadding(model)
     with torch.autocast("cpu", torch.bfloat16):
         assert tokens_seen(model) == [-(-LENGTHS.sum() // 32) * 32]
         torch.testing.assert_close(computed(model)[0].float(), expected, rtol=0, atol=0.02)
@@ -182,7 +183,7 @@ def test_a_call_that_asks_for_more_is_computed_padded(asked):
     batch, rows = batch_of()
     with torch.no_grad(), row_context(rows):
         expected = model(**batch, **asked)
-        assert lay_rows_flat(model)
+        assert install_unpadding(model)
         found = model(**batch, **asked)
     assert len(found) == len(expected)
     torch.testing.assert_close(found.logits, expected.logits, rtol=0, atol=0)
@@ -193,13 +194,13 @@ def test_without_rows_in_flight_nothing_changes():
     batch, _ = batch_of()
     with torch.no_grad():
         expected = model(**batch, use_cache=False).logits
-        assert lay_rows_flat(model)
+        assert install_unpadding(model)
         torch.testing.assert_close(model(**batch, use_cache=False).logits, expected, rtol=0, atol=0)
 
 
 def test_a_copy_of_the_model_computes_with_its_own_weights():
     model = build("llama").eval()
-    assert lay_rows_flat(model)
+    assert install_unpadding(model)
     other = copy.deepcopy(model)
     torch.nn.init.zeros_(other.model.norm.weight)
     batch, rows = batch_of()
@@ -208,9 +209,9 @@ def test_a_copy_of_the_model_computes_with_its_own_weights():
         assert float(model(**batch, use_cache=False).logits.abs().max()) > 0
 
 
-def test_weights_in_half_precision_are_laid_flat_too():
+def test_weights_in_half_precision_are_unpadded_too():
     model = build("llama").bfloat16()
-    assert lay_rows_flat(model)
+    assert install_unpadding(model)
     assert tokens_seen(model) == [LENGTHS.sum()]
 
 
@@ -225,25 +226,25 @@ def test_weights_in_half_precision_are_laid_flat_too():
 def test_a_model_that_cannot_keeps_its_padding(model_class, config):
     attention.register()
     model = model_class(config)
-    install_row_keyed_dropout_and_attention(model)
-    assert not lay_rows_flat(model)
+    install_row_keyed_dropout_and_attention(model, attention=attention.NAME, dropout=FastRowDropout)
+    assert not install_unpadding(model)
     assert "forward" not in vars(model.base_model)
 
 
 def test_a_model_whose_rows_would_see_each_other_keeps_its_padding(monkeypatch):
-    """Its layers look at the token before, wherever that stands: of flat rows it would be another row's last."""
+    """Its layers look at the token before, wherever that stands: of unpadded rows it would be another row's last."""
     model = build("llama")
     norm = model.model.norm
     plain = norm.forward
     monkeypatch.setattr(norm, "forward", lambda states: plain(states + states.roll(1, 1)))
-    assert not lay_rows_flat(model)
+    assert not install_unpadding(model)
     assert "forward" not in vars(model.model)
 
 
 @given(st.lists(st.integers(1, 60), min_size=1, max_size=40), st.integers(1, 200), st.sampled_from([1, 32]))
-def test_flat_micro_batches_hold_the_budget_in_real_tokens(lengths, budget, multiple):
+def test_unpadded_micro_batches_hold_the_budget_in_real_tokens(lengths, budget, multiple):
     lengths = np.array(lengths)
-    pieces = cut(lengths, budget, multiple=multiple, flat=True)
+    pieces = cut(lengths, budget, multiple=multiple, unpadded=True)
     assert sorted(itertools.chain(*(piece.tolist() for piece in pieces))) == list(range(len(lengths)))
     for piece in pieces:
         assert len(piece) == 1 or -(-lengths[piece].sum() // multiple) * multiple <= budget

@@ -12,8 +12,7 @@ Shapes: B rows, H heads, L padded length, D features per head, K keys (L, or mor
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,31 +20,15 @@ import torch
 from torch import nn
 
 from tunewright.batching.row_context import current_row_context
+from tunewright.execution.attention import UnsupportedAttention, checked_rows
 from tunewright.execution.cpu.pieces import AttentionCall, Block, Blocks
 from tunewright.execution.cpu.segments import SegmentLayout, Segments
 from tunewright.execution.cpu.shape_buckets import shape_positions
+from tunewright.execution.cpu.unpadded_rows import UnpaddedRows
 from tunewright.execution.cpu.workspace import in_dtype, scratch
-from tunewright.execution.row_dropout import RowsNotFirst, keep_scale
+from tunewright.execution.row_dropout import keep_scale
 
 NAME = "tunewright"
-
-
-class UnsupportedAttention(Exception):
-    """The model asks its attention for something this implementation does not compute."""
-
-
-_on_call: Callable[[], object] | None = None
-
-
-@contextmanager
-def on_call(callback: Callable[[], object]) -> Iterator[None]:
-    """Call back on every attention computed inside the block: how a trial run learns that a model reaches this file."""
-    global _on_call
-    before, _on_call = _on_call, callback
-    try:
-        yield
-    finally:
-        _on_call = before
 
 
 def register() -> None:
@@ -76,7 +59,7 @@ def row_mask(
 ) -> torch.Tensor | None:
     """The additive mask `(B, 1, L, K)`, or None where the rows in flight already say everything (plain padding).
 
-    Of flat rows, whose mask would be as large as all their tokens squared, its marker.
+    Of unpadded rows, whose mask would be as large as all their tokens squared, its marker.
     """
     from transformers.masking_utils import bidirectional_mask_function, eager_mask
 
@@ -84,11 +67,11 @@ def row_mask(
     if rows is not None and q_length == kv_length == rows.width:
         if mask_function is bidirectional_mask_function and kwargs.get("allow_is_bidirectional_skip"):
             return None
-        if rows.flat and attention_mask is None and not kwargs.get("use_vmap"):
+        if isinstance(rows, UnpaddedRows) and attention_mask is None and not kwargs.get("use_vmap"):
             marker = torch.zeros(1, dtype=torch.bool).expand(1, 1, q_length, kv_length)
-            rows.masks[marker.data_ptr()] = DeferredMask(marker, mask_function)
+            rows.cache["mask", marker.data_ptr()] = DeferredMask(marker, mask_function)
             return marker
-    if rows is not None and rows.flat:
+    if isinstance(rows, UnpaddedRows):
         raise UnsupportedAttention("a mask of rows end to end that cannot be worked out row by row")
     return eager_mask(
         mask_function=mask_function, attention_mask=attention_mask, q_length=q_length, kv_length=kv_length, **kwargs
@@ -109,24 +92,13 @@ def row_attention(
 
     Scores and probabilities are fp32 when the inputs are of half precision, of their own dtype otherwise.
     """
-    if _on_call is not None:
-        _on_call()
-    for name in ("softcap", "s_aux", "position_bias"):
-        if kwargs.get(name) is not None:
-            raise UnsupportedAttention(f"attention with {name}")
+    rows = checked_rows(module, query, attention_mask, dropout, kwargs)
     if key.shape[1] != query.shape[1]:
         groups = query.shape[1] // key.shape[1]
         key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
-    rows = current_row_context()
-    if rows is not None and rows.batch_size != query.shape[0]:
-        raise RowsNotFirst(f"attention sees {query.shape[0]} rows, the micro-batch has {rows.batch_size}")
-    if rows is not None and rows.flat and not query.shape[2] == key.shape[2] == rows.width:
+    if isinstance(rows, UnpaddedRows) and not query.shape[2] == key.shape[2] == rows.width:
         raise UnsupportedAttention("queries or keys that are not the rows end to end")
-    if dropout and rows is None:
-        raise UnsupportedAttention("dropout outside row_context")
-    if attention_mask is None and query.shape[2] > 1 and kwargs.get("is_causal", getattr(module, "is_causal", False)):
-        raise UnsupportedAttention("causal attention without a mask")
-    plan = AttentionCall(
+    call = AttentionCall(
         rows=rows,
         # With a prefix or a cache before the rows they are computed whole; the mask says what is visible.
         ragged=rows is not None and query.shape[2] == key.shape[2] == rows.width,
@@ -138,7 +110,7 @@ def row_attention(
         scale=query.shape[-1] ** -0.5 if scaling is None else scaling,
         multiple=shape_positions(value.dtype, value.device),
     )
-    return _RowAttention.apply(query, key, value, attention_mask, plan), None
+    return _RowAttention.apply(query, key, value, attention_mask, call), None
 
 
 class _RowAttention(torch.autograd.Function):
@@ -150,17 +122,17 @@ class _RowAttention(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, query, key, value, mask, plan):
+    def forward(ctx, query, key, value, mask, call):
         dtype = torch.float32 if query.dtype in (torch.bfloat16, torch.float16) else query.dtype
         # Of a single query (a first position, a word being written) every number of keys would be another product to compile.
         factors = value.dtype if value.dtype == torch.bfloat16 and query.shape[2] > 1 else dtype
         ctx.given = [(x.shape, x.dtype) for x in (query, key, value)]
-        layout = layout_of(plan, query.shape, key.shape[2])
+        layout = layout_of(call, query.shape, key.shape[2])
         out_shape = (*query.shape[:3], value.shape[3])
         query, key, value = (layout.gathered(x) for x in (query, key, value))
-        out = layout.total(out_shape, value.dtype, factors, _RESULT)
+        out = layout.output_buffer(out_shape, value.dtype, factors, _RESULT)
         pieces: Sequence[Block | Segments] = layout.pieces
-        tiles_of_pieces = [piece.tiles(plan, mask, dtype) for piece in pieces]
+        tiles_of_pieces = [piece.tiles(call, mask, dtype) for piece in pieces]
         kept_for_backward = []
         training = any(ctx.needs_input_grad[:3])
         with torch.autocast(query.device.type, enabled=False):
@@ -173,39 +145,39 @@ class _RowAttention(torch.autograd.Function):
                 strict=True,
             )
             for number, (piece, tiles, q, k, v) in enumerate(parts):
-                result = out.room(number)
+                result = out.slot(number)
                 for tile in tiles:
                     queries, keys = tile.queries_of(q), tile.keys_of(k)
                     scores = scratch(_SCORES, (len(q), queries.shape[1], keys.shape[1]), dtype)
-                    _multiply(queries, keys.transpose(1, 2), scores, factor=plan.scale)
-                    piece.hide(plan, mask, scores, tile)
+                    _multiply(queries, keys.transpose(1, 2), scores, factor=call.scale)
+                    piece.hide(call, mask, scores, tile)
                     probabilities = torch.softmax(scores, -1, out=scores)
-                    if training or plan.p:
-                        kept = _signed(probabilities, piece, plan, factors)
+                    if training or call.p:
+                        kept = _signed(probabilities, piece, call, factors)
                     else:
                         kept = in_dtype(factors, probabilities, _DROPPED)
-                    _multiply(_dropped(kept, plan), tile.keys_of(v), tile.queries_of(result), factor=_kept_factor(plan))
+                    _multiply(_dropped(kept, call), tile.keys_of(v), tile.queries_of(result), factor=_kept_factor(call))
                     if training:
                         kept_for_backward.append(kept)
-                out.put(number)
-        whole = out.whole().transpose(1, 2)
+                out.commit(number)
+        whole = out.assemble().transpose(1, 2)
         if kept_for_backward:
             if factors.itemsize < dtype.itemsize:  # of these only factors are asked for again
                 query, key = query.to(factors), key.to(factors)
             ctx.save_for_backward(query, key, value, whole, *kept_for_backward)
-            ctx.plan, ctx.layout, ctx.tiles_of_pieces, ctx.dtypes = plan, layout, tiles_of_pieces, (dtype, factors)
+            ctx.call, ctx.layout, ctx.tiles_of_pieces, ctx.dtypes = call, layout, tiles_of_pieces, (dtype, factors)
         return whole
 
     @staticmethod
     def backward(ctx, grad_BLHD):
         query, key, value, out_BLHD, *kept_for_backward = ctx.saved_tensors
-        layout, plan, (dtype, factors) = ctx.layout, ctx.plan, ctx.dtypes
+        layout, call, (dtype, factors) = ctx.layout, ctx.call, ctx.dtypes
         out, grad = (layout.gathered(x_BLHD.transpose(1, 2)) for x_BLHD in (out_BLHD, grad_BLHD))
         d_query, d_key, d_value = (
-            layout.total(shape, as_given, factors, slot, keys=slot != _RESULT)
+            layout.output_buffer(shape, as_given, factors, slot, keys=slot != _RESULT)
             for (shape, as_given), slot in zip(ctx.given, (_RESULT, _OF_KEY, _OF_VALUE), strict=True)
         )
-        sign = -1.0 if plan.p else 1.0
+        sign = -1.0 if call.p else 1.0
         with torch.autocast(query.device.type, enabled=False):
             parts = zip(
                 layout.parts(query, factors, _QUERY),
@@ -219,26 +191,26 @@ class _RowAttention(torch.autograd.Function):
             )
             all_kept = iter(kept_for_backward)
             for number, (q, k, v, o, d_out, d_out_factor, tiles) in enumerate(parts):
-                sums_NW1 = torch.sum(o * d_out, -1, keepdim=True).mul_(-sign * plan.scale)
-                d_q, d_k, d_v = d_query.room(number), d_key.room(number), d_value.room(number)
+                sums_NW1 = torch.sum(o * d_out, -1, keepdim=True).mul_(-sign * call.scale)
+                d_q, d_k, d_v = d_query.slot(number), d_key.slot(number), d_value.slot(number)
                 add = False
                 for tile, kept in reversed([(tile, next(all_kept)) for tile in tiles]):
-                    dropped = _dropped(kept, plan)
+                    dropped = _dropped(kept, call)
                     d_scores = _to_d_scores(
-                        kept, dropped, tile.queries_of(d_out), tile.keys_of(v), tile.queries_of(sums_NW1), plan
+                        kept, dropped, tile.queries_of(d_out), tile.keys_of(v), tile.queries_of(sums_NW1), call
                     )
                     d_scores = in_dtype(factors, d_scores, _CAST)
                     _multiply(d_scores, tile.keys_of(k), tile.queries_of(d_q), factor=sign)
                     _multiply(d_scores.transpose(1, 2), tile.queries_of(q), tile.keys_of(d_k), factor=sign, add=add)
                     _multiply(
                         dropped.transpose(1, 2), tile.queries_of(d_out_factor), tile.keys_of(d_v),
-                        factor=_kept_factor(plan), add=add,
+                        factor=_kept_factor(call), add=add,
                     )  # fmt: skip
                     add = True  # the last tile sees all keys
-                d_query.put(number)
-                d_key.put(number)
-                d_value.put(number)
-        return d_query.whole(), d_key.whole(), d_value.whole(), None, None
+                d_query.commit(number)
+                d_key.commit(number)
+                d_value.commit(number)
+        return d_query.assemble(), d_key.assemble(), d_value.assemble(), None, None
 
 
 # Slots of scratch memory.
@@ -249,15 +221,15 @@ class _RowAttention(torch.autograd.Function):
 _BITS_OF = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
-def layout_of(plan: AttentionCall, shape_BHLD: Sequence[int], num_keys: int) -> Blocks | SegmentLayout:
-    """All that one call computes. Of packed and flat rows it is the same in every layer, and worked out once."""
+def layout_of(call: AttentionCall, shape_BHLD: Sequence[int], num_keys: int) -> Blocks | SegmentLayout:
+    """All that one call computes. Of packed and unpadded rows it is the same in every layer, and worked out once."""
     num_rows, num_heads, num_queries, _ = shape_BHLD
-    if not plan.ragged or plan.rows is None or not (plan.rows.flat or plan.rows.segments):
-        return Blocks(plan, num_rows, num_heads, num_queries, num_keys)
-    layouts, key = plan.rows.layouts, (num_heads, plan.multiple)
-    if key not in layouts:
-        layouts[key] = SegmentLayout(plan.rows, num_heads, plan.multiple)
-    return layouts[key]
+    if not call.ragged or call.rows is None or not (isinstance(call.rows, UnpaddedRows) or call.rows.segments):
+        return Blocks(call, num_rows, num_heads, num_queries, num_keys)
+    cache, key = call.rows.cache, ("layout", num_heads, call.multiple)
+    if key not in cache:
+        cache[key] = SegmentLayout(call.rows, num_heads, call.multiple)
+    return cache[key]
 
 
 def _multiply(
@@ -268,23 +240,23 @@ def _multiply(
 
 
 def _signed(
-    probabilities_NWK: torch.Tensor, piece: Block | Segments, plan: AttentionCall, dtype: torch.dtype
+    probabilities_NWK: torch.Tensor, piece: Block | Segments, call: AttentionCall, dtype: torch.dtype
 ) -> torch.Tensor:
     """Those that dropout keeps are negative, in `dtype` and memory of their own. Without dropout none is."""
-    if not plan.p:
+    if not call.p:
         return probabilities_NWK.to(dtype, copy=True)
     if dtype.itemsize > 2:
-        keep = piece.keep(plan, scratch(_KEEP, probabilities_NWK.shape, dtype))
+        keep = piece.keep(call, scratch(_KEEP, probabilities_NWK.shape, dtype))
         return torch.addcmul(probabilities_NWK, probabilities_NWK, keep, value=-2)
     signed = probabilities_NWK.to(dtype)
-    keep = piece.keep(plan, scratch(_KEEP, signed.shape, torch.int16))
+    keep = piece.keep(call, scratch(_KEEP, signed.shape, torch.int16))
     signed.view(torch.int16).add_(keep, alpha=torch.iinfo(torch.int16).min)  # sets the bit of the sign
     return signed
 
 
-def _dropped(signed_NWK: torch.Tensor, plan: AttentionCall) -> torch.Tensor:
+def _dropped(signed_NWK: torch.Tensor, call: AttentionCall) -> torch.Tensor:
     """What dropout keeps, the others 0, with the signs of `_signed`. Not scaled."""
-    if not plan.p:
+    if not call.p:
         return signed_NWK
     bits = _BITS_OF[signed_NWK.element_size()]  # of negative numbers they are negative numbers
     dropped = scratch(_DROPPED, signed_NWK.shape, signed_NWK.dtype)
@@ -298,9 +270,9 @@ def _to_d_scores(
     d_out_NWV: torch.Tensor,
     values_NKV: torch.Tensor,
     sums_NW1: torch.Tensor,
-    plan: AttentionCall,
+    call: AttentionCall,
 ) -> torch.Tensor:
-    """The scores' gradient times the plan's scale, with the sign that what is kept has; in scratch memory, in the dtype of the values.
+    """The scores' gradient times the call's scale, with the sign that what is kept has; in scratch memory, in the dtype of the values.
 
     With p the probabilities it is dropped d dropped - p sum(dropped d dropped), and that sum is out · d out (Dao et al. 2022,
     appendix B.4). sums: the negative sum, times scale and sign.
@@ -308,16 +280,16 @@ def _to_d_scores(
     dtype = values_NKV.dtype
     d_scores_NWK = scratch(_SCORES, kept_NWK.shape, dtype)
     values_NVK = values_NKV.transpose(1, 2)
-    if not plan.p:
-        torch.baddbmm(sums_NW1, d_out_NWV, values_NVK, alpha=plan.scale, out=d_scores_NWK)
+    if not call.p:
+        torch.baddbmm(sums_NW1, d_out_NWV, values_NVK, alpha=call.scale, out=d_scores_NWK)
         return d_scores_NWK.mul_(in_dtype(dtype, kept_NWK, _CAST))
-    _multiply(d_out_NWV, values_NVK, d_scores_NWK, factor=-_kept_factor(plan) * plan.scale)
+    _multiply(d_out_NWV, values_NVK, d_scores_NWK, factor=-_kept_factor(call) * call.scale)
     d_scores_NWK.mul_(in_dtype(dtype, dropped_NWK, _CAST))
     probabilities_NWK = in_dtype(dtype, kept_NWK, _PROBABILITIES)
     torch.abs(probabilities_NWK, out=scratch(_PROBABILITIES, kept_NWK.shape, dtype))
     return d_scores_NWK.addcmul_(scratch(_PROBABILITIES, kept_NWK.shape, dtype), sums_NW1)
 
 
-def _kept_factor(plan: AttentionCall) -> float:
+def _kept_factor(call: AttentionCall) -> float:
     """What `_dropped` is multiplied by: the scale of what is kept, and its sign."""
-    return -keep_scale(plan.p) if plan.p else 1.0
+    return -keep_scale(call.p) if call.p else 1.0

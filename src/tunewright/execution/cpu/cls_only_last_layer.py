@@ -9,7 +9,7 @@ With six layers that leaves about a seventh of the work undone, in training and 
 Keys and values are not computed either: with one query, `q · (K x + b)` is `(Kᵀ q) · x + q · b`, and a mean of `V x + b` is V of the
 mean of x. Only where an adapter or a quantized weight stands in for K or V is each computed at every position.
 
-Installed only where a trial run gives the same logits; the weights stay where they are.
+Installed only where an equivalence check gives the same logits; the weights stay where they are.
 
 Shapes: B rows, L padded length, H hidden width, N heads of D features.
 """
@@ -23,20 +23,23 @@ import torch
 from torch import nn
 
 from tunewright.batching.row_context import RowContext, current_row_context, row_context
+from tunewright.execution.attention import mixes_states
 from tunewright.execution.cpu.attention import NAME, row_attention
-from tunewright.execution.cpu.equivalence_check import same_outputs, try_logits
+from tunewright.execution.cpu.unpadded_rows import UnpaddedRows
 from tunewright.execution.cpu.unpadding import padded
+from tunewright.execution.equivalence_check import same_outputs, try_logits
+from tunewright.execution.row_keyed import first_position_layer
 
-_TOLERANCE = 1e-5
+_TOLERANCE = 1e-4
 
 
-def compute_first_position_only(model: Any) -> bool:
+def install_cls_only_last_layer(model: Any) -> bool:
     """Let the last layer compute what the head reads. False, and nothing changed, for a model where that cannot be shown.
 
     Rows must be in flight with their padding on the right, and the model must use row attention: else the layer is computed whole.
     """
-    layer = _last_layer(model)
-    if layer is None or model.config._attn_implementation != NAME:
+    layer = first_position_layer(model) if model.config._attn_implementation == NAME else None
+    if layer is None:
         return False
     was_training = model.training
     model.eval()
@@ -49,25 +52,6 @@ def compute_first_position_only(model: Any) -> bool:
     return same
 
 
-def _last_layer(model: Any) -> nn.Module | None:
-    """The last layer of a BERT-like encoder (BERT, RoBERTa, ELECTRA, XLM-R, CamemBERT), None for any other model."""
-    layers = getattr(getattr(model.base_model, "encoder", None), "layer", None)
-    last = layers[-1] if layers is not None and len(layers) else None
-    parts = (
-        "attention.self.query",
-        "attention.self.key",
-        "attention.self.value",
-        "attention.output",
-        "intermediate",
-        "output",
-    )
-    try:
-        found = last is not None and all(isinstance(last.get_submodule(name), nn.Module) for name in parts)
-    except AttributeError:
-        return None
-    return last if found and not getattr(last, "is_decoder", True) and hasattr(last, "feed_forward_chunk") else None
-
-
 def _forward(
     layer: Any, whole: Any, hidden_BLH: torch.Tensor, attention_mask: Any = None, *others: Any, **kwargs: Any
 ) -> torch.Tensor:
@@ -77,14 +61,13 @@ def _forward(
     if rows is None or rows.left_padded or hidden_BLH.shape[1] != rows.width or not alone:
         return whole(hidden_BLH, attention_mask, *others, **kwargs)
     first_B1H = hidden_BLH[:, :1]
-    if rows.flat:
+    if isinstance(rows, UnpaddedRows):
         first_B1H = hidden_BLH[0].index_select(0, torch.from_numpy(rows.starts))[:, None]
         rows = rows.padded()
         hidden_BLH = padded(hidden_BLH, rows)
     attention = layer.attention.self
-    can_mix_states = attention_mask is None and type(attention.key) is type(attention.value) is nn.Linear
     with row_context(rows):
-        if can_mix_states:
+        if attention_mask is None and mixes_states(attention):
             mixed_B1H = _mixed_states(attention, first_B1H, hidden_BLH, rows)
         else:
             mixed_B1H = _mixed_values(attention, first_B1H, hidden_BLH, attention_mask)

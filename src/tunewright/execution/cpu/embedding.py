@@ -2,7 +2,7 @@
 
 The stock backward of `nn.Embedding` makes a zeroed gradient of the whole table (47 MB for BERT's vocabulary at width 384) for
 every micro-batch and adds all of it up. Here a micro-batch touches the rows of its own tokens only; the sums are the same. The
-table of output rows gets all of its gradient from the language loss, which adds it without a scaled copy (`losses/chunked.py`).
+table of output rows gets all of its gradient from the language loss, which adds it without a scaled copy (`output_rows.py`).
 For one process on a CPU: DistributedDataParallel needs autograd's own accumulation.
 """
 
@@ -52,7 +52,7 @@ class TableGradient:
 
 
 class DeferredGradients:
-    """What the backward passes of a thread found, to be added when both halves of a step are done."""
+    """What the backward passes of a thread found, to be added when both threads are done."""
 
     def __init__(self) -> None:
         self._of_rows: dict[torch.Tensor, list[RowGradients]] = {}
@@ -79,9 +79,9 @@ class DeferredGradients:
 
 
 def add_gradient(found: RowGradients | TableGradient) -> None:
-    """To `weight.grad`, made of zeros where there is none yet. Inside `deferred_gradients` it is left for later."""
-    if (later := getattr(_of_thread, "later", None)) is not None:
-        later.take(found)
+    """To `weight.grad`, made of zeros where there is none yet. Inside `deferred_gradients` it is added later."""
+    if (deferred := getattr(_of_thread, "deferred", None)) is not None:
+        deferred.take(found)
         return
     if found.weight.grad is None:
         found.weight.grad = torch.zeros_like(found.weight)
@@ -89,13 +89,13 @@ def add_gradient(found: RowGradients | TableGradient) -> None:
 
 
 @contextmanager
-def deferred_gradients(later: DeferredGradients) -> Iterator[None]:
+def deferred_gradients(deferred: DeferredGradients) -> Iterator[None]:
     """Inside, a backward pass of this thread leaves `weight.grad` alone."""
-    _of_thread.later = later
+    _of_thread.deferred = deferred
     try:
         yield
     finally:
-        _of_thread.later = None
+        _of_thread.deferred = None
 
 
 class _Lookup(torch.autograd.Function):
@@ -117,7 +117,7 @@ class _Lookup(torch.autograd.Function):
 
 
 class RowEmbedding(nn.Embedding):
-    """`nn.Embedding` whose backward adds into `weight.grad` directly. Made from a plain one by `install_row_embeddings`."""
+    """`nn.Embedding` whose backward adds into `weight.grad` directly. Made from a plain one by `add_table_gradients_in_place`."""
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         if not (torch.is_grad_enabled() and self.weight.requires_grad):
@@ -126,7 +126,7 @@ class RowEmbedding(nn.Embedding):
 
 
 def add_table_gradients_in_place(model: Any) -> None:
-    """Turn every plain dense `nn.Embedding` of `model` into a `RowEmbedding`, its weight untouched; mark the output rows."""
+    """Turn every plain dense `nn.Embedding` of `model` into a `RowEmbedding`, its weight untouched."""
     for module in model.modules():
         if (
             type(module) is nn.Embedding
@@ -135,11 +135,3 @@ def add_table_gradients_in_place(model: Any) -> None:
             and module.max_norm is None
         ):
             module.__class__ = RowEmbedding
-    output = getattr(model, "get_output_embeddings", lambda: None)()
-    if type(output) is nn.Linear:
-        output.weight.gradient_in_place = True  # type: ignore[attr-defined]
-
-
-def takes_gradient_in_place(weight: torch.Tensor) -> bool:
-    """May a backward pass hand the table's gradient to `add_gradient`, and nothing to autograd?"""
-    return getattr(weight, "gradient_in_place", False) and weight.is_leaf

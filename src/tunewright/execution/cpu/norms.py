@@ -1,4 +1,4 @@
-"""Root mean square norms (Zhang and Sennrich, 2019) whose backward pass is written down instead of recorded.
+"""Root mean square norms (Zhang and Sennrich, 2019) with a backward pass of their own instead of a recorded one.
 
     y = x / sqrt(mean(x²) + eps) · scale          one operation for autograd, which otherwise records six and sums what it broadcast
 
@@ -17,8 +17,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from tunewright.execution.cpu.equivalence_check import try_logits
 from tunewright.execution.cpu.workspace import in_dtype, scratch
+from tunewright.execution.equivalence_check import try_logits
 
 _EPS = ("variance_epsilon", "eps")
 _SCALED_BY_WEIGHT, _BY_WEIGHT_AND_ONE = 0.0, 1.0
@@ -41,9 +41,9 @@ def install_fused_rms_norm(model: nn.Module) -> int:
 def emit_bf16_from_norms(model: nn.Module) -> bool:
     """Let the norms give bf16 under autocast, once for all the layers that would each round their states to it.
 
-    Only where what follows rounds them anyway: a trial run gives the same logits bit by bit. Else False, and nothing changed.
+    Only where what follows rounds them anyway: a check run gives the same logits bit by bit. Else False, and nothing changed.
     """
-    norms: list[Any] = [module for module in model.modules() if _is_written_down(module)]
+    norms: list[Any] = [module for module in model.modules() if _is_fused(module)]
     if not norms:
         return False
     was_training = model.training
@@ -61,7 +61,7 @@ def emit_bf16_from_norms(model: nn.Module) -> bool:
     return False
 
 
-def _is_written_down(module: nn.Module) -> bool:
+def _is_fused(module: nn.Module) -> bool:
     forward = vars(module).get("forward")
     return isinstance(forward, partial) and forward.func is _forward
 

@@ -1,10 +1,10 @@
 """What row attention computes at a time: pieces whose scores fit the second-level cache.
 
     rows of 248, 246, 31, 30 tokens          Block of row 0, Block of row 1, Block of rows 2 and 3
-    packed rows [40 20 | 260] [50 9 | 33]    Stretches of 60, 59 and 33 tokens, Stretches of 260
-    flat rows 248, 246, 31, 30               Stretches of 248, Stretches of 246, Stretches of 31 and 30
+    packed rows [40 20 | 260] [50 9 | 33]    Segments of 60, 59 and 33 tokens, Segments of 260
+    unpadded rows 248, 246, 31, 30           Segments of 248, Segments of 246, Segments of 31 and 30
 
-A Block is cut out of a padded micro-batch; Stretches (`execution/cpu/segments.py`) are gathered from packed rows, or from rows end to end.
+A Block is cut out of a padded micro-batch; Segments (`execution/cpu/segments.py`) are gathered from packed rows, or from rows end to end.
 
 Shapes: B rows, H heads, L padded length, D features per head, K keys; N products of a piece, one for each of its rows and heads,
 of W positions.
@@ -20,14 +20,11 @@ import torch
 
 from tunewright.batching.padding import rounded_up
 from tunewright.batching.row_context import RowContext
+from tunewright.execution.attention import HEADS_TOGETHER, STREAM_ELEMENTS, STREAMS_OF_PREFIX, heads_within
+from tunewright.execution.cpu.dropout import Draw, fill_keep
 from tunewright.execution.cpu.workspace import scratch
-from tunewright.execution.row_dropout import Draw, fill_keep
 
-_HEADS_TOGETHER = 4
-_STREAMS_OF_PREFIX = 1 << 15
 PIECE_ELEMENTS = 768 * 1024  # scores held at a time: 3 MB in fp32
-_STREAM_ELEMENTS = 768 * 1024
-"""So many scores of a row, of whole groups of heads, draw their dropout from one stream; of a longer row one group of heads."""
 
 
 @dataclass(frozen=True)
@@ -66,12 +63,12 @@ class Tile:
 WHOLE = Tile()
 
 
-def _blocks(plan: AttentionCall, num_rows: int, num_heads: int, num_queries: int, num_keys: int) -> Iterator[Block]:
+def _blocks(call: AttentionCall, num_rows: int, num_heads: int, num_queries: int, num_keys: int) -> Iterator[Block]:
     """Neighbouring rows together, long rows by groups of heads."""
-    if plan.ragged and plan.rows is not None:
+    if call.ragged and call.rows is not None:
         spans = [
-            (start, min(num_queries, start + rounded_up(length, plan.multiple)))
-            for start, length in zip(plan.rows.starts.tolist(), plan.rows.lengths.tolist(), strict=True)
+            (start, min(num_queries, start + rounded_up(length, call.multiple)))
+            for start, length in zip(call.rows.starts.tolist(), call.rows.lengths.tolist(), strict=True)
         ]
     else:
         spans = [(0, num_queries)] * num_rows
@@ -93,14 +90,9 @@ def _blocks(plan: AttentionCall, num_rows: int, num_heads: int, num_queries: int
 
 def groups_of_heads(num_heads: int, scores_of_head: int) -> Iterator[tuple[int, int]]:
     """(first, stop) of heads whose scores fit."""
-    together = _heads_within(PIECE_ELEMENTS, scores_of_head)
+    together = heads_within(PIECE_ELEMENTS, scores_of_head)
     for head in range(0, num_heads, together):
         yield head, min(head + together, num_heads)
-
-
-def _heads_within(num_scores: int, scores_of_head: int) -> int:
-    """A multiple of four: the bits of so many heads are whole words of a generator, whatever the lengths."""
-    return max(1, num_scores // max(1, _HEADS_TOGETHER * scores_of_head)) * _HEADS_TOGETHER
 
 
 @dataclass(frozen=True)
@@ -122,64 +114,64 @@ class Block:
     def _apart(self, scores_NLK: torch.Tensor) -> torch.Tensor:
         return scores_NLK.unflatten(0, (self.last - self.first, self.head_stop - self.head))
 
-    def tiles(self, plan: AttentionCall, mask_B1LK: torch.Tensor | None, dtype: torch.dtype) -> list[Tile]:
+    def tiles(self, call: AttentionCall, mask_B1LK: torch.Tensor | None, dtype: torch.dtype) -> list[Tile]:
         """The whole piece."""
         return [WHOLE]
 
-    def hide(self, plan: AttentionCall, mask_B1LK: torch.Tensor | None, scores_NLK: torch.Tensor, tile: Tile) -> None:
+    def hide(self, call: AttentionCall, mask_B1LK: torch.Tensor | None, scores_NLK: torch.Tensor, tile: Tile) -> None:
         """Add the mask to this piece's scores."""
-        visible = self._mask(plan, mask_B1LK, scores_NLK.dtype)
+        visible = self._mask(call, mask_B1LK, scores_NLK.dtype)
         if visible is not None:
             self._apart(scores_NLK).add_(visible)
 
-    def _mask(self, plan: AttentionCall, mask_B1LK: torch.Tensor | None, dtype: torch.dtype) -> torch.Tensor | None:
+    def _mask(self, call: AttentionCall, mask_B1LK: torch.Tensor | None, dtype: torch.dtype) -> torch.Tensor | None:
         """The additive mask, broadcastable to the scores, or None when every query sees every key."""
         if mask_B1LK is not None:
             rows = slice(self.first, self.last) if mask_B1LK.shape[0] > 1 else slice(None)
             heads = slice(self.head, self.head_stop) if mask_B1LK.shape[1] > 1 else slice(None)
-            positions = slice(self.start, self.stop) if plan.ragged else slice(None)
+            positions = slice(self.start, self.stop) if call.ragged else slice(None)
             return additive(mask_B1LK[rows, heads, positions, positions], dtype)
-        if not (plan.ragged or plan.ragged_keys) or plan.rows is None:
+        if not (call.ragged or call.ragged_keys) or call.rows is None:
             return None
-        starts = plan.rows.starts[self.first : self.last]
-        stops = starts + plan.rows.lengths[self.first : self.last]
-        start, stop = (self.start, self.stop) if plan.ragged else (0, plan.rows.width)
+        starts = call.rows.starts[self.first : self.last]
+        stops = starts + call.rows.lengths[self.first : self.last]
+        start, stop = (self.start, self.stop) if call.ragged else (0, call.rows.width)
         if (starts == start).all() and (stops == stop).all():
             return None
         places_L = np.arange(start, stop)
         outside_BL = torch.from_numpy((places_L < starts[:, None]) | (places_L >= stops[:, None]))
         return torch.zeros(outside_BL.shape, dtype=dtype).masked_fill_(outside_BL, -torch.inf)[:, None, None, :]
 
-    def keep(self, plan: AttentionCall, keep_NLK: torch.Tensor) -> torch.Tensor:
+    def keep(self, call: AttentionCall, keep_NLK: torch.Tensor) -> torch.Tensor:
         """The dropout mask, 0 and 1, written over what is there. Streams are of rows and heads: any cut draws the same."""
-        assert plan.rows is not None
+        assert call.rows is not None
         draws = []
         for row, part_HLK in zip(range(self.first, self.last), self._apart(keep_NLK), strict=True):
-            begin, length = int(plan.rows.starts[row]), int(plan.rows.lengths[row])
-            if plan.ragged:
+            begin, length = int(call.rows.starts[row]), int(call.rows.lengths[row])
+            if call.ragged:
                 begin -= self.start
                 if length < part_HLK.shape[1]:
                     part_HLK.zero_()  # whatever padding attends to is of no use to anyone
                 part_HLK = part_HLK[:, begin : begin + length, begin : begin + length]
-            elif plan.ragged_keys:
+            elif call.ragged_keys:
                 part_HLK.zero_()
                 part_HLK = part_HLK[:, :, begin : begin + length]
-            elif plan.num_before:
+            elif call.num_before:
                 part_HLK.zero_()
-                before, part_HLK = part_HLK[:, begin : begin + length].split([plan.num_before, plan.rows.width], -1)
-                draws += draws_of(before, plan, row, self.head, first_stream=_STREAMS_OF_PREFIX)
+                before, part_HLK = part_HLK[:, begin : begin + length].split([call.num_before, call.rows.width], -1)
+                draws += draws_of(before, call, row, self.head, first_stream=STREAMS_OF_PREFIX)
                 part_HLK = part_HLK[:, :, begin : begin + length]
-            draws += draws_of(part_HLK, plan, row, self.head)
-        fill_keep(draws, plan.rows, plan.p)
+            draws += draws_of(part_HLK, call, row, self.head)
+        fill_keep(draws, call.rows, call.p)
         return keep_NLK
 
 
 class Blocks:
     """A padded micro-batch block by block. Nothing is held but what came in; a block's parts are valid until the next is asked for."""
 
-    def __init__(self, plan: AttentionCall, num_rows: int, num_heads: int, num_queries: int, num_keys: int) -> None:
-        self.pieces = list(_blocks(plan, num_rows, num_heads, num_queries, num_keys))
-        self._keys_whole = not plan.ragged
+    def __init__(self, call: AttentionCall, num_rows: int, num_heads: int, num_queries: int, num_keys: int) -> None:
+        self.pieces = list(_blocks(call, num_rows, num_heads, num_queries, num_keys))
+        self._keys_whole = not call.ragged
 
     def gathered(self, x_BHLD: torch.Tensor) -> torch.Tensor:
         """What `parts` takes: x itself."""
@@ -193,15 +185,15 @@ class Blocks:
             part = block.of(x_BHLD, whole=keys and self._keys_whole)
             yield scratch(slot, part.shape, dtype).copy_(part).flatten(0, 1)
 
-    def total(
+    def output_buffer(
         self, shape_BHLD: Sequence[int], dtype: torch.dtype, computed: torch.dtype, slot: int, *, keys: bool = False
-    ) -> _BlockTotal:
+    ) -> _BlockOutput:
         """Where blocks are put together to a tensor of that shape."""
         blocks = [(block, keys and self._keys_whole) for block in self.pieces]
-        return _BlockTotal(blocks, shape_BHLD, dtype, computed, slot)
+        return _BlockOutput(blocks, shape_BHLD, dtype, computed, slot)
 
 
-class _BlockTotal:
+class _BlockOutput:
     """Blocks are computed in scratch memory and copied to their places."""
 
     def __init__(
@@ -214,25 +206,25 @@ class _BlockTotal:
     ) -> None:
         num_rows, num_heads, length, width = shape_BHLD
         # As queries, keys and values lie in memory where a linear layer made them: (B, L, H, D).
-        self._total_BHLD = torch.zeros(num_rows, length, num_heads, width, dtype=dtype).transpose(1, 2)
-        self._blocks, self._computed, self._slot = blocks, computed, slot
+        self._output_BHLD = torch.zeros(num_rows, length, num_heads, width, dtype=dtype).transpose(1, 2)
+        self._blocks, self._computed, self._scratch_slot = blocks, computed, slot
 
-    def room(self, number: int) -> torch.Tensor:
+    def slot(self, number: int) -> torch.Tensor:
         """Where the `(N, W, D)` of a piece is to be written."""
-        self._written_BHLD = scratch(self._slot, self._part(number).shape, self._computed)
+        self._written_BHLD = scratch(self._scratch_slot, self._part(number).shape, self._computed)
         return self._written_BHLD.flatten(0, 1)
 
-    def put(self, number: int) -> None:
+    def commit(self, number: int) -> None:
         """What was written there is the piece."""
         self._part(number).copy_(self._written_BHLD)
 
-    def whole(self) -> torch.Tensor:
+    def assemble(self) -> torch.Tensor:
         """`(B, H, L, D)`. In memory it lies as `(B, L, H, D)`."""
-        return self._total_BHLD
+        return self._output_BHLD
 
     def _part(self, number: int) -> torch.Tensor:
         block, whole = self._blocks[number]
-        return block.of(self._total_BHLD, whole=whole)
+        return block.of(self._output_BHLD, whole=whole)
 
 
 def additive(mask: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
@@ -243,16 +235,14 @@ def additive(mask: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
 
 
 def draws_of(
-    part_HLK: torch.Tensor, plan: AttentionCall, row: int, first_head: int, *, first_stream: int = 0
+    part_HLK: torch.Tensor, call: AttentionCall, row: int, first_head: int, *, first_stream: int = 0
 ) -> list[Draw]:
     """How heads `[first_head, first_head + H)` are drawn. A stream's heads depend on the row's own lengths only."""
     scores_of_head = part_HLK.shape[1] * part_HLK.shape[2]
-    together = _heads_within(_STREAM_ELEMENTS, scores_of_head)
+    together = heads_within(STREAM_ELEMENTS, scores_of_head)
     stop, draws = first_head + part_HLK.shape[0], []
     for head in range(first_head // together * together, stop, together):
         begin, end = max(head, first_head), min(head + together, stop)
         part = part_HLK[begin - first_head : end - first_head]
-        draws.append(
-            Draw(part, row, plan.site, first_stream + head // _HEADS_TOGETHER, (begin - head) * scores_of_head)
-        )
+        draws.append(Draw(part, row, call.site, first_stream + head // HEADS_TOGETHER, (begin - head) * scores_of_head))
     return draws

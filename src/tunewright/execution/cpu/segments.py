@@ -1,14 +1,14 @@
-"""Packed rows and rows end to end as attention computes them: stretches of tokens that see each other.
+"""Packed rows and rows end to end as attention computes them: segments of tokens that see each other.
 
-Packed rows hold documents that do not see each other: stretches of whole documents are gathered from all rows, those of like
-length together, so that many short documents cost one product, not one each. Rows that stand end to end are a stretch each.
+Packed rows hold documents that do not see each other: segments of whole documents are gathered from all rows, those of like
+length together, so that many short documents cost one product, not one each. Rows that stand end to end are a segment each.
 
     layout = SegmentLayout(rows, num_heads, multiple=8)
     for piece, q in zip(layout.pieces, layout.parts(layout.gathered(query), torch.float32, slot=0)): ...
 
-What a layer's stretches are is the same in every layer; queries, keys and values are brought into the order of the pieces in one go.
+What a layer's segments are is the same in every layer; queries, keys and values are brought into the order of the pieces in one go.
 
-Shapes: B rows, H heads, L padded length, D features per head, S stretches, W the longest of them; N = S H, R all rows of all
+Shapes: B rows, H heads, L padded length, D features per head, S segments, W the longest of them; N = S H, R all rows of all
 pieces, a row being one head of one token.
 """
 
@@ -21,76 +21,49 @@ import torch
 
 from tunewright.batching.padding import rounded_up
 from tunewright.batching.row_context import RowContext
+from tunewright.execution import attention as streams
+from tunewright.execution.attention import STREAMS_OF_SEGMENT, Segment, segments_of
 from tunewright.execution.cpu import pieces
+from tunewright.execution.cpu.dropout import fill_keep
 from tunewright.execution.cpu.pieces import WHOLE, AttentionCall, Tile, additive, draws_of, groups_of_heads
+from tunewright.execution.cpu.unpadded_rows import UnpaddedRows
 from tunewright.execution.cpu.workspace import in_dtype
-from tunewright.execution.row_dropout import fill_keep
 
-_STREAMS_OF_STRETCH = 1 << 6
-_STRETCH_TOKENS = 64
-"""Documents of a packed row form one stretch up to this many tokens, and stretches this short are computed together."""
 _TILE_QUERIES = 128
-"""So many queries of a stretch are computed together, where none of them sees the keys behind."""
+"""So many queries of a segment are computed together, where none of them sees the keys behind."""
 _LIKE = 0.75
-"""Longer stretches are computed together where the shortest has this share of the longest one's length."""
-
-
-@dataclass(frozen=True)
-class Segment:
-    """Whole documents of a packed row, tokens `[start, start + length)`: the `number`-th stretch of the row. Or a flat row."""
-
-    row: int
-    number: int
-    start: int
-    length: int
-
-
-def _segments(rows: RowContext) -> Iterator[Segment]:
-    """Row by row: neighbouring documents up to `_STRETCH_TOKENS` together, longer ones alone. Each flat row alone."""
-    if rows.flat:
-        for row, (start, length) in enumerate(zip(rows.starts.tolist(), rows.lengths.tolist(), strict=True)):
-            yield Segment(row, 0, start, length)
-        return
-    assert rows.segments is not None
-    for row, (begin, documents) in enumerate(zip(rows.starts.tolist(), rows.segments, strict=True)):
-        start, number, length = begin, 0, 0
-        for document in documents.tolist():
-            if length and length + document > _STRETCH_TOKENS:
-                yield Segment(row, number, start, length)
-                start, number, length = start + length, number + 1, 0
-            length += document
-        yield Segment(row, number, start, length)
+"""Segments longer than `SEGMENT_TOKENS` are computed together where the shortest has this share of the longest one's length."""
 
 
 def _gathered(rows: RowContext, num_heads: int, multiple: int) -> Iterator[Segments]:
-    """Stretches of like length together, the longest first."""
+    """Segments of like length together, the longest first."""
     group: list[Segment] = []
-    for stretch in sorted(_segments(rows), key=lambda one: -one.length):
-        longest = group[0].length if group else stretch.length
+    for segment in sorted(segments_of(rows), key=lambda one: -one.length):
+        longest = group[0].length if group else segment.length
         fits = (len(group) + 1) * num_heads * longest**2 <= pieces.PIECE_ELEMENTS
-        if group and not (fits and max(stretch.length, _STRETCH_TOKENS) >= _LIKE * longest):
+        if group and not (fits and max(segment.length, streams.SEGMENT_TOKENS) >= _LIKE * longest):
             yield from _piece_of(group, rows, num_heads, multiple)
             group = []
-        group.append(stretch)
+        group.append(segment)
     yield from _piece_of(group, rows, num_heads, multiple)
 
 
 def _piece_of(group: list[Segment], rows: RowContext, num_heads: int, multiple: int) -> Iterator[Segments]:
     length = rounded_up(group[0].length, multiple)
     for heads in groups_of_heads(num_heads, len(group) * length**2):
-        yield Segments(tuple(group), *heads, length, rows.width, rows.flat)
+        yield Segments(tuple(group), *heads, length, rows.width, isinstance(rows, UnpaddedRows))
 
 
 @dataclass(frozen=True)
 class Segments:
-    """Stretches of packed or flat rows, heads `[head, head_stop)`; shorter ones than `length` are padded behind with zeros."""
+    """Segments of packed or unpadded rows, heads `[head, head_stop)`; shorter ones than `length` are padded behind with zeros."""
 
-    stretches: tuple[Segment, ...]
+    segments: tuple[Segment, ...]
     head: int
     head_stop: int
     length: int
     width: int
-    flat: bool
+    end_to_end: bool
     rows_S: torch.Tensor = field(init=False, repr=False, compare=False)
     """int64: the row of the tensors that each is in."""
     places_SW: torch.Tensor = field(init=False, repr=False, compare=False)
@@ -99,13 +72,13 @@ class Segments:
     masks: list[tuple[torch.Tensor, bool, dict[Tile, torch.Tensor]]] = field(
         init=False, repr=False, compare=False, default_factory=list
     )
-    """What came in as a mask in an earlier layer, whether pieces were whole, and what it says of these stretches tile by tile."""
+    """What came in as a mask in an earlier layer, whether pieces were whole, and what it says of these segments tile by tile."""
 
     def __post_init__(self) -> None:
-        lengths_S1 = torch.tensor([[one.length] for one in self.stretches])
-        rows_S = torch.tensor([0 if self.flat else one.row for one in self.stretches])
+        lengths_S1 = torch.tensor([[one.length] for one in self.segments])
+        rows_S = torch.tensor([0 if self.end_to_end else one.row for one in self.segments])
         steps_W = torch.arange(self.length)
-        places_SW = torch.tensor([[one.start] for one in self.stretches]) + torch.minimum(steps_W, lengths_S1 - 1)
+        places_SW = torch.tensor([[one.start] for one in self.segments]) + torch.minimum(steps_W, lengths_S1 - 1)
         real_SW = steps_W < lengths_S1
         for name, value in {"rows_S": rows_S, "places_SW": places_SW, "real_SW": real_SW}.items():
             object.__setattr__(self, name, value)
@@ -113,7 +86,7 @@ class Segments:
     @property
     def num_products(self) -> int:
         """N."""
-        return len(self.stretches) * (self.head_stop - self.head)
+        return len(self.segments) * (self.head_stop - self.head)
 
     def rows_of(self, num_heads: int) -> tuple[torch.Tensor, torch.Tensor]:
         """int64 and bool `(N W,)`: which heads of which tokens of all are in it, `token · num_heads + head`, and which of them are real."""
@@ -123,33 +96,33 @@ class Segments:
 
     @property
     def _is_padded(self) -> bool:
-        return self.stretches[-1].length < self.length
+        return self.segments[-1].length < self.length
 
-    def tiles(self, plan: AttentionCall, mask_B1LK: torch.Tensor | None, dtype: torch.dtype) -> list[Tile]:
+    def tiles(self, call: AttentionCall, mask_B1LK: torch.Tensor | None, dtype: torch.dtype) -> list[Tile]:
         """Queries that see no key behind them are computed without those keys. With dropout the piece is drawn whole."""
-        return [WHOLE] if mask_B1LK is None else list(self._masks(plan, mask_B1LK, dtype))
+        return [WHOLE] if mask_B1LK is None else list(self._masks(call, mask_B1LK, dtype))
 
-    def hide(self, plan: AttentionCall, mask_B1LK: torch.Tensor | None, scores_NWK: torch.Tensor, tile: Tile) -> None:
-        """Add the mask to the scores of these stretches, and hide padded keys."""
+    def hide(self, call: AttentionCall, mask_B1LK: torch.Tensor | None, scores_NWK: torch.Tensor, tile: Tile) -> None:
+        """Add the mask to the scores of these segments, and hide padded keys."""
         scores_SHWK = self._apart(scores_NWK)
         if mask_B1LK is not None:
-            scores_SHWK += self._masks(plan, mask_B1LK, scores_NWK.dtype)[tile]
+            scores_SHWK += self._masks(call, mask_B1LK, scores_NWK.dtype)[tile]
             return
-        assert self.flat, "packed rows come with a mask: documents of a stretch do not see each other"
-        for one, part_HWW in zip(self.stretches, scores_SHWK, strict=True):
+        assert self.end_to_end, "packed rows come with a mask: documents of a segment do not see each other"
+        for one, part_HWW in zip(self.segments, scores_SHWK, strict=True):
             if one.length < self.length:
                 part_HWW[..., one.length :] = torch.finfo(scores_NWK.dtype).min
 
     def _apart(self, scores_NWW: torch.Tensor) -> torch.Tensor:
-        return scores_NWW.unflatten(0, (len(self.stretches), self.head_stop - self.head))
+        return scores_NWW.unflatten(0, (len(self.segments), self.head_stop - self.head))
 
-    def _masks(self, plan: AttentionCall, mask_B1LK: torch.Tensor, dtype: torch.dtype) -> dict[Tile, torch.Tensor]:
+    def _masks(self, call: AttentionCall, mask_B1LK: torch.Tensor, dtype: torch.dtype) -> dict[Tile, torch.Tensor]:
         """The tiles to compute, and what to add to the scores of each: `(S, 1, queries, keys)`, or of every head."""
-        whole = plan.p > 0
-        for seen, was_whole, said in self.masks:
-            if seen is mask_B1LK and was_whole == whole:
+        whole = call.p > 0
+        for seen, were_whole, said in self.masks:
+            if seen is mask_B1LK and were_whole == whole:
                 return said
-        mask_S1WW = additive(self._part_of(plan, mask_B1LK), dtype)
+        mask_S1WW = additive(self._part_of(call, mask_B1LK), dtype)
         if self._is_padded:
             mask_S1WW = mask_S1WW.masked_fill(~self.real_SW[:, None, None, :], torch.finfo(dtype).min)
         tiles = [WHOLE] if whole else _tiles(mask_S1WW)
@@ -157,28 +130,28 @@ class Segments:
         self.masks.append((mask_B1LK, whole, said))
         return said
 
-    def _part_of(self, plan: AttentionCall, mask_B1LK: torch.Tensor) -> torch.Tensor:
+    def _part_of(self, call: AttentionCall, mask_B1LK: torch.Tensor) -> torch.Tensor:
         """`(S, 1, W, W)`, or of every head."""
-        assert plan.rows is not None
+        assert call.rows is not None
         rows_S11 = (self.rows_S if mask_B1LK.shape[0] > 1 else torch.zeros_like(self.rows_S))[:, None, None]
         queries_SW1, keys_S1W = self.places_SW[:, :, None], self.places_SW[:, None, :]
-        if (deferred := plan.rows.masks.get(mask_B1LK.data_ptr())) is not None:
+        if (deferred := call.rows.cache.get(("mask", mask_B1LK.data_ptr()))) is not None:
             return deferred.at(rows_S11[:, None], queries_SW1[:, None], keys_S1W[:, None])
         heads = slice(self.head, self.head_stop) if mask_B1LK.shape[1] > 1 else slice(None)
         return mask_B1LK[rows_S11, heads, queries_SW1, keys_S1W].permute(0, 3, 1, 2)
 
-    def keep(self, plan: AttentionCall, keep_NWW: torch.Tensor) -> torch.Tensor:
-        """The dropout mask, 0 and 1, written over what is there. Streams are numbered by row and stretch: any company draws the same."""
-        assert plan.rows is not None
+    def keep(self, call: AttentionCall, keep_NWW: torch.Tensor) -> torch.Tensor:
+        """The dropout mask, 0 and 1, written over what is there. Streams are numbered by row and segment: any company draws the same."""
+        assert call.rows is not None
         draws = []
-        for one, part_HWW in zip(self.stretches, self._apart(keep_NWW), strict=True):
+        for one, part_HWW in zip(self.segments, self._apart(keep_NWW), strict=True):
             if one.length < self.length:
                 part_HWW[:, :, one.length :] = 0
                 part_HWW[:, one.length :] = 0
-            stream = one.number * _STREAMS_OF_STRETCH
+            stream = one.number * STREAMS_OF_SEGMENT
             part_HLL = part_HWW[:, : one.length, : one.length]
-            draws += draws_of(part_HLL, plan, one.row, self.head, first_stream=stream)
-        fill_keep(draws, plan.rows, plan.p)
+            draws += draws_of(part_HLL, call, one.row, self.head, first_stream=stream)
+        fill_keep(draws, call.rows, call.p)
         return keep_NWW
 
 
@@ -200,10 +173,10 @@ def _tiles(mask_SHWW: torch.Tensor) -> list[Tile]:
 
 
 class SegmentLayout:
-    """All pieces of packed or flat rows, and how queries, keys and values are brought into their order and back.
+    """All pieces of packed or unpadded rows, and how queries, keys and values are brought into their order and back.
 
-    It is asked what `Blocks` is asked: `keys`, and the slot of a total, matter there, where keys may outnumber queries and pieces
-    are copied to their places.
+    It is asked what `Blocks` is asked: `keys`, and the slot of an output buffer, matter there, where keys may outnumber queries and
+    pieces are copied to their places.
     """
 
     def __init__(self, rows: RowContext, num_heads: int, multiple: int) -> None:
@@ -212,7 +185,7 @@ class SegmentLayout:
         found = [piece.rows_of(num_heads) for piece in self.pieces]
         self._rows_R, real_R = (torch.cat(parts) for parts in zip(*found, strict=True))
         self._padding = (~real_R).nonzero()[:, 0]
-        # Where each head of each token ended up; those of no stretch, behind all of them.
+        # Where each head of each token ended up; those of no segment, behind all of them.
         self._back = torch.full((rows.batch_size * rows.width * num_heads,), len(self._rows_R))
         self._back[self._rows_R[real_R]] = real_R.nonzero()[:, 0]
 
@@ -235,7 +208,7 @@ class SegmentLayout:
         parts = rows_RD.split(self._sizes)
         return [part.view(piece.num_products, piece.length, -1) for piece, part in zip(self.pieces, parts, strict=True)]
 
-    def total(
+    def output_buffer(
         self, shape_BHLD: Sequence[int], dtype: torch.dtype, computed: torch.dtype, slot: int, *, keys: bool = False
     ) -> _SegmentOutput:
         """Where pieces are put together to a tensor of that shape."""
@@ -258,11 +231,11 @@ class _SegmentOutput:
         self._rows_RD[-1] = 0
         self._parts = layout.split(self._rows_RD[:-1])
 
-    def room(self, number: int) -> torch.Tensor:
+    def slot(self, number: int) -> torch.Tensor:
         return self._parts[number]
 
-    def put(self, number: int) -> None:
+    def commit(self, number: int) -> None:
         pass
 
-    def whole(self) -> torch.Tensor:
+    def assemble(self) -> torch.Tensor:
         return self._layout.back(self._rows_RD, self._shape_BHLD).to(self._dtype)

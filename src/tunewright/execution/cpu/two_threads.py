@@ -1,13 +1,13 @@
-"""Two halves of a step computed at the same time, half of the threads each.
+"""A step computed by two threads, each for half of its rows, with half of torch's threads.
 
 A step of a small model is thousands of short operations. Threads that share each of them meet and wait after every one, and what
 runs between them (Python, memory, small copies) runs on one. Two halves of the rows meet once a step, and each has a heap of its own.
 
     first, second = halve(lengths)
-    computed = side_by_side(lambda backward: compute(first, backward), lambda backward: compute(second, backward), parameters)
+    computed = run_both_backward(lambda backward: compute(first, backward), lambda backward: compute(second, backward), parameters)
 
-The model is there once. The second half's gradient is kept apart, and added when both are done, by both threads: the sum does not
-depend on which was faster.
+The model is there once. The second thread's gradient stands in a `GradientBuffer`, and is added when both are done, by both threads:
+the sum does not depend on which was faster.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from copy import copy
 from functools import lru_cache, partial
 from typing import TypeVar, cast
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -27,25 +28,26 @@ from tunewright.execution.cpu.embedding import DeferredGradients, deferred_gradi
 
 Result = TypeVar("Result")
 Backward = Callable[[torch.Tensor], object]
+_HALVED_EXACTLY = 32
 _SWITCH_SECONDS = 2e-4
 """After so long a thread that wants the interpreter is given it. Both want it for moments, thousands of times a step; Python's 5 ms cost 1 %."""
 _BY_PARAMETER = (torch.optim.AdamW, torch.optim.Adam, torch.optim.SGD, torch.optim.RMSprop, torch.optim.Adafactor)
 
 
-def side_by_side(
+def run_both_backward(
     first: Callable[[Backward], Result], second: Callable[[Backward], Result], parameters: Iterable[nn.Parameter]
 ) -> tuple[Result, Result, torch.Tensor]:
     """What both return, and the norm of the whole gradient. Each is given what it calls, in place of `loss.backward()`, to add a loss's gradient.
 
     `first` runs in the calling thread. What either raises is raised when both have ended.
     """
-    apart = _GradientBuffer([parameter for parameter in parameters if parameter.requires_grad])
-    mine, others = both(lambda: first(torch.Tensor.backward), lambda: second(apart.backward))
-    norms = both(*(partial(apart.add_to, share) for share in shares(apart.parameters)))
+    buffer = GradientBuffer([parameter for parameter in parameters if parameter.requires_grad])
+    mine, others = run_both(lambda: first(torch.Tensor.backward), lambda: second(buffer.backward))
+    norms = run_both(*(partial(buffer.add_to, share) for share in shares(buffer.parameters)))
     return mine, others, torch.stack(norms).norm()
 
 
-def both(first: Callable[[], Result], second: Callable[[], Result]) -> tuple[Result, Result]:
+def run_both(first: Callable[[], Result], second: Callable[[], Result]) -> tuple[Result, Result]:
     """What both return, computed at the same time with half of the threads each."""
     num_threads, interval = torch.get_num_threads(), sys.getswitchinterval()
     share = max(1, num_threads // 2)
@@ -66,7 +68,7 @@ def both(first: Callable[[], Result], second: Callable[[], Result]) -> tuple[Res
 Piece = TypeVar("Piece")
 
 
-def dealt_to_both(pieces: Sequence[Piece], compute: Callable[[Piece], Result]) -> list[Result]:
+def map_on_two_threads(pieces: Sequence[Piece], compute: Callable[[Piece], Result]) -> list[Result]:
     """What `compute` gives of each piece, in order, two at a time with half of the threads each. Whoever is free takes the next one.
 
     What either raises ends both behind the piece that they are at, and is raised.
@@ -87,8 +89,34 @@ def dealt_to_both(pieces: Sequence[Piece], compute: Callable[[Piece], Result]) -
             stopped.set()
             raise
 
-    both(take, take)
+    run_both(take, take)
     return cast(list[Result], found)
+
+
+def halve(lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Positions into `lengths` in two parts, the one of fewer tokens first; up to 32 rows no other two parts are closer.
+
+    Of more rows the 32 longest are parted so, and the others, longest first, each go to the part that is smaller by then.
+    """
+    order = np.argsort(-lengths, kind="stable").tolist()
+    longest, others = order[:_HALVED_EXACTLY], order[_HALVED_EXACTLY:]
+    sums = [1]  # bit n of sums[k]: some of the first k rows have n tokens together
+    for position in longest:
+        sums.append(sums[-1] | sums[-1] << int(lengths[position]))
+    half = int(lengths[longest].sum()) // 2
+    left = (sums[-1] & ((2 << half) - 1)).bit_length() - 1  # the most tokens that are no more than half
+    parts: tuple[list[int], list[int]] = ([], [])
+    for position, reached in zip(reversed(longest), reversed(sums[:-1]), strict=True):
+        taken = not reached >> left & 1
+        parts[not taken].append(position)
+        left -= int(lengths[position]) * taken
+    tokens = [int(lengths[part].sum()) for part in parts]
+    for position in others:
+        smaller = int(tokens[1] < tokens[0])
+        parts[smaller].append(position)
+        tokens[smaller] += int(lengths[position])
+    first, second = (np.array(part, dtype=np.int64) for part in parts)
+    return (first, second) if tokens[0] <= tokens[1] else (second, first)
 
 
 def shares(parameters: Iterable[nn.Parameter]) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
@@ -105,7 +133,7 @@ def shares(parameters: Iterable[nn.Parameter]) -> tuple[list[nn.Parameter], list
 class SharedOptimizer:
     """An optimizer's step taken by both threads, each for its share of the parameters. The numbers are those of `optimizer.step()`.
 
-    The threads that computed the halves do it, not OpenMP's: theirs spin for a moment on the cores that the next halves want.
+    The two threads that computed the gradient do it, not OpenMP's: theirs spin for a moment on the cores that the next step wants.
     """
 
     @staticmethod
@@ -127,7 +155,7 @@ class SharedOptimizer:
             one.grad_scale = getattr(self._whole, "grad_scale", None)  # type: ignore[attr-defined]
             for group, now in zip(one.param_groups, self._whole.param_groups, strict=True):
                 group.update(now | {"params": group["params"]})
-        both(*(partial(_step_and_clear, one) for one in self._of_shares))
+        run_both(*(partial(_step_and_clear, one) for one in self._of_shares))
 
 
 def _of_share(optimizer: torch.optim.Optimizer, share: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
@@ -146,7 +174,7 @@ def _step_and_clear(optimizer: torch.optim.Optimizer) -> None:
     optimizer.zero_grad(set_to_none=False)  # on a CPU new memory costs more than zeros
 
 
-class _GradientBuffer:
+class GradientBuffer:
     """Sums of gradients beside those in `parameter.grad`."""
 
     def __init__(self, parameters: Sequence[nn.Parameter]) -> None:
@@ -194,4 +222,4 @@ def _with_threads(number: int, work: Callable[[], Result]) -> Result:
 
 @lru_cache(maxsize=1)
 def _second_thread() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(1, thread_name_prefix="second half")
+    return ThreadPoolExecutor(1, thread_name_prefix="second thread")

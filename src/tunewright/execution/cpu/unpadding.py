@@ -3,8 +3,8 @@
     rows of 5, 2 and 3 tokens, (3, 5)  ->  (1, 10), positions 0 1 2 3 4 0 1 0 1 2  ->  (3, 5) again
 
 What calls the model, and its head, see padded rows as ever. Between them row attention knows where each row stands, so that none
-sees another (`execution/cpu/segments.py`), and dropout draws what it draws of padded rows. Installed only where a trial run gives the
-same logits either way.
+sees another (`execution/cpu/segments.py`), and dropout draws what it draws of padded rows. Installed only where an equivalence check
+gives the same logits either way.
 
 Shapes: B rows, L padded length, T real tokens, N of them and what fills them up, H hidden width.
 """
@@ -21,14 +21,16 @@ import torch
 
 from tunewright.batching.row_context import RowContext, current_row_context, row_context
 from tunewright.encoding.packing import positions_within
-from tunewright.execution.cpu.attention import NAME, on_call
-from tunewright.execution.cpu.equivalence_check import same_outputs, try_logits
+from tunewright.execution.attention import on_call
+from tunewright.execution.cpu.attention import NAME
 from tunewright.execution.cpu.shape_buckets import shape_tokens
+from tunewright.execution.cpu.unpadded_rows import UnpaddedRows
+from tunewright.execution.equivalence_check import same_outputs, try_logits
 
-_Laid = tuple[dict[str, Any], RowContext, RowContext]
+_Laid = tuple[dict[str, Any], RowContext, UnpaddedRows]
 
 
-def lay_rows_flat(model: Any) -> bool:
+def install_unpadding(model: Any) -> bool:
     """Let the layers compute rows end to end. False, and nothing changed, for a model where that cannot be shown to be the same.
 
     Of encoders like BERT the layers behind the embeddings, of other models all but the head. Rows must be in flight, and
@@ -37,20 +39,20 @@ def lay_rows_flat(model: Any) -> bool:
     inner = getattr(model, "get_base_model", lambda: model)()
     if inner.config._attn_implementation != NAME:
         return False
-    body, flat = inner.base_model, _flat_ids
+    body, lay = inner.base_model, _lay_ids
     if hasattr(getattr(body, "encoder", None), "layer"):
-        body, flat = body.encoder, _flat_states
+        body, lay = body.encoder, _lay_states
     elif "position_ids" not in inspect.signature(body.forward).parameters:
         return False
     whole = body.forward
     was_training = inner.training
     inner.eval()
-    laid = list[bool]()
+    reached = list[bool]()
     before = try_logits(model)
     # As a partial, not a closure: in a copy of the model it is bound to the copy.
-    body.forward = functools.update_wrapper(functools.partial(_forward, whole, flat), whole)
-    with on_call(lambda: laid.append(current_row_context().flat)):  # type: ignore[union-attr]
-        same = same_outputs(before, try_logits(model)) and any(laid)
+    body.forward = functools.update_wrapper(functools.partial(_forward, whole, lay), whole)
+    with on_call(lambda: reached.append(isinstance(current_row_context(), UnpaddedRows))):
+        same = same_outputs(before, try_logits(model)) and any(reached)
     if not same:
         del body.forward
     inner.train(was_training)
@@ -58,10 +60,10 @@ def lay_rows_flat(model: Any) -> bool:
 
 
 def _forward(
-    whole: Callable[..., Any], flat: Callable[[dict[str, Any]], _Laid | None], *args: Any, **kwargs: Any
+    whole: Callable[..., Any], lay: Callable[[dict[str, Any]], _Laid | None], *args: Any, **kwargs: Any
 ) -> Any:
     given = {**dict(zip(inspect.signature(whole).parameters, args, strict=False)), **kwargs}
-    laid = flat({name: value for name, value in given.items() if value is not None and value is not False})
+    laid = lay({name: value for name, value in given.items() if value is not None and value is not False})
     if laid is None:
         return whole(*args, **kwargs)
     inputs, as_called, rows = laid
@@ -70,7 +72,7 @@ def _forward(
     return _with_states(output, lambda states: padded(states, as_called) if states.shape[1] == rows.width else states)
 
 
-def _flat_ids(given: dict[str, Any]) -> _Laid | None:
+def _lay_ids(given: dict[str, Any]) -> _Laid | None:
     """A body that takes ids: what it is to be called with, the rows as they were, the rows then."""
     names = given.keys() - {"attention_mask", "return_dict"}
     if "input_ids" not in names or names - {"input_ids", "token_type_ids"}:
@@ -79,7 +81,7 @@ def _flat_ids(given: dict[str, Any]) -> _Laid | None:
     return None if laid is None else (laid[0] | {"position_ids": _positions(laid[2]), "use_cache": False}, *laid[1:])
 
 
-def _flat_states(given: dict[str, Any]) -> _Laid | None:
+def _lay_states(given: dict[str, Any]) -> _Laid | None:
     """An encoder that takes states, and no mask: the rows in flight say what is padding."""
     return _laid(given) if given.keys() == {"hidden_states"} else None
 
@@ -88,20 +90,26 @@ def _laid(inputs: dict[str, torch.Tensor]) -> _Laid | None:
     """inputs: name -> `(B, L, …)`."""
     rows = current_row_context()
     shapes = {x_BLX.shape[:2] for x_BLX in inputs.values()}
-    if rows is None or rows.flat or rows.segments is not None or shapes != {(len(rows), rows.width)}:
+    if (
+        rows is None
+        or isinstance(rows, UnpaddedRows)
+        or rows.segments is not None
+        or shapes != {(len(rows), rows.width)}
+    ):
         return None
     device = next(iter(inputs.values())).device
     autocast = torch.is_autocast_enabled(device.type)
-    flat = rows.laid_flat(shape_tokens(torch.get_autocast_dtype(device.type) if autocast else torch.float32, device))
-    if len(rows) == 1 and flat.width == rows.width:
+    dtype = torch.get_autocast_dtype(device.type) if autocast else torch.float32
+    unpadded = UnpaddedRows.of(rows, shape_tokens(dtype, device))
+    if len(rows) == 1 and unpadded.width == rows.width:
         return None
     places_T = _places(rows)
 
     def laid(x_BLX: torch.Tensor) -> torch.Tensor:
         x_TX = x_BLX.flatten(0, 1).index_select(0, places_T)
-        return torch.cat([x_TX, x_TX.new_zeros(flat.width - len(x_TX), *x_TX.shape[1:])])[None]
+        return torch.cat([x_TX, x_TX.new_zeros(unpadded.width - len(x_TX), *x_TX.shape[1:])])[None]
 
-    return {name: laid(x_BLX) for name, x_BLX in inputs.items()}, rows, flat
+    return {name: laid(x_BLX) for name, x_BLX in inputs.items()}, rows, unpadded
 
 
 def padded(x_1NX: torch.Tensor, rows: RowContext) -> torch.Tensor:

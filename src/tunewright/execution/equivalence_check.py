@@ -1,8 +1,8 @@
 """Three short rows run through a model: what shows that another way of computing gives the same.
 
-    before = trial_outputs(model)
+    before = outputs_of_check(model)
     … change how the model computes …
-    same_outputs(before, trial_outputs(model))
+    same_outputs(before, outputs_of_check(model))
 
 The rows differ in length and tokens and are padded on the right; they are in flight (`batching/row_context.py`), so row attention and row
 dropout know them.
@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from tunewright.batching.row_context import RowContext, row_context
-from tunewright.execution.cpu.attention import UnsupportedAttention
+from tunewright.execution.attention import UnsupportedAttention
 from tunewright.execution.row_dropout import RowsNotFirst
 
 LENGTHS = (9, 4, 7)
@@ -28,10 +28,10 @@ _TOLERANCE, _HALF_TOLERANCE = 1e-4, 0.02  # of the largest logit; of weights in 
 CANNOT = (
     UnsupportedAttention, RowsNotFirst, RuntimeError, ValueError, IndexError, TypeError, NotImplementedError,
 )  # fmt: skip
-"""What a model raises on which a trial cannot be run, or whose head looks for positions that were not computed."""
+"""What a model raises on which a check cannot be run, or whose head looks for positions that were not computed."""
 
 
-def trial_outputs(model: Any, *, width: int = max(LENGTHS)) -> list[torch.Tensor]:
+def outputs_of_check(model: Any, *, width: int = max(LENGTHS)) -> list[torch.Tensor]:
     """What the model gives for each row: of its own tokens `(length, …)`, or one of the row. Without gradient.
 
     Raises one of `CANNOT` where that is not what it gives.
@@ -68,9 +68,9 @@ def _ids(config: Any, mask_BL: torch.Tensor) -> torch.Tensor:
 
 
 def try_logits(model: Any) -> list[torch.Tensor] | None:
-    """`trial_outputs`, or None where it cannot be run."""
+    """`outputs_of_check`, or None where it cannot be run."""
     try:
-        return trial_outputs(model)
+        return outputs_of_check(model)
     except CANNOT:
         return None
 

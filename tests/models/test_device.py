@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tunewright.models.loading import resolve_precision
+from tunewright.models.device import resolve_precision
 
 CPU = torch.device("cpu")
 

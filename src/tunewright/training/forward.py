@@ -1,0 +1,75 @@
+"""Model + rows -> what it gives of each row, without gradient: the one loop of evaluation, reference and prediction.
+
+outputs, facts = forward_rows(model, encoder, execution, lengths, batch_of, lambda batch: (task.row_outputs(…), None))
+outputs[7]                    what was computed of row 7
+
+Rows are sorted by length within a window, cut into micro-batches, computed by the execution and given back in their order.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import nn
+
+from tunewright.batching.micro_batches import rows_of
+from tunewright.batching.row_context import row_context
+from tunewright.execution.base import Execution
+from tunewright.records import Batch
+from tunewright.tokenization.encoder import TextEncoder
+
+_WINDOW = 4_096  # rows sorted by length together
+OfRow = TypeVar("OfRow")
+Fact = TypeVar("Fact")
+
+
+def forward_rows(
+    model: nn.Module,
+    encoder: TextEncoder,
+    execution: Execution,
+    lengths: np.ndarray,
+    batch_of: Callable[[np.ndarray], Batch],
+    compute: Callable[[Batch], tuple[Sequence[OfRow], Fact]],
+    *,
+    in_parallel: bool = False,
+    progress: Callable[[int], None] = lambda done: None,
+) -> tuple[list[OfRow], list[Fact]]:
+    """(what `compute` gives of each row, in their order; of each micro-batch). The model is in evaluation mode meanwhile.
+
+    lengths: int64 `(rows,)`, in tokens. batch_of: positions -> the rows as a batch. compute: a batch on the device -> (one value a row,
+    one of the batch). in_parallel: micro-batches may be computed at the same time. progress: is told how many rows are done. With
+    several ranks each computes a share, and all know everything.
+    """
+    was_training = model.training
+    model.eval()
+    done, counting = 0, threading.Lock()
+
+    def of_piece(positions: np.ndarray) -> tuple[np.ndarray, Sequence[OfRow], Fact]:
+        nonlocal done
+        batch = batch_of(positions).to(execution.device)
+        with row_context(rows_of(batch, encoder)):
+            of_rows, fact = compute(batch)
+        execution.after_step()
+        with counting:
+            done += len(positions) * execution.num_ranks
+            progress(done)
+        return positions, of_rows, fact
+
+    parts: list[Any] = []
+    # Not inference_mode: what a model keeps between calls (rotary tables that grow) is used in training again.
+    with torch.no_grad(), execution.autocast():
+        for start in range(0, len(lengths), _WINDOW):
+            window = np.arange(start, min(start + _WINDOW, len(lengths)))
+            pieces = [window[piece] for piece in execution.split_forward(lengths[window])]
+            parts += execution.forward(of_piece, pieces) if in_parallel else map(of_piece, pieces)
+    model.train(was_training)
+    found: list[Any] = [None] * len(lengths)
+    parts = execution.gathered(parts)
+    for positions, of_rows, _ in parts:
+        for position, of_row in zip(positions.tolist(), of_rows, strict=True):
+            found[position] = of_row
+    return found, [fact for *_, fact in parts]
