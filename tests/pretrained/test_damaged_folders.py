@@ -100,7 +100,7 @@ def test_a_model_whose_config_is_nonsense_is_refused_or_loads(values, tiny_bert,
         load_encoder(source, max_length=8)
         load_pretrained(AutoModelForSequenceClassification, source, seed=0, dtype=torch.float32, num_labels=2)
     except UserError as error:
-        assert str(error)
+        assert error.where and str(error).startswith(f"{error.where}: ")
 
 
 def broken_files(folder: Path):

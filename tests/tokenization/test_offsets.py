@@ -47,21 +47,6 @@ def compare(encoder, plain, value):
     assert ours.offsets_T2.dtype == ours.word_ids.dtype == ours.input_ids.dtype == np.int32
 
 
-@pytest.mark.parametrize("name", WITH_OFFSETS)
-def test_lists_of_words_are_numbered_as_the_reference_numbers_them(name, request):
-    encoder, plain = loaded(folder_of(name, request))
-    for words in (["New", "York", "'s", "naïve", "東京", "x!"], ["a"], [], ["", "b"], ["one two", "three"]):
-        (ours,) = encoder.encode_words([words])
-        if not words:
-            assert ours.special_mask.all()
-            continue
-        ids, offsets, numbers = reference(plain, words, is_split_into_words=True)
-        assert (ours.input_ids.tolist(), ours.word_ids.tolist()) == (ids, numbers)
-        assert ours.offsets_T2[~ours.special_mask].tolist() == [
-            pair for pair, special in zip(offsets, ours.special_mask, strict=True) if not special
-        ]
-
-
 def test_a_text_worked_out_by_hand(request):
     encoder, _ = loaded(folder_of("bert-base-uncased", request))
     (one,) = encoder.encode_with_offsets(["[SEP] Ünter 👩 embeddings"])

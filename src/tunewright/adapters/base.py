@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from tunewright.adapters.config import AdapterOptions, adapter_of
 from tunewright.errors import UserError, counted, quoted
+from tunewright.pretrained.architecture import unused_positions
 from tunewright.pretrained.model_files import ModelFolder
 from tunewright.tokenization.encoder import resolve_max_length
 
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from torch import nn
 
 _BYTES_TO_LEARN = 12  # fp32: a gradient and Adam's two moments
-_OFFSET_POSITIONS = {"roberta", "xlm-roberta", "camembert", "mpnet", "longformer", "xlm-roberta-xl"}
 _HEADS = ("classifier", "score", "pre_classifier", "qa_outputs")
 
 
@@ -55,8 +55,7 @@ def num_positions(model: ModelFolder) -> int | None:
     if any(name in values for name in ("rope_theta", "rope_parameters", "rope_scaling")):
         return None
     found = values.get("max_position_embeddings") or values.get("n_positions")
-    offset = (values.get("pad_token_id") or 0) + 1 if values.get("model_type") in _OFFSET_POSITIONS else 0
-    return found - offset if isinstance(found, int) else None
+    return found - unused_positions(values) if isinstance(found, int) else None
 
 
 def longest_row(config: Any, model: ModelFolder) -> int | str:

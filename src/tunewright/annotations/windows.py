@@ -11,7 +11,6 @@ entity is cut by an edge, and none is found twice.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,9 +53,3 @@ def _last_cut(cuts: np.ndarray, low: int, high: int) -> int:
     """The last allowed position in `[low, high]`; `high` where there is none."""
     place = int(np.searchsorted(cuts, high, side="right")) - 1
     return int(cuts[place]) if place >= 0 and cuts[place] >= low else high
-
-
-def join_windows(windows: Sequence[Window], values: Sequence[np.ndarray]) -> np.ndarray:
-    """What the windows say about their own tokens, in the order of the text. values: `(window length, …)` each."""
-    own = [value[one.first - one.start : one.last - one.start] for one, value in zip(windows, values, strict=True)]
-    return np.concatenate(own)

@@ -118,11 +118,6 @@ class Template:
             except RowError:
                 raise first from None
 
-    @property
-    def marks_generation(self) -> bool:
-        """Does it say itself what the assistant writes?"""
-        return GENERATION_BEGINS in self.probed()
-
     def beginning_with(self, token: str) -> Template:
         """This template, its rendering begun with `token` (`bos_token`) where it does not do that itself."""
         text = self.tokens.get(token)

@@ -111,11 +111,6 @@ class Packer:
         self.carried = -1
         """Position in the last batch of the document that the next block begins in; -1: one before that batch."""
 
-    @property
-    def is_waiting(self) -> bool:
-        """Whether tokens have been given that are in no block yet."""
-        return self._open_end or len(self._waiting) > self._num_context
-
     def add(self, documents: Sequence[Document]) -> EncodedRows:
         """The blocks that are full now. `example` counts from the batch's first document; -1: the block began before."""
         texts = self.encoder.bare_ids([document.text for document in documents])

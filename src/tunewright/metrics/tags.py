@@ -8,20 +8,10 @@ Lenient (seqeval's default, the CoNLL-2000 script): whatever can be an entity is
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from tunewright.annotations.spans import Span
-from tunewright.metrics.spans import span_scores
 
 _UNNAMED = "_"
-
-
-def tag_scores(
-    gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]], *, scheme: str | None = None
-) -> dict[str, Any]:
-    """`span_scores` of tag sequences: strict in `scheme` (IOB1, IOB2, BIOES, BILOU), lenient where it is None."""
-    read = lenient_spans if scheme is None else lambda tags: strict_spans(tags, scheme)
-    return span_scores([read(tags) for tags in gold], [read(tags) for tags in predicted])
 
 
 def lenient_spans(tags: Sequence[str]) -> list[Span]:

