@@ -22,6 +22,7 @@ import torch
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
+from tunewright.execution.output_rows import kernels_of
 from tunewright.losses.chunked import has_plain_output, skip_output_projection
 from tunewright.losses.cross_entropy import cross_entropy_rows
 from tunewright.records import IGNORED
@@ -78,4 +79,8 @@ def _by_pieces(states_TH: torch.Tensor, weight_VH: Any, bias_V: Any, labels_T: t
 
 
 def _log_probs(states_PH: torch.Tensor, weight_VH: Any, bias_V: Any, labels_P: torch.Tensor) -> torch.Tensor:
-    return -cross_entropy_rows(functional.linear(states_PH, weight_VH, bias_V), labels_P)
+    device = states_PH.device.type
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else states_PH.dtype
+    filling = -len(labels_P) % kernels_of(weight_VH).token_multiple(dtype)
+    logits_PV = functional.linear(functional.pad(states_PH, (0, 0, 0, filling)), weight_VH, bias_V)
+    return -cross_entropy_rows(logits_PV[: len(labels_P)], labels_P)
