@@ -410,14 +410,15 @@ def _predictions(case: _Case, inputs: list[Example]) -> list[Any]:
 
 
 def _a_saved_model_is_the_same(case: _Case) -> None:
-    folder = case.folder / "saved"
+    folder, model = case.folder / "saved", copy.deepcopy(case.model)
+    task = case.task.finish_model(model)
     with quiet_transformers():
-        case.model.save_pretrained(folder)
-    again, fresh = case.task.build_model(ModelFolder("saved", folder), seed=1, dtype=torch.float64)
+        model.save_pretrained(folder)
+    again, fresh = task.build_model(ModelFolder("saved", folder), seed=1, dtype=torch.float64)
     _require(not fresh, "build_model", "no fresh parameters in a model that was saved", fresh)
     batch = case.batch(case.positions)
     with torch.no_grad(), row_context(rows_of(batch, case.encoder)):
-        terms, _ = case.task.loss(again.double().eval(), batch)
+        terms, _ = task.loss(again.double().eval(), batch)
     for term, (total, _) in case.loss(batch)[0].items():
         _require(
             _near(float(total), float(terms[term][0])),

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from tunewright.adapters.config import AdapterOptions, adapter_of
 from tunewright.errors import UserError, counted, quoted
+from tunewright.plugins import find
 from tunewright.pretrained.architecture import unused_positions
 from tunewright.pretrained.model_files import ModelFolder
 from tunewright.tokenization.encoder import resolve_max_length
@@ -38,6 +39,7 @@ class AdapterContext:
     max_length: int
     gradient_checkpointing: bool
     packed: bool
+    has_sequence_head: bool
     freeze: str | int
 
     @property
@@ -102,12 +104,14 @@ class BaseAdapter(ABC):
 def situation_of(config: Any, model: ModelFolder, *, task: str | None = None) -> AdapterContext:
     options = config.task
     name = task or options.name
+    kind = None if name == "auto" else find("tasks", name).Task
     return AdapterContext(
         model=model,
         task=name,
         max_length=resolve_max_length(model, longest_row(config, model)),
         gradient_checkpointing=config.train.gradient_checkpointing,
-        packed=name == "clm",
+        packed=kind is not None and kind.is_packed,
+        has_sequence_head=kind is not None and kind.has_sequence_head,
         freeze=config.train.freeze,
     )
 

@@ -34,7 +34,7 @@ class Adapter(BaseAdapter):
         return self.options.num_tokens
 
     def refuse(self, situation: AdapterContext) -> None:
-        if situation.task == "classification" and kind_of(situation.model) == "decoder":
+        if situation.has_sequence_head and kind_of(situation.model) == "decoder":
             raise UserError(
                 "prompt tuning cannot work on a decoder's classifier: it looks for the last token by its id, and embeddings have none",
                 where=f"model {situation.model.name}",

@@ -21,12 +21,9 @@ from tunewright.errors import UserError
 from tunewright.exporters import merged
 from tunewright.files.atomic import read_json, write_whole
 from tunewright.files.manifests import NO_CHECK, refuse_changed
+from tunewright.tasks.base import Task
 
 DTYPES = merged.DTYPES
-_PIPELINES = {
-    "classification": "text-classification", "ner": "token-classification", "mlm": "fill-mask", "clm": "text-generation",
-    "sft": "text-generation",
-}  # fmt: skip
 _METRICS_SHOWN = 12
 _DESCRIBED = ("config.yaml", "scores.json", "ledger.json")
 """What a card is written from."""
@@ -61,10 +58,10 @@ def card(saved: SavedModel, changed: Sequence[str] = ()) -> str:
     run = saved.folder.parent
     config = load_config(run / "config.yaml", of_run=True).as_dict() if (run / "config.yaml").is_file() else {}
     scores, ledger = (read_json(run / name) if (run / name).exists() else {} for name in ("scores.json", "ledger.json"))
-    task = saved.facts["task"]
+    task = saved.task()
     front: dict[str, Any] = {
         "library_name": "transformers",
-        "pipeline_tag": _PIPELINES.get(task),
+        "pipeline_tag": task.pipeline,
         "tags": ["tunewright"],
     }
     base = str(config.get("model", {}).get("name", ""))
@@ -73,8 +70,8 @@ def card(saved: SavedModel, changed: Sequence[str] = ()) -> str:
     sections = [
         f"---\n{yaml.safe_dump({key: value for key, value in front.items() if value}, sort_keys=False)}---",
         f"# {run.resolve().name}",
-        f"A {task} model, trained with tunewright {__version__} from {_base_name(base)}.",
-        _use(saved, front["pipeline_tag"]),
+        f"A {task.name} model, trained with tunewright {__version__} from {_base_name(base)}.",
+        _use(saved, task),
         _data(config, ledger, scores),
         _scores(scores),
         _training(config, scores),
@@ -87,16 +84,15 @@ def _base_name(base: str) -> str:
     return f"`{Path(base).name}`" if base.startswith(("/", ".", "~")) else f"`{base}`"
 
 
-def _use(saved: SavedModel, pipeline: str | None) -> str:
+def _use(saved: SavedModel, task: Task) -> str:
     lines = ["## Use", "", "```python", "from transformers import pipeline", ""]
     sample = saved.sample
     given = sample if isinstance(sample, str) else {"text": sample[0], "text_pair": sample[1]}
-    lines += [f'model = pipeline("{pipeline}", model="PATH OR HUB ID")', f"model({json.dumps(given)})", "```"]
-    labels = saved.facts["task_state"].get("labels") or saved.facts["task_state"].get("types") or []
-    if labels:
+    lines += [f'model = pipeline("{task.pipeline}", model="PATH OR HUB ID")', f"model({json.dumps(given)})", "```"]
+    if labels := task.known_names:
         shown = ", ".join(f"`{label}`" for label in labels[:100])
         lines += ["", f"{len(labels)} names, in this order: {shown}{', …' if len(labels) > 100 else ''}."]
-    return "\n".join(lines) if pipeline else ""
+    return "\n".join(lines) if task.pipeline else ""
 
 
 def _data(config: dict[str, Any], ledger: dict[str, Any], scores: dict[str, Any]) -> str:

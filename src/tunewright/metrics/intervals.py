@@ -60,7 +60,7 @@ def single_label_intervals(
     check_gold_ids(gold_B, num_labels)
     predicted_B = probabilities_BL.argmax(axis=1)
     rng = np.random.default_rng(seed)
-    unit_of_B, sizes_U = _units(len(gold_B), rng)
+    unit_of_B, sizes_U = group_rows(len(gold_B), rng)
 
     def per_label(of_B: np.ndarray, where_B: np.ndarray | slice = slice(None)) -> np.ndarray:
         cells = unit_of_B[where_B] * num_labels + of_B[where_B]
@@ -74,7 +74,7 @@ def single_label_intervals(
         scores = averaged(correct_RL, predicted_RL, support_RL, only_present=True)
         return {"accuracy": correct_RL.sum(axis=1) / rows_R, **scores, "log_loss": loss_R / rows_R}
 
-    return _percentiles(np.column_stack([sizes_U, losses_U, *labels_U]), score, rng, num_resamples, level)
+    return percentile_intervals(np.column_stack([sizes_U, losses_U, *labels_U]), score, rng, num_resamples, level)
 
 
 def multi_label_intervals(
@@ -91,7 +91,7 @@ def multi_label_intervals(
     probabilities_BL = checked_probabilities(probabilities_BL, gold_BL.shape[1], len(gold_BL))
     num_labels = gold_BL.shape[1]
     rng = np.random.default_rng(seed)
-    unit_of_B, sizes_U = _units(len(gold_BL), rng)
+    unit_of_B, sizes_U = group_rows(len(gold_BL), rng)
     predicted_BL = probabilities_BL >= threshold
     row_values = {
         "log_loss": row_log_loss(probabilities_BL, gold_BL),
@@ -114,7 +114,7 @@ def multi_label_intervals(
         wrong_R = (predicted_RL + support_RL - 2 * correct_RL).sum(axis=1)
         return {**scores, "hamming_loss": wrong_R / (rows_R * num_labels)}
 
-    return _percentiles(np.column_stack(statistics), score, rng, num_resamples, level)
+    return percentile_intervals(np.column_stack(statistics), score, rng, num_resamples, level)
 
 
 def span_intervals(
@@ -128,7 +128,7 @@ def span_intervals(
 ) -> Intervals:
     """`{name: [low, high]}` for span_{precision, recall, f1} and their averages, from `metrics.spans.span_counts`. Rows are drawn."""
     rng = np.random.default_rng(seed)
-    unit_of_B, sizes_U = _units(len(support_BL), rng)
+    unit_of_B, sizes_U = group_rows(len(support_BL), rng)
     tables = []
     for table_BL in (correct_BL, predicted_BL, support_BL):
         table_UL = np.zeros((len(sizes_U), support_BL.shape[1]))
@@ -138,10 +138,10 @@ def span_intervals(
     def score(sums: np.ndarray) -> dict[str, np.ndarray]:
         return named(averaged(*_split(sums, 0, support_BL.shape[1]), only_present=True))
 
-    return _percentiles(np.column_stack(tables), score, rng, num_resamples, level)
+    return percentile_intervals(np.column_stack(tables), score, rng, num_resamples, level)
 
 
-def _units(num_rows: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def group_rows(num_rows: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """(unit of each row, int64 `(rows,)`; rows in each unit): rows themselves, or random groups when there are many."""
     num_units = min(num_rows, MAX_UNITS)
     unit_of_B = np.arange(num_rows) if num_units == num_rows else rng.permutation(num_rows) % num_units
@@ -167,7 +167,7 @@ def _split(sums: np.ndarray, num_single: int, num_labels: int) -> list[np.ndarra
     return [*sums[:, :num_single].T, *tables]
 
 
-def _percentiles(
+def percentile_intervals(
     statistics: np.ndarray,
     score: Callable[[np.ndarray], dict[str, np.ndarray]],
     rng: np.random.Generator,
@@ -193,14 +193,14 @@ def language_intervals(
 ) -> Intervals:
     """`{name: [low, high]}` for loss and perplexity, rows (texts, blocks) drawn with replacement. Arguments as for `language_scores`."""
     rng = np.random.default_rng(seed)
-    unit_of_B, sizes_U = _units(len(nats_B), rng)
+    unit_of_B, sizes_U = group_rows(len(nats_B), rng)
     sums = [np.bincount(unit_of_B, weights=column, minlength=len(sizes_U)) for column in (nats_B, counts_B)]
 
     def score(sums: np.ndarray) -> dict[str, np.ndarray]:
         loss_R = sums[:, 0] / np.maximum(1.0, sums[:, 1])
         return {"loss": loss_R, "perplexity": np.exp(np.minimum(loss_R, 700.0))}
 
-    return _percentiles(np.column_stack(sums), score, rng, num_resamples, level)
+    return percentile_intervals(np.column_stack(sums), score, rng, num_resamples, level)
 
 
 def mean_intervals(
@@ -208,11 +208,11 @@ def mean_intervals(
 ) -> Intervals:
     """`{name: [low, high]}` for the means of values `(rows,)`, rows drawn with replacement."""
     rng = np.random.default_rng(seed)
-    unit_of_B, sizes_U = _units(len(next(iter(values.values()))), rng)
+    unit_of_B, sizes_U = group_rows(len(next(iter(values.values()))), rng)
     sums = [np.bincount(unit_of_B, weights=column, minlength=len(sizes_U)) for column in values.values()]
 
     def score(sums: np.ndarray) -> dict[str, np.ndarray]:
         rows_R, *values_R = sums.T
         return {name: value_R / rows_R for name, value_R in zip(values, values_R, strict=True)}
 
-    return _percentiles(np.column_stack([sizes_U, *sums]), score, rng, num_resamples, level)
+    return percentile_intervals(np.column_stack([sizes_U, *sums]), score, rng, num_resamples, level)

@@ -108,7 +108,7 @@ def length_warning(scores: Mapping[str, float]) -> str | None:
 
 def rank_correlation(left: np.ndarray, right: np.ndarray) -> float:
     """Spearman's, ties at their mean rank; 0 where one of them does not vary."""
-    first, second = _ranks(left), _ranks(right)
+    first, second = ranks(left), ranks(right)
     if first.std() == 0 or second.std() == 0:
         return 0.0
     return float(np.corrcoef(first, second)[0, 1])
@@ -119,11 +119,11 @@ def area_under_curve(scores: np.ndarray, good: np.ndarray) -> float:
     num_good, num_bad = int(good.sum()), int((~good).sum())
     if not num_good or not num_bad:
         return 0.5
-    above = _ranks(scores)[good].sum() - num_good * (num_good - 1) / 2
+    above = ranks(scores)[good].sum() - num_good * (num_good - 1) / 2
     return float(above / (num_good * num_bad))
 
 
-def _ranks(values: np.ndarray) -> np.ndarray:
+def ranks(values: np.ndarray) -> np.ndarray:
     """0-based, ties at their mean. [5 1 5] -> [1.5 0 1.5]"""
     _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
     ends = np.cumsum(counts)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import nn
 
 
@@ -28,3 +29,27 @@ def head_parameters(model: Any, fresh: list[str]) -> list[str]:
         return []
     beside = tuple(f"{layer}." for layer in pooler_layers(model))
     return [name for name, _ in model.named_parameters() if name in set(fresh) or name.startswith(beside)]
+
+
+class FullPrecisionLinear(nn.Linear):
+    """Computes in its weights' own dtype under autocast too: bf16 tells 256 numbers apart between 1 and 2, and 1,000 is rounded by 4."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(input.device.type, enabled=False):
+            return super().forward(input.to(self.weight.dtype))
+
+
+def output_layer(model: Any, num_outputs: int) -> nn.Linear | None:
+    """The linear layer that gives a sequence model's outputs; of an adapted model the copy that learns. None where there is none."""
+    layers = [one for one in model.modules() if isinstance(one, nn.Linear) and one.out_features == num_outputs]
+    learning = [one for one in layers if one.weight.requires_grad]
+    return next(reversed(learning or layers), None)
+
+
+@torch.no_grad()
+def scale_outputs(layer: nn.Linear, factors: torch.Tensor, offsets: torch.Tensor) -> None:
+    """From now on the layer gives what it gave, times `factors`, plus `offsets`, `(outputs,)` each. A layer without bias stays without
+    `offsets`."""
+    layer.weight.mul_(factors.to(layer.weight)[:, None])
+    if layer.bias is not None:
+        layer.bias.mul_(factors.to(layer.bias)).add_(offsets.to(layer.bias))

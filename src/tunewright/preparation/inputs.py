@@ -86,12 +86,12 @@ def open_inputs(config: RunConfig) -> Inputs:
     if name == "auto":
         name = _task_of(config, columns, rows)
         refuse(unread(config, name), where="config")
-    if isinstance(config.data.label, list) and name != DEFAULT_TASK:
+    module = find("tasks", name)
+    if isinstance(config.data.label, list) and not module.Task.reads_label_columns:
         raise UserError(
             f"several label columns, and the task is {name}", where="data.label", found=quoted(config.data.label),
             expected="one column; a column for each label is for classification", hint="Name one column.",
         )  # fmt: skip
-    module = find("tasks", name)
     if name != config.task.name and _documents(config, name) != _documents(config, config.task.name):
         sources = _open_sources(config, task=name)
         first = sources[TRAIN][0]

@@ -14,7 +14,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import yaml
@@ -412,6 +412,7 @@ class Run:
         best = self.progress.best_step
         if best is not None and best != self.progress.step:
             self._load_best(best)
+        self.parts = replace(self.parts, task=self.parts.task.finish_model(self.parts.model))
         if self.is_main:
             self._require_folder()
             with self._behind_last_step("writing the model"):
@@ -431,8 +432,8 @@ class Run:
         return result
 
     def _verdict(self, scores: Mapping[str, Any]) -> dict[str, Any]:
-        simple = scores.get(VALIDATION, {}).get("baseline", {})
-        baseline = simple.get("majority", {}).get("log_loss", simple.get("unigram", {}).get("loss"))
+        constant: dict[str, float] = next(iter(scores.get(VALIDATION, {}).get("baseline", {}).values()), {})
+        baseline = constant.get("log_loss", constant.get("loss"))
         limited_by = "train.max_steps" if self.parts.plan.is_cut else "train.epochs"
         validated = VALIDATION in self.parts.prepared.store.splits
         return asdict(

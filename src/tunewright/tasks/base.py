@@ -168,8 +168,14 @@ class Task(ABC):
     """What its names are, for messages: label, entity type."""
     has_classes: ClassVar[bool] = False
     """Whether rows have classes that `train.class_weights` can weigh."""
+    reads_label_columns: ClassVar[bool] = False
+    """Whether `data.label` may name several columns."""
     reads_words: ClassVar[bool] = False
     """Whether an input may be a row of words, each of which is tagged."""
+    has_sequence_head: ClassVar[bool] = False
+    """Whether its head reads one position of a whole text."""
+    pipeline: ClassVar[str | None] = None
+    """The pipeline of transformers that opens the saved model."""
     first_model: ClassVar[str | None] = None
     """The model that `init` proposes, where the default encoder cannot learn the task."""
 
@@ -340,6 +346,11 @@ class Task(ABC):
         self, model: Any, split: SplitStore, positions: np.ndarray, encoder: TextEncoder, execution: Execution
     ) -> Self:
         """The task as it trains on these rows: what a pass over the whole step without gradient tells (KTO's reference point)."""
+        return self
+
+    def finish_model(self, model: Any) -> Self:
+        """The task as the trained model is used. Called once with the weights that are kept, which it may change in place, before they
+        are scored and written: a head learned in other units than it is to answer in."""
         return self
 
     def model_warnings(self, model: Any) -> list[str]:

@@ -78,8 +78,11 @@ class Task(base.Task):
     """How many labels' scores a prediction holds."""
 
     name = "classification"
+    pipeline = "text-classification"
     loss_terms = (TERM,)
     has_classes = True
+    has_sequence_head = True
+    reads_label_columns = True
 
     @classmethod
     def from_columns(cls, config: Any, source: Source, columns: Sequence[str], rows: Sequence[Row]) -> tuple[Task, str]:

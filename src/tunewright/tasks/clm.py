@@ -81,6 +81,7 @@ class Task(base.Task):
     spelled_end: str | None = None
 
     name = "clm"
+    pipeline = "text-generation"
     first_model = "HuggingFaceTB/SmolLM2-135M"
     loss_terms = (TERM,)
     stored_as = "block"

@@ -88,6 +88,7 @@ class Task(base.Task):
     """How many candidates a prediction holds for each mask."""
 
     name = "mlm"
+    pipeline = "fill-mask"
 
     @property
     def loss_terms(self) -> tuple[str, ...]:

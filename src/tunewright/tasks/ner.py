@@ -114,6 +114,7 @@ class Task(base.Task):
     tag_pairs: tuple[Pair, ...] = ()
 
     name = "ner"
+    pipeline = "token-classification"
     label_noun = "entity type"
     stored_as = "window"
     reads_words = True

@@ -70,6 +70,7 @@ class Task(PairwiseTask):
     """See `tasks.base.Task`."""
 
     name = "reward"
+    has_sequence_head = True
     loss_terms = (TERM,)
     reads_pairs = True
     reads_texts = True

@@ -142,6 +142,7 @@ class Task(base.Task):
     _encoders: dict[int, DialogueEncoder] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     name = "sft"
+    pipeline = "text-generation"
     first_model = "HuggingFaceTB/SmolLM2-135M-Instruct"
     loss_terms = (TERM,)
     chats = True
