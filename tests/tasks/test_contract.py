@@ -30,7 +30,7 @@ from tunewright.training.engine import accumulate_gradient
 
 LANGUAGE = ["clm", "mlm", "whole_word", "next_sentence"]
 PREFERENCE = ["dpo", "kto", "orpo", "reward", "judge"]
-TASKS = ["classification", "multi_label", "pairs", "ner", "sft", *PREFERENCE, *LANGUAGE]
+TASKS = ["classification", "multi_label", "pairs", "ner", "regression", "sft", *PREFERENCE, *LANGUAGE]
 
 
 def values_for(kind: str, base: dict, folder: Path) -> dict:
@@ -50,6 +50,9 @@ def values_for(kind: str, base: dict, folder: Path) -> dict:
             for i, row in enumerate(rows)
         ]
         data = {"text": "text", "label": "labels"}
+    elif kind == "regression":  # prices of 10 to 30
+        rows = [{"text": row["text"], "price": 10 + len(row["text"]) / 7} for row in rows]
+        base, data = {**base, "task": kind}, {"label": "price"}
     elif kind == "ner":  # every capital letter begins a name; some rows are longer than a window
         rows = [{"text": row["text"] * (1 + i % 3), "entities": []} for i, row in enumerate(rows)]
         for row in rows:
@@ -427,7 +430,7 @@ def test_four_rows_are_learned_by_heart(run_values, tmp_path, kind):
         lines = [json.dumps({**json.loads(line), "label": "ab"[i % 2]}) for i, line in enumerate(lines)]
     (tmp_path / "data.jsonl").write_text("\n".join(lines) + "\n")
     settings = {"epochs": 200, "max_steps": 200, "save_every": 200, "batch_size": 4, "weight_decay": 0}
-    settings["learning_rate"] = 1e-2 if kind in TASKS[:4] else 4e-3  # decoders swing at the rate of the encoders
+    settings["learning_rate"] = 1e-2 if kind in TASKS[:5] else 4e-3  # decoders swing at the rate of the encoders
     run = train({
         **values, "data": {**values["data"], "validation_ratio": 0, "test_ratio": 0},
         "train": {**values["train"], **settings},

@@ -167,14 +167,14 @@ def _refuse_idle_keys(config: RunConfig, formats: set[str]) -> None:
 
 
 def _task_of(config: RunConfig, columns: Sequence[str], rows: Sequence[Row]) -> str:
-    """The task whose columns these are; classification where none claims them, or where each label has a column."""
-    if isinstance(config.data.label, list):
-        return DEFAULT_TASK
+    """The task whose columns these are; classification where none claims them. Several label columns are for few tasks."""
+    several = isinstance(config.data.label, list)
     claims: dict[str, int] = {}
     fault: UserError | None = None
     for name in names("tasks"):
+        kind = find("tasks", name).Task
         try:
-            claims[name] = find("tasks", name).Task.matches(config, columns, rows)
+            claims[name] = 0 if several and not kind.reads_label_columns else kind.matches(config, columns, rows)
         except UserError as error:
             claims[name], fault = 0, fault or error
     best = max(claims, key=lambda name: claims[name])

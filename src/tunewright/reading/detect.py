@@ -277,6 +277,35 @@ def is_label(values: Sequence[Any]) -> bool:
     return len(distinct) <= max(1, len(given) // 2) or (len(given) < 10 and len(distinct) < len(given))
 
 
+NUMBERS, UNCLEAR, CLASSES = "numbers", "unclear", "classes"
+"""What a column of labels holds."""
+_MANY, _FEW = 20, 5
+_A_NUMBER = re.compile(r"[+-]?(0|[1-9]\d*|\d*\.\d+|\d+\.)([eE][+-]?\d+)?")
+
+
+def kind_of_labels(values: Sequence[Any]) -> str:
+    """Numbers on a scale, classes, or what nobody can tell but the user.
+
+    Decimals are numbers where there are many: over 20, or a value of its own for half the rows. Fewer are unclear, fewer than 5 classes.
+    Integers are classes, but for those that neither repeat nor count the classes through: those are unclear.
+    """
+    given = _given(values)
+    numbers = {
+        float(str(value)) for value in given if not isinstance(value, bool) and _A_NUMBER.fullmatch(str(value).strip())
+    }
+    if not given or not nearly_all(
+        lambda value: not isinstance(value, bool) and _A_NUMBER.fullmatch(str(value).strip()), given
+    ):
+        return CLASSES
+    many = len(numbers) > len(given) / 2
+    if all(value.is_integer() for value in numbers):
+        counted = max(numbers) - min(numbers) < 2 * len(numbers)
+        return UNCLEAR if many and len(numbers) > _MANY and not counted else CLASSES
+    if len(numbers) < _FEW:
+        return CLASSES
+    return NUMBERS if many or len(numbers) > _MANY else UNCLEAR
+
+
 def _counts_up(values: Sequence[Any]) -> bool:
     """A row number: integers, each one more than the one before."""
     numbers = [int(value) for value in values if isinstance(value, int | str) and str(value).isdecimal()]
