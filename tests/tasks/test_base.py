@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import tunewright
+from tunewright.config.renamed import upgraded_state
 from tunewright.files.record_json import from_json, to_json
 from tunewright.plugins import find, names
 from tunewright.records import Prediction
@@ -105,7 +106,8 @@ def test_a_task_adds_no_public_method_that_another_module_must_know(name):
 
 @pytest.mark.parametrize(("name", "state"), STATES)
 def test_states_of_earlier_versions_are_read_and_written_the_same(name, state):
-    task = find("tasks", name).Task.from_state(json.loads(json.dumps(state)))
+    state = upgraded_state(name, json.loads(json.dumps(state)))
+    task = find("tasks", name).Task.from_state(state)
     assert json.loads(json.dumps(task.state())) == state
     assert find("tasks", name).Task.from_state(task.state()) == task
 
@@ -120,7 +122,7 @@ def test_what_an_earlier_version_did_not_write_has_its_default():
 
 
 def test_a_record_is_read_back_as_its_hints_say():
-    preferences = find("tasks", "reward").Task.from_state(COMPARED).preferences
+    preferences = find("tasks", "reward").Task.from_state(upgraded_state("reward", COMPARED)).preferences
     assert preferences.scores == ("a", "b") and preferences.chosen == "chosen"
     assert from_json(type(preferences), to_json(preferences)) == preferences
 
