@@ -9,6 +9,8 @@ from types import ModuleType
 
 import pytest
 
+from tunewright.config.renamed import KEYS, VALUES
+
 ROOT = Path(__file__).parents[1]
 SOURCES = ROOT / "src" / "tunewright"
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")] + sorted(
@@ -64,10 +66,20 @@ def test_links_and_modules_named_in_a_document_exist(page):
         assert (ROOT / program).exists(), program
 
 
+def test_the_changelog_names_every_renamed_key_and_value():
+    rows = [line for line in text_of(ROOT / "CHANGELOG.md").splitlines() if line.startswith("| `")]
+    pairs = [[re.findall(r"`([^`]+)`", cell) for cell in line.strip("|").split("|")] for line in rows]
+    moved = {old: new for olds, news in pairs if len(olds) == len(news) for old, new in zip(olds, news, strict=True)}
+    assert {one.old: one.new for one in KEYS}.items() <= moved.items()
+    for key, names in VALUES.items():
+        assert [[key, *names], list(names.values())] in pairs
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_config_keys_named_in_a_document_exist(page):
     keys = re.findall(r"^((?:\w+\.)*\w+) = ", text_of(ROOT / "docs" / "reference.md"), re.MULTILINE)
+    old = {one.old for one in KEYS} if page.name == "CHANGELOG.md" else set()
     sections = {key.split(".")[0] for key in keys if "." in key}
     for section, key in re.findall(r"`(\w+)\.([a-z_]+)(?=[=:`])", text_of(page)):
-        if section in sections and key not in SUFFIXES:
+        if section in sections and key not in SUFFIXES and f"{section}.{key}" not in old:
             assert f"{section}.{key}" in keys, f"{section}.{key}"

@@ -34,7 +34,7 @@ class AdapterOptions(Section):
 
 def adapter_options(name: str) -> type[AdapterOptions]:
     """The settings that the adapter `name` has. UserError when there is no such adapter."""
-    return AdapterOptions if name == NONE else find("adapters", name).Options
+    return AdapterOptions if name == NONE else getattr(find("adapters", name), "Options", AdapterOptions)
 
 
 def adapter_of(options: Any) -> Any:

@@ -80,10 +80,10 @@ def _cheapest(
 
 
 def pad(
-    rows: Sequence[np.ndarray], *, value: int, width: int, left: bool = False, dtype: torch.dtype = torch.int64
+    rows: Sequence[np.ndarray], *, value: float, width: int, left: bool = False, dtype: torch.dtype = torch.int64
 ) -> torch.Tensor:
     """Rows of one dimension, each at most `width` long -> `(rows, width)`, filled up with `value` on one side."""
-    out = np.full((len(rows), width), value, dtype=np.int64)
+    out = np.full((len(rows), width), value, dtype=np.float64 if dtype.is_floating_point else np.int64)
     for index, row in enumerate(rows):
         if left:
             out[index, width - len(row) :] = row

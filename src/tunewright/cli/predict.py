@@ -196,13 +196,16 @@ def _write_live(model: Any, inputs: Iterable[Asked | None], bad: BadInputs) -> N
 
 
 def _line(given: Any, prediction: Any) -> str:
+    from tunewright.cli.options import json_text
     from tunewright.cli.progress import highlighted
-    from tunewright.records import TaggedText
+    from tunewright.records import Prediction, TaggedText
 
     if isinstance(prediction, TaggedText):
         return highlighted(prediction)
     if hasattr(prediction, "line"):
         return prediction.line()
+    if not isinstance(prediction, Prediction):  # of a task of the user's own
+        return json_text(prediction.as_dict())
     text = "" if given is None else " | ".join(given) if isinstance(given, tuple) else given
     best = list(prediction.scores.items())[:3]
     shown = "  ".join(f"{name} {score:.3f}" for name, score in best)

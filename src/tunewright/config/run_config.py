@@ -192,4 +192,4 @@ class RunConfig(Section):
 
 def task_options(name: str) -> type[TaskOptions]:
     """The settings that the task `name` has. UserError when there is no such task."""
-    return TaskOptions if name == "auto" else find("tasks", name).Options
+    return TaskOptions if name == "auto" else getattr(find("tasks", name), "Options", TaskOptions)
