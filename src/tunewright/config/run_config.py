@@ -101,6 +101,7 @@ class RunConfig(Section):
         "Installed entry points need none.",
     )
     output: UserPath | None = Field(None, description="Run folder. Default: runs/<data>-<short hash of the config>.")
+    _opened: Mapping[Any, Any] = PrivateAttr(default_factory=dict)
     _found_by: str = PrivateAttr("")
     """How task and columns were found, where `runs/autoconfig.py` found them and wrote them into this config. Said, never saved."""
 
@@ -164,10 +165,15 @@ class RunConfig(Section):
         """How task and columns were found, empty where the user named them."""
         return self._found_by
 
-    def as_found(self, reason: str) -> RunConfig:
-        """This config, its task and columns known to be found in this way."""
+    @property
+    def opened(self) -> Mapping[Any, Any]:
+        """The sources that were opened to find them, which `preparation.open_inputs` goes on with."""
+        return self._opened
+
+    def as_found(self, reason: str, opened: Mapping[Any, Any]) -> RunConfig:
+        """This config, its task and columns known to be found in this way. opened: the sources that were looked at."""
         found = self.model_copy()
-        found._found_by = reason
+        found._found_by, found._opened = reason, opened
         return found
 
     @property

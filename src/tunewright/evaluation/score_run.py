@@ -28,7 +28,7 @@ from tunewright.execution import prepare_model
 from tunewright.execution.base import AUTO, Wanted
 from tunewright.files.atomic import read_json
 from tunewright.prediction import Model, load
-from tunewright.preparation import TEST, TRAIN, encode_file, open_inputs, open_like, options_of_run, prepare
+from tunewright.preparation import TEST, TRAIN, encode_file, open_like, options_of_run, prepare
 from tunewright.reading.ledger import kept_rows
 from tunewright.reading.unchanged import Unchanged
 from tunewright.training.fingerprint import check, hash_of_rows
@@ -157,7 +157,7 @@ def _add_baseline(
         prepared = prepare(config)
         learned = report.BaselineTexts(texts.task, prepared.store[TRAIN], capped=True)
         with prepared.files.while_read():
-            read_again(open_inputs(config).rows(), [learned], where=str(config.data.train))
+            read_again(prepared.inputs.rows(), [learned], where=str(config.data.train))
     except UserError as error:
         note(f"No baselines: the training files cannot be read again ({error.problem}).")
         return

@@ -16,7 +16,7 @@ from tunewright.config.run_config import RunConfig
 from tunewright.errors import UserError
 from tunewright.evaluation.read_again import RowInputs, RowReader, read_again
 from tunewright.evaluation.score_split import Evaluation
-from tunewright.preparation import TRAIN, Prepared, open_inputs
+from tunewright.preparation import TRAIN, Prepared
 from tunewright.records import Example
 from tunewright.tasks.base import LabelledTexts, Task
 from tunewright.tokenization.encoder import load_encoder
@@ -106,9 +106,10 @@ def complete(
     }
     fault: UserError | None = None
     try:
-        rows = open_inputs(config).rows()
         with prepared.files.while_read():
-            read_again(rows, [*worst.values(), *baselines.values(), *others], where=str(config.data.train))
+            read_again(
+                prepared.inputs.rows(), [*worst.values(), *baselines.values(), *others], where=str(config.data.train)
+            )
     except UserError as error:
         fault = error
         lost = [

@@ -61,7 +61,8 @@ class Prepared:
     model: ModelFolder
     reused: bool
     files: Unchanged
-    """The sources, for whoever reads them again."""
+    inputs: Inputs
+    """The opened sources, for whoever reads them again."""
 
     @property
     def manifest(self) -> dict[str, Any]:
@@ -100,7 +101,7 @@ def prepare(
             store = stores.open_store(folder, fingerprint)
             if config.data.on_bad_rows == "stop":
                 _refuse_rejects(store)
-            return Prepared(store, model, reused=True, files=files)
+            return Prepared(store, model, reused=True, files=files, inputs=inputs)
         except StoreDamaged as damage:
             if (folder / "manifest.json").exists():
                 say(f"The token store {folder} cannot be used ({damage}); it is built again.")
@@ -113,7 +114,7 @@ def prepare(
             shutil.rmtree(folder)
             folder.mkdir()
             store = _build_unchanged(config, inputs, model, folder, fingerprint, files, say, fast=False)
-        return Prepared(store, model, reused=False, files=files)
+        return Prepared(store, model, reused=False, files=files, inputs=inputs)
 
 
 def _refuse_rejects(store: TokenStore) -> None:
@@ -194,7 +195,7 @@ def _build(
     write_json(folder / "ledger.json", written)
     extra = {
         "task": task.name, "task_state": task.state(), "columns_found_by": inputs.reason,
-        "max_length": encoder.max_length, "tokenizer": match_tokenizer(inputs, model, task, encoder),
+        "max_length": encoder.max_length, "tokenizer": match_tokenizer(survey.texts, model, encoder),
         "sources": [source.name for _, source in inputs.of()],
         "notes": [f"{source.name}: {note}" for _, source in inputs.of() for note in source.notes], "ledger": written,
     }  # fmt: skip

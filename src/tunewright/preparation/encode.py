@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -32,7 +31,7 @@ from tunewright.records import Example, Reject, Row
 from tunewright.tasks.base import Task
 from tunewright.tokenization.encoded_rows import EncodedRows
 from tunewright.tokenization.fast import FastPathDiffers
-from tunewright.tokenization.tokenizer_checks import SAMPLE_ROWS, check_vocabulary, match
+from tunewright.tokenization.tokenizer_checks import check_vocabulary, match
 
 _ENCODE_ROWS = 1_024
 
@@ -166,15 +165,8 @@ def _given(example: Example) -> Callable[[], Example]:
     return lambda: example
 
 
-def match_tokenizer(inputs: Inputs, model: ModelFolder, task: Task, encoder: Any) -> dict[str, list[str]]:
+def match_tokenizer(texts: Sequence[str], model: ModelFolder, encoder: Any) -> dict[str, list[str]]:
     """What there is to say about tokenizer, model and the first training texts: `findings` and `hints`."""
-    texts: list[str] = []
-    for row in inputs.sources[SPLITS[0]][0].rows():
-        if isinstance(row, Row) and len(texts) < SAMPLE_ROWS:
-            with suppress(RowError):
-                texts.append(task.to_example(row).text)
-        elif len(texts) == SAMPLE_ROWS:
-            break
     return asdict(match(encoder.tokenizer, model, texts))
 
 

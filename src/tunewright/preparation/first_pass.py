@@ -24,6 +24,7 @@ from tunewright.reading.file_shapes import bare_fields
 from tunewright.reading.ledger import FILTERED, KEPT, NOT_SELECTED, REJECTED, Ledger, RejectFile
 from tunewright.reading.split import TRAIN, assign, subset
 from tunewright.records import Reject, Row
+from tunewright.tokenization.tokenizer_checks import SAMPLE_ROWS
 
 _DEFAULT_TEST_RATIO = 0.1
 
@@ -42,6 +43,8 @@ class FirstPass:
     codes: dict[str, int] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
     """How often each name (a label, an entity type) was met."""
+    texts: list[str] = field(default_factory=list)
+    """Of the first usable rows: what the tokenizer is tried on."""
     one_name_each: bool = True
     grouped: bool = False
 
@@ -93,6 +96,8 @@ def first_pass(config: RunConfig, inputs: Inputs, ledger: Ledger, rejects: Rejec
                 reject_row(row, error.reason, source.name, ledger, rejects)
                 survey.reject(SPLITS.index(split))
                 continue
+            if len(survey.num_read) == 1 and len(survey.texts) < SAMPLE_ROWS:
+                survey.texts.append(example.text)
             survey.keep(SPLITS.index(split), task.duplicate_key(example), names, task.stratum_of(example), group)
             task.check_label_counts(survey.counts, where=source.name)
     return survey

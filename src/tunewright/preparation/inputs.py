@@ -29,6 +29,7 @@ from tunewright.reading.locate import matching, readers
 from tunewright.reading.names import SPLIT_NAMES
 from tunewright.reading.split import TRAIN
 from tunewright.reading.split_column import split_by
+from tunewright.reading.unchanged import stamp_of
 from tunewright.reading.unlabelled import refuse_other_lines
 from tunewright.records import Reject, Row
 from tunewright.tasks.base import Task
@@ -37,6 +38,7 @@ VALIDATION, TEST = "validation", "test"
 _SURE = 2
 """A claim of columns that belong to no other task."""
 SPLITS = (TRAIN, VALIDATION, TEST)
+Opened = dict[tuple[str, ReadOptions], Source]
 DEFAULT_TASK = "classification"
 
 
@@ -66,9 +68,13 @@ class Inputs:
             yield from source.rows()
 
 
-def open_inputs(config: RunConfig) -> Inputs:
-    """Open every source and settle task and columns. UserError for what the user can mend."""
-    sources = _open_sources(config)
+def open_inputs(config: RunConfig, opened: Opened | None = None) -> Inputs:
+    """Open every source and settle task and columns. UserError for what the user can mend.
+
+    opened: sources that were opened before; they are taken where the same file is read in the same way, others are added.
+    """
+    opened = dict(config.opened) if opened is None else opened
+    sources = _open_sources(config, opened)
     _refuse_idle_keys(config, {source.format for of_split in sources.values() for source in of_split})
     first = sources[TRAIN][0]
     rows, columns = peek(first)
@@ -93,7 +99,7 @@ def open_inputs(config: RunConfig) -> Inputs:
             expected="one column; a column for each label is for classification", hint="Name one column.",
         )  # fmt: skip
     if name != config.task.name and _documents(config, name) != _documents(config, config.task.name):
-        sources = _open_sources(config, task=name)
+        sources = _open_sources(config, opened, task=name)
         first = sources[TRAIN][0]
     task, reason = module.Task.from_columns(config, first, columns, rows)
     aligned = {split: [task.aligned(one) for one in of_split] for split, of_split in sources.items()}
@@ -245,7 +251,7 @@ def for_inputs(options: ReadOptions, task: Task) -> ReadOptions:
     return replace(options, words_alone=task.reads_words)
 
 
-def _open_sources(config: RunConfig, *, task: str | None = None) -> dict[str, list[Source]]:
+def _open_sources(config: RunConfig, opened: Opened, *, task: str | None = None) -> dict[str, list[Source]]:
     data = config.data
     named = {TRAIN: data.train_split, VALIDATION: data.validation_split, TEST: data.test_split}
     paths = {split: [file for path in _as_list(getattr(data, split)) for file in matching(path)] for split in SPLITS}
@@ -256,9 +262,10 @@ def _open_sources(config: RunConfig, *, task: str | None = None) -> dict[str, li
             paths[split] = [path]
     sources = {
         split: [
-            open_source(
+            _opened(
                 path,
                 read_options(config, split=_choose_split(path, inner[path], split, named[split]), task=task, of=split),
+                opened,
             )
             for path in paths[split]
         ]
@@ -268,6 +275,19 @@ def _open_sources(config: RunConfig, *, task: str | None = None) -> dict[str, li
     if data.label_file is not None:
         _require_labels(sources[TRAIN], data)
     return _split_by_column(sources, data.split_column) if data.split_column else sources
+
+
+def _opened(path: str, options: ReadOptions, opened: Opened) -> Source:
+    """The source that was opened before, where its files are still the same; else a fresh one. Beside a file of labels there may be
+    one with their names, which is not asked for: then always."""
+    known = opened.get((path, options))
+    if (
+        known is None
+        or options.label_file is not None
+        or any(stamp_of(file) != stamp for file, stamp in known.stamps.items())
+    ):
+        known = opened[path, options] = open_source(path, options)
+    return known
 
 
 def _require_labels(sources: Sequence[Source], data: Any) -> None:

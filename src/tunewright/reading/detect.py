@@ -42,12 +42,7 @@ class Roles:
 
 def peek(source: Source, n: int = 200) -> tuple[list[Row], tuple[str, ...]]:
     """The first `n` rows and the columns: those of the table, or every key of these rows in order of appearance."""
-    rows: list[Row] = []
-    for row in source.rows():
-        if isinstance(row, Row):
-            rows.append(row)
-        if len(rows) == n:
-            break
+    rows = source.first_rows(n)
     return rows, source.columns or tuple(dict.fromkeys(key for row in rows for key in row.fields))
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import codecs
 import gzip
 import io
+import itertools
 import os
 import zlib
 from collections.abc import Iterator
@@ -169,9 +170,12 @@ class TextFile:
             size += len(line[1])
         return sample, True
 
-    def require_content(self) -> None:
-        """Raises UserError where there is nothing, nothing but blank lines, or lines that end in a lone `\\r`."""
-        first = next((line for line in self.lines() if line[1].strip()), None)
+    def sample(self, num_lines: int) -> tuple[list[Line], bool]:
+        """`first_lines`. Raises UserError where there is nothing, nothing but blank lines, or lines that end in a lone `\\r`."""
+        lines, is_whole = self.first_lines(num_lines)
+        first = next(
+            (line for line in (lines if is_whole else itertools.chain(lines, self.lines())) if line[1].strip()), None
+        )
         if first is None:
             raise empty(self.name)
         if first[2] is None and not first[1].endswith("\n") and first[1].count("\r") > 1:
@@ -180,6 +184,7 @@ class TextFile:
                 where=self.name,
                 hint="Save the file with Unix or Windows line ends.",
             )
+        return lines, is_whole
 
 
 def empty(name: str) -> UserError:

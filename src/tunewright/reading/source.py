@@ -7,6 +7,7 @@ next(source.rows())            Row(source='train.csv', line=2, fields={'review':
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,10 @@ MAX_RAW = 10_000
 """Characters of a rejected row that are kept."""
 MAX_RAW_LARGE = 2_000
 """Characters kept of a row that is too large."""
+_LOOKED_AT = 200
+"""First rows that are read at once: as many as most ask for."""
+_MOST_KEPT = 2**22
+"""Characters of first rows that are kept; longer ones are read again when they are asked for again."""
 _ROWS_OVER_SEVERAL_LINES = ("csv", "tsv", "json", "conll")
 
 
@@ -49,6 +54,8 @@ class Source:
     """Which file a path was when it was opened, see `unchanged`."""
     num_blank_lines: int = 0
     """Blank lines met by the last pass of `rows()`: they are neither rows nor rejects."""
+    _first: tuple[list[Row], bool] = field(default=([], False), init=False, repr=False, compare=False)
+    """The rows that `first_rows` gave, and whether there are no others."""
 
     def rows(self) -> Iterator[Row | Reject]:
         """The rows from the beginning, each time it is called; memory does not grow with the file.
@@ -58,6 +65,16 @@ class Source:
         self.num_blank_lines = 0
         rows = self.read(self)
         return rows if self.keep is None else (kept for row in rows if (kept := self.keep(row)) is not None)
+
+    def first_rows(self, n: int) -> list[Row]:
+        """The first `n` rows that can be used: read once, however many ask for them."""
+        known, is_whole = self._first
+        if len(known) < n and not is_whole:
+            n_read = max(n, _LOOKED_AT)
+            known = list(itertools.islice((row for row in self.rows() if isinstance(row, Row)), n_read))
+            if sum(len(str(value)) for row in known for value in row.fields.values()) < _MOST_KEPT:
+                self._first = known, len(known) < n_read
+        return known[:n]
 
     def files(self) -> list[Path]:
         """The files whose content defines the rows; none for a Hub data set."""

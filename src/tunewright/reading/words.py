@@ -78,11 +78,10 @@ def with_sentences(source: Source, *, words_alone: bool = False, limit: int = 2*
 
 
 def _columns_of(source: Source) -> tuple[str, ...]:
-    """Those of the first row, where the file does not say them."""
+    """Those of the first row that can be used, where the file does not say them."""
     if source.columns is not None:
         return source.columns
-    first = next(itertools.islice(source.rows(), 1), None)
-    return tuple(first.fields) if isinstance(first, Row) else ()
+    return tuple(field for row in source.first_rows(1) for field in row.fields)
 
 
 def _cell(value: Any) -> str:

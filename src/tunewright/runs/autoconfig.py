@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from tunewright.config.run_config import DEFAULT_MODEL, ModelConfig, RunConfig
 from tunewright.errors import UserError, quoted
 from tunewright.hints import init, train
 from tunewright.preparation import TEST, VALIDATION, Inputs, open_inputs
-from tunewright.preparation.inputs import read_options
+from tunewright.preparation.inputs import Opened, read_options
 from tunewright.reading import open_source
 from tunewright.reading.detect import peek
 from tunewright.reading.formats.class_folder import is_class_folder
@@ -47,6 +47,8 @@ class Guess:
     decision: Decision
     left_out: list[str]
     """Files beside the training file that are not used, and why."""
+    opened: Opened = field(default_factory=dict)
+    """The sources that were looked at."""
 
     @property
     def reasons(self) -> list[str]:
@@ -75,24 +77,25 @@ def guess_config(
         "data": {**files, **{key: value for key, value in named.items() if value is not None}, **wished},
     }
     where = data if isinstance(data, str) else ", ".join(data)
-    inputs = open_inputs(parse_config(values, where=where))
+    opened: Opened = {}
+    inputs = open_inputs(parse_config(values, where=where), opened)
     if (
         len(inputs.sources) == 1
         and len(inputs.sources[TRAIN]) == 1
         and (column := find_split_column(inputs.sources[TRAIN][0]))
     ):
         values["data"]["split_column"] = column
-        inputs = open_inputs(parse_config(values, where=where))
+        inputs = open_inputs(parse_config(values, where=where), opened)
     found = [split for split in (VALIDATION, TEST) if split in files and split not in wished]
     unlabelled = [split for split in found if not _has_labels(inputs, split)]
     if unlabelled:
         values["data"] = {key: value for key, value in values["data"].items() if key not in unlabelled}
-        inputs = open_inputs(parse_config(values, where=where))
+        inputs = open_inputs(parse_config(values, where=where), opened)
     values["task"] = inputs.task.name
     values["model"] = model or inputs.task.first_model or DEFAULT_MODEL
     values["data"] |= inputs.task.settings()
     left_out = [*unreadable, *(f"{files[split]} has no labels: left out" for split in unlabelled)]
-    return Guess(values, inputs, decision_of(parse_config(values, where=where), inputs), left_out)
+    return Guess(values, inputs, decision_of(parse_config(values, where=where), inputs), left_out, opened)
 
 
 def _readable(files: Mapping[str, Any], wished: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
@@ -160,7 +163,7 @@ def guess_for_data(data: str | Sequence[str], overrides: Sequence[str] = ()) -> 
     base = parse_config(guess.values).model_dump(mode="json", exclude_defaults=True)
     base["task"] = {**base.get("task", {}), "name": guess.values["task"]}  # the task's own default name, so left out
     rest = [word for word in overrides if not word.startswith("data.train=")]
-    return guess, load_config(None, rest, base=base).as_found(guess.decision.reason)
+    return guess, load_config(None, rest, base=base).as_found(guess.decision.reason, guess.opened)
 
 
 def _find_splits(data: str | Sequence[str]) -> dict[str, Any]:

@@ -112,7 +112,7 @@ def settled(saved: RunConfig, now: RunConfig) -> RunConfig:
         place, source = (values[section], saved.as_dict()[section]) if section else (values, saved.as_dict())
         if place[name] == "auto":
             place[name] = source[name]
-    return RunConfig.model_validate(values).as_found(now.found_by)
+    return RunConfig.model_validate(values).as_found(now.found_by, now.opened)
 
 
 def _shortens(key: str, before: Any, after: Any) -> bool:

@@ -28,8 +28,7 @@ WORDS, TAGS = "tokens", "ner_tags"
 def make_source(path: Path, name: str, format: str, options: ReadOptions) -> Source:
     """Raises UserError for an empty file and for one without a column of tags."""
     file = TextFile(path, name, options)
-    file.require_content()
-    lines, whole = file.first_lines(NUM_LINES)
+    lines, whole = file.sample(NUM_LINES)
     layout = tag_layout(lines, whole=whole, sure=True)
     if layout is None and options.words_alone:
         layout = word_layout(lines)

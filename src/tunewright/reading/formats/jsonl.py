@@ -23,8 +23,7 @@ READS_KEYS = {"format", "encoding"}
 def make_source(path: Path, name: str, format: str, options: ReadOptions) -> Source:
     """Raises UserError for an empty file, one that is a JSON list, or UTF-16 that is not said to be."""
     file = TextFile(path, name, options)
-    file.require_content()
-    first = next((text.strip() for _, text, _ in file.first_lines(100)[0] if text.strip()), "")
+    first = next((text.strip() for _, text, _ in file.sample(100)[0] if text.strip()), "")
     if first == "[" or first.startswith("[{"):
         raise UserError("one JSON list, not one object per line", where=name, hint="Set data.format=json.")
     return Source(name, format, lambda source: _rows(file, source), paths=(path,))

@@ -36,8 +36,7 @@ _PLACES = {
 def make_source(path: Path, name: str, format: str, options: ReadOptions) -> Source:
     """Raises UserError for an empty file."""
     file = TextFile(path, name, options)
-    file.require_content()
-    texts = [text for _, text, fault in file.first_lines(_NUM_LINES)[0] if fault is None and not text.isspace()]
+    texts = [text for _, text, fault in file.sample(_NUM_LINES)[0] if fault is None and not text.isspace()]
     layout = layout_of(texts, sure=True) or FIRST
     several = layout == FASTTEXT and any(_num_labels(text) > 1 for text in texts)
     notes = [f"the label of each line: {_PLACES[layout]}"]

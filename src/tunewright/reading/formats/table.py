@@ -32,8 +32,7 @@ READS_KEYS = {"format", "encoding", "delimiter", "header", "quoting"}
 def make_source(path: Path, name: str, format: str, options: ReadOptions) -> Source:
     """Raises UserError for an empty file, and for a header that cannot name the columns."""
     file = TextFile(path, name, options)
-    file.require_content()
-    lines, _ = file.first_lines(sniff.NUM_SNIFFED)
+    lines, _ = file.sample(sniff.NUM_SNIFFED)
     num_comments = sniff.num_comments(lines, format, options)
     body = lines[num_comments:]
     delimiter = options.delimiter or sniff.best_delimiter(body, sniff.DELIMITERS[format])

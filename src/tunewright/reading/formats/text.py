@@ -28,14 +28,14 @@ LABEL = "label"
 def make_source(path: Path, name: str, format: str, options: ReadOptions) -> Source:
     """Raises UserError for an empty file."""
     file = TextFile(path, name, options)
-    file.require_content()
-    looks = text_format(file.first_lines(200)[0]) if options.format is None else "text"
+    lines, _ = file.sample(200)
+    looks = text_format(lines) if options.format is None else "text"
     notes = [f"it looks like {looks}: data.format={looks} would read it so"] if looks in ("jsonl", "tsv", "csv") else []
     if options.label_file is not None:
         return _with_labels(file, path, options.label_file)
     documents = options.documents
     if documents in _WITH_BLANK_LINES:
-        blank = any(text.isspace() for _, text, _ in file.first_lines(200)[0])
+        blank = any(text.isspace() for _, text, _ in lines)
         documents = _WITH_BLANK_LINES[documents] if blank else "line"
         notes.append(_HOW_READ[documents])
     read = {"line": _rows, "paragraph": _paragraphs, "file": _pieces}[documents]
