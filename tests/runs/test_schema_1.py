@@ -14,7 +14,7 @@ import tunewright as tw
 from tunewright.cli import main
 from tunewright.config.load import load_config
 from tunewright.config.renamed import RenamedKeys
-from tunewright.exporters import export_run
+from tunewright.exporters import export
 from tunewright.verification import verify
 
 ARCHIVE = Path(__file__).with_name("schema1.tar.xz")
@@ -55,7 +55,7 @@ def test_its_model_predicts_and_is_scored(old, monkeypatch, capsys):
 
 def test_it_is_verified_and_exported(old):
     assert all(check.broken is None for check in verify("run"))
-    folder = export_run("run", to="merged", output="out")
+    folder = export("run", to="merged", output="out")
     assert (folder / "model.safetensors").is_file()
 
 

@@ -15,7 +15,7 @@ from tunewright.errors import RowError, UserError
 from tunewright.losses.regression import huber_rows, squared_error_rows
 from tunewright.metrics.regression import regression_intervals, regression_scores, simple_predictions
 from tunewright.prediction import load
-from tunewright.preparation import open_inputs
+from tunewright.preparation import open_inputs, prepare
 from tunewright.reading.detect import CLASSES, NUMBERS, UNCLEAR, kind_of_labels
 from tunewright.runs.train import train
 from tunewright.tasks.regression import number
@@ -158,8 +158,14 @@ def test_what_may_be_both_is_asked(tmp_path, tiny_bert):
         UserError, match=r"scale, or classes(.|\n)*task=regression predicts(.|\n)*task=classification tells the 9"
     ):
         open_inputs(parse_config({**values, "task": "auto"}))
-    for task in ("regression", "classification"):
-        assert open_inputs(parse_config({**values, "task": task})).task.name == task
+    assert open_inputs(parse_config({**values, "task": "regression"})).task.names == ("stars",)
+    as_classes = prepare(parse_config({**values, "task": "classification"}))
+    assert as_classes.task().known_names == ("0", "0.5", "1", "1.5", "2", "2.5", "3", "3.5", "4")
+    many = values_of(tmp_path, [{"text": row["text"], "label": n / 7} for n, row in enumerate(messages(60))], tiny_bert)
+    with pytest.raises(
+        UserError, match=r"numbers on a scale, not classes(.|\n)*task=regression predicts the number itself"
+    ):
+        prepare(parse_config({**many, "task": "classification"}))
 
 
 @pytest.mark.parametrize(("cell", "found"), [(4, 4.0), ("4.5", 4.5), (" -1e3 ", -1000.0), (".5", 0.5)])

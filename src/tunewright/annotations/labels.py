@@ -7,6 +7,7 @@ LabelSpace.learn(["10", "9"])    names ("9", "10"): integers in their order, oth
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -60,8 +61,10 @@ def label_name(value: Any, names: Sequence[str] | None = None) -> str:
         text = str(int(value))
     elif isinstance(value, str):
         text = value.partition(".")[0] if _WHOLE.fullmatch(value) else value  # as tables write integers beside gaps
+    elif isinstance(value, float) and math.isfinite(value):
+        text = repr(value)
     else:
-        raise RowError(f"the label is {value!r}, expected a text or an integer")
+        raise RowError(f"the label is {value!r}, expected a text or a number")
     if names is None or text in names:
         return text
     if text == "-1":

@@ -52,6 +52,8 @@ if TYPE_CHECKING:
     from tunewright.tasks.base import LossTerms
 
 TERM = "cross_entropy"
+_MOST_DECIMALS = 20
+"""So many classes may be called by decimals."""
 _OFTEN = 0.05
 """Of the rows looked at, how many have joined labels where they are to be several."""
 
@@ -185,7 +187,7 @@ class Task(base.Task):
         else:
             labels = LabelSpace.learn(counts, multi_label=self.multi_label)
         column = f"{where}, column {self.columns.named_label!r}"
-        _check_kind(labels.names, where=column)
+        _check_kind(labels.names, where=column, num_given=sum(counts.values()))
         check_labels(labels, where=column, num_given=sum(counts.values()) if not self.label_names else None)
         return replace(self, labels=labels.names)
 
@@ -432,16 +434,16 @@ def _several_in_one(joined: tuple[str, str]) -> str:
     )
 
 
-def _check_kind(names: Sequence[str], *, where: str) -> None:
-    """UserError for labels that say something else than what kind of text a row is."""
+def _check_kind(names: Sequence[str], *, where: str, num_given: int) -> None:
+    """UserError for labels that say something else than what kind of text a row is: few decimals that repeat are classes to who says so."""
     if are_tags_of_words(names):
         raise UserError(
             "these are tags of words, not kinds of texts", where=where, found=quoted(names, limit=4),
             expected="CoNLL, or JSONL with tokens and ner_tags as lists",
             hint="Write them so: named entities are then learned (task: ner).",
         )  # fmt: skip
-    if are_scores(names):
+    if are_scores(names) and len(names) > min(_MOST_DECIMALS, num_given / 2):
         raise UserError(
             "these are numbers on a scale, not classes", where=where, found=quoted(names, limit=4),
-            hint="Round them to a few classes, or set data.label to another column.",
+            hint="task=regression predicts the number itself; else round them to a few classes, or set data.label to another column.",
         )  # fmt: skip
