@@ -34,7 +34,8 @@ class Evaluation:
 
     @property
     def metrics(self) -> dict[str, Metric]:
-        return self.result["metrics"]
+        found: dict[str, Metric] = self.result["metrics"]
+        return found
 
 
 def evaluate_split(

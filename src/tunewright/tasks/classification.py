@@ -319,7 +319,7 @@ class Task(base.Task):
         if self.multi_label:
             return 0.5 * (1.0 + np.tanh(0.5 * logits))
         logits = np.exp(logits - logits.max(axis=-1, keepdims=True))
-        return logits / logits.sum(axis=-1, keepdims=True)
+        return np.asarray(logits / logits.sum(axis=-1, keepdims=True))
 
     def with_num_shown(self, num_shown: int) -> Self:
         return replace(self, num_shown=num_shown)
@@ -395,7 +395,7 @@ class Task(base.Task):
         """float `(rows,)`: how confidently wrong each prediction is, 0 where it is right."""
         gold = self.gold(split)
         if self.multi_label:
-            return np.where((scores >= self.threshold) != gold, np.abs(scores - gold), 0.0).max(axis=1)
+            return np.asarray(np.where((scores >= self.threshold) != gold, np.abs(scores - gold), 0.0).max(axis=1))
         wrong = scores.argmax(axis=1) != gold
         return np.where(wrong, scores.max(axis=1), 0.0)
 

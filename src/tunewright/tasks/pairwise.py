@@ -393,7 +393,7 @@ def _dialogues_of(found: Preferences) -> Dialogues:
 
 
 def named_text(config: Any) -> str | None:
-    text = config.data.text
+    text: str | list[str] | None = config.data.text
     if isinstance(text, list):
         raise UserError("prompts are in one column", where="data.text", found=quoted(text), hint="Name one column.")
     return text

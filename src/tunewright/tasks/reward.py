@@ -131,7 +131,8 @@ class Task(PairwiseTask):
 
     def outputs(self, model: Any, batch: Batch) -> torch.Tensor:
         """`(texts, 1)`: rewards."""
-        return model(**batch.inputs, use_cache=False).logits
+        logits: torch.Tensor = model(**batch.inputs, use_cache=False).logits
+        return logits
 
     def weights(self, split: SplitStore) -> Weights:
         rows = split.weights.astype(np.float64)

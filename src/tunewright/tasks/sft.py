@@ -264,7 +264,7 @@ class Task(base.Task):
         if isinstance(own, dict):
             own = own.get("default")
         if own:
-            return own
+            return str(own)
         if tokenizer.eos_token is None and tokenizer.cls_token and tokenizer.sep_token:
             return named("encoder")  # BERT's tokens end nothing but parts
         return named("alpaca" if self.dialogues.is_instruction else "plain")
@@ -609,7 +609,7 @@ def _are_answers(found: Dialogues, rows: Sequence[Row]) -> bool:
 
 
 def _named_text(config: Any) -> str | None:
-    text = config.data.text
+    text: str | list[str] | None = config.data.text
     if isinstance(text, list):
         raise UserError(
             "a conversation is in one column, or in one of prompts and one of answers", where="data.text",

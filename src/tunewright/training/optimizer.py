@@ -141,4 +141,4 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, factor: float) -> float:
     """Scale every group's peak rate. Returns the first group's rate, the one that is reported."""
     for group in optimizer.param_groups:
         group["lr"] = group["peak_lr"] * factor
-    return optimizer.param_groups[0]["lr"]
+    return float(optimizer.param_groups[0]["lr"])

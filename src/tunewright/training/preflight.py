@@ -164,4 +164,4 @@ def _used(device: torch.device) -> int:
 def _available(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[1]
-    return psutil.virtual_memory().available + psutil.Process().memory_info().rss
+    return int(psutil.virtual_memory().available + psutil.Process().memory_info().rss)
