@@ -98,7 +98,7 @@ def test_long_answers_are_not_checkpointed_where_nothing_is_made_again(monkeypat
     with_graph = sequence._by_pieces(states, weight, None, labels)
     monkeypatch.setattr(sequence, "checkpoint", lambda *_, **__: pytest.fail("kept for a backward pass"))
     with torch.no_grad():
-        assert torch.equal(sequence._by_pieces(states, weight, None, labels), with_graph)
+        assert torch.allclose(sequence._by_pieces(states, weight, None, labels), with_graph, atol=1e-6)
 
 
 def test_norms_keep_nothing_without_a_backward_pass():

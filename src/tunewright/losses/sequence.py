@@ -4,8 +4,8 @@
     found.summed(), found.counts()                                  # per text: sum of log-probabilities, number of tokens
 
 `losses/language.py` gives the gradient of one weighted sum; a preference weighs an answer by what the other one is worth, which is
-known only when both are scored. Logits are made at the labelled positions alone; where they are many, a piece at a time, and again
-in the backward pass.
+known only when both are scored. Logits are computed at the labelled positions alone; where they are many, a piece at a time, and again
+in the backward pass. Without a backward pass no piece is kept.
 
 Shapes: S texts, L length, T labelled tokens of all texts, V vocabulary.
 """
@@ -23,7 +23,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from tunewright.execution.output_rows import kernels_of
-from tunewright.losses.chunked import has_plain_output, skip_output_projection
+from tunewright.losses.chunked import has_plain_output, linear_cross_entropy, skip_output_projection
 from tunewright.losses.cross_entropy import cross_entropy_rows
 from tunewright.records import IGNORED
 
@@ -65,11 +65,12 @@ def token_log_probs(model: Any, inputs: Mapping[str, Any], labels_SL: torch.Tens
 
 
 def _by_pieces(states_TH: torch.Tensor, weight_VH: Any, bias_V: Any, labels_T: torch.Tensor) -> torch.Tensor:
+    if not torch.is_grad_enabled():
+        return -linear_cross_entropy(states_TH, weight_VH, bias_V, labels_T)[1]
     piece = max(1, _HELD_ELEMENTS // len(weight_VH))
     if len(labels_T) <= piece:
         return _log_probs(states_TH, weight_VH, bias_V, labels_T)
-    # Without a backward pass nothing is made again, and no state of the random generator kept for it.
-    compute = partial(checkpoint, _log_probs, use_reentrant=False) if torch.is_grad_enabled() else _log_probs
+    compute = partial(checkpoint, _log_probs, use_reentrant=False)
     return torch.cat(
         [
             compute(states_TH[at : at + piece], weight_VH, bias_V, labels_T[at : at + piece])
