@@ -142,6 +142,15 @@ def test_what_a_label_column_holds(values, kind):
     assert kind_of_labels(values) == kind
 
 
+def test_the_only_column_of_many_numbers_is_the_number_whatever_it_is_called(tmp_path, tiny_bert):
+    rows = [{**{key: row[key] for key in ("sentence1", "sentence2")}, "relatedness": row["score"]} for row in PAIRED]
+    inputs = open_inputs(parse_config({**values_of(tmp_path, rows, tiny_bert), "task": "auto"}))
+    assert inputs.task.columns.label == "relatedness" and "label 'relatedness' by its values" in inputs.reason
+    two = [{**row, "year": row["relatedness"] * 2} for row in rows]
+    with pytest.raises(UserError, match=r"no column of numbers found(.|\n)*data\.label"):
+        open_inputs(parse_config(values_of(tmp_path, two, tiny_bert)))
+
+
 @pytest.mark.parametrize(("rows", "label"), [(PAIRED, None), (SCORED, "price"), (SEVERAL, ["warmth", "length"])])
 def test_many_numbers_are_detected(tmp_path, tiny_bert, rows, label):
     values = values_of(tmp_path, rows, tiny_bert, data={"label": label} if label else {})

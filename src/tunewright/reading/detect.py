@@ -301,6 +301,12 @@ def kind_of_labels(values: Sequence[Any]) -> str:
     return NUMBERS if many or len(numbers) > _MANY else UNCLEAR
 
 
+def number_columns(columns: Sequence[str], rows: Sequence[Row]) -> list[str]:
+    """The columns that hold many numbers, by their values; none that is called as an id or a date is."""
+    values = {column: [row.fields.get(column) for row in rows] for column in columns if plain(column) not in NEVER}
+    return [column for column, of_column in values.items() if kind_of_labels(of_column) == NUMBERS]
+
+
 def _counts_up(values: Sequence[Any]) -> bool:
     """A row number: integers, each one more than the one before."""
     numbers = [int(value) for value in values if isinstance(value, int | str) and str(value).isdecimal()]

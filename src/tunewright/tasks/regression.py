@@ -28,7 +28,16 @@ from tunewright.metrics.regression import regression_intervals, regression_score
 from tunewright.pretrained.model_files import ModelFolder
 from tunewright.reading import Source
 from tunewright.reading.columns import TextColumns
-from tunewright.reading.detect import CLASSES, NUMBERS, UNCLEAR, check_columns, detect_roles, kind_of_labels
+from tunewright.reading.detect import (
+    CLASSES,
+    NUMBERS,
+    UNCLEAR,
+    Roles,
+    check_columns,
+    detect_roles,
+    kind_of_labels,
+    number_columns,
+)
 from tunewright.reading.spelled import stringified_list
 from tunewright.records import Batch, Encoded, Example, Row
 from tunewright.tasks import base
@@ -118,16 +127,12 @@ class Task(base.Task):
         data = config.data
         if any(getattr(data, key) is not None for key in _OF_CLASSES) or config.train.class_weights != "none":
             return 0
-        named = (data.text,) if isinstance(data.text, str) else tuple(data.text or ())
-        each = tuple(data.label) if isinstance(data.label, list) else (data.label,)
-        others = [column for column in columns if column not in each[1:]]
         try:
-            label = detect_roles(others, rows, text=named, pair=data.pair, label=each[0]).label
+            roles, each = _roles(data, columns, rows)
         except UserError:  # said again by the task that takes these columns
             return 0
-        kinds = {
-            column: kind_of_labels([row.fields.get(column) for row in rows]) for column in (label, *each[1:]) if column
-        }
+        labels = each or ((roles.label,) if roles.label else ())
+        kinds = {column: kind_of_labels([row.fields.get(column) for row in rows]) for column in labels}
         if set(kinds.values()) == {NUMBERS}:
             return 2 if data.label is not None else 1
         if UNCLEAR in kinds.values() and CLASSES not in kinds.values():
@@ -143,12 +148,8 @@ class Task(base.Task):
                 where="task.huber_delta",
                 hint="Set task.loss=huber, or leave it out.",
             )
-        named = (data.text,) if isinstance(data.text, str) else tuple(data.text or ())
         check_columns(data, columns, where=source.name, keys=("text", "pair", "label", "group_by", "weight"))
-        each = tuple(data.label) if isinstance(data.label, list) else ()
-        label = each[0] if each else data.label
-        others = [column for column in columns if column not in each[1:]]
-        roles = detect_roles(others, rows, text=named, pair=data.pair, label=label)
+        roles, each = _roles(data, columns, rows)
         if roles.label is None:
             raise UserError(
                 "no column of numbers found",
@@ -388,6 +389,21 @@ class Task(base.Task):
     def _shown(self, numbers_K: np.ndarray) -> Any:
         rounded = [float(f"{one:.6g}") for one in numbers_K]
         return rounded[0] if len(rounded) == 1 else dict(zip(self.names, rounded, strict=True))
+
+
+def _roles(data: Any, columns: Sequence[str], rows: Sequence[Row]) -> tuple[Roles, tuple[str, ...]]:
+    """(the roles of the columns, the columns of numbers where the config names several). A column without a name of ours is the number
+    where it is the only one that holds many."""
+    named = (data.text,) if isinstance(data.text, str) else tuple(data.text or ())
+    each = tuple(data.label) if isinstance(data.label, list) else ()
+    label = each[0] if each else data.label
+    others = [column for column in columns if column not in each[1:]]
+    roles = detect_roles(others, rows, text=named, pair=data.pair, label=label)
+    found = [] if roles.label else number_columns(others, rows)
+    if len(found) == 1:
+        reason = roles.reason.replace("no label", f"label {found[0]!r} by its values")
+        roles = replace(roles, label=found[0], reason=reason)
+    return roles, each
 
 
 def _unclear(column: str, rows: Sequence[Row]) -> UserError:
