@@ -286,10 +286,12 @@ def predict(
     min_score: float = 0.0,
     device: str = "auto",
     precision: str = "auto",
+    execution: str = AUTO,
     plugins: Iterable[str] = (),
 ) -> list[AnyPrediction]:
     """Load a trained model and predict once: `load(run).predict(texts)`. For several calls, keep what `load` gives."""
-    return load(run, device=device, precision=precision, plugins=plugins).predict(texts, min_score=min_score)
+    model = load(run, device=device, precision=precision, execution=execution, plugins=plugins)
+    return model.predict(texts, min_score=min_score)
 
 
 def refuse_other_names(saved: SavedModel, task: Task, network: Any) -> None:

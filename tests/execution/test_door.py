@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import tunewright as tw
+from tests.conftest import messages
 from tests.tasks.test_contract import values_for
 from tunewright.errors import UserError
 from tunewright.execution import prepare_model
@@ -92,3 +93,12 @@ def test_pytorchs_dropout_is_kept_where_it_is_asked_for(run_values):
     assert {type(module) for module in run.model.modules() if isinstance(module, torch.nn.Dropout)} == {
         torch.nn.Dropout
     }
+
+
+def test_predictions_are_the_same_within_rounding(run_values):
+    run = train({**run_values, "train": {**run_values["train"], "max_steps": 2}})
+    texts = [row["text"] for row in messages(20)]
+    fast, plain = (load(run, precision="fp32", execution=one).scores(texts) for one in ("auto", "plain"))
+    assert abs(fast - plain).max() < 1e-6
+    with pytest.raises(UserError, match="no such execution"):
+        load(run, execution="quick")

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from tunewright.cli.options import NoCheck, Plugins
+from tunewright.cli.options import Execution, NoCheck, Plugins
 
 NAME = "evaluate"
 
@@ -19,6 +19,7 @@ def run(
     ] = None,
     precision: Annotated[str, typer.Option(help="auto, bf16, fp32 or fp64.")] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, …")] = "auto",
+    execution: Execution = "auto",
     skip_bad_rows: Annotated[
         bool, typer.Option("--skip-bad-rows", help="Go on without rows that cannot be used.")
     ] = False,
@@ -49,7 +50,8 @@ def run(
 
     with unchecked() if no_check else nullcontext():
         scores = evaluate(
-            run_folder, data, split=split, precision=precision, device=device, skip_bad_rows=skip_bad_rows, note=say, check=False
+            run_folder, data, split=split, precision=precision, device=device, execution=execution,
+            skip_bad_rows=skip_bad_rows, note=say, check=False,
         )  # fmt: skip
     if as_json:
         print(json_text(scores))

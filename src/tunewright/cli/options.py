@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 PRECISIONS = ("auto", "bf16", "fp32", "fp64")
 
 
+def _known_execution(execution: str) -> str:
+    check_choice("--execution", execution, ("auto", "plain"))
+    return execution
+
+
 def _trusted(modules: list[str] | None) -> list[str] | None:
     from tunewright.plugins import trust
 
@@ -42,6 +47,13 @@ Plugins = Annotated[
 NoCheck = Annotated[
     bool,
     typer.Option("--no-check", help="Use the run as it is, also where its files are not those that were saved."),
+]
+Execution = Annotated[
+    str,
+    typer.Option(
+        callback=_known_execution,
+        help="auto: the fast path, where this machine has one; plain: without it. The results are the same within rounding.",
+    ),
 ]
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tunewright import __version__, hints
-from tunewright.cli.options import NoCheck, Plugins
+from tunewright.cli.options import Execution, NoCheck, Plugins
 from tunewright.errors import UserError
 from tunewright.records import Example, NoAnswer
 
@@ -88,6 +88,7 @@ def run(
     seed: Annotated[int | None, typer.Option(help="Models that write: of what is drawn (0).", min=0)] = None,
     precision: Annotated[str, typer.Option(help="auto, bf16, fp32 or fp64.")] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, …")] = "auto",
+    execution: Execution = "auto",
     as_json: Annotated[
         bool, typer.Option("--json", help="One JSON object per line, as always off a terminal.")
     ] = False,
@@ -121,7 +122,7 @@ def run(
         check_file(saved, file, labelled=False, skip_bad_rows=skip_bad_rows, options=reading)
     from tunewright.prediction import load
 
-    model = load(run_folder, precision=precision, device=device, check=False).with_top_k(top)
+    model = load(run_folder, precision=precision, device=device, execution=execution, check=False).with_top_k(top)
     wishes = {
         "max_new_tokens": max_new_tokens, "temperature": temperature, "top_k": top_k, "top_p": top_p,
         "stop": tuple(stop) if stop else None, "seed": seed,
@@ -288,7 +289,8 @@ def _layout_of(model: Any) -> dict[str, Any]:
     from tunewright.prediction import WINDOW_CHARACTERS, WINDOW_ROWS, WRITING_ROWS
 
     return {
-        "precision": model.execution.precision, "device": str(model.execution.device), "threads": torch.get_num_threads(),
+        "execution": model.execution.name, "precision": model.execution.precision, "device": str(model.execution.device),
+        "threads": torch.get_num_threads(),
         "processor": torch.backends.cpu.get_cpu_capability(), "windows": [WINDOW_ROWS, WRITING_ROWS, WINDOW_CHARACTERS],
         "shown": model.task.num_shown, "sampling": repr(model.sampling),
         "versions": [__version__, *(version(name) for name in ("torch", "transformers", "tokenizers"))],

@@ -25,7 +25,7 @@ from tunewright.evaluation import scores as report
 from tunewright.evaluation.read_again import read_again
 from tunewright.evaluation.score_split import Evaluation, evaluate_split
 from tunewright.execution import prepare_model
-from tunewright.execution.base import AUTO, Wanted
+from tunewright.execution.base import AUTO, PLAIN, Wanted
 from tunewright.files.atomic import read_json
 from tunewright.prediction import Model, load
 from tunewright.preparation import TEST, TRAIN, encode_file, open_like, options_of_run, prepare
@@ -143,7 +143,8 @@ def _referenced(model: Model, rows: SplitStore) -> Any:
     round_base(network, fresh, began.bits, execution.device, whole=True)
     network = network.to(whole)
     network.config.pad_token_id = model.encoder.pad_token_id
-    prepare_model(network, Wanted(execution.name, execution.device, execution.precision, is_training=False))
+    how = PLAIN if execution.name == PLAIN else AUTO
+    prepare_model(network, Wanted(how, execution.device, execution.precision, is_training=False))
     return task.with_reference_log_probs(
         reference_of(task, network.to(execution.device), rows, model.encoder, execution)
     )

@@ -14,7 +14,8 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
-from tunewright.execution.base import PLAIN, PYTORCH, Execution, Wanted
+from tunewright.errors import UserError
+from tunewright.execution.base import AUTO, PLAIN, PYTORCH, Execution, Wanted
 from tunewright.execution.row_keyed import (
     draw_first_query_apart,
     draws_randomly,
@@ -29,7 +30,9 @@ Log = Callable[[str], object]
 
 
 def before_models(execution: str) -> None:
-    """Prepare the process. To be called before a model is built."""
+    """Prepare the process. To be called before a model is built. UserError for an execution that there is not."""
+    if execution not in (AUTO, PLAIN):
+        raise UserError("no such execution", where="execution", found=execution, expected="auto or plain")
     if fast := _fast_path(execution):
         fast.keep_freed_memory()
 

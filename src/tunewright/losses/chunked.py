@@ -211,7 +211,7 @@ def has_plain_output(model: Any) -> bool:
     Tried once a model: names of config values cannot tell what a model does.
     """
     inner = _inner(model)
-    with _trying:  # two threads may compute with one model, which is another one during the trial
+    with _trying:  # two threads may compute with one model, which is another one during this check
         if inner not in _PLAIN:
             was_training = inner.training
             inner.eval()

@@ -131,7 +131,7 @@ def encode_splits(
     from tunewright.tokenization.encoder import load_encoder
 
     encoder = load_encoder(model, max_length=longest_row(config, model), truncation_side=config.data.truncation_side)
-    encoder = encoder if fast else encoder.plain()
+    encoder = encoder if fast else encoder.without_fast_path()
     check_vocabulary(encoder.tokenizer, model)
     fields, type_ids = task.label_schema(), task.gives_type_ids(encoder)
     longest = encoder.max_length * task.texts_per_row
@@ -179,7 +179,7 @@ def encode_file(
     except FastPathDiffers:
         shutil.rmtree(folder)
         folder.mkdir()
-        return _encode_file(path, options, task, encoder.plain(), folder, skip_bad_rows=skip_bad_rows)
+        return _encode_file(path, options, task, encoder.without_fast_path(), folder, skip_bad_rows=skip_bad_rows)
 
 
 def _encode_file(

@@ -109,7 +109,7 @@ class TextEncoder:
             self._typing[token] = replace(self, _ids_of=TextOnly.of(self.tokenizer, control=(token,)), _fast=None)
         return self._typing[token]
 
-    def plain(self) -> TextEncoder:
+    def without_fast_path(self) -> TextEncoder:
         """The same encoder without its fast path."""
         return replace(self, _fast=None)
 
