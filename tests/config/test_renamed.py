@@ -1,6 +1,7 @@
 """Keys and values by the names of version 0.1: understood everywhere, told once, and never given by both names."""
 
 import warnings
+from pathlib import Path
 
 import pytest
 import yaml
@@ -172,3 +173,30 @@ def test_a_config_of_a_later_version_is_refused(schema, fine):
         match=r"the config of a run is of another version; found schema .*; expected at most 2. Update tunewright",
     ):
         parse_config({"schema": schema, "data": "a.csv"})
+
+
+@pytest.mark.parametrize(
+    ("values", "folder"),
+    [
+        ({}, "reviews-f682c0"),
+        ({"task": "classification", "train": {"epochs": 2}}, "reviews-b5bcd4"),
+        ({"task": {"name": "ner", "window_overlap": 32, "constrained_decoding": False}}, "reviews-07d699"),
+        (
+            {"task": {"name": "clm", "eval_stride": 64}, "train": {"keep_checkpoints": 3, "dropout": "pytorch"}},
+            "reviews-745f93",
+        ),
+        (
+            {"task": {"name": "sft", "rendered": True, "too_long": "reject"}, "evaluate": {"num_generated": 4}},
+            "reviews-47f4e3",
+        ),
+        (
+            {"task": {"name": "reward", "too_long": "reject"}, "adapter": {"name": "lora", "continue_training": True}},
+            "reviews-cc852a",
+        ),
+    ],
+)
+def test_a_run_without_an_output_is_called_as_version_0_1_called_it(values, folder):
+    """The names are those that version 0.1 gave: the same config goes on with the run that it began."""
+    assert parse_config({"data": "reviews.csv", **values}).run_folder == Path("runs") / folder
+    changed = {**values, "train": {**values.get("train", {}), "execution": "plain"}}
+    assert parse_config({"data": "reviews.csv", **changed}).run_folder.name != folder

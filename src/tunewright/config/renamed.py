@@ -50,6 +50,8 @@ STATES = {
     "sft": {"num_compared": "num_generated"},
 }
 """Task -> keys of its state in `tunewright.json` and in the manifest of a store, old -> new."""
+_NEW = {"plugins": [], "train": {"execution": "auto"}}
+"""Keys that version 0.1 had not, with what it did without them."""
 _OWN_TASKS = {task for renamed in KEYS for task in renamed.tasks} | {"auto"}
 """Tasks whose `task` section had the old keys; another task's key of such a name is its own."""
 
@@ -103,6 +105,33 @@ def _move(values: dict[str, Any], renamed: Renamed, *, of_run: bool) -> str | No
         values["task"] = {**(values["task"] if isinstance(values.get("task"), dict) else {}), "name": task}
         line += f" (so the task is {task})"
     return line
+
+
+def as_before(values: Mapping[str, Any]) -> dict[str, Any]:
+    """All values of a config as version 0.1 would have held them: runs without an `output` are named by the hash of these.
+
+    So the same config finds the run that it began before, and a run is called the same by every version.
+    """
+    out = {key: dict(value) if isinstance(value, Mapping) else value for key, value in values.items()}
+    for renamed in KEYS:
+        (old_section, old), (new_section, new) = renamed.old.split("."), renamed.new.split(".")
+        is_read = not renamed.tasks or _task_of(out) in renamed.tasks
+        value = out[new_section].pop(new, renamed.unset) if is_read or new_section != "task" else renamed.unset
+        if is_read or old_section != "task":
+            out[old_section][old] = value
+    for key, names in VALUES.items():
+        section, _, last = key.partition(".")
+        before = {new: old for old, new in names.items()}
+        if last in out[section]:
+            out[section][last] = before.get(out[section][last], out[section][last])
+    for key, default in _NEW.items():
+        if isinstance(default, dict):
+            out[key] = {
+                name: value for name, value in out[key].items() if name not in default or value != default[name]
+            }
+        elif out[key] == default:
+            del out[key]
+    return out
 
 
 def _task_of(values: Mapping[str, Any]) -> str:

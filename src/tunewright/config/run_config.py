@@ -18,7 +18,7 @@ from pydantic import Field, PrivateAttr, SerializeAsAny, field_validator, model_
 
 from tunewright import hints
 from tunewright.adapters.config import NONE, AdapterOptions, adapter_options
-from tunewright.config.renamed import tell_renamed, upgraded
+from tunewright.config.renamed import as_before, tell_renamed, upgraded
 from tunewright.errors import UserError
 from tunewright.files.atomic import json_sha256
 from tunewright.plugins import find
@@ -190,10 +190,7 @@ class RunConfig(Section):
         return re.sub(r"[^\w-]+", "-", name).strip("-").lower() or "run"
 
     def _short_hash(self) -> str:
-        values = {**self.as_dict(), "output": None}
-        if not self.plugins:  # as runs were called before there was this key
-            del values["plugins"]
-        return json_sha256(values)[:6]
+        return json_sha256(as_before({**self.as_dict(), "output": None}))[:6]
 
 
 def task_options(name: str) -> type[TaskOptions]:
