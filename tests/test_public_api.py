@@ -63,6 +63,8 @@ def use(run: tw.RunResult) -> str:
             label = one.entities[0].label
         elif isinstance(one, (tw.Completion, tw.FilledMask)):
             label = one.text
+        elif isinstance(one, tw.Numbers):
+            label = str(one.values["score"])
         print(one.as_dict(), one.num_cut, one.with_min_score(0.5))
     return f"{task.name} {label}"
 

@@ -29,11 +29,12 @@ if TYPE_CHECKING:
     from tunewright.runs.reporter import Reporter, RunResult
     from tunewright.runs.train import train
     from tunewright.tasks.base import Task
+    from tunewright.tasks.regression import Numbers
     from tunewright.verification import Check, verify
 
 __version__ = "0.2.0"
 __all__ = [
-    "AnyPrediction", "Check", "Completion", "Explanation", "FilledMask", "Model", "Prediction", "Prepared", "ReadOptions", "Reporter",
+    "AnyPrediction", "Check", "Completion", "Explanation", "FilledMask", "Model", "Numbers", "Prediction", "Prepared", "ReadOptions", "Reporter",
     "RunConfig", "RunResult", "Scores", "Source", "TaggedText", "Task", "TokenStore", "UserError", "batches", "evaluate", "explain",
     "export", "load", "predict", "prepare", "read", "train", "verify",
 ]  # fmt: skip
@@ -54,6 +55,7 @@ _MODULES = {
     "runs.reporter": ("Reporter", "RunResult"),
     "runs.train": ("train",),
     "tasks.base": ("Task",),
+    "tasks.regression": ("Numbers",),
     "verification": ("Check", "verify"),
 }
 _WHERE = {name: (module, name) for module, names in _MODULES.items() for name in names} | {

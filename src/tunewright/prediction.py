@@ -125,7 +125,9 @@ class Model:
             else:
                 yield row, found
 
-    def answers(self, examples: Sequence[Example | NoAnswer], *, min_score: float = 0.0) -> list[Any]:
+    def answers(
+        self, examples: Sequence[Example | NoAnswer], *, min_score: float = 0.0
+    ) -> list[AnyPrediction | NoAnswer]:
         """One prediction per example of a window (see `windows`), in order. A `NoAnswer` stays; what the model cannot predict is one."""
         asked = [one for one in examples if isinstance(one, Example)]
         found = iter(self._predicted(asked) if asked else ())

@@ -112,7 +112,7 @@ class Batch:
 
 
 class AnyPrediction(Protocol):
-    """What every prediction can do: `Prediction`, `TaggedText`, `FilledMask`, `Completion`, and those of tasks of your own.
+    """What every prediction can do: `Prediction`, `TaggedText`, `Numbers`, `FilledMask`, `Completion`, and those of tasks of your own.
 
     `isinstance(one, Prediction)` tells which it is.
     """

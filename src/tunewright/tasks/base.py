@@ -34,7 +34,7 @@ from tunewright.pretrained.model_files import ModelFolder
 from tunewright.reading import Source
 from tunewright.reading.align import aligned
 from tunewright.reading.columns import TextColumns
-from tunewright.records import Batch, Encoded, Example, Row, Typed
+from tunewright.records import AnyPrediction, Batch, Encoded, Example, Row, Typed
 from tunewright.settings import Section
 from tunewright.tokenization.added_tokens import keep_control_as_text
 from tunewright.tokenization.encoded_rows import EncodedRows
@@ -151,7 +151,7 @@ class Task(ABC):
         """What each row weighs, without a forward pass."""
 
     @abstractmethod
-    def decode(self, example: Example, rows: Sequence[Encoded], scores: Sequence[Any]) -> Any:
+    def decode(self, example: Example, rows: Sequence[Encoded], scores: Sequence[Any]) -> AnyPrediction:
         """The prediction for one example from the scores of its rows (one, or several windows)."""
 
     @abstractmethod
