@@ -1,6 +1,6 @@
 """The small frozen records that travel between the rooms of the house.
 
-Row  --text/, tasks/-->  Example  --tokens/-->  Encoded  --store, plan, batch-->  Batch  -->  Prediction
+Row  --tasks/-->  Example  --tokenization/, encoding/-->  Encoded  --batching/-->  Batch  --models/, tasks/-->  Prediction
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Adapters: small trained parts beside a base whose weights stay as they are. One file each, found by its name.
+"""Adapters: small trained parts on a base whose weights stay as they are. One file each, found by its name.
 
     adapter: lora        ->  adapters/lora.py: Options (what the config says), Adapter (what PEFT is told)
 

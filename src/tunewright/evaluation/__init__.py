@@ -1,1 +1,1 @@
-"""Scores: of a split, of a run on new rows, beside baselines; and what the loss curves say."""
+"""Scores: of a split, of a run on new rows, next to baselines; and what the loss curves say."""
