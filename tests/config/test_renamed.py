@@ -82,6 +82,11 @@ def test_an_old_value_is_the_new_one(task, key, old, new):
     assert told == [f"config: {key}={old} is now {key}={new}. Old names are still understood."]
 
 
+def test_a_value_that_a_run_wrote_because_it_was_the_default_moves_in_silence():
+    config, told = quiet(parse_config, nested(("task.too_long", "cut_prompt"), task="sft"), of_run=True)
+    assert (config.task.too_long, told) == ("truncate_prompt", [])
+
+
 def test_all_old_names_of_a_file_are_told_in_one_line():
     _, told = quiet(parse_config, nested(("train.keep", 5), ("data.stride", 7), task="ner"))
     assert told == [

@@ -1,10 +1,13 @@
 """A run opens its data file at most six times: a look, the first rows, its hash, the first pass, encoding, and one later pass."""
 
+import inspect
 import os
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 
 import pytest
 
@@ -18,6 +21,8 @@ ROWS = [
     {"text": f"a {'lovely' if number % 2 else 'dull'} film, number {number}", "label": "good" if number % 2 else "bad"}
     for number in range(12)
 ]
+MOST_FILES = 130
+"""Files of the package that a run may call into. The aim is 80; this is what keeps it from growing meanwhile."""
 _WATCHED: dict[str, list[str]] = {}
 """File -> from where it was opened, for those that are watched."""
 
@@ -62,6 +67,35 @@ def test_a_run_opens_its_data_file_at_most_six_times(suffix, alone, run_values, 
     assert "tfidf_logreg" in result.scores["test"]["baseline"], "what needs texts again had them"
     assert (result.folder / "model" / "golden.json").is_file()
     assert 0 < len(seen) <= 6, "\n".join(seen)
+
+
+def called_into(run: Callable[[], object]) -> set[str]:
+    """Files of the package in which a function is called while this runs."""
+    root, found = str(Path(tw.__file__).parent), set[str]()
+
+    def on_call(frame: FrameType, event: str, argument: object) -> None:
+        code = frame.f_code
+        if code.co_flags & inspect.CO_OPTIMIZED and code.co_filename.startswith(
+            root
+        ):  # a function, and no body of a module or class
+            found.add(code.co_filename.removeprefix(root + os.sep))
+
+    before = sys.gettrace()
+    threading.settrace(on_call)
+    sys.settrace(on_call)
+    try:
+        run()
+    finally:
+        sys.settrace(before)
+        threading.settrace(before)  # type: ignore[arg-type]
+    return found
+
+
+def test_a_run_calls_into_few_files(run_values, tmp_path):
+    values = {"data": str(written(tmp_path, ".csv")), "task": "classification", "model": run_values["model"]}
+    more = {"train": {"max_steps": 1}, "evaluate": {"baselines": False}, "output": str(tmp_path / "run")}
+    files = called_into(lambda: tw.train({**values, **more}))
+    assert len(files) <= MOST_FILES, "\n".join(sorted(files))
 
 
 def test_first_rows_are_read_once_and_again_where_more_are_asked_for(tmp_path):

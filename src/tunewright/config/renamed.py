@@ -44,6 +44,8 @@ VALUES = {
     "train.dropout": {"fast": "row_keyed", "stock": "pytorch"},
 }
 """Key -> old value -> new value."""
+_UNSET_VALUES = {"task.too_long": "cut_prompt"}
+"""Those of them that version 0.1 had by default."""
 STATES = {
     "ner": {"stride": "window_overlap", "legal": "constrained_decoding"},
     "clm": {"stride": "eval_stride"},
@@ -67,7 +69,8 @@ def upgraded(values: Mapping[str, Any], *, of_run: bool = False) -> tuple[dict[s
         section, _, last = key.partition(".")
         inner = out.get(section)
         if isinstance(inner, dict) and isinstance(inner.get(last), str) and inner[last] in names:
-            moved.append(f"{key}={inner[last]} is now {key}={names[inner[last]]}")
+            if not (of_run and inner[last] == _UNSET_VALUES.get(key)):
+                moved.append(f"{key}={inner[last]} is now {key}={names[inner[last]]}")
             inner[last] = names[inner[last]]
     return out, moved
 
