@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
-from tunewright.cli.options import Plugins, json_text
+from tunewright.cli.options import Json, Plugins, json_text
 from tunewright.cli.train import Words, configs_from
 
 NAME = "check"
@@ -14,10 +14,10 @@ NAME = "check"
 
 def run(
     words: Words,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: Json = False,
     plugin: Plugins = None,
 ) -> None:
-    """Look for what would go wrong (bad rows, truncation, labels, leakage) without training; exit 1 on findings."""
+    """Find problems before training (bad rows, truncation, labels, leakage). Exit code 1 if there are any."""
     configs = _with_models(configs_from(words, verb=NAME))
     checked = [_check(config, number, len(configs), as_json) for number, config in enumerate(configs, start=1)]
     if as_json:
@@ -27,7 +27,7 @@ def run(
 
 def _check(config: Any, number: int, num_configs: int, as_json: bool) -> dict[str, Any]:
     """One config's findings and summary, printed unless JSON is wanted."""
-    from tunewright.cli.progress import say
+    from tunewright.cli.options import say
     from tunewright.runs.data_checks import find_problems
     from tunewright.runs.early_checks import refuse_early
 
@@ -59,7 +59,7 @@ def _print(findings: list[str], summary: dict[str, Any]) -> None:
 
 
 def _with_models(configs: list[Any]) -> list[Any]:
-    """The configs, `model: previous` of each as the model that the one before starts from: its run may not exist yet."""
+    """The configs; `model: previous` becomes the model that the config before it starts from, whose run may not exist yet."""
     from tunewright.config.run_config import PREVIOUS
 
     found: list[Any] = []

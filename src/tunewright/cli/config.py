@@ -12,13 +12,13 @@ NAME = "config"
 def run(
     words: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[CONFIG] [KEY=VALUE…]", help="Show this config with every value filled in."),
+        typer.Argument(metavar="[CONFIG] [KEY=VALUE…]", help="The config to show, with any values to override."),
     ] = None,
     every: Annotated[
         bool,
         typer.Option(
             "--all",
-            help="Every key there is, its value and meaning; in brackets the tasks or adapters that have it.",
+            help="List every key with its value and meaning; in brackets the tasks or adapters that have it.",
         ),
     ] = False,
 ) -> None:
@@ -35,7 +35,7 @@ def run(
 
 
 def _print_keys(config: Any) -> None:
-    """Every key with its value in `config`, its default where there is none, and its meaning."""
+    """Print every key with its value in `config` (without one, its default) and its meaning."""
     from pydantic_core import PydanticUndefined
 
     from tunewright.config.keys import all_keys

@@ -13,7 +13,7 @@ DEFAULT = "classification"
 
 Words = Annotated[
     list[str] | None,
-    typer.Argument(metavar="NAME [KEY=VALUE…]", help=f"Which demo ({DEFAULT} when not given); then any config key."),
+    typer.Argument(metavar="NAME [KEY=VALUE…]", help=f"Which demo. Default: {DEFAULT}. Then any config key."),
 ]
 
 
@@ -21,11 +21,12 @@ def run(
     words: Words = None,
     task: Annotated[str | None, typer.Option("--task", metavar="NAME", help="The same as NAME.")] = None,
     output: Annotated[
-        str | None, typer.Option("-o", "--output", help=f"Folder. Default: runs/demo-NAME, of {DEFAULT} runs/demo.")
+        str | None,
+        typer.Option("-o", "--output", help=f"Folder to write. Default: runs/demo-NAME (runs/demo for {DEFAULT})."),
     ] = None,
     listed: Annotated[bool, typer.Option("--list", help="List the demos.")] = False,
 ) -> None:
-    """Train a real model on shipped data, offline, in a minute or two, and see what came of it. Exit code 1 where it fell short."""
+    """Train a real model on included data, offline, in a minute or two, and show its scores. Exit code 1 if they are too low."""
     if listed:
         print("\n".join(f"{name:<16} {about(name)}" for name in demo_names()))
         return
@@ -38,13 +39,15 @@ def run(
 
 
 def chosen(words: list[str], task: str | None) -> tuple[str, list[str]]:
-    """(the demo's name, `key=value` words). UserError for a name that no demo has, or for two."""
+    """(the demo's name, `key=value` words). UserError for an unknown demo, or for two."""
     from tunewright.errors import UserError, check_choice
 
     named = [word for word in words if "=" not in word]
     every = [*named, *([task] if task is not None else [])]
     if len(set(every)) > 1:
-        raise UserError("one demo at a time", found=", ".join(every), hint="Name one, and then key=value words.")
+        raise UserError(
+            "one demo at a time", found=", ".join(every), hint="Name one demo; only key=value words may follow."
+        )
     name = every[0].replace("_", "-") if every else DEFAULT
     check_choice("demo", name, demo_names())
     return name, [word for word in words if "=" in word]

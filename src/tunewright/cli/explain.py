@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tunewright.cli.options import Plugins, json_text
+from tunewright.cli.options import Json, Plugins, json_text
 from tunewright.cli.train import config_from
 
 if TYPE_CHECKING:
@@ -20,13 +20,13 @@ NAME = "explain"
 
 def run(
     config: Annotated[str, typer.Argument(metavar="CONFIG", help="A YAML config, a run folder or a data file.")],
-    address: Annotated[str, typer.Argument(metavar="FILE:LINE", help="The address that errors print.")],
+    address: Annotated[str, typer.Argument(metavar="FILE:LINE", help="The row, as error messages name it.")],
     words: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE…]")] = None,
     padded: Annotated[bool, typer.Option("--padded", help="Show the row padded to max_length.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: Json = False,
     plugin: Plugins = None,
 ) -> None:
-    """Follow one row through every stage: as read, as understood, as tokens, as padded."""
+    """Show one row at every stage: its fields, text and target, its tokens, its padding."""
     from tunewright.runs.explain import explain
 
     stages = explain(config_from([config, *(words or [])]), address)
@@ -63,7 +63,7 @@ def _print_tokens(how_many: str, tokens: list[dict[str, Any]]) -> None:
 
 def _target(target: Any) -> str:
     if isinstance(target, (list, tuple)):
-        return ", ".join(map(repr, target)) or "no label: a row to which none applies"
+        return ", ".join(map(repr, target)) or "no label applies"
     return repr(target)
 
 

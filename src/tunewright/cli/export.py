@@ -6,23 +6,25 @@ from typing import Annotated
 
 import typer
 
-from tunewright.cli.options import NoCheck, Plugins
+from tunewright.cli.options import Json, NoCheck, Plugins, RunFolder
 
 NAME = "export"
 
 
 def run(
-    run_folder: Annotated[str, typer.Argument(metavar="RUN", help="A run folder, or its model/ folder.")],
+    run_folder: RunFolder,
     to: Annotated[
         str, typer.Option(help="merged (plain safetensors), onnx, or hub-folder (merged, with a model card).")
     ],
-    output: Annotated[str | None, typer.Option("--output", "-o", help="Folder. Default: RUN/exports/KIND.")] = None,
-    dtype: Annotated[str, typer.Option(help="Of the weights: fp32, bf16 or fp16.")] = "fp32",
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    output: Annotated[
+        str | None, typer.Option("--output", "-o", help="Folder to write. Default: RUN/exports/KIND.")
+    ] = None,
+    dtype: Annotated[str, typer.Option(help="Type of the weights: fp32, bf16 or fp16.")] = "fp32",
+    as_json: Json = False,
     plugin: Plugins = None,
     no_check: NoCheck = False,
 ) -> None:
-    """Write a trained model for other programs, and verify what was written. Exit code 1 where it differs."""
+    """Write a trained model for other programs, and verify the result. Exit code 1 if it differs from the run."""
     from tunewright.artifacts.model_folder import open_saved
     from tunewright.cli.options import json_text, notice
     from tunewright.cli.verify import line_of

@@ -34,7 +34,7 @@ from tunewright.cli import (
     train,
     verify,
 )
-from tunewright.cli.options import with_written_out_paths
+from tunewright.cli.options import with_expanded_paths
 from tunewright.config.renamed import RenamedKeys
 from tunewright.errors import UserError
 from tunewright.training.signals import Stopped, answering
@@ -44,17 +44,17 @@ app = typer.Typer(
     help="From raw text to a fine-tuned language model you can trust, and on to predictions.",
 )  # fmt: skip
 for verb in (demo, init, train, check, explain, prepare, evaluate, predict, chat, verify, export, runs, config):
-    app.command(name=verb.NAME, context_settings=getattr(verb, "SETTINGS", None))(verb.run)
+    app.command(name=verb.NAME)(verb.run)
 app.add_typer(tokenizer.app, name=tokenizer.NAME)
 for registered in (*app.registered_commands, *tokenizer.app.registered_commands):
     if registered.callback is not None:
-        registered.callback = with_written_out_paths(registered.callback)
+        registered.callback = with_expanded_paths(registered.callback)
 
 _BUG = 101
 _INTERRUPTED = (130, 143)
-_CUT = 141  # 128 and SIGPIPE, as other programs end when nobody reads on
+_BROKEN_PIPE = 141  # 128 + SIGPIPE, as other programs end when the reader of their output has gone
 _NO_SPACE = os.strerror(errno.ENOSPC)
-_ENVIRONMENT = {
+_USERS_TO_FIX = {
     errno.EACCES,
     errno.EPERM,
     errno.EROFS,
@@ -65,7 +65,7 @@ _ENVIRONMENT = {
     errno.EISDIR,
     errno.EEXIST,
 }
-"""What the system refuses and a user can mend: permissions, a full disk, a path through a file."""
+"""System errors that the user can fix: permissions, a full disk, a path through a file."""
 
 
 def main() -> None:
@@ -82,11 +82,11 @@ def main() -> None:
 
 def run() -> int:
     """Run the verb that `sys.argv` names; gives the exit code."""
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # what matters of its warnings is said by us
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # we report what matters of its warnings ourselves
     _open_streams()
-    _print_what_the_terminal_lacks_as_escapes()
+    _escape_what_the_terminal_cannot_show()
     with warnings.catch_warnings():
-        _print_renamed_keys_as_notices()
+        _show_renamed_keys_as_notices()
         return _run()
 
 
@@ -96,7 +96,7 @@ def _run() -> int:
         app()  # typer explains wrong words itself and leaves with SystemExit
     except SystemExit as done:
         if type(sys.stdout).__name__ == "PacifyFlushWrapper":  # typer met a closed pipe
-            return _CUT
+            return _BROKEN_PIPE
         return done.code if isinstance(done.code, int) else 0 if done.code is None else 2
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -109,9 +109,9 @@ def _run() -> int:
         return 128 + stopped.signal_number
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return _CUT
+        return _BROKEN_PIPE
     except OSError as error:
-        if error.errno not in _ENVIRONMENT:
+        if error.errno not in _USERS_TO_FIX:
             return _unexpected(error)
         print(f"error: {error.filename or 'the disk'}: {(error.strerror or '').lower()}.", file=sys.stderr)
         return 2
@@ -124,9 +124,9 @@ def _run() -> int:
 
 
 def _require_text(words: Sequence[str]) -> None:
-    """Raises UserError for a word that is not UTF-8: Python holds its bytes as halves of surrogate pairs.
+    """UserError for a word that is not UTF-8: Python holds its bytes as surrogate escapes.
 
-    Under a locale of ASCII it holds those of every other letter so; they are text all the same.
+    Under an ASCII locale it does so with every other letter too; those words are text all the same.
     """
     for number, word in enumerate(words, start=1):
         try:
@@ -141,8 +141,7 @@ def _require_text(words: Sequence[str]) -> None:
 
 
 def _leave_without_teardown(code: int) -> None:
-    """End a rank that has finished, or what was interrupted: threads of gloo now and then abort the interpreter's own teardown, and
-    those of a library that is still computing would be waited for."""
+    """Exit without the interpreter's teardown: gloo's threads sometimes abort it, and it would wait for a library that still computes."""
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):
@@ -151,29 +150,29 @@ def _leave_without_teardown(code: int) -> None:
 
 
 def _open_streams() -> None:
-    """What was closed before we began (`>&-`) is opened to nowhere."""
+    """Open streams that were closed before we began (`>&-`) to nowhere."""
     for name in ("stdin", "stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, io.TextIOWrapper(io.BytesIO()))
 
 
-def _print_what_the_terminal_lacks_as_escapes() -> None:
-    """Under LC_ALL=C and the like a letter that cannot be shown is written as \\xe9, and ends no command."""
+def _escape_what_the_terminal_cannot_show() -> None:
+    """Under LC_ALL=C and the like a letter that cannot be shown is printed as \\xe9 instead of ending the command."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and stream.encoding.lower() not in ("utf-8", "utf8"):
             stream.reconfigure(errors="backslashreplace")
 
 
-def _print_renamed_keys_as_notices() -> None:
-    """A config with keys by old names says so once, in a line without a place in our code."""
-    told = set[str]()
+def _show_renamed_keys_as_notices() -> None:
+    """Warn once per config key with an old name, in a line without the place in our code."""
+    shown = set[str]()
     others = warnings.showwarning
 
     def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
         if not issubclass(category, RenamedKeys):
             others(message, category, *place, **more)
-        elif str(message) not in told:
-            told.add(str(message))
+        elif str(message) not in shown:
+            shown.add(str(message))
             print(f"notice: {message}", file=sys.stderr)
 
     warnings.showwarning = show

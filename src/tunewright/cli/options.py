@@ -1,4 +1,4 @@
-"""Small checks that several verbs share."""
+"""What several verbs share: their common options, checks before anything is loaded, and how they print."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 import re
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -38,15 +39,14 @@ Plugins = Annotated[
     list[str] | None,
     typer.Option(
         "--plugin", metavar="MODULE", callback=_trusted, is_eager=True, show_default=False,
-        help="A module of yours whose code may run, where the run's task or adapter is one.",
+        help="Trust this module of yours: its code may run as a task or an adapter.",
     ),
 ]  # fmt: skip
-"""Modules are trusted as the words are read: a verb need not heed the value."""
-
+"""Modules are trusted while the command line is parsed: a verb need not use the value."""
 
 NoCheck = Annotated[
     bool,
-    typer.Option("--no-check", help="Use the run as it is, also where its files are not those that were saved."),
+    typer.Option("--no-check", help="Use the run even if its files have changed since they were saved."),
 ]
 Execution = Annotated[
     str,
@@ -56,27 +56,31 @@ Execution = Annotated[
     ),
 ]
 
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+RunFolder = Annotated[str, typer.Argument(metavar="RUN", help="A run folder, or its model/ folder.")]
+Precision = Annotated[str, typer.Option(help="auto, bf16, fp32 or fp64.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, …")]
 
 PATHS = {
     "run_folder", "target", "golden", "data", "file", "output", "folder", "config", "address", "model", "files", "models", "words",
 }  # fmt: skip
-"""Parameters of verbs that are paths, or lists in which some may be (`key=value` words are written out where the config is read)."""
+"""Parameters of verbs that are paths, or lists that may hold some (`key=value` words are expanded where the config is read)."""
 _KEY_VALUE = re.compile(r"[A-Za-z_][\w.]*=")
 
 
-def with_written_out_paths(verb: Callable[..., None]) -> Callable[..., None]:
-    """The verb, given its paths with `~` and variables written out, see `paths.expanded`."""
+def with_expanded_paths(verb: Callable[..., None]) -> Callable[..., None]:
+    """The verb, called with `~` and variables in its paths expanded, see `paths.expanded`."""
 
     @functools.wraps(verb)
     def run(**given: Any) -> None:
-        verb(**{name: _written_out(value) if name in PATHS else value for name, value in given.items()})
+        verb(**{name: _expanded(value) if name in PATHS else value for name, value in given.items()})
 
     return run
 
 
-def _written_out(value: Any) -> Any:
+def _expanded(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
-        return [_written_out(one) for one in value]
+        return [_expanded(one) for one in value]
     if isinstance(value, Path):
         return Path(expanded(str(value)))
     if not isinstance(value, str) or (_KEY_VALUE.match(value) and not Path(value).exists()):
@@ -85,9 +89,9 @@ def _written_out(value: Any) -> Any:
 
 
 def check_run(run: str, *, precision: str = "auto", no_check: bool = False) -> SavedModel:
-    """The trained model in a folder, its files those that were saved. UserError where there is none; imports no torch.
+    """The trained model in a folder, its files verified. UserError where there is none or a file has changed; imports no torch.
 
-    Whoever loads it afterwards need not check again.
+    Whoever loads it afterwards need not check it again.
     """
     check_choice("--precision", precision, PRECISIONS)
     from tunewright.artifacts.model_folder import open_saved
@@ -98,16 +102,27 @@ def check_run(run: str, *, precision: str = "auto", no_check: bool = False) -> S
     return saved
 
 
+def say(text: str) -> None:
+    """A message to the user, on stderr."""
+    print(text, file=sys.stderr)
+
+
 def notice(line: str) -> None:
-    print(f"notice: {line}", file=sys.stderr)
+    say(f"notice: {line}")
+
+
+def with_sampling(model: Any, **wishes: Any) -> Any:
+    """The model, generating as the options say; an option that was not given (None) keeps the model's own setting."""
+    given = {name: value for name, value in wishes.items() if value is not None}
+    return model.writing(replace(model.sampling, **given)) if given else model
 
 
 def check_file(
     saved: SavedModel, file: str, *, labelled: bool, skip_bad_rows: bool, options: ReadOptions | None = None
 ) -> None:
-    """UserError for a file that is not there, or of whose first rows none can be used; imports no torch.
+    """UserError for a file that does not exist, or none of whose first rows can be used; imports no torch.
 
-    labelled: it is to be scored. options: how it is read; as the run's own files are where they are not given.
+    labelled: it is to be scored. options: how it is read; None: as the run's own files.
     """
     from tunewright import reading
     from tunewright.reading.locate import locate
@@ -131,13 +146,13 @@ def check_file(
             reasons.append(error.reason)
     if reasons:
         raise UserError(
-            f"{reasons[0]}; so it is with all of the first {counted(len(rows), 'row')}",
+            f"none of the first {counted(len(rows), 'row')} can be used: {reasons[0]}",
             where=rows[0].address,
             hint="Name the columns as in the training file.",
         )
 
 
 def json_text(value: Any) -> str:
-    """One line of JSON; letters as they are where the terminal or file takes UTF-8, else as escapes that JSON knows."""
+    """One line of JSON; letters beyond ASCII as they are where stdout takes UTF-8, else as JSON escapes."""
     takes_utf8 = (getattr(sys.stdout, "encoding", None) or "utf-8").lower().replace("-", "") == "utf8"
     return json.dumps(value, ensure_ascii=not takes_utf8)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tunewright import __version__, hints
-from tunewright.cli.options import Execution, NoCheck, Plugins
+from tunewright.cli.options import Device, Execution, NoCheck, Plugins, Precision, RunFolder
 from tunewright.errors import UserError
 from tunewright.records import Example, NoAnswer
 
@@ -25,21 +25,24 @@ NAME = "predict"
 
 
 def run(
-    run_folder: Annotated[str, typer.Argument(metavar="RUN", help="A run folder, or its model/ folder.")],
+    run_folder: RunFolder,
     texts: Annotated[
         list[str] | None,
         typer.Argument(
             metavar="TEXT…",
-            help="Texts to predict; - reads one per line from stdin, and answers what came when the input pauses.",
+            help="Texts to predict. - reads one per line from stdin, and answers as soon as the input pauses.",
         ),
     ] = None,
-    pair: Annotated[tuple[str, str] | None, typer.Option("--pair", metavar="A B", help="A pair of texts.")] = None,
+    pair: Annotated[
+        tuple[str, str] | None,
+        typer.Option("--pair", metavar="A B", help="A pair of texts, for a model that reads pairs."),
+    ] = None,
     file: Annotated[
         str | None,
         typer.Option(
             "--file",
-            help="Any readable file with the columns of training. For entities also words without tags: a word a line (CoNLL), "
-            "lists of words, a table with a row for each word.",
+            help="A file with the columns of the training data. For NER also words without tags: one word per line (CoNLL), "
+            "lists of words, or a table with one row per word.",
         ),
     ] = None,
     output: Annotated[
@@ -47,75 +50,81 @@ def run(
         typer.Option(
             "-o",
             "--output",
-            help="Where to write, input columns kept: .jsonl, .json, .csv, .tsv; words with their tags .conll. Stdout when not given. "
-            "Results are written as they are computed; after a kill the same command continues where it stopped.",
+            help="File to write, the input's columns kept: .jsonl, .json, .csv, .tsv, or .conll for words and tags. Default: stdout. "
+            "Results are saved as they are computed; if interrupted, the same command continues where it stopped.",
         ),
     ] = None,
-    min_score: Annotated[float, typer.Option(help="A less probable label becomes null.", min=0, max=1)] = 0.0,
-    top: Annotated[int, typer.Option(help="How many labels `scores` holds, the most probable first.", min=1)] = 10,
+    min_score: Annotated[
+        float, typer.Option(help="Give null instead of a label with a lower score.", min=0, max=1)
+    ] = 0.0,
+    top: Annotated[int, typer.Option(help="Number of labels in `scores`, the most probable first.", min=1)] = 10,
     skip_bad_rows: Annotated[
         bool,
         typer.Option(
             "--skip-bad-rows",
-            help="Inputs that cannot be used get an empty answer with the reason, and are listed on stderr.",
+            help="Give inputs that cannot be used an empty prediction with the reason, and list them on stderr.",
         ),
     ] = False,
     format: Annotated[
-        str | None, typer.Option("--format", help="How --file is read, where its name does not say it: csv, conll, …")
+        str | None, typer.Option("--format", help="Format of --file, if its name does not tell: csv, conll, …")
     ] = None,
     max_row_bytes: Annotated[
-        int | None, typer.Option(help="A longer input is refused (the run's data.max_row_bytes).", min=1)
+        int | None, typer.Option(help="Refuse longer inputs. Default: the run's data.max_row_bytes.", min=1)
     ] = None,
     spreadsheet_safe: Annotated[
         bool,
         typer.Option(
             "--spreadsheet-safe",
-            help="For -o .csv and .tsv: an apostrophe before cells that begin with = + - @ (or tab, line break), which "
-            "spreadsheets run as formulas. Without it cells hold the texts exactly: open a table of strangers' texts in no spreadsheet.",
+            help="With -o .csv or .tsv: put an apostrophe before cells that begin with = + - @ (or a tab or line break), which "
+            "a spreadsheet would run as formulas. Without it cells hold the texts exactly: do not open texts of strangers in a spreadsheet.",
         ),
     ] = False,
     max_new_tokens: Annotated[
-        int | None, typer.Option(help="Models that write: at most so many tokens (100; answers 512).", min=1)
+        int | None, typer.Option(help="Generation: maximum number of tokens. Default: 100; 512 for chat models.", min=1)
     ] = None,
     temperature: Annotated[
-        float | None, typer.Option(help="Models that write: 0 takes the best token each time (0.8; answers 0).", min=0)
+        float | None,
+        typer.Option(help="Generation: sampling temperature; 0 is greedy. Default: 0.8; 0 for chat models.", min=0),
     ] = None,
-    top_k: Annotated[int | None, typer.Option(help="Models that write: choose among the k best.", min=1)] = None,
+    top_k: Annotated[
+        int | None, typer.Option(help="Generation: sample from the k most probable tokens.", min=1)
+    ] = None,
     top_p: Annotated[
-        float | None, typer.Option(help="Models that write: among the fewest that reach p.", min=0, max=1)
+        float | None,
+        typer.Option(
+            help="Generation: sample from the most probable tokens that together reach probability p.", min=0, max=1
+        ),
     ] = None,
-    stop: Annotated[list[str] | None, typer.Option(help="Models that write: a text that ends the completion.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Models that write: of what is drawn (0).", min=0)] = None,
-    precision: Annotated[str, typer.Option(help="auto, bf16, fp32 or fp64.")] = "auto",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, …")] = "auto",
+    stop: Annotated[list[str] | None, typer.Option(help="Generation: stop at this text.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Generation: seed of the sampling. Default: 0.", min=0)] = None,
+    precision: Precision = "auto",
+    device: Device = "auto",
     execution: Execution = "auto",
     as_json: Annotated[
-        bool, typer.Option("--json", help="One JSON object per line, as always off a terminal.")
+        bool, typer.Option("--json", help="Print one JSON object per line. Always on when stdout is not a terminal.")
     ] = False,
     plugin: Plugins = None,
     no_check: NoCheck = False,
 ) -> None:
-    """Predict with a trained run: one prediction per input, in order. Off a terminal it prints JSON lines."""
-    from tunewright.cli.options import check_file, check_run, json_text
+    """Predict with a trained run: one prediction per input, in order. Prints JSON lines when stdout is not a terminal."""
+    from tunewright.cli.options import check_file, check_run, json_text, with_sampling
     from tunewright.cli.predict_inputs import BadInputs, arguments, stdin_lines
     from tunewright.cli.predict_outputs import TABLES, check_output
 
     texts = list(texts or ())
     if sum((bool(texts), pair is not None, file is not None)) != 1:
-        raise UserError(
-            "nothing to predict, or too much", expected="texts, or --pair A B, or --file FILE, or - for stdin"
-        )
+        raise UserError("name exactly one kind of input", expected="texts, --pair A B, --file FILE, or - for stdin")
     if output is not None:
         check_output(Path(output), file)
     if len(texts) == 1 and texts[0] != "-" and len(texts[0]) < 200 and Path(texts[0]).is_file():
         raise UserError(
-            f"{texts[0]!r} is the name of a file; is the file meant, or the text?",
+            f"{texts[0]!r} is the name of a file, so it is unclear whether to predict the file or this text",
             hint=f"The file: {hints.predict_file(Path(run_folder), Path(texts[0]))}. The text: {hints.predict_stdin(Path(run_folder), texts[0])}.",
         )
     if spreadsheet_safe and (output is None or Path(output).suffix not in TABLES):
-        raise UserError("--spreadsheet-safe goes with a table", hint="Write -o FILE.csv or -o FILE.tsv.")
+        raise UserError("--spreadsheet-safe needs a table as output", hint="Add -o FILE.csv or -o FILE.tsv.")
     if format is not None and file is None:
-        raise UserError("--format goes with --file", hint="A text, and a line of stdin, is read as it is.")
+        raise UserError("--format needs --file", hint="Leave it out: texts, and lines of stdin, are read as they are.")
     saved = check_run(run_folder, precision=precision, no_check=no_check)
     reading = reading_of(saved, file, format=format, max_row_bytes=max_row_bytes)
     if file is not None:
@@ -123,15 +132,14 @@ def run(
     from tunewright.prediction import load
 
     model = load(run_folder, precision=precision, device=device, execution=execution, check=False).with_top_k(top)
-    wishes = {
-        "max_new_tokens": max_new_tokens, "temperature": temperature, "top_k": top_k, "top_p": top_p,
-        "stop": tuple(stop) if stop else None, "seed": seed,
-    }  # fmt: skip
-    model = _writing(model, {name: value for name, value in wishes.items() if value is not None})
+    model = with_sampling(
+        model, max_new_tokens=max_new_tokens, temperature=temperature, top_k=top_k, top_p=top_p, stop=tuple(stop) if stop else None,
+        seed=seed,
+    )  # fmt: skip
     bad = BadInputs(skip_bad_rows)
     if file is not None:
         _predict_file(model, file, output, reading, min_score, bad, as_json=as_json, spreadsheet_safe=spreadsheet_safe)
-        bad.tell()
+        bad.print_summary()
         return
     limit = reading.max_row_bytes
     inputs: Iterator[Asked | None]
@@ -145,27 +153,23 @@ def run(
         for asked, prediction in _predicted(model, inputs, min_score, bad):
             as_lines = as_json or not sys.stdout.isatty()
             print(json_text(prediction.as_dict()) if as_lines else _line(asked.given, prediction))
-    bad.tell()
+    bad.print_summary()
 
 
 def reading_of(saved: Any, file: str | None, *, format: str | None, max_row_bytes: int | None) -> Any:
-    """How inputs are read: as the run's own files, and as is said here."""
+    """How inputs are read: as the run's own files, where the options do not say otherwise."""
     from tunewright.preparation import for_inputs, options_of_run
 
     options = options_of_run(saved.folder.parent, file or "")
-    said: dict[str, Any] = {"format": format, "max_row_bytes": max_row_bytes}
-    options = replace(options, **{name: value for name, value in said.items() if value is not None})
+    given: dict[str, Any] = {"format": format, "max_row_bytes": max_row_bytes}
+    options = replace(options, **{name: value for name, value in given.items() if value is not None})
     return for_inputs(options, saved.task())
-
-
-def _writing(model: Any, wishes: dict[str, Any]) -> Any:
-    return model.writing(replace(model.sampling, **wishes)) if wishes else model
 
 
 def _predicted(
     model: Any, inputs: Iterable[Asked | None], min_score: float, bad: BadInputs
 ) -> Iterator[tuple[Asked, Any]]:
-    """Inputs with their answers, window by window. What is printed of a window is out before the next one is waited for."""
+    """Inputs with their predictions, window by window. A window's output is flushed before waiting for the next one."""
     for window in model.windows(inputs, lambda asked: asked.example):
         yield from _answered(model, window, min_score, bad)
         sys.stdout.flush()
@@ -176,17 +180,17 @@ def _answered(model: Any, window: Sequence[Asked], min_score: float, bad: BadInp
         if isinstance(answer, NoAnswer):
             if isinstance(asked.example, Example):  # the model cannot predict it
                 bad.refuse(asked.where, answer.reason)
-            bad.found(asked.where, answer.reason)
+            bad.add(asked.where, answer.reason)
         yield asked, answer
 
 
 def _write_live(model: Any, inputs: Iterable[Asked | None], bad: BadInputs) -> None:
-    """Completions as they are written."""
+    """Print completions as they are generated."""
     for asked in inputs:
         if asked is None:
             continue
         if isinstance(asked.example, NoAnswer):
-            bad.found(asked.where, asked.example.reason)
+            bad.add(asked.where, asked.example.reason)
             print(asked.example.line(), end="\n\n", flush=True)
             continue
         if not model.task.chats:
@@ -225,8 +229,9 @@ def _predict_file(
     as_json: bool,
     spreadsheet_safe: bool,
 ) -> None:
+    from tunewright.cli.options import say
     from tunewright.cli.predict_inputs import file_rows
-    from tunewright.cli.predict_outputs import Origin, PartFile, say
+    from tunewright.cli.predict_outputs import Origin, PartFile
     from tunewright.cli.predict_words import shape_of
     from tunewright.errors import counted
     from tunewright.preparation import open_like
@@ -244,18 +249,18 @@ def _predict_file(
     path, files = Path(output), source.files()
     origin = Origin.of(model.saved, files, {
         "output": path.suffix, "spreadsheet_safe": spreadsheet_safe, "min_score": min_score, "reading": repr(reading),
-        **_layout_of(model),
+        **_numerics_of(model),
     })  # fmt: skip
     part = PartFile.open(path, origin, say=say)
     try:
         num_rows = 0
-        with _of_one_file(inputs, part):
+        with _unchanged_input(inputs, part):
             for window in model.windows(rows, lambda asked: asked.example):
                 num_rows += len(window)
                 if num_rows <= part.num_lines:  # written by an earlier command
                     for asked in window:
                         if isinstance(asked.example, NoAnswer):
-                            bad.found(asked.where, asked.example.reason)
+                            bad.add(asked.where, asked.example.reason)
                     continue
                 part.cut(num_rows - len(window))
                 answered = _answered(model, window, min_score, bad)
@@ -263,12 +268,12 @@ def _predict_file(
         part.finish(spreadsheet_safe=spreadsheet_safe)
     finally:
         part.close(say=say)
-    print(f"{counted(num_rows, 'prediction')} written to {output}", file=sys.stderr)
+    say(f"{counted(num_rows, 'prediction')} written to {output}")
 
 
 @contextmanager
-def _of_one_file(inputs: Unchanged, part: PartFile) -> Iterator[None]:
-    """UserError where the input becomes another file while it is read; then no result is kept."""
+def _unchanged_input(inputs: Unchanged, part: PartFile) -> Iterator[None]:
+    """UserError where the input file changes while it is read; then no result is kept."""
     try:
         with inputs.while_read():
             yield
@@ -280,8 +285,8 @@ def _of_one_file(inputs: Unchanged, part: PartFile) -> Iterator[None]:
         raise
 
 
-def _layout_of(model: Any) -> dict[str, Any]:
-    """What decides about the last bits of a prediction, beside the model and its input."""
+def _numerics_of(model: Any) -> dict[str, Any]:
+    """Everything beside the model and its input that the last bits of a prediction depend on."""
     from importlib.metadata import version
 
     import torch

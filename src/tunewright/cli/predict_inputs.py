@@ -1,10 +1,10 @@
-"""What `predict` and `chat` are given: texts of the command line, lines of stdin, rows of a file; each with its place.
+"""The inputs of `predict` and `chat`: texts of the command line, lines of stdin, rows of a file; each with its address.
 
     printf 'Great film\\n\\nDull\\n' | tunewright predict RUN -
     Asked("stdin:1", …, Example("Great film")), Asked("stdin:2", …, NoAnswer("blank text")), …
 
-A line of stdin is read in bounded pieces: one that is longer than `data.max_row_bytes` is passed over, not held. Lines that are
-there are answered together; where the input pauses, what came so far is answered at once.
+A line of stdin is read in bounded chunks: one that is longer than `data.max_row_bytes` is skipped, not held in memory. Lines that
+arrive together are answered together; when the input pauses, what has arrived so far is answered at once.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
-from tunewright.errors import RowError, UserError
+from tunewright.errors import RowError, UserError, counted
 from tunewright.reading import Source
 from tunewright.reading.columns import is_blank
 from tunewright.reading.files import too_large
@@ -27,14 +27,14 @@ from tunewright.tasks.base import Task
 BLANK = "blank text"
 _CHUNK = 1 << 16
 _PAUSE_SECONDS = 0.05
-"""Without a byte for so long the input pauses: somebody waits for answers."""
+"""The input has paused when no byte arrives for this long: somebody waits for answers."""
 _SHOWN = 5
-_RAISE_LIMIT = "Cut it, or raise the limit: --max-row-bytes"
+RAISE_LIMIT = "Shorten it, or raise the limit: --max-row-bytes"
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One input. where: for messages. given: what it was, as it is shown or written again."""
+    """One input. where: its address, for messages. given: the input itself, as it is shown or written again."""
 
     where: str
     given: Any
@@ -43,32 +43,38 @@ class Asked:
 
 @dataclass
 class BadInputs:
-    """What cannot be predicted: it ends the command, or, where the user wishes so, has an empty answer and is told at the end."""
+    """Inputs that cannot be predicted: one ends the command; with skip they get empty predictions and are listed at the end."""
 
     skip: bool
     count: int = 0
     first: list[str] = field(default_factory=list)
 
-    def refuse(self, where: str, reason: str) -> None:
+    def refuse(self, where: str, reason: str, *, too_long: bool = False) -> None:
         """UserError unless such inputs are skipped."""
         if not self.skip:
-            raise UserError(reason, where=where, hint="Mend it, or go on without such inputs: --skip-bad-rows")
+            raise UserError(
+                reason,
+                where=where,
+                hint=f"{RAISE_LIMIT if too_long else 'Fix it'}, or skip such inputs: --skip-bad-rows",
+            )
 
-    def found(self, where: str, reason: str) -> None:
-        """One of which there is an empty answer."""
+    def add(self, where: str, reason: str) -> None:
+        """Count an input with an empty prediction."""
         self.count += 1
         if len(self.first) < _SHOWN:
             self.first.append(f"  {where}: {reason}")
 
-    def tell(self) -> None:
+    def print_summary(self) -> None:
         if self.count:
             more = [f"  and {self.count - _SHOWN:,} more"] if self.count > _SHOWN else []
-            inputs = "1 input has" if self.count == 1 else f"{self.count:,} inputs have"
-            print("\n".join([f"{inputs} no answer:", *self.first, *more]), file=sys.stderr)
+            print(
+                "\n".join([f"{counted(self.count, 'input')} without a prediction:", *self.first, *more]),
+                file=sys.stderr,
+            )
 
 
 def arguments(model: Any, texts: Iterable[Any], bad: BadInputs, *, limit: int) -> Iterator[Asked]:
-    """Texts of the command line, or pairs. Python may have taken them for ASCII (LC_ALL=C): their bytes are what was written."""
+    """Texts of the command line, or pairs. Under LC_ALL=C Python decodes them as ASCII, so their bytes are decoded again."""
     for number, text in enumerate(texts, start=1):
         parts = [os.fsencode(part) for part in (text if isinstance(text, tuple) else (text,))]
         where = "the pair" if isinstance(text, tuple) else f"input {number}"
@@ -76,7 +82,7 @@ def arguments(model: Any, texts: Iterable[Any], bad: BadInputs, *, limit: int) -
         size = sum(map(len, parts))
         reason = too_large(size, limit) if size > limit else _fault(decoded)
         if reason is not None:
-            _refuse(bad, where, reason, too_long=size > limit)
+            bad.refuse(where, reason, too_long=size > limit)
             yield Asked(where, text, NoAnswer(reason))
         else:
             given = tuple(decoded) if isinstance(text, tuple) else decoded[0]
@@ -84,7 +90,7 @@ def arguments(model: Any, texts: Iterable[Any], bad: BadInputs, *, limit: int) -
 
 
 def stdin_lines(model: Any, stream: BinaryIO, bad: BadInputs, *, limit: int) -> Iterator[Asked | None]:
-    """A line each; a blank one has an empty answer. None where the input pauses."""
+    """One input per line; a blank one gets an empty prediction. None where the input pauses."""
     for found in bounded_lines(stream, limit):
         if found is None:
             yield None
@@ -97,12 +103,12 @@ def stdin_lines(model: Any, stream: BinaryIO, bad: BadInputs, *, limit: int) -> 
             continue
         reason = too_large(text, limit) if isinstance(text, int) else _fault([text]) or BLANK
         if reason != BLANK:
-            _refuse(bad, where, reason, too_long=isinstance(text, int))
+            bad.refuse(where, reason, too_long=isinstance(text, int))
         yield Asked(where, text if isinstance(text, str) else None, NoAnswer(reason))
 
 
 def file_rows(task: Task, source: Source, given: Iterable[Any], bad: BadInputs) -> Iterator[Asked]:
-    """Rows of a file as the task reads them; given: the same rows as they are written again, read beside them one by one."""
+    """Rows of a file as the task reads them. given: the same rows as they will be written again."""
     for row, written in zip(source.rows(), given, strict=True):
         try:
             if isinstance(row, Reject):
@@ -116,11 +122,11 @@ def file_rows(task: Task, source: Source, given: Iterable[Any], bad: BadInputs) 
 
 
 def bounded_lines(stream: BinaryIO, limit: int) -> Iterator[tuple[int, bytes | int] | None]:
-    """(number, the line without its end), of one longer than `limit` bytes its size alone; None where the input pauses.
+    """(number, line without its end); for a line longer than `limit` bytes (number, its size). None where the input pauses.
 
-    Never more than `limit` bytes and a chunk are held.
+    Holds at most `limit` bytes and a chunk in memory.
     """
-    number, held, passed = 1, bytearray(), 0  # passed: bytes of a line that is too long and not held any more
+    number, held, passed = 1, bytearray(), 0  # passed: bytes of a line that is too long, no longer held
     for chunk in _chunks(stream):
         if chunk is None:
             yield None
@@ -148,7 +154,7 @@ def _line(held: bytearray, end: bytes, passed: int, limit: int) -> bytes | int:
 
 
 def _chunks(stream: BinaryIO) -> Iterator[bytes | None]:
-    """Bytes as they come; None where none came for a moment."""
+    """Bytes as they arrive; None where none arrived for a moment."""
     try:
         descriptor = stream.fileno()
     except (OSError, ValueError, io.UnsupportedOperation):
@@ -161,12 +167,6 @@ def _chunks(stream: BinaryIO) -> Iterator[bytes | None]:
         if not (chunk := os.read(descriptor, _CHUNK)):
             return
         yield chunk
-
-
-def _refuse(bad: BadInputs, where: str, reason: str, *, too_long: bool) -> None:
-    if too_long and not bad.skip:
-        raise UserError(reason, where=where, hint=f"{_RAISE_LIMIT}, or go on without such inputs: --skip-bad-rows")
-    bad.refuse(where, reason)
 
 
 def _fault(texts: Iterable[str | None]) -> str | None:

@@ -1,22 +1,22 @@
-"""Where `predict` writes: results go into a part file as they are computed; when the last has come it becomes the file, in one rename.
+"""How `predict` writes a file: results go into a part file as they are computed; at the end it becomes the file, in one rename.
 
     predict RUN --file reviews.csv -o out.csv     .out.csv.part-3fa9c1…   {"review": "Fine.", "predicted_label": "positive", …}
-    killed, and the same command again            goes on behind the last whole line, and the file is the same, byte for byte
+    killed, and the same command again            continues after the last whole line; the file is the same, byte for byte
 
-The part's name says what it was made of (model, file, options), and 48 random bits make it one that nobody foresees; no link is
-followed. A line of it is a result as JSON: a `.jsonl` is the part itself, other formats are made of it at the end, since which
-columns there are shows only then. Memory does not grow with the number of rows.
+The part's name identifies what it was made from (model, file, options), and 48 random bits make it unpredictable; links are not
+followed. Each line of it is a result as JSON: for `.jsonl` the part itself becomes the file, other formats are converted at the end,
+when all columns are known. Memory does not grow with the number of rows.
 """
 
 from __future__ import annotations
 
 import csv
+import glob
 import hashlib
 import io
 import json
 import os
 import stat
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -38,18 +38,18 @@ _LONGEST_NAME = 120
 
 
 def check_output(path: Path, file: str | None) -> None:
-    """Refuse an output that cannot be written, before the model is loaded."""
+    """UserError for an output that cannot be written, before the model is loaded."""
     from tunewright.files.atomic import refused
 
     if file is None:
-        raise UserError("-o goes with --file", hint="Redirect stdout, or give the texts in a file.")
+        raise UserError("-o needs --file", hint="Redirect stdout, or put the texts into a file.")
     if path.suffix not in SUFFIXES:
         raise UserError("unknown output format", where=str(path), expected=_SHOWN_SUFFIXES)
     if path.is_dir() or not path.parent.is_dir():
         found = "a folder" if path.is_dir() else f"no folder {path.parent}"
         raise UserError("cannot be written", where=str(path), found=found, hint="Name a file in an existing folder.")
     if path.exists() and not path.is_file():
-        raise UserError("cannot be written", where=str(path), found="no ordinary file", hint="Choose another file.")
+        raise UserError("cannot be written", where=str(path), found="not a regular file", hint="Choose another file.")
     if Path(file).exists() and path.exists() and path.samefile(file):
         raise UserError("the output is the input", where=str(path), hint="Choose another file.")
     if reason := refused(path):
@@ -58,7 +58,7 @@ def check_output(path: Path, file: str | None) -> None:
 
 @dataclass(frozen=True)
 class Origin:
-    """Hashes of what results are made of: where one differs, another command's results are no beginning of these."""
+    """Hashes of what results depend on: results are continued only where all are the same."""
 
     model: str
     file: str
@@ -66,7 +66,7 @@ class Origin:
 
     @classmethod
     def of(cls, saved: SavedModel, files: Iterable[Path], options: Mapping[str, Any]) -> Origin:
-        """files: none where the rows come from no file; then nothing goes on where it was."""
+        """files: empty where the rows come from no file; then results are never continued."""
         hashes = [file_sha256(path) for path in files]
         return cls(_of_model(saved), _digest(hashes) if hashes else os.urandom(_DIGITS // 2).hex(), _digest(options))
 
@@ -76,7 +76,7 @@ class Origin:
 
 
 def _of_model(saved: SavedModel) -> str:
-    """Of the manifests that list the model's files with their hashes; of the files where there is none."""
+    """The hash of the manifests that list the model's files with their hashes; where there is none, of the files."""
     folders = [saved.folder, *(saved.folder.parent / name for name in ("adapter", "base") if saved.unmerged)]
     found: dict[str, str] = {}
     for folder in folders:
@@ -90,7 +90,7 @@ def _digest(value: Any) -> str:
 
 
 class PartFile:
-    """Results on their way to `path`: a line each. Opened by `open`; `close` keeps what there is, `finish` makes the file of it."""
+    """Results for `path`, one per line. Opened by `open`; `close` keeps them for a later command, `finish` turns them into the file."""
 
     def __init__(self, path: Path, part: Path, file: BinaryIO, num_lines: int) -> None:
         self.path, self.part, self.num_lines = path, part, num_lines
@@ -98,13 +98,13 @@ class PartFile:
 
     @classmethod
     def open(cls, path: Path, origin: Origin, *, say: Callable[[str], None]) -> PartFile:
-        """The part that an earlier command with the same model, file and options left, else a new one."""
-        begin = f".{_short(path.name)}.part-"
+        """The part that an interrupted command with the same model, file and options left, else a new one."""
+        begin = f".{_short_name(path.name)}.part-"
         other = False
-        for found in sorted(path.parent.glob(f"{_escaped(begin)}*"), key=_age):
+        for found in sorted(path.parent.glob(f"{glob.escape(begin)}*"), key=_age):
             file = _open_ours(found)
             if file is None:
-                continue  # a link, or another user's: not ours to read or to remove
+                continue  # a link or another user's file: neither read nor removed
             if not _lock(file):
                 file.close()
                 raise UserError(
@@ -112,23 +112,21 @@ class PartFile:
                 )
             if found.name.startswith(f"{begin}{origin.name}-"):
                 if num_lines := _keep_whole_lines(file):
-                    say(
-                        f"{counted(num_lines, 'prediction')} of an earlier command are in {found}; this one continues after them."
-                    )
+                    say(f"Continuing after {counted(num_lines, 'prediction')} of an earlier command, from {found}.")
                 return cls(path, found, file, num_lines)
             other = True
             found.unlink(missing_ok=True)
             file.close()
         if other:
             say(
-                f"An earlier command for {path} was stopped; it had another model, file or options: this one starts anew."
+                f"An interrupted command for {path} used another model, file or options, so this one starts from the beginning."
             )
         part, file = new_file(path.parent, f"{begin}{origin.name}-")
         _lock(file)
         return cls(path, part, file, 0)
 
     def cut(self, num_lines: int) -> None:
-        """Keep so many lines: the windows that are whole."""
+        """Keep the first `num_lines` results: those of complete windows."""
         self._file.seek(0)
         size = sum(len(next(self._file)) for _ in range(num_lines))
         self._file.seek(size)
@@ -136,7 +134,7 @@ class PartFile:
         self.num_lines = num_lines
 
     def write(self, results: Iterable[Any]) -> None:
-        """Results of a window: on the disk when this returns."""
+        """Append the results of a window; they are on the disk when this returns."""
         for result in results:
             self._file.write(json.dumps(result, ensure_ascii=False).encode() + b"\n")
             self.num_lines += 1
@@ -144,12 +142,12 @@ class PartFile:
         os.fsync(self._file.fileno())
 
     def results(self) -> Iterator[Any]:
-        """From the beginning."""
+        """All results, from the beginning."""
         self._file.seek(0)
         return map(json.loads, self._file)
 
     def finish(self, *, spreadsheet_safe: bool = False) -> None:
-        """Make the file. What stood there before is replaced, whole by whole."""
+        """Turn the part into the file, replacing an existing one at once."""
         if self.path.suffix in (".jsonl", ".ndjson"):
             os.replace(self.part, self.path)
             self._file.close()
@@ -167,27 +165,19 @@ class PartFile:
         self._file.close()
 
     def close(self, *, say: Callable[[str], None]) -> None:
-        """Without the file: what there is of it waits for the same command."""
+        """Close without making the file: the results so far are kept for the same command."""
         if self._file.closed:
             return
         self._file.close()
         if self.num_lines:
-            say(
-                f"{counted(self.num_lines, 'prediction')} are kept in {self.part}: the same command continues after them."
-            )
+            say(f"Kept {counted(self.num_lines, 'prediction')} in {self.part}: the same command continues after them.")
         else:
             self.part.unlink(missing_ok=True)
 
 
-def _short(name: str) -> str:
-    """A name that leaves room for what stands behind it."""
+def _short_name(name: str) -> str:
+    """The name, or a hash where it leaves no room for a suffix."""
     return name if len(name.encode()) <= _LONGEST_NAME else f"{hashlib.sha256(name.encode()).hexdigest()[:_DIGITS]}"
-
-
-def _escaped(name: str) -> str:
-    import glob
-
-    return glob.escape(name)
 
 
 def _age(path: Path) -> float:
@@ -197,7 +187,7 @@ def _age(path: Path) -> float:
 
 
 def _open_ours(path: Path) -> BinaryIO | None:
-    """For reading and writing. None for anything but an ordinary file of this user that has no second name."""
+    """Open for reading and writing; None unless it is a regular file of this user without further hard links."""
     flags = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     try:
         descriptor = os.open(path, flags)
@@ -212,7 +202,7 @@ def _open_ours(path: Path) -> BinaryIO | None:
 
 
 def _lock(file: BinaryIO) -> bool:
-    """Whether nobody else writes it; the lock goes with the file when it is closed, or its process ends."""
+    """Lock the file; False where another process has locked it. Closing the file, or the end of the process, releases it."""
     try:
         import fcntl
     except ImportError:
@@ -227,7 +217,7 @@ def _lock(file: BinaryIO) -> bool:
 
 
 def _keep_whole_lines(file: BinaryIO) -> int:
-    """How many results stand there; behind the last whole one everything is cut off (a crash may leave anything)."""
+    """The number of whole results; truncates the file after the last one (a crash may leave anything there)."""
     num_lines = size = 0
     for line in file:
         if not line.endswith(b"\n"):
@@ -245,9 +235,9 @@ def _keep_whole_lines(file: BinaryIO) -> int:
 def write_table(
     results: Callable[[], Iterable[Any]], sink: BinaryIO, delimiter: str, *, spreadsheet_safe: bool = False
 ) -> None:
-    """A table of all columns that any row has; texts exactly, lists and objects as JSON. A result may be several rows.
+    """Write a table with all columns of all rows; texts exactly, lists and objects as JSON. A result may be several rows.
 
-    spreadsheet_safe: texts that begin as a formula does get an apostrophe before them, and are then no longer what they were.
+    spreadsheet_safe: texts that begin like a formula get an apostrophe before them, which changes them.
     """
     columns = dict.fromkeys(name for result in results() for row in _rows(result) for name in row)
     text = io.TextIOWrapper(sink, encoding="utf-8", newline="", write_through=True)
@@ -260,11 +250,11 @@ def write_table(
 
 
 class TableRows:
-    """Rows of a table with known columns; the header is written at once."""
+    """Writes rows of a table with known columns; the header first."""
 
     def __init__(self, text: Any, columns: list[str], delimiter: str, *, spreadsheet_safe: bool = False) -> None:
         self._columns = columns
-        self._safe = made_safe if spreadsheet_safe else lambda value: value
+        self._safe = without_formula if spreadsheet_safe else lambda value: value
         self._writer = csv.writer(text, delimiter=delimiter)
         self._writer.writerow([self._safe(name) for name in columns])
 
@@ -272,7 +262,7 @@ class TableRows:
         self._writer.writerow([self._safe(_cell(row.get(name))) for name in self._columns])
 
 
-def made_safe(value: Any) -> Any:
+def without_formula(value: Any) -> Any:
     """A text that a spreadsheet would run as a formula, with an apostrophe before it."""
     return f"'{value}" if isinstance(value, str) and value.startswith(_UNSAFE) else value
 
@@ -291,7 +281,3 @@ def _write_array(results: Iterable[Any], sink: BinaryIO) -> None:
         sink.write(b",\n" if number else b"\n")
         sink.write(json.dumps(result, ensure_ascii=False).encode())
     sink.write(b"\n]\n")
-
-
-def say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""How predictions of a file are given back: rows with more fields; of a file of words, its own lines with a column of tags.
+"""How predictions of a file are returned: rows with further fields; for a file of words, its own lines with a column of tags.
 
     words.conll   Mara          ->   Mara    B-PER        gold tags stay where they are, the predicted ones come last
                   went               went    O
@@ -6,11 +6,12 @@
                   1,Mara             1,Mara,B-PER
     any other     {"text": …}   ->   {"text": …, "predicted_label": …, "score": …}
 
-Tags are IOB2. Comments, blank lines and documents' marks stay; a sentence that cannot be read keeps its lines, with `_` for tags.
+Tags are IOB2. Comments, blank lines and document markers are kept; a sentence that cannot be read keeps its lines, with `_` as tags.
 """
 
 from __future__ import annotations
 
+import itertools
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -19,8 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from tunewright.cli.options import json_text
+from tunewright.cli.predict_inputs import RAISE_LIMIT
 from tunewright.cli.predict_outputs import TABLES, WORD_SUFFIXES, TableRows
-from tunewright.errors import UserError, quoted
+from tunewright.errors import UserError, quoted, with_article
 from tunewright.reading import ReadOptions, Source, open_source
 from tunewright.reading.detect import peek
 from tunewright.reading.formats.conll import TAGS, WORDS, Block, open_blocks
@@ -38,18 +40,18 @@ _PUNCTUATION = re.compile(r"\W+")
 
 
 class Rows:
-    """An input's fields, the predicted values under names it does not use: its own `label` is kept."""
+    """An input's fields, plus the predicted values under names that are not taken: its own `label` is kept."""
 
     def __init__(self, file: str, reading: ReadOptions) -> None:
         self._file, self._reading = file, reading
 
     def given(self) -> Iterator[Any]:
-        """What `result` takes, of each row in turn."""
+        """The first argument of `result`, for each row in turn."""
         source = open_source(self._file, self._reading)
         return (row.fields if isinstance(row, Row) else {} for row in source.rows())
 
     def result(self, given: Any, answer: Any) -> Any:
-        """JSON-ready, as it is written."""
+        """What is written for one input, as JSON values."""
         return with_prediction(given, answer)
 
     def print(self, results: Iterable[Any]) -> None:
@@ -58,33 +60,33 @@ class Rows:
 
 
 def with_prediction(fields: Mapping[str, Any], prediction: Any) -> dict[str, Any]:
-    """The fields and the predicted values beside them."""
+    """The fields, and the predicted values under names that are not taken."""
     found = dict(fields)
     for key, value in prediction.as_dict().items():
-        wished = f"predicted_{key}" if key in fields or key.startswith(("label", "tags")) else key
-        found[free_name(wished, found)] = value
+        wanted = f"predicted_{key}" if key in fields or key.startswith(("label", "tags")) else key
+        found[free_name(wanted, found)] = value
     return found
 
 
-def free_name(wished: str, taken: Iterable[str]) -> str:
-    """`score`, or `score_2` where there is one."""
-    name, number, names = wished, 1, set(taken)
+def free_name(wanted: str, taken: Iterable[str]) -> str:
+    """`score`, or `score_2` where that is taken."""
+    name, number, names = wanted, 1, set(taken)
     while name in names:
         number += 1
-        name = f"{wished}_{number}"
+        name = f"{wanted}_{number}"
     return name
 
 
 @dataclass(frozen=True)
 class _Sentence:
-    """Lines before a sentence, its own, and at the end of the file those behind it."""
+    """A sentence with the lines before it; after: at the end of the file, the lines after it."""
 
     block: Block
     after: list[str]
 
 
 class WordLines(Rows):
-    """A file of a word a line, its lines as they stand with one more column."""
+    """A file with one word per line: its own lines with one more column."""
 
     def __init__(self, file: str, reading: ReadOptions) -> None:
         super().__init__(file, reading)
@@ -106,7 +108,7 @@ class WordLines(Rows):
         if not block.is_whole:
             raise UserError(
                 f"{self._file}:{block.words[0][0]}: {block.words[0][2]}",
-                hint="Cut it, or raise the limit: --max-row-bytes",
+                hint=RAISE_LIMIT,
             )
         tags = [_UNKNOWN] * len(block.words) if isinstance(answer, NoAnswer) else answer.tags
         lines = [self._beside(line) for line in block.before]
@@ -114,7 +116,7 @@ class WordLines(Rows):
         return "".join([*lines, *map(self._beside, sentence.after)])
 
     def _beside(self, line: str) -> str:
-        """A line between sentences: where it has the words' columns it gets one more."""
+        """A line between sentences; one with the columns of words gets the further column, too."""
         if self._layout.header is not None and line == self._layout.header:
             return _with_cell(line, _TAG, self._layout)
         has_columns = len(self._layout.cells(line)) == self._layout.num_columns
@@ -132,7 +134,7 @@ def _with_cell(line: str, cell: str, layout: TagLayout) -> str:
 
 
 class WordTable(Rows):
-    """A table with a row for each word, and a column of tags."""
+    """A table with one row per word, and a column of tags."""
 
     def __init__(self, file: str, reading: ReadOptions, source: Source) -> None:
         super().__init__(file, reading)
@@ -149,7 +151,7 @@ class WordTable(Rows):
         word = next(words, None)
         begins = (sentence.line for sentence in self._source.rows())
         next(begins, None)
-        for until in _with_end(begins):
+        for until in itertools.chain(begins, [None]):
             rows = []
             while word is not None and (until is None or word.line < until):
                 rows.append(dict(word.fields) if isinstance(word, Row) else {})
@@ -168,13 +170,8 @@ class WordTable(Rows):
                 table.write(row)
 
 
-def _with_end(begins: Iterator[int]) -> Iterator[int | None]:
-    yield from begins
-    yield None
-
-
 class AsWordLines(Rows):
-    """Rows with lists of words, written as a word a line: the word, its gold tag where there is one, and the predicted one."""
+    """Rows with lists of words, written one word per line: the word, its gold tag where there is one, and the predicted tag."""
 
     def __init__(self, file: str, reading: ReadOptions, source: Source, text: str, label: str | None) -> None:
         super().__init__(file, reading)
@@ -189,8 +186,8 @@ class AsWordLines(Rows):
             if isinstance(answer, NoAnswer):
                 return f"# no answer: {' '.join(answer.reason.split())}\n\n"
             raise UserError(
-                "this row is a text and not a list of words", where=self._file, expected=f"words, for a line each: {quoted(WORD_SUFFIXES)}",
-                hint="Write .jsonl or .csv: entities are given by their characters there.",
+                "this row is a text, not a list of words", where=self._file, expected=f"words, for the formats {quoted(WORD_SUFFIXES)}",
+                hint="Write .jsonl or .csv, which give entities by their characters.",
             )  # fmt: skip
         tags = [_UNKNOWN] * len(words) if isinstance(answer, NoAnswer) else answer.tags
         gold = self._gold(given, len(words))
@@ -198,7 +195,7 @@ class AsWordLines(Rows):
         return "".join("\t".join(map(_one_line, cells)) + "\n" for cells in zip(*columns, strict=True)) + "\n"
 
     def _gold(self, given: Mapping[str, Any], num_words: int) -> list[Any] | None:
-        """The row's own tags: under the name they had in training, else in the last column that holds nothing else."""
+        """The row's own tags: in the label column of training, else in the last column that holds only tags."""
         named = None if self._label is None else given.get(self._label)
         if _is_list_of(named, num_words, lambda tag: isinstance(tag, (str, int))):
             return named
@@ -206,7 +203,7 @@ class AsWordLines(Rows):
         return next((cells for cells in reversed(lists) if cells is not given.get(self._text)), None)
 
     def print(self, results: Iterable[Any]) -> None:
-        raise AssertionError("stdout has JSON lines")
+        raise AssertionError("stdout gets JSON lines")
 
 
 def _is_list_of(cells: Any, length: int, fits: Callable[[Any], bool]) -> bool:
@@ -218,21 +215,25 @@ def _is_tag(cell: Any) -> bool:
 
 
 def _one_line(cell: Any) -> str:
-    """A cell without what would end it: a word with a tab or a line break in it has a blank there."""
+    """A cell with blanks in place of tabs and line breaks, which would end it."""
     return re.sub(r"[\t\r\n]", " ", str(cell))
 
 
 def shape_of(
     model_task: Task, source: Source, file: str, reading: ReadOptions, output: str | None, *, as_json: bool
 ) -> Rows:
-    """How the predictions of this file are written: by the output's suffix; on stdout as words where words came, else as JSON lines."""
+    """How the predictions of this file are written: by the output's suffix; on stdout as words if the input is words, else as JSON lines."""
     suffix = None if output is None else Path(output).suffix
     own = output is None and not as_json
     if not model_task.reads_words:
         if suffix in WORD_SUFFIXES:
-            raise UserError(f"a {model_task.name} model gives no tags", where=str(output), hint="Write .jsonl or .csv.")
+            raise UserError(
+                f"{with_article(model_task.name)} model predicts no tags",
+                where=str(output),
+                hint="Write .jsonl or .csv.",
+            )
         return Rows(file, reading)
-    _ask_about_lone_words(source, file, reading, model_task.read_columns[0])
+    _refuse_unclear_words(source, file, reading, model_task.read_columns[0])
     if source.format == "conll" and (own or suffix in WORD_SUFFIXES):
         return WordLines(file, reading)
     if source.by_word is not None and (own or suffix in TABLES):
@@ -245,8 +246,8 @@ def shape_of(
     return Rows(file, reading)
 
 
-def _ask_about_lone_words(source: Source, file: str, reading: ReadOptions, text: str) -> None:
-    """UserError where each row is one word, and it is not said whether they make sentences."""
+def _refuse_unclear_words(source: Source, file: str, reading: ReadOptions, text: str) -> None:
+    """UserError where each row is a single word, and it is unclear whether they form sentences."""
     if source.by_word is not None or reading.format == "text" or source.format not in _MAY_BE_WORDS:
         return
     own = open_source(file, reading)
@@ -259,11 +260,11 @@ def _ask_about_lone_words(source: Source, file: str, reading: ReadOptions, text:
         return
     if source.format != "text":
         raise UserError(
-            "a row for each word, and no column that numbers the sentences", where=source.name, found=quoted(own_names),
-            hint="Add a column sentence_id, or write CoNLL (.conll): a word a line, blank lines between sentences.",
+            "one row per word, but no column that numbers the sentences", where=source.name, found=quoted(own_names),
+            hint="Add a column sentence_id, or use CoNLL (.conll): one word per line, blank lines between sentences.",
         )  # fmt: skip
     if any(_PUNCTUATION.fullmatch(word) for word in alone):
         raise UserError(
-            "each line is one word: is it a word of a sentence, or a text of its own?", where=source.name,
-            hint="Write --format conll for a word a line (blank lines between sentences), --format text for a text a line.",
+            "each line is a single word, so it is unclear whether lines are words of a sentence or texts of their own", where=source.name,
+            hint="Add --format conll for one word per line (blank lines between sentences), or --format text for one text per line.",
         )  # fmt: skip

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
 
-import typer
-
-from tunewright.cli.options import Plugins
+from tunewright.cli.options import Json, Plugins
 from tunewright.cli.train import Words, config_from
 
 NAME = "prepare"
@@ -15,11 +12,11 @@ NAME = "prepare"
 
 def run(
     words: Words,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: Json = False,
     plugin: Plugins = None,
 ) -> None:
-    """Read, split and encode into the token store, without training (train does it too)."""
-    from tunewright.cli.progress import say
+    """Read, split and encode the data into the token store, without training. `train` does this by itself."""
+    from tunewright.cli.options import say
     from tunewright.preparation import prepare
     from tunewright.reading.ledger import told
     from tunewright.runs.early_checks import refuse_early

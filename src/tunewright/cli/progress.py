@@ -1,5 +1,6 @@
-"""What a run looks like in a terminal: preflight, one live line of progress, tables of scores. All of it on stderr or stdout as
-its verb says; plain lines and no colour off a terminal or under NO_COLOR.
+"""What a run prints: the preflight, one live line of progress (on stderr), tables of scores (on stdout).
+
+Plain lines and no colour when the stream is not a terminal, or under NO_COLOR.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import psutil
 
 from tunewright import hints
 from tunewright.artifacts.model_folder import open_saved
+from tunewright.cli.options import say
 from tunewright.errors import counted
 from tunewright.evaluation.overfitting import curve_plot, points_of
 from tunewright.reading.ledger import kept_rows, told
@@ -23,7 +25,7 @@ from tunewright.records import TaggedText
 from tunewright.runs.data_checks import label_findings, split_findings
 from tunewright.runs.reporter import Reporter, RunResult
 
-if TYPE_CHECKING:  # they import torch, which `say` does not need
+if TYPE_CHECKING:  # they import torch, which printing does not need
     from tunewright.config.run_config import RunConfig
     from tunewright.evaluation.score_split import Evaluation
     from tunewright.runs.decision import Decision
@@ -38,13 +40,8 @@ _LABELS_SHOWN = 8
 _WIDEST = 60
 
 
-def say(text: str) -> None:
-    """A note to the user, on stderr."""
-    print(text, file=sys.stderr)
-
-
 def is_live(stream: TextIO) -> bool:
-    """May lines be redrawn here?"""
+    """Can lines be redrawn on this stream?"""
     return stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
@@ -53,7 +50,7 @@ def bold(text: str, stream: TextIO) -> str:
 
 
 def highlighted(tagged: TaggedText) -> str:
-    """`Ann [PER 0.98] lives in Ulm [LOC 0.97]`; on a terminal the entities themselves bold."""
+    """`Ann [PER 0.98] lives in Ulm [LOC 0.97]`; on a terminal the entities are bold."""
     plain = os.environ.get("NO_COLOR") or not sys.stdout.isatty()
     start, parts = 0, []
     for entity in tagged.entities:
@@ -86,7 +83,9 @@ class ConsoleReporter(Reporter):
         say(preflight_text(preflight))
         if self._config is not None:
             for finding in (
-                *label_findings(preflight.labels, several_each=True),  # that they are uneven stands in `labels` above
+                *label_findings(
+                    preflight.labels, several_each=True
+                ),  # the line `labels` above shows how uneven they are
                 *split_findings(self._config, preflight.splits),
             ):
                 say(f"finding   {finding}")
@@ -128,14 +127,18 @@ class ConsoleReporter(Reporter):
         if not self._summary:
             return
         if result.already_finished:
-            print(f"This run is finished ({counted(result.num_steps, 'step')}); its scores:")
+            print(f"This run has already finished ({counted(result.num_steps, 'step')}). Its scores:")
         elif result.history:
             print_curve(result.history)
         for split, scores in result.scores.items():
             if split == "test" or "test" not in result.scores:
                 print_scores(split, scores)
-        said = [result.verdict["reason"].rstrip(".") + ".", result.verdict.get("kept", ""), result.verdict["advice"]]
-        print(f"\n{bold(result.verdict['kind'], sys.stdout)}: {' '.join(filter(None, said))}")
+        sentences = [
+            result.verdict["reason"].rstrip(".") + ".",
+            result.verdict.get("kept", ""),
+            result.verdict["advice"],
+        ]
+        print(f"\n{bold(result.verdict['kind'], sys.stdout)}: {' '.join(filter(None, sentences))}")
         print(f"\nmodel    {result.folder / 'model'}")
         print(f"try it   {try_it(result.folder)}")
 
@@ -147,7 +150,7 @@ class ConsoleReporter(Reporter):
 
 
 def try_it(run: Path) -> str:
-    """A command that predicts with the run: a text, a pair where the model reads pairs, a gap where it fills gaps."""
+    """A command that predicts with the run: a text, a pair of texts, or a text with a mask, as the model needs."""
     sample = open_saved(run).sample
     return hints.predict(run, sample) if isinstance(sample, str) else hints.predict_pair(run, *sample)
 
@@ -163,7 +166,7 @@ def clock(seconds: float) -> str:
 
 
 def preflight_text(facts: Preflight) -> str:
-    """About ten lines: what is going to happen."""
+    """About ten lines: the data, the model and the training that are about to start."""
     ledger = facts.ledger
     read = sum(source["read"] for source in ledger["sources"])
     lost = {
@@ -181,7 +184,7 @@ def preflight_text(facts: Preflight) -> str:
     if facts.labels:
         lines.append(f"labels    {labels_text(facts.labels)}")
     if facts.answer is not None:
-        lines.append(f"answers   begin at |: {facts.answer}")
+        lines.append(f"answers   start at |: {facts.answer}")
     quantiles = train.length_quantiles
     cut_tokens = train.cut_tokens / max(1, train.tokens + train.cut_tokens)
     lines.append(
@@ -189,14 +192,14 @@ def preflight_text(facts: Preflight) -> str:
         f"truncation cuts {train.cut_rows / train.rows:.1%} of the rows, {cut_tokens:.1%} of the tokens"
     )
     for fact, count in (
-        ("with an earlier row's text", ledger["duplicates"]),
-        ("with a text that occurs with another label", ledger["contradicting_texts"]),
+        ("with the same text as an earlier row", ledger["duplicates"]),
+        ("whose text also occurs with another label", ledger["contradicting_texts"]),
     ):
         if count:
             lines.append(f"notice    {counted(count, 'row')} {fact}")
     for split, count in ledger["shared_with_train"].items():
         if count:
-            lines.append(f"notice    {counted(count, f'{split} row')} with a text that is also in train")
+            lines.append(f"notice    {counted(count, f'{split} row')} whose text is also in train")
     lines += [f"notice    {note}" for note in facts.notes]
     more = f" and {len(facts.fresh) - _FRESH_SHOWN} more" if len(facts.fresh) > _FRESH_SHOWN else ""
     fresh = f", fresh: {', '.join(facts.fresh[:_FRESH_SHOWN])}{more}" if facts.fresh else ""
@@ -254,7 +257,7 @@ def print_curve(history: Sequence[HistoryPoint]) -> None:
 
 
 def print_scores(title: str, scores: Mapping[str, Any], *, details: bool = False) -> None:
-    """One split's scores beside the baselines."""
+    """One split's scores, next to those of the baselines."""
     print(f"\n{bold(title, sys.stdout)}: {rows_text(scores)}")
     baselines = scores.get("baseline", {})
     rows = []
@@ -307,7 +310,7 @@ def print_scores(title: str, scores: Mapping[str, Any], *, details: bool = False
 
 
 def rows_text(scores: Mapping[str, Any]) -> str:
-    """`2,000 rows`; `8 rows in 1 block` where the store's rows are not the user's."""
+    """`2,000 rows`; `8 rows in 1 block` where rows were packed or split for the store."""
     kept, unit = scores.get("rows_kept"), scores.get("unit", "row")
     if kept is None or kept == scores["rows"]:
         return counted(scores["rows"], "row" if kept is not None else unit)
@@ -315,13 +318,13 @@ def rows_text(scores: Mapping[str, Any]) -> str:
 
 
 def _short(value: object) -> str:
-    """A label as it is, the beginning of an answer."""
+    """The first `_WIDEST` characters, on one line."""
     text = " ".join(str(value).split())
     return text if len(text) <= _WIDEST else text[: _WIDEST - 1] + "…"
 
 
 def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Columns aligned: numbers to the right, texts to the left."""
+    """Print aligned columns: numbers to the right, texts to the left."""
     if not rows:
         return
     cells = [list(map(str, head)), *([str(cell) for cell in row] for row in rows)]

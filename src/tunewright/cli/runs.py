@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from tunewright import hints
-from tunewright.cli.options import Plugins
+from tunewright.cli.options import Json, Plugins
 
 NAME = "runs"
 
@@ -18,18 +18,18 @@ NAME = "runs"
 def run(
     words: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[compare A B]", help="Two run folders whose configs and scores to compare."),
+        typer.Argument(metavar="[compare A B]", help="Compare the configs and scores of two run folders."),
     ] = None,
     folder: Annotated[str, typer.Option(help="Where the runs are.")] = "runs",
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: Json = False,
     plugin: Plugins = None,
 ) -> None:
-    """Past runs and their scores, or what differs between two of them."""
+    """List past runs and their scores, or compare two of them."""
     from tunewright.errors import UserError
 
     if words:
         if words[0] != "compare" or len(words) != 3:
-            raise UserError("two runs are compared", found=" ".join(words), expected=hints.runs_compare())
+            raise UserError("compare takes two runs", found=" ".join(words), expected=hints.runs_compare())
         _compare(*(_facts(Path(word)) for word in words[1:]), as_json=as_json)
         return
     found = [_facts(path.parent) for path in sorted(Path(folder).glob("*/config.yaml"))]
@@ -47,12 +47,12 @@ def run(
     )
     if size := sum(file.stat().st_size for file in (Path(folder) / ".store").rglob("*") if file.is_file()):
         print(
-            f"\nTheir token stores hold {size / 2**20:,.0f} MB in {folder}/.store, which may be deleted: they are made again."
+            f"\nTheir token stores use {size / 2**20:,.0f} MB in {folder}/.store. You may delete it: runs rebuild what they need."
         )
 
 
 def _headline(scores: dict[str, float], metric: str | None) -> list[str]:
-    """What chose the best checkpoint, or another number where that was the loss; and the loss."""
+    """The metric that chose the best checkpoint (another one where that was the loss), and the loss."""
     others = [name for name in scores if not name.startswith("loss")]
     name = metric if metric in others else next(iter(others), None)
     loss = scores.get("loss", scores.get("log_loss"))

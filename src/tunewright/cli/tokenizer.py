@@ -1,9 +1,7 @@
-"""tunewright tokenizer show TEXT | compare FILE | train FILE: tokenizers looked at, compared on data, and learned."""
+"""tunewright tokenizer show TEXT | compare FILE | train FILE: inspect tokenizers, compare them on data, train one."""
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,20 +11,21 @@ import typer
 from typer.core import TyperCommand
 
 from tunewright import hints
+from tunewright.cli.options import Json, json_text, say
 
 NAME = "tokenizer"
-HELP = "Look at tokenizers, compare them on your data, or learn one."
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help=HELP)
+app = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, help="Inspect tokenizers, compare them on your data, or train one."
+)
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Column = Annotated[
-    str | None, typer.Option("--text", help="Text column, several joined by commas. Found when not given.")
+    str | None, typer.Option("--text", help="Text column, or several joined by commas. Default: detected.")
 ]
 Files = Annotated[
     list[str],
     typer.Argument(
-        metavar="FILE…", help="Any readable file, a `datasets` folder, or hub:owner/name. Plain text: a line is a text."
+        metavar="FILE…", help="Data files, a `datasets` folder, or hub:owner/name. In plain text each line is a text."
     ),
 ]
 _MODEL_HELP = "A folder with a model or a tokenizer, package:NAME, or a Hub id."
@@ -49,14 +48,14 @@ class _SeveralModels(TyperCommand):
 
 @app.command("show")
 def show_text(
-    text: Annotated[str, typer.Argument(help="The text, as it is: special tokens typed here stay text.")],
-    model: Annotated[list[str], typer.Option("--model", help=f"{_MODEL_HELP} May be given several times.")],
+    text: Annotated[str, typer.Argument(help="The text. Special tokens typed here stay text.")],
+    model: Annotated[list[str], typer.Option("--model", help=f"{_MODEL_HELP} May be repeated.")],
     pair: Annotated[str | None, typer.Option("--pair", help="A second text.")] = None,
     max_length: Annotated[
-        int | None, typer.Option("--max-length", min=1, help="Longest row in tokens. Default: what the model takes, at most 512.")
+        int | None, typer.Option("--max-length", min=1, help="Maximum row length in tokens. Default: the model's, at most 512.")
     ] = None,
-    padding: Annotated[str, typer.Option("--padding", help="longest (of one text: none) or max_length.")] = "longest",
-    padding_side: Annotated[str, typer.Option("--padding-side", help="auto (the tokenizer's own), right or left.")] = "auto",
+    padding: Annotated[str, typer.Option("--padding", help="longest (none for a single text) or max_length.")] = "longest",
+    padding_side: Annotated[str, typer.Option("--padding-side", help="auto (as the tokenizer does), right or left.")] = "auto",
     truncation_side: Annotated[str, typer.Option("--truncation-side", help="right or left.")] = "right",
     as_json: Json = False,
 ) -> None:  # fmt: skip
@@ -69,7 +68,7 @@ def show_text(
     from tunewright.pretrained.model_files import tokenizer_source
     from tunewright.tokenizer_tools.show import show
 
-    with _own_words():
+    with _option_names():
         shown = [
             show(
                 source, text, pair, max_length=max_length or "auto", padding=padding, padding_side=padding_side,
@@ -78,7 +77,7 @@ def show_text(
             for source in [tokenizer_source(name) for name in model]
         ]  # fmt: skip
     if as_json:
-        _print_json({"text": text, "pair": pair, "models": [one.as_dict() for one in shown]})
+        print(json_text({"schema": 1, "text": text, "pair": pair, "models": [one.as_dict() for one in shown]}))
         return
     from tunewright.cli.tokenizer_tables import print_shown
 
@@ -90,38 +89,38 @@ def compare_models(
     files: Files,
     models: Annotated[list[str], typer.Option("--models", metavar="MODEL…", help=f"{_MODEL_HELP} One or more.")],
     max_length: Annotated[
-        int | None, typer.Option("--max-length", min=1, help="Where rows are cut. Default: what each model takes, at most 512.")
+        int | None, typer.Option("--max-length", min=1, help="Length at which rows are cut. Default: each model's, at most 512.")
     ] = None,
     text: Column = None,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The HTML page that is written.")] = Path("compare.html"),
+    output: Annotated[Path, typer.Option("--output", "-o", help="HTML page to write.")] = Path("compare.html"),
     as_json: Json = False,
 ) -> None:  # fmt: skip
-    """Compare tokenizers on your texts: how finely they cut, what they lose, how long rows become, how fast they are."""
+    """Compare tokenizers on your texts: tokens per word, lost characters, row lengths, speed."""
     from tunewright.pretrained.model_files import tokenizer_source
     from tunewright.tokenizer_tools.corpus import Corpus
 
     sources = [tokenizer_source(name) for name in models]
     corpus = Corpus.open(files, text=text)
-    print(f"columns   {corpus.told_columns}", file=sys.stderr)
+    say(f"columns   {corpus.told_columns}")
     from tunewright.tokenizer_tools.compare import compare
     from tunewright.tokenizer_tools.compare_page import page
 
-    with _own_words():
+    with _option_names():
         comparison = compare(corpus, sources, max_length=max_length or "auto")
     _write(output, page(comparison))
     if as_json:
-        _print_json(comparison.as_dict())
+        print(json_text({"schema": 1, **comparison.as_dict()}))
         return
     from tunewright.cli.tokenizer_tables import print_comparison
 
     print_comparison(comparison)
-    print(f"page      {output}", file=sys.stderr)
+    say(f"page      {output}")
 
 
 @app.command("train")
 def train_tokenizer(
     files: Files,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder that is written.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write.")],
     algorithm: Annotated[
         str, typer.Option("--algorithm", help="bpe, byte-bpe, wordpiece, unigram, word or char.")
     ] = "byte-bpe",
@@ -130,32 +129,32 @@ def train_tokenizer(
     ] = 8_000,
     template: Annotated[
         str | None,
-        typer.Option("--template", help="bert: [CLS] text [SEP]; gpt: the text alone, <|endoftext|> between documents. "
+        typer.Option("--template", help="bert: [CLS] text [SEP]; gpt: only the text, <|endoftext|> between documents. "
                      "Default: gpt for bpe and byte-bpe, bert for the others."),
     ] = None,
     special: Annotated[
         list[str] | None,
-        typer.Option("--special", help="One more special token, or role=token to name the one of a role (pad, unk, cls, sep, mask, bos, eos); several."),
+        typer.Option("--special", help="A further special token, or role=token to set that of a role (pad, unk, cls, sep, mask, bos, eos). May be repeated."),
     ] = None,
     normalizer: Annotated[
         list[str] | None,
-        typer.Option("--normalizer", help="nfc, nfd, nfkc, nfkd, lowercase, strip-accents, bert (cleaning), none; several in "
-                     "turn. Default: bert for wordpiece and word, none for the others."),
+        typer.Option("--normalizer", help="nfc, nfd, nfkc, nfkd, lowercase, strip-accents, bert (cleaning), none. May be "
+                     "repeated, applied in order. Default: bert for wordpiece and word, none for the others."),
     ] = None,
-    lowercase: Annotated[bool, typer.Option("--lowercase", help="The same as one more --normalizer lowercase.")] = False,
+    lowercase: Annotated[bool, typer.Option("--lowercase", help="Short for --normalizer lowercase.")] = False,
     pre_tokenizer: Annotated[
         list[str] | None,
-        typer.Option("--pre-tokenizer", help="Where words are split: bert, whitespace, punctuation, digits, metaspace, gpt2 "
-                     "(byte-bpe), none; several in turn. Default: metaspace for bpe and unigram, gpt2 for byte-bpe, bert for "
+        typer.Option("--pre-tokenizer", help="How texts are split into words: bert, whitespace, punctuation, digits, metaspace, gpt2 "
+                     "(byte-bpe), none. May be repeated, applied in order. Default: metaspace for bpe and unigram, gpt2 for byte-bpe, bert for "
                      "wordpiece and word."),
     ] = None,
     min_frequency: Annotated[
-        int | None, typer.Option("--min-frequency", min=1, help="Pieces seen less often are not learned. Default: 2; for word and char 1.")
+        int | None, typer.Option("--min-frequency", min=1, help="Minimum count of a piece in the texts. Default: 2; for word and char 1.")
     ] = None,
     text: Column = None,
     as_json: Json = False,
 ) -> None:  # fmt: skip
-    """Learn a tokenizer from texts and write it in Hugging Face layout, for `model.tokenizer` and AutoTokenizer."""
+    """Train a tokenizer on texts and save it in Hugging Face layout, for `model.tokenizer` and AutoTokenizer."""
     from tunewright.tokenizer_tools.recipe import Recipe
 
     recipe = Recipe(
@@ -169,28 +168,22 @@ def train_tokenizer(
     from tunewright.tokenizer_tools.train import learn, save
 
     corpus = Corpus.open(files, text=text)
-    print(f"columns   {corpus.told_columns}", file=sys.stderr)
+    say(f"columns   {corpus.told_columns}")
     learned = learn(corpus, recipe)
     save(learned, output)
     for note in learned.notes:
-        print(note, file=sys.stderr)
+        say(note)
     if as_json:
-        _print_json(
-            {
-                "output": str(output),
-                "vocab_size": learned.vocab_size,
-                "texts": learned.num_texts,
-                "notes": learned.notes,
-            }
-        )
+        facts = {"vocab_size": learned.vocab_size, "texts": learned.num_texts, "notes": learned.notes}
+        print(json_text({"schema": 1, "output": str(output), **facts}))
         return
-    print(f"{learned.vocab_size:,} entries, learned from {learned.num_texts:,} texts: {output}")
-    print(f"look at it   {hints.tokenizer_show(output)}")
+    print(f"Trained {learned.vocab_size:,} entries on {learned.num_texts:,} texts: {output}")
+    print(f"try it   {hints.tokenizer_show(output)}")
 
 
 @contextmanager
-def _own_words() -> Iterator[None]:
-    """Errors about a config key, said with the option that stands for it here."""
+def _option_names() -> Iterator[None]:
+    """Errors about a config key name the option of this command instead."""
     from tunewright.errors import UserError
 
     try:
@@ -202,12 +195,12 @@ def _own_words() -> Iterator[None]:
 
 
 def _refuse_output(folder: Path) -> None:
-    """Only an empty folder, or one with a tokenizer that was written here, is written to."""
+    """UserError unless the folder is new, empty, or holds only files of a tokenizer."""
     from tunewright.errors import UserError
 
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir()) and {p.name for p in folder.iterdir()} - _OURS):
         raise UserError(
-            "something else stands there", where=f"--output {folder}", expected="a new or empty folder",
+            "the output holds other files", where=f"--output {folder}", expected="a new or empty folder",
             hint="Choose another folder.",
         )  # fmt: skip
 
@@ -221,14 +214,10 @@ def _write(path: Path, text: str) -> None:
 
     try:
         if path.exists() and not (path.is_file() or path.is_dir()):
-            path.write_text(text, encoding="utf-8")  # /dev/stdout and the like: nothing to replace
+            path.write_text(text, encoding="utf-8")  # /dev/stdout and the like cannot be replaced
         else:
             write_whole(path, text)
     except OSError as error:
         raise UserError(
             f"cannot be written ({error.strerror})", where=f"--output {path}", hint="Choose another file."
         ) from None
-
-
-def _print_json(values: dict[str, Any]) -> None:
-    print(json.dumps({"schema": 1, **values}, ensure_ascii=False))

@@ -1,4 +1,4 @@
-"""What `tunewright tokenizer` prints for people: coloured token tables, and bars of row lengths. Plain off a terminal."""
+"""What `tunewright tokenizer` prints: coloured token tables, and bars of row lengths. Plain when stdout is not a terminal."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _BINS, _BAR = 12, 24
 
 
 def _console() -> Console:
-    """Off a terminal there is no width to keep to."""
+    """A wide one where stdout is not a terminal: there is no width to fit."""
     return Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=_PLAIN_WIDTH)
 
 
@@ -47,7 +47,7 @@ def _one(shown: Shown) -> Group:
 
 
 def _style(token: Token) -> str:
-    """A colour per word, so that its pieces stand out together."""
+    """One colour per word: its pieces are recognized together."""
     if token.part == "padding":
         return "dim"
     if token.part == "special":

@@ -12,7 +12,6 @@ import typer
 from tunewright.cli.options import Plugins
 
 NAME = "train"
-SETTINGS = {"ignore_unknown_options": False}
 
 _KEY = re.compile(r"[A-Za-z_][\w.]*=")
 
@@ -27,12 +26,13 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object with t
 
 
 def run(words: Words, as_json: Json = False, plugin: Plugins = None) -> None:
-    """Fine-tune a model: a data file alone is enough. Several configs run in turn. Run it again to resume."""
+    """Fine-tune a model: a data file alone is enough. Several configs run in turn. The same command again resumes the run."""
     configs = configs_from(words)
     from tunewright.runs.sequence import check_in_turn, train_in_turn
 
     check_in_turn(configs)
-    from tunewright.cli.progress import ConsoleReporter, say
+    from tunewright.cli.options import say
+    from tunewright.cli.progress import ConsoleReporter
 
     reporters: list[ConsoleReporter] = []
 
@@ -42,10 +42,8 @@ def run(words: Words, as_json: Json = False, plugin: Plugins = None) -> None:
         reporters.append(ConsoleReporter(summary=not as_json, config=config))
         return reporters[-1]
 
-    results = []
     try:
-        for result in train_in_turn(configs, reporter=reporter):
-            results.append(_as_json(result))
+        results = [_as_json(result) for result in train_in_turn(configs, reporter=reporter)]
     finally:
         for one in reporters:
             one.close_line()
@@ -59,31 +57,31 @@ def _as_json(result: Any) -> dict[str, Any]:
 
 
 def configs_from(words: list[str], *, verb: str = NAME) -> list[Any]:
-    """The configs that the words name: data files are one training set, YAML files (or run folders) are several in turn.
+    """The configs that the words name: all data files are one training set, each YAML file (or run folder) is a config of its own.
 
-    `key=value` words are laid over each. UserError where both kinds are named, or neither.
+    `key=value` words override values of each. UserError where both kinds are named, or neither.
     """
     from tunewright.errors import UserError, quoted
     from tunewright.hints import command
 
-    named, overrides = divided(words)
+    named, overrides = split_words(words)
     if not named:
         raise UserError(
             "no data file or config",
             found=" ".join(words),
-            hint=f"Write: {command(verb, 'DATA.csv')}, then KEY=VALUE words",
+            hint=f"Run: {command(verb, 'DATA.csv')}, followed by any KEY=VALUE words",
         )
     configs = [word for word in named if _is_config(word)]
-    data = [word for word in named if word not in configs]
+    data = [word for word in named if not _is_config(word)]
     if configs and data:
         raise UserError(
-            "data files and configs are named together",
+            "data files and configs cannot be mixed",
             found=f"{quoted(data)} and {quoted(configs)}",
-            hint="Several data files are one training set, several configs run in turn: name either kind alone.",
+            hint="Name data files (one training set) or configs (run in turn), not both.",
         )
     if configs:
         return [_loaded(word, overrides) for word in configs]
-    from tunewright.cli.progress import say
+    from tunewright.cli.options import say
     from tunewright.runs.autoconfig import config_for_data
 
     files = with_globs(data)
@@ -93,17 +91,17 @@ def configs_from(words: list[str], *, verb: str = NAME) -> list[Any]:
 
 
 def config_from(words: list[str], *, verb: str = NAME) -> Any:
-    """The one RunConfig of data files or a YAML config, with `key=value` words laid over it. UserError for several configs."""
+    """The one RunConfig of data files or a YAML config, with the values of `key=value` words. UserError for several configs."""
     from tunewright.errors import UserError
 
     configs = configs_from(words, verb=verb)
     if len(configs) > 1:
-        raise UserError(f"{verb} takes one config", found=str(len(configs)), hint="Name them one at a time.")
+        raise UserError(f"{verb} takes one config", found=str(len(configs)), hint="Run it for each config in turn.")
     return configs[0]
 
 
-def divided(words: list[str]) -> tuple[list[str], list[str]]:
-    """(files, folders and globs; `key=value` words). A file whose own name looks like such a word is a file."""
+def split_words(words: list[str]) -> tuple[list[str], list[str]]:
+    """(files, folders and globs; `key=value` words). A word that names an existing file is a file, even if it looks like `key=value`."""
     are_keys = [_KEY.match(word) is not None and not Path(word).exists() for word in words]
     return (
         [word for word, is_key in zip(words, are_keys, strict=True) if not is_key],
@@ -112,7 +110,7 @@ def divided(words: list[str]) -> tuple[list[str], list[str]]:
 
 
 def with_globs(data: list[str]) -> list[str]:
-    """The files that quoted patterns stand for, in their order. UserError for a pattern that no file has."""
+    """The files that match quoted patterns, in order. UserError for a pattern that matches none."""
     from tunewright.reading.locate import matching
 
     return [file for word in data for file in matching(word)]

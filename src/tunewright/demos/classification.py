@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tunewright import hints
-from tunewright.cli.progress import say
+from tunewright.cli.options import say
 from tunewright.demos.base import SAMPLES, config_of, headline, trained
 from tunewright.prediction import load
 from tunewright.records import Prediction

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tunewright import hints
-from tunewright.cli.progress import say
+from tunewright.cli.options import say
 from tunewright.demos.base import before, config_of, headline, side_by_side, tell_loss, trained
 from tunewright.demos.stories import stories
 from tunewright.files.atomic import write_whole

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tunewright import hints
-from tunewright.cli.progress import say
+from tunewright.cli.options import say
 from tunewright.demos.base import SAMPLES, before, config_of, headline, side_by_side, tell_loss, trained
 from tunewright.prediction import Model, load
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tunewright import hints
-from tunewright.cli.progress import highlighted, print_table, say
+from tunewright.cli.options import say
+from tunewright.cli.progress import highlighted, print_table
 from tunewright.demos.base import SAMPLES, config_of, headline, trained
 from tunewright.prediction import load
 from tunewright.preparation import TEST

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tunewright import hints
-from tunewright.cli.progress import say
+from tunewright.cli.options import say
 from tunewright.demos.base import SAMPLES, config_of, headline, trained
 from tunewright.prediction import load
 from tunewright.reading import open_source

@@ -19,7 +19,8 @@ from typing import Any
 import yaml
 
 from tunewright import hints
-from tunewright.cli.progress import ConsoleReporter, print_table, say
+from tunewright.cli.options import say
+from tunewright.cli.progress import ConsoleReporter, print_table
 from tunewright.config.load import load_config
 from tunewright.config.run_config import RunConfig
 from tunewright.demos import animals
