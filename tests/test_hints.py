@@ -123,7 +123,7 @@ def test_what_refusals_propose_works(there, monkeypatch):
     for line in re.findall(r"(?:echo|tunewright) .*?(?=\. The text|\.\n)", err):
         assert typed(line, monkeypatch)[0] == 0, line
     code, _, err = typed("tunewright init t.txt qa.jsonl train.epochs=2 -o other.yaml", monkeypatch)
-    assert code == 2 and "Say it when you train: tunewright train t.txt qa.jsonl train.epochs=2" in err
+    assert code == 2 and "Give it to train instead: tunewright train t.txt qa.jsonl train.epochs=2" in err
     code, _, err = typed("tunewright train t.txt model=scratch:gpt-tiny", monkeypatch)
     assert code == 2 and hints.tokenizer_train() in err
     code, _, err = typed("tunewright chat masked", monkeypatch)

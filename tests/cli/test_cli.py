@@ -86,7 +86,7 @@ def test_help_imports_nothing_heavy():
         (["train", "nope.yaml"], "no such config file"),
         (["train", "train.epochs=3"], "tunewright train DATA.csv"),
         (["evaluate", "nope"], "no such run"),
-        (["predict", "run"], "nothing to predict"),
+        (["predict", "run"], "name exactly one kind of input"),
         (["predict", "run", "data.jsonl"], "is the name of a file"),
         (["predict", "run", "--pair", "a", "b"], "single texts"),
         (["predict", "run", "hello", "--precision", "bf61"], "Did you mean bf16?"),
@@ -99,7 +99,7 @@ def test_help_imports_nothing_heavy():
         (["predict", "run", "--file", "nope"], "no such file"),
         (
             ["evaluate", "run", "texts.txt"],
-            "texts.txt:1: no field 'label'; found 'text'; so it is with all of the first 2 rows",
+            "texts.txt:1: no field 'label'; found 'text'; none of the first 2 rows can be used",
         ),
         (["predict", "run", "--file", "other.csv"], "other.csv:2: no field 'text'; found 'a', 'b'"),
         (["check", "nope.csv"], "no such file"),
@@ -179,7 +179,7 @@ def test_a_file_is_predicted_in_order_with_its_columns(trained):
 def test_a_finished_run_is_not_trained_again_and_more_epochs_go_on(trained):
     folder, _ = trained
     again = tunewright("train", "config.yaml", cwd=folder)
-    assert again.returncode == 0 and "This run is finished" in again.stdout
+    assert again.returncode == 0 and "This run has already finished" in again.stdout
     longer = tunewright("train", "config.yaml", "train.max_steps=16", cwd=folder)
     assert longer.returncode == 0, longer.stderr
     assert "Resuming after step 12 of 16" in longer.stderr
@@ -286,7 +286,7 @@ def test_inputs_that_cannot_be_used_stop_predict_or_are_told(trained):
     assert done.returncode == 0 and [row["label"] is None for row in found] == [False, True, True, False]
     assert [row.get("reason") for row in found] == [None, "blank text", "the text is not UTF-8", None]
     assert done.stderr.splitlines() == [
-        "2 inputs have no answer:", "  stdin:2: blank text", "  stdin:3: the text is not UTF-8",
+        "2 inputs without a prediction:", "  stdin:2: blank text", "  stdin:3: the text is not UTF-8",
     ]  # fmt: skip
     assert "input 2: blank text" in tunewright("predict", "run", "a", "\u200b", cwd=folder).stderr
 
@@ -305,7 +305,7 @@ def test_bad_rows_of_a_file_stop_predict_or_are_told(trained, tmp_path):
         (4, False),
     ]
     assert "not valid JSON" in found[1]["reason"] and found[2]["reason"] == "blank text"
-    assert "2 inputs have no answer:" in done.stderr and "f.jsonl:3: blank text" in done.stderr
+    assert "2 inputs without a prediction:" in done.stderr and "f.jsonl:3: blank text" in done.stderr
 
 
 def test_top_says_how_many_labels_are_shown(trained):
@@ -458,7 +458,7 @@ def test_runs_are_listed_and_compared(trained):
     listed = tunewright("runs", "--folder", ".", cwd=folder).stdout
     assert "nan" not in listed and listed.splitlines()[2].split()[3:] == ["started", "-", "-"]
     assert "classification" in listed and re.search(r"finished, test +f1_macro [01]\.[0-9]{4} +[0-9.]{6}\n", listed)
-    assert "MB in ./.store, which may be deleted" in listed
+    assert "MB in ./.store. You may delete it" in listed
 
 
 @pytest.mark.parametrize(

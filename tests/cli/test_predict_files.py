@@ -111,7 +111,7 @@ def test_a_killed_prediction_goes_on_and_the_file_is_the_same(runs, tmp_path, mo
     with part.open("ab") as file:
         file.write(b'{"half a li')  # what a full disk or a crash leaves
     done = tunewright(*words, "-o", f"again{suffix}", cwd=tmp_path)
-    assert done.returncode == 0 and "12 predictions of an earlier command" in done.stderr
+    assert done.returncode == 0 and "Continuing after 12 predictions of an earlier command" in done.stderr
     assert (tmp_path / f"again{suffix}").read_bytes() == (tmp_path / f"whole{suffix}").read_bytes()
     assert sorted(os.listdir(tmp_path)) == sorted(["rows.jsonl", f"whole{suffix}", f"again{suffix}"])
 
@@ -137,7 +137,7 @@ def test_a_part_of_other_predictions_is_no_beginning(runs, tmp_path, monkeypatch
         manifest.write_text(manifest.read_text() + "\n")
         words += ["--no-check"]
     done = tunewright(*words, cwd=tmp_path)
-    assert done.returncode == 0 and "starts anew" in done.stderr
+    assert done.returncode == 0 and "starts from the beginning" in done.stderr
     expected = tunewright(*words[:5], "other.jsonl", *words[6:], cwd=tmp_path) if change != "options" else None
     assert expected is None or (tmp_path / "other.jsonl").read_bytes() == (tmp_path / "out.jsonl").read_bytes()
     assert not list(tmp_path.glob(".*part*"))
@@ -187,7 +187,7 @@ def test_what_an_error_ends_is_kept_and_goes_on_when_bad_rows_are_skipped(runs, 
     )
     assert not (tmp_path / "out.csv").exists()
     done = tunewright(*words, "--skip-bad-rows", cwd=tmp_path)
-    assert done.returncode == 0 and "6 predictions of an earlier command" in done.stderr
+    assert done.returncode == 0 and "Continuing after 6 predictions of an earlier command" in done.stderr
     with (tmp_path / "out.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["n"] for row in rows] == [*"012345", "", *"789"]
@@ -263,7 +263,7 @@ def test_a_written_table_holds_the_texts_exactly_and_safe_ones_where_it_is_wishe
     assert safe == [f"'{text}" if text[0] in "=+-@\t\r\n" else text for text in TEXTS]
     assert "'=cmd" in cells(f"safe{suffix}")[0] and [row["'=cmd"] for row in cells(f"safe{suffix}")] == safe
     done = tunewright(*words, "a.jsonl", "--spreadsheet-safe", cwd=tmp_path)
-    assert done.returncode == 2 and "goes with a table" in done.stderr
+    assert done.returncode == 2 and "needs a table as output" in done.stderr
 
 
 def test_our_own_reader_gets_the_texts_of_a_written_table_back(runs, tmp_path):

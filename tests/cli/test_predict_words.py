@@ -173,7 +173,7 @@ def test_texts_are_not_written_as_words(run, tmp_path):
     write_jsonl(tmp_path / "t.jsonl", [{"text": "Mara went to Oslo."}])
     done = tunewright("predict", str(run), "--file", "t.jsonl", "-o", "o.conll", cwd=tmp_path)
     assert (
-        done.returncode == 2 and "a text and not a list of words" in done.stderr and not list(tmp_path.glob("*.conll"))
+        done.returncode == 2 and "a text, not a list of words" in done.stderr and not list(tmp_path.glob("*.conll"))
     )
 
 
@@ -187,7 +187,7 @@ def test_a_killed_tagging_goes_on(run, expected, tmp_path, monkeypatch):
         killed_after(patch, 2)
         tunewright(*words, cwd=tmp_path)
     done = tunewright(*words, cwd=tmp_path)
-    assert done.returncode == 0 and "2 predictions of an earlier command" in done.stderr
+    assert done.returncode == 0 and "Continuing after 2 predictions of an earlier command" in done.stderr
     assert (tmp_path / "o.conll").read_text() == tagged_lines(expected)
 
 

@@ -141,7 +141,7 @@ def test_the_demo_that_starts_from_nothing_goes_its_whole_way(tmp_path, capsys, 
         assert text in shown
     assert (tmp_path / "demo" / "stories.txt").read_text(encoding="utf-8").count("\n") == 60
     found.run(str(tmp_path / "demo"), FEW)
-    assert "This run is finished" in capsys.readouterr().out, "the same text and tokenizer are written again"
+    assert "This run has already finished" in capsys.readouterr().out, "the same text and tokenizer are written again"
 
 
 def test_the_demo_of_answers_goes_its_whole_way(tmp_path, capsys):

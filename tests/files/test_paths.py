@@ -11,7 +11,7 @@ import pytest
 import tunewright as tw
 from tunewright.cli import main as door
 from tunewright.cli import tokenizer as tokenizer_verbs
-from tunewright.cli.options import PATHS, with_written_out_paths
+from tunewright.cli.options import PATHS, with_expanded_paths
 from tunewright.config.load import load_config, parse_config
 from tunewright.errors import UserError
 from tunewright.exporters import export
@@ -112,7 +112,7 @@ def test_a_verb_is_given_paths_written_out(home):
     def verb(run_folder: str, output: Path, words: list[str], texts: list[str]) -> None:
         given.update(run_folder=run_folder, output=output, words=words, texts=texts)
 
-    with_written_out_paths(verb)(
+    with_expanded_paths(verb)(
         run_folder="~/run", output=Path("$SCRATCH/o"), words=["~/d.csv", "output=~/x"], texts=["I paid $5 and ~3 $HOME"]
     )
     assert given == {

@@ -6,7 +6,7 @@ from contextlib import redirect_stderr, redirect_stdout
 import pytest
 
 from tests.conftest import messages, shared, write_jsonl
-from tunewright.cli.train import configs_from, divided
+from tunewright.cli.train import configs_from, split_words
 from tunewright.config.load import load_config
 from tunewright.errors import UserError, with_article
 from tunewright.preparation import open_inputs
@@ -92,12 +92,12 @@ def test_several_files_are_one_training_set_and_configs_run_in_turn(tmp_path, mo
     (tmp_path / "two.yaml").write_text("data: ['a*.txt']\n")
     assert len(configs_from(["one.yaml", "two.yaml"])) == 2
     for words in (["one.yaml", "a2.txt"], ["a*.txt", "two.yaml", "seed=1"]):
-        with pytest.raises(UserError, match="Several data files are one training set, several configs run in turn"):
+        with pytest.raises(UserError, match="Name data files .one training set. or configs .run in turn."):
             configs_from(words)
     with pytest.raises(UserError, match="no file has such a name"):
         configs_from(["b*.txt"])
     (tmp_path / "k=v.csv").write_text("text,label\na b,x\n")
-    assert divided(["k=v.csv", "k=v"]) == (["k=v.csv"], ["k=v"])
+    assert split_words(["k=v.csv", "k=v"]) == (["k=v.csv"], ["k=v"])
 
 
 def test_splits_given_as_one_training_set_are_asked_about(tmp_path):

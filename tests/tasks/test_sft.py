@@ -342,7 +342,7 @@ def test_turns_that_no_longer_fit_are_left_out_and_told(learned, capsys):
     )
     "".join(talk(model, iter([FACTS[3]["question"], long])))
     said = capsys.readouterr().err
-    assert "the first 2 turns no longer fit" in said and "tokens are cut" in said
+    assert "left out the oldest 2 turns" in said and "tokens: the text is too long" in said
 
 
 def test_chat_reads_bytes_and_tells_what_is_no_text(learned, monkeypatch, capsys):

@@ -146,7 +146,7 @@ def check_file(
             reasons.append(error.reason)
     if reasons:
         raise UserError(
-            f"none of the first {counted(len(rows), 'row')} can be used: {reasons[0]}",
+            f"{reasons[0]}; none of the first {counted(len(rows), 'row')} can be used",
             where=rows[0].address,
             hint="Name the columns as in the training file.",
         )
