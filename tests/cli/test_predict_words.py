@@ -172,9 +172,7 @@ def test_a_sentence_that_cannot_be_read_keeps_its_lines(run, expected, tmp_path)
 def test_texts_are_not_written_as_words(run, tmp_path):
     write_jsonl(tmp_path / "t.jsonl", [{"text": "Mara went to Oslo."}])
     done = tunewright("predict", str(run), "--file", "t.jsonl", "-o", "o.conll", cwd=tmp_path)
-    assert (
-        done.returncode == 2 and "a text, not a list of words" in done.stderr and not list(tmp_path.glob("*.conll"))
-    )
+    assert done.returncode == 2 and "a text, not a list of words" in done.stderr and not list(tmp_path.glob("*.conll"))
 
 
 def test_a_killed_tagging_goes_on(run, expected, tmp_path, monkeypatch):

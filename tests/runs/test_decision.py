@@ -92,7 +92,7 @@ def test_several_files_are_one_training_set_and_configs_run_in_turn(tmp_path, mo
     (tmp_path / "two.yaml").write_text("data: ['a*.txt']\n")
     assert len(configs_from(["one.yaml", "two.yaml"])) == 2
     for words in (["one.yaml", "a2.txt"], ["a*.txt", "two.yaml", "seed=1"]):
-        with pytest.raises(UserError, match="Name data files .one training set. or configs .run in turn."):
+        with pytest.raises(UserError, match=r"Name data files \(one training set\) or configs \(run in turn\)"):
             configs_from(words)
     with pytest.raises(UserError, match="no file has such a name"):
         configs_from(["b*.txt"])
