@@ -339,7 +339,7 @@ def test_control_tokens_that_cannot_be_told_from_text_are_refused_at_once(folder
     encoder = load_encoder(tokenizer_source(str(folder("nfkc"))), max_length=16)
     assert encoder._ids_of.secret_names["</s>"] != "</s>"
     broken = replace(encoder, _ids_of=replace(encoder._ids_of, secret_names=dict.fromkeys(SPECIAL, "lost")))
-    with pytest.raises(UserError, match="cannot be told from text"):
+    with pytest.raises(UserError, match="cannot tell control tokens apart from text"):
         ChatTokenizer.of(broken)
 
 

@@ -143,8 +143,8 @@ def turn(role: str, content: object = "x", **more: object) -> dict:
         ([turn("user"), turn("robot")], "unknown role 'robot' in turn 2"),
         ([turn("user"), turn("assistant", " \n")], "empty answer"),
         ([turn("user"), turn("assistant"), turn("user"), turn("assistant", None)], "empty answer in turn 4"),
-        ([turn("assistant")], "no turn before the last answer is the user's"),
-        ([turn("system"), turn("assistant")], "no turn before the last answer is the user's"),
+        ([turn("assistant")], "no user turn before the last answer"),
+        ([turn("system"), turn("assistant")], "no user turn before the last answer"),
         ([turn("user")], "no answer"),
         ([], "the messages are empty"),
         (["Hi"], "turn 1 is str 'Hi'"),
@@ -156,7 +156,7 @@ def turn(role: str, content: object = "x", **more: object) -> dict:
             [turn("user"), turn("assistant", training="maybe")],
             "the training of turn 2 is 'maybe', expected true or false",
         ),
-        ([turn("user"), turn("function_call", "no JSON")], "a text that is no JSON"),
+        ([turn("user"), turn("function_call", "no JSON")], "not valid JSON"),
         ([turn("user"), turn("assistant", "", tool_calls=[{"id": 1}])], "a call in turn 2 has no name"),
     ],
 )
@@ -224,7 +224,7 @@ def test_nothing_that_stands_beside_a_prompt_is_lost(fields, expected):
 
 def test_an_answer_that_is_called_bad_is_not_learned():
     fields = {"prompt": "Hi", "completion": "What.", "label": False}
-    with pytest.raises(RowSkipped, match="called bad"):
+    with pytest.raises(RowSkipped, match="judged bad"):
         find_dialogues(list(fields), [Row("f", 1, fields)]).for_training(Row("f", 1, fields))
 
 
@@ -238,7 +238,7 @@ def test_turns_that_a_table_holds_as_text(turns):
 
 
 def test_turns_as_python_prints_them_that_were_cut_are_refused():
-    with pytest.raises(RowError, match="as Python prints them, but broken"):
+    with pytest.raises(RowError, match="cannot parse turns printed by Python"):
         read({"prompt": "[{'role': 'user', 'content': 'Hi", "completion": "Hello!"})
     assert read({"prompt": "Hi", "completion": '[{"role": "admin"}]'}).messages[1].content == '[{"role": "admin"}]'
 
@@ -262,7 +262,7 @@ def test_one_odd_row_hides_no_column_of_turns():
 
 def test_a_system_text_that_contradicts_the_turns_is_refused():
     turns = [{"role": "system", "content": "Be."}, {"role": "user", "content": "Hi"}]
-    with pytest.raises(RowError, match="another than that of its first turn"):
+    with pytest.raises(RowError, match="different system texts"):
         conversation(turns, system="Be not.")
 
 
@@ -326,8 +326,8 @@ def test_reasoning_is_read_wherever_it_stands(turn):
         ({"content": "x", "reasoning": ["a", "b"]}, "the reasoning of turn 1 is list"), ({"content": "x", "reasoning_content": 5}, "is int 5"),
         ({"content": "x", "reasoning": "a", "thinking": "b"}, "different reasoning under 'reasoning' and 'thinking'"),
         ({"content": [{"type": "thinking", "thinking": "a"}, {"text": "x"}], "reasoning": "b"}, "in its content and beside it"),
-        ({"content": [CALL, {"type": "text", "text": "x"}]}, "goes on behind its calls"),
-        ({"content": [{"type": "text", "text": "x"}, {"type": "thinking", "thinking": "a"}]}, "thinks behind its text"),
+        ({"content": [CALL, {"type": "text", "text": "x"}]}, "text after its tool calls"),
+        ({"content": [{"type": "text", "text": "x"}, {"type": "thinking", "thinking": "a"}]}, "reasoning after its text"),
         ({"content": [{"type": "redacted_thinking", "data": "x"}, {"type": "text", "text": "x"}]}, "'redacted_thinking'"),
     ],
 )  # fmt: skip

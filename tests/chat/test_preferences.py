@@ -162,7 +162,7 @@ def test_conversations_that_the_assistant_begins_are_compared_by_their_last_answ
 def test_a_judged_conversation_keeps_what_stands_before_it_and_answers_its_rows_own_prompt():
     [one] = read({"prompt": "Hi", "system": "Be.", "completion": [USER_HI, BOT_A, USER_HI], "label": True})
     assert [(one.content, one.learned) for one in one.chosen.messages] == [("Be.", False), ("Hi", False), ("a", True)]
-    with pytest.raises(RowError, match="the answers are to another prompt"):
+    with pytest.raises(RowError, match="the answers belong to a different prompt"):
         read({"prompt": "Yo", "completion": [USER_HI, BOT_A], "label": True})
     with pytest.raises(RowError, match="no answer"):
         read({"prompt": "Hi", "system": "Be.", "completion": [USER_HI], "label": True})
@@ -189,7 +189,7 @@ def test_single_answers_are_judged(label, good):
         ({"prompt": "Hi", "chosen": " ", "rejected": "b"}, "chosen: empty"),
         ({"prompt": "", "chosen": "a", "rejected": "b"}, "no prompt: no column of prompts, and chosen and rejected begin differently"),
         ({"chosen": [USER_HI, BOT_A], "rejected": [{"role": "user", "content": "Yo"}, BOT_B]}, "chosen and rejected have different prompts"),
-        ({"prompt": "Yo", "chosen": [USER_HI, BOT_A], "rejected": [USER_HI, BOT_B]}, "the answers are to another prompt than the row's own"),
+        ({"prompt": "Yo", "chosen": [USER_HI, BOT_A], "rejected": [USER_HI, BOT_B]}, "the answers belong to a different prompt than the row's"),
         ({"prompt": "Hi", "responses": ["a", "b"], "scores": [1, 1]}, "no answer scores below the others"),
         ({"prompt": "Hi", "responses": ["a", "b"], "scores": [1]}, "2 answers, 1 scores"),
         ({"prompt": "Hi", "responses": ["a", "b"], "scores": [1, "x"]}, "the score of answer 2 is 'x', expected a number"),

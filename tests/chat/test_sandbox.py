@@ -113,7 +113,7 @@ def test_any_error_in_a_template_is_the_templates(source: str, said: str) -> Non
 
 @pytest.mark.parametrize("source", NO_JINJA)
 def test_what_no_compiler_takes_is_no_valid_jinja(source: str) -> None:
-    with pytest.raises(UserError, match="no valid Jinja"):
+    with pytest.raises(UserError, match="not valid Jinja"):
         source_of(source)
     with pytest.raises(RowError, match="the template"):  # one that comes with a model
         Template(source).render(CHAT)

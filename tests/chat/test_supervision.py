@@ -192,7 +192,7 @@ def test_hidden_strings_come_back_in_place():
     ("source", "reason"),
     [
         (re.sub(r"<\|\w+\|>", "", CHATML), "no control token after an answer"),
-        (CHATML.replace("'assistant\\n'", "'assistant says\\n'").replace("|>assistant\n", "|>helper\n"), "its prompt for an answer"),
+        (CHATML.replace("'assistant\\n'", "'assistant says\\n'").replace("|>assistant\n", "|>helper\n"), "its generation prompt differs"),
         (CHATML.replace("for m in messages", "for m in messages if m.role != 'system'"), "roles system once"),
         (CHATML.replace("m.content", "m.content + m.content"), "once"),
         ("{% for m in messages %}{% generation %}{{ m.content }}{% endgeneration %}</s>{% endfor %}", "marks"),
@@ -210,8 +210,8 @@ def test_templates_that_cannot_be_proven_are_refused(source, reason):
         (CHATML, CALL, "calls of tools"),
         (CHATML, Conversation(MULTI.messages, ({"name": "f"},)), "descriptions of tools"),
         (CHATML, Conversation((MULTI.messages[1], Message("assistant", "a", reasoning="why"))), "the reasoning of turn 2"),
-        ("{{ raise_exception('not so') }}", MULTI, "the template refuses this conversation: not so"),
-        ("{{ '' + mask_token }}", MULTI, "'mask_token' is undefined; name one in the model's tokenizer_config.json"),
+        ("{{ raise_exception('not so') }}", MULTI, "the template rejects this conversation: not so"),
+        ("{{ '' + mask_token }}", MULTI, "'mask_token' is undefined; name that token in the model's tokenizer_config.json"),
         (CHATML.replace("m.content", "m.content.split('|')[0]"), Conversation((Message("user", "a|b"), Message("assistant", "c"))), "turn 1 (user)"),
     ],
 )  # fmt: skip
@@ -224,7 +224,7 @@ def test_rows_that_a_template_does_not_hold_are_rejected(source, found, reason):
 def test_unknown_names_and_broken_jinja():
     with pytest.raises(UserError, match="Did you mean chatml"):
         source_of("chatmll")
-    with pytest.raises(UserError, match=r"task\.template, line 1: no valid Jinja"):
+    with pytest.raises(UserError, match=r"task\.template, line 1: not valid Jinja"):
         source_of("{% for %}")
 
 

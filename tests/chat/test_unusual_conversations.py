@@ -149,7 +149,7 @@ def test_turns_that_a_template_writes_as_one_are_told() -> None:
         "{% if add_generation_prompt %}<|A|>{% endif %}"
     )
     rendered = supervisor(source, "<|U|>", "<|A|>").for_training(turns(*ODD["two users"]))
-    assert rendered.told == (MERGED,)
+    assert rendered.notes == (MERGED,)
     assert supervisor(source, "<|U|>", "<|A|>").for_training(turns(*ODD["two users"][1:])).told == ()
     merged = (
         "{% for m in messages %}{% if m.role == 'user' %}<|U|>{{ m.content }}{% else %}"
@@ -157,7 +157,7 @@ def test_turns_that_a_template_writes_as_one_are_told() -> None:
         "{{ m.content }}{% if loop.last or loop.nextitem.role == 'user' %}</s>{% endif %}{% endif %}{% endfor %}"
         "{% if add_generation_prompt %}<|A|>{% endif %}"
     )
-    with pytest.raises(RowError, match="as one"):
+    with pytest.raises(RowError, match="merges turn"):
         supervisor(merged, "<|U|>", "<|A|>").for_training(turns(*ODD["two assistants"]))
 
 
@@ -206,7 +206,7 @@ def test_answers_end_with_the_token_of_whoever_speaks_next() -> None:
     chat = turns(("user", "Hi"), ("assistant", "Yes."), ("user", "Bye"), ("assistant", "No."))
     assert spans(prover, chat) == ["\n<think></think>\nYes.<|user|>", "\n<think></think>\nNo.<|user|>"]
     assert prover.for_training(chat).text.endswith("No.<|user|>") and not prover.for_generation(
-        chat.to_answer()
+        chat.without_last_answer()
     ).text.endswith("<|user|>")
     call = {"role": "assistant", "content": "", "tool_calls": '[{"name": "f", "arguments": "{\\"a\\": 1}"}]'}
     used = turns(("user", "Hi"), call, ("tool", "42"), ("assistant", "It is 42."))
@@ -228,11 +228,11 @@ def test_reasoning_that_a_template_drops_is_refused_kept_or_told() -> None:
         with pytest.raises(RowError, match=r"reasoning of turn 2: task\.reasoning=keep"):
             prover.for_training(found)
         dropped = prover.for_training(found, reasoning="drop")
-        assert (dropped.text, dropped.told) == ("<s><|U|>Hi<|A|>Yes.</s>", (DROPPED,))
+        assert (dropped.text, dropped.notes) == ("<s><|U|>Hi<|A|>Yes.</s>", (DROPPED,))
         kept = prover.for_training(found, reasoning="keep")
-        assert kept.text == "<s><|U|>Hi<|A|><think>\nHm, so.\n</think>\n\nYes.</s>" and kept.told == ()
+        assert kept.text == "<s><|U|>Hi<|A|><think>\nHm, so.\n</think>\n\nYes.</s>" and kept.notes == ()
         assert kept.text.startswith(
-            prover.for_generation(found.to_answer()).text
+            prover.for_generation(found.without_last_answer()).text
         )  # what is asked is how the learned text begins
         assert spans(prover, found, reasoning="keep") == ["<think>\nHm, so.\n</think>\n\nYes.</s>"]
 
@@ -274,7 +274,7 @@ def test_calls_in_answers_without_a_content_are_written_and_those_beside_a_text_
     for content in (None, "", " "):
         found = turns(("user", "Hi"), {"role": "assistant", "content": content, "tool_calls": calls})
         assert spans(prover, found) == ['f{"a": 1}</s>']
-    with pytest.raises(RowError, match="leaves out calls of tools in answers that also say something"):
+    with pytest.raises(RowError, match="leaves out calls of tools in answers that also have text"):
         prover.for_training(turns(("user", "Hi"), {"role": "assistant", "content": "I look.", "tool_calls": calls}))
 
 
@@ -410,7 +410,7 @@ def test_the_last_question_loses_its_own_start_only(minimind: TextEncoder) -> No
         ("assistant", "Yes."),
     )
     for chats, asked in ((_chats(minimind, 48, supervise="last_answer"), False), (_chats(minimind, 60), True)):
-        row = chats.for_generation([asks.to_answer()], room=12)[0] if asked else chats.for_training([asks])[0]
+        row = chats.for_generation([asks.without_last_answer()], room=12)[0] if asked else chats.for_training([asks])[0]
         text = minimind.tokenizer.decode(row.ids, skip_special_tokens=False)
         assert len(row.ids) == 48
         assert text.startswith("<|im_start|>system\nYou are brief.<|im_end|>\n<|im_start|>user\n") and "Old" not in text
@@ -550,7 +550,7 @@ def test_where_answers_end_is_never_guessed() -> None:
     assert [text[a:b] for a, b in answer_spans(text, marks_of("Bob:", "Al:"))] == [" Yes.", " No."]
     with pytest.raises(RowError, match="no answer"):
         answer_spans("### Human: Hi", marks_of("### Assistant:"))
-    with pytest.raises(RowError, match="there is nothing after"):
+    with pytest.raises(RowError, match="no text after"):
         answer_spans("### Human: Hi\n### Assistant: ", marks_of("### Assistant:"))
 
 

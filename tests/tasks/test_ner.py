@@ -389,8 +389,8 @@ def test_rows_without_gold_are_filtered_and_changes_are_said(tiny_bert, tmp_path
     assert [ledger["sources"][0][fate] for fate in ("read", "kept", "rejected", "filtered")] == [40, 39, 0, 1]
     assert ledger["reasons"] == {"its answer is 'reject', not 'accept'": 1}
     assert prepared.task().data_warnings(prepared.store) == [
-        "20 of 39 entities cut a word of the tokenizer: the whole word is learned (task.align);"
-        " task.label_pieces=all cuts finer"
+        "20 of 39 entities began or ended inside a word of the tokenizer and were extended to it (task.align);"
+        " task.label_pieces=all labels finer pieces"
     ]
 
 

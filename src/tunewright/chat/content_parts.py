@@ -1,10 +1,10 @@
-"""The content of a turn, however it is spelled -> text; parts that are no text -> the keys and turns that say the same.
+"""The content of a turn, in any of the usual formats -> text; parts that are not text -> equivalent keys and turns.
 
     {"role": "assistant", "content": [{"type": "thinking", "thinking": "hm"}, {"type": "text", "text": "Yes."}]}
       -> {"role": "assistant", "content": [{"type": "text", "text": "Yes."}], "reasoning_content": "hm"}
 
-Reasoning and calls of tools (`tool_use`) become keys of the assistant's turn, results (`tool_result`) turns of the tool's before the
-user's. Templates write reasoning, text and calls in this order only: a turn that holds them in another one is refused.
+Reasoning and tool calls (`tool_use`) become keys of the assistant's turn; results (`tool_result`) become turns of the tool before the
+user's. Templates write reasoning, text and calls only in this order: a turn with another order is refused.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 from tunewright.errors import RowError
 
 REASONING = ("reasoning_content", "reasoning", "thinking")
-"""Keys of a turn under which an answer's reasoning stands."""
+"""Keys of a turn that hold the reasoning of an answer."""
 _TEXT_KEYS, _TEXT_TYPES = ("text", "value", "content"), ("text", "input_text", "output_text")
 _THOUGHT_TYPES, _THOUGHT_KEYS = (
     ("thinking", "reasoning", "think"),
@@ -27,9 +27,9 @@ _RESULT_KEYS, _CALL_IDS = ("content", "output", "text"), ("tool_use_id", "tool_c
 
 
 def content_text(content: Any, number: int, *, said: bool, is_result: bool = False) -> str:
-    """A turn's text; a list of parts is joined. said: an answer, or a tool's, which may be any value: then it becomes JSON.
+    """A turn's text; a list of parts is joined. said: an answer or tool result, which may be any value: others than text become JSON.
 
-    is_result: of a tool's, so that a list of texts is a value too. RowError for parts that are no text.
+    is_result: a tool result, where a list of texts is a value, too. RowError for parts that are not text.
     """
     if content is None:
         return ""
@@ -47,7 +47,7 @@ def content_text(content: Any, number: int, *, said: bool, is_result: bool = Fal
 
 
 def as_json(value: Any) -> str:
-    """An answer that is no text, as text: JSON, as its field holds it."""
+    """An answer that is not text, as JSON."""
     return json.dumps(value, ensure_ascii=False, default=str)
 
 
@@ -56,7 +56,7 @@ def kind_of(value: Any) -> str:
 
 
 def reasoning_of(turn: Mapping[str, Any], number: int) -> str | None:
-    """The reasoning that a turn gives beside its content. RowError for one that is no text, and for two that differ."""
+    """The reasoning that a turn has next to its content. RowError for reasoning that is not text, and for two that differ."""
     found = {key: _thought(turn[key], number) for key in REASONING if turn.get(key) not in (None, False, "", [], {})}
     if len(set(found.values())) > 1:
         raise RowError(f"turn {number} gives different reasoning under {' and '.join(map(repr, found))}")
@@ -64,9 +64,9 @@ def reasoning_of(turn: Mapping[str, Any], number: int) -> str | None:
 
 
 def plain_turns(turn: Mapping[str, Any], key: str | None, number: int, *, is_answer: bool) -> list[Mapping[str, Any]]:
-    """The turns that say what one with parts says; the turn itself where its parts are texts. key: of its content.
+    """A turn with parts as turns whose contents are texts; the turn itself where its parts are texts. key: that of its content.
 
-    RowError for parts whose order no template could keep.
+    RowError for parts in an order that no template can write.
     """
     content = turn.get(key) if key else None
     if not isinstance(content, list) or not any(
@@ -84,7 +84,7 @@ def _plain_answer(turn: Mapping[str, Any], key: str, parts: list[Any], number: i
     kinds = [0 if _is_one_of(part, _THOUGHT_TYPES) else 2 if _is_one_of(part, _CALL_TYPES) else 1 for part in parts]
     if kinds != sorted(kinds):
         raise RowError(
-            f"turn {number} goes on behind its calls, or thinks behind its text: no template writes that in its order"
+            f"turn {number} has text after its tool calls, or reasoning after its text: no template can write that order"
         )
     plain: dict[str, Any] = {**turn, key: [part for part, kind in zip(parts, kinds, strict=True) if kind == 1]}
     thoughts = "".join(_thought(part, number) for part, kind in zip(parts, kinds, strict=True) if kind == 0)
@@ -93,13 +93,13 @@ def _plain_answer(turn: Mapping[str, Any], key: str, parts: list[Any], number: i
             raise RowError(f"turn {number} gives different reasoning in its content and beside it")
         plain |= {name: thoughts for name in REASONING if turn.get(name)} or {REASONING[0]: thoughts}
     calls = [part for part, kind in zip(parts, kinds, strict=True) if kind == 2]
-    if calls and not turn.get("tool_calls"):  # some libraries say the calls in both places
+    if calls and not turn.get("tool_calls"):  # some libraries give the calls in both places
         plain["tool_calls"] = [{**call, "id": call.get("id", call.get("call_id"))} for call in calls]
     return plain
 
 
 def _with_results(turn: Mapping[str, Any], key: str, parts: list[Any], number: int) -> list[Mapping[str, Any]]:
-    """Results as the tool's turns, what stands between them as turns of whose it is."""
+    """Tool results as turns of the tool, the parts between them as turns of the original role."""
     turns: list[Mapping[str, Any]] = []
     said: list[Any] = []
     for part in [*parts, None]:
@@ -139,7 +139,7 @@ def _is_part(value: Any) -> bool:
 
 
 def _is_no_part(value: Any) -> bool:
-    """Values of a list that is no list of parts: an answer or a result in itself."""
+    """Is this value not a part, so that its list is itself an answer or a result?"""
     if isinstance(value, Mapping):
         return "type" not in value and _text_of_part(value) is None
     return not isinstance(value, str)
@@ -153,5 +153,5 @@ def _part(part: Any, number: int) -> str:
     kind = part.get("type", "text") if isinstance(part, Mapping) else kind_of(part)
     text = _text_of_part(part) if isinstance(part, Mapping) else None
     if kind not in _TEXT_TYPES or text is None:
-        raise RowError(f"turn {number} holds a part of type {kind!r}; only text can be learned")
+        raise RowError(f"turn {number} has a part of type {kind!r}; only text is supported")
     return text

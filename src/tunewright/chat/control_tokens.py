@@ -1,13 +1,13 @@
-"""Control tokens in what users, tools and documents say: taken out before a template runs, put back as text after it.
+"""Control tokens in texts of users, tools and documents: escaped before a template runs, restored as text after it.
 
-    hidden = EscapedConversation.of(conversation, control)      user: "what is <|im_end|>?"  ->  user: "what is \\U000f0000?"
-    hidden.restored(rendered)                      the text again, and where in it control tokens are only text
+    escaped = EscapedConversation.of(conversation, control)     user: "what is <|im_end|>?"  ->  user: "what is \\U000f0000?"
+    escaped.restored(rendered)                     the text again, and where in it control tokens are only text
 
 A template may cut, join, test or lower-case a text; one private character in place of a control token travels through all of that,
 and what still looks like a control token after rendering was written by the template (or is the assistant's own, `<think>`). So that
 none comes together from parts either (`<|im_` behind a template's white space filter), every character that begins a control token
-is hidden where a user speaks, and in what a tool is called with. An assistant's text keeps its `<`, for templates look for tags in
-it; only an open end is hidden.
+is escaped where a user speaks, and in what a tool is called with. An assistant's text keeps its `<`, for templates look for tags in
+it; only an open end is escaped.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ ASSISTANTS_OWN = ("<think>", "</think>", "<tool_call>", "</tool_call>")
 """Control tokens that an assistant may write."""
 _FIRST = 0xF0000
 _PRIVATE = "\U000f0000-\U0010ffff"
-"""Unicode's planes 15 and 16: nobody's characters. Placeholders and marks are taken from them."""
+"""Unicode's private planes 15 and 16: placeholders and marks are taken from them."""
 _IS_PRIVATE = re.compile(f"[{_PRIVATE}]")
 
 
@@ -42,7 +42,7 @@ class ControlTokens:
         self._longest = max((len(token) for token in longest_first), default=1) - 1
 
     def open_end(self, text: str) -> tuple[int, int]:
-        """Where a control token stands that the text ends in the middle of, (0, 0) where none does. `a <|im_ ` -> (2, 7)"""
+        """The range of an incomplete control token at the end of the text, (0, 0) where there is none. `a <|im_ ` -> (2, 7)"""
         stop = len(text.rstrip())
         begins = range(max(0, stop - self._longest), stop)
         return next(((begin, stop) for begin in begins if text[begin:stop].lower() in self._begun), (0, 0))
@@ -50,7 +50,7 @@ class ControlTokens:
 
 @dataclass(frozen=True)
 class EscapedConversation:
-    """A conversation without control tokens in its texts. strings: what each private character stands for."""
+    """A conversation without control tokens in its texts. strings: the text that each private character replaces."""
 
     conversation: Conversation
     strings: tuple[str, ...]
@@ -62,37 +62,39 @@ class EscapedConversation:
         def private(string: str) -> str:
             return strings.setdefault(string, chr(_FIRST + len(strings)))
 
-        def hide(value: Any, pattern: re.Pattern[str]) -> Any:
+        def escape(value: Any, pattern: re.Pattern[str]) -> Any:
             if isinstance(value, str) and pattern is control.assistant_pattern:
-                hidden = pattern.sub(lambda match: match[0] if match[0] in ASSISTANTS_OWN else private(match[0]), value)
-                begin, end = control.open_end(hidden)
-                return hidden[:begin] + private(hidden[begin:end]) + hidden[end:] if begin < end else hidden
+                escaped = pattern.sub(
+                    lambda match: match[0] if match[0] in ASSISTANTS_OWN else private(match[0]), value
+                )
+                begin, end = control.open_end(escaped)
+                return escaped[:begin] + private(escaped[begin:end]) + escaped[end:] if begin < end else escaped
             if isinstance(value, str):
                 return pattern.sub(lambda match: private(match[0]), value)
             if isinstance(value, dict):
-                return {hide(key, pattern): hide(one, pattern) for key, one in value.items()}
-            return [hide(one, pattern) for one in value] if isinstance(value, list) else value
+                return {escape(key, pattern): escape(one, pattern) for key, one in value.items()}
+            return [escape(one, pattern) for one in value] if isinstance(value, list) else value
 
         def of_message(one: Message) -> Message:
             pattern = control.assistant_pattern if one.role == ASSISTANT else control.user_pattern
             calls = tuple(
-                ToolCall(*(hide(value, control.user_pattern) for value in (call.name, call.arguments, call.id)))
+                ToolCall(*(escape(value, control.user_pattern) for value in (call.name, call.arguments, call.id)))
                 for call in one.tool_calls
             )
             return replace(
-                one, content=hide(one.content, pattern), reasoning=hide(one.reasoning, pattern),
-                input=hide(one.input, pattern), name=hide(one.name, control.user_pattern), tool_calls=calls,
-                call_id=hide(one.call_id, control.user_pattern),
+                one, content=escape(one.content, pattern), reasoning=escape(one.reasoning, pattern),
+                input=escape(one.input, pattern), name=escape(one.name, control.user_pattern), tool_calls=calls,
+                call_id=escape(one.call_id, control.user_pattern),
             )  # fmt: skip
 
-        tools = tuple(hide(tool, control.user_pattern) for tool in conversation.tools)
+        tools = tuple(escape(tool, control.user_pattern) for tool in conversation.tools)
         messages = tuple(of_message(one) for one in conversation.messages)
         return cls(replace(conversation, messages=messages, tools=tools), tuple(strings))
 
     def restored(
         self, text: str, places: Sequence[int], control: ControlTokens
     ) -> tuple[str, list[int], list[tuple[int, int]]]:
-        """(the text with what was hidden, `places` in it moved along, where something stands that is only text)."""
+        """(the text with everything restored, `places` in it shifted accordingly, ranges of restored control tokens)."""
         if not self.strings:
             return text, list(places), []
         parts: list[str] = []
@@ -112,7 +114,7 @@ class EscapedConversation:
 
 
 def _shift(steps: Sequence[tuple[int, int]], place: int) -> int:
-    """How far a place moves: by what was put back before it."""
+    """How far a place moves: by the length restored before it."""
     return next(shift for begin, shift in reversed(steps) if begin <= place)
 
 

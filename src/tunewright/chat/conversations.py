@@ -34,7 +34,7 @@ from tunewright.records import Row
 
 MESSAGES, ALPACA, PAIR, TEXT = "messages", "alpaca", "pair", "text"
 PREFERRED = "preferred"
-"""Of compared answers the better one is learned."""
+"""Of two compared answers the better one is learned."""
 _LISTS = ("messages", "conversations", "conversation", "dialog", "dialogue")
 PAIRS = (
     ("prompt", "completion"), ("prompt", "response"), ("prompt", "answer"), ("question", "answer"),
@@ -51,12 +51,12 @@ LIKELY_PAIRS = (
     ("message", "reply"), ("utterance", "response"), ("ask", "answer"), ("src", "tgt"), ("source", "target"), ("text", "summary"),
     ("content", "summary"), ("text", "translation"),
 )  # fmt: skip
-"""Names that also stand over texts and labels: then the answers decide."""
+"""Names that texts with labels also have: then the answers decide."""
 
 
 @dataclass(frozen=True)
 class Dialogues:
-    """The format of a source's rows and the columns it is in. Made by `find_dialogues`."""
+    """The format of a source's rows, and its columns. Made by `find_dialogues`."""
 
     format: str
     prompt: str
@@ -70,28 +70,28 @@ class Dialogues:
 
     @property
     def is_instruction(self) -> bool:
-        """Prompts of an instruction and an input: a template for those is taken where there is no other."""
+        """Prompts of an instruction and an input: they get a template for those where there is no other."""
         return self.format == ALPACA or (self.compared is not None and self.compared.is_instruction)
 
     @property
     def read_columns(self) -> tuple[str, ...]:
-        """Every column of a row that is looked at."""
+        """Every column that is read."""
         if self.compared is not None:
             return self.compared.read_columns
         return tuple(filter(None, (self.prompt, self.answer, self.input, self.system, self.history, self.tools)))
 
     @property
     def columns(self) -> dict[str, str]:
-        """Role -> column, those that there are."""
+        """Role -> column, for the roles that have one."""
         found = {key: value for key, value in asdict(self).items() if key not in ("format", "compared") and value}
         return {self.format if self.answer is None and key == "prompt" else key: value for key, value in found.items()}
 
     def for_training(self, row: Row) -> Conversation:
-        """What is to be learned. RowError for roles, orders and answers that cannot be."""
+        """The conversation to train on. RowError for roles, orders and answers that cannot be learned."""
         if self.compared is not None:
             best = parse_comparison(row, self.compared)[0]
             if not best.good:
-                raise RowSkipped("its answer is called bad")
+                raise RowSkipped("its answer is judged bad")
             return best.chosen
         found = self._read(row.fields, answered=True)
         if self.format == TEXT:
@@ -101,7 +101,7 @@ class Dialogues:
         return learnable(found)
 
     def for_generation(self, row: Row) -> Conversation:
-        """The same for prediction: the last answer left out, or not needed."""
+        """The conversation to answer: without its last answer, which may be missing."""
         if self.compared is not None:
             return parse_prompt(row, self.compared)
         found = self._read(row.fields, answered=False)
@@ -125,7 +125,7 @@ class Dialogues:
         if isinstance(answer, list) and isinstance(asked, str):
             asked = [{"role": USER, "content": asked}]
         if isinstance(asked, list) and self.input and fields.get(self.input):
-            raise RowError(f"{self.prompt!r} holds turns, and {self.input!r} more of a prompt")
+            raise RowError(f"{self.prompt!r} holds turns, so {self.input!r} cannot add to the prompt")
         if isinstance(asked, list):
             return conversation([*asked, *(_turns(answer) if answered else ())], tools, system=system)
         prompt = _text({self.prompt: asked}, self.prompt)
@@ -141,7 +141,7 @@ class Dialogues:
 def find_dialogues(
     columns: Sequence[str], rows: Sequence[Row], *, text: str | None = None, label: str | None = None
 ) -> Dialogues | None:
-    """The format of these columns; None where it is none of ours. text, label: columns that the user names."""
+    """The format of these columns; None where it is not a known one. text, label: columns that the user names."""
     names = {name.strip().lower(): name for name in columns}
     of = None if text else find_preferences(columns, rows)
     if of is not None:
@@ -160,7 +160,7 @@ def find_dialogues(
         "definition",
         "inputs",
         "targets",
-    } <= names.keys():  # of Super-NaturalInstructions: what is asked of every input
+    } <= names.keys():  # Super-NaturalInstructions
         return Dialogues(ALPACA, names["definition"], names["targets"], input=names["inputs"])
     if "instruction" in names and "output" in names:
         others = {key: value for key, value in extra.items() if key != "tools"}
@@ -177,7 +177,7 @@ def find_dialogues(
 
 
 def _are_answers(rows: Sequence[Row], column: str, tools: str | None) -> bool:
-    """Plain texts, SQuAD's objects, or calls of tools; several answers of another kind are somebody's choices."""
+    """Plain texts, SQuAD's objects, or tool calls; other lists are multiple choices."""
     given = [row.fields[column] for row in rows if row.fields.get(column)]
     if tools and given and all(isinstance(one, str) and stringified_calls(one) for one in given):
         return True
@@ -194,7 +194,7 @@ def _is_turns(rows: Sequence[Row], column: str) -> bool:
     """Does the column hold lists of turns (or their JSON)?"""
     values = [row.fields[column] for row in rows if row.fields.get(column)]
     turns = sum(isinstance(value, list) or (isinstance(value, str) and value.lstrip()[:1] == "[") for value in values)
-    return turns > len(values) / 2  # a few rows that hold something else are rejected, and hide no column
+    return turns > len(values) / 2  # a few other rows are rejected later, and do not rule the column out
 
 
 def _text(fields: Mapping[str, Any], column: str | None) -> str | None:
@@ -205,14 +205,14 @@ def _text(fields: Mapping[str, Any], column: str | None) -> str | None:
 
 
 def _as_turns(value: Any) -> Any:
-    """Turns that a text spells as JSON, the text that is alone in a list; anything else as it is."""
+    """Turns from their JSON, the only text of a list; anything else unchanged."""
     if isinstance(value, list) and len(value) == 1 and isinstance(value[0], str):
         return value[0]
     return (stringified_turns(value) or value) if isinstance(value, str) else value
 
 
 def _as_text(answer: Any) -> Any:
-    """Answers that are numbers, true or false, or objects as JSON; texts and turns as they are."""
+    """Numbers, booleans and objects as JSON; texts and turns unchanged."""
     if isinstance(answer, (bool, int, float)) or (isinstance(answer, Mapping) and not is_turn(answer)):
         return as_json(answer)
     values = isinstance(answer, list) and not all(isinstance(one, str) for one in answer)
@@ -222,7 +222,7 @@ def _as_text(answer: Any) -> Any:
 
 
 def _first_found(answer: Any) -> Any:
-    """SQuAD's answers, `{"text": ["in Ulm", "Ulm"], "answer_start": [4, 7]}`: the first; nothing where there is none."""
+    """The first of SQuAD's answers, `{"text": ["in Ulm", "Ulm"], "answer_start": [4, 7]}`; None where there are none."""
     return next(iter(answer["text"]), None) if _is_squads(answer) else answer
 
 
@@ -239,7 +239,7 @@ def _turns(answer: Any) -> list[Any]:
 
 
 def _with_history(found: Conversation, history: Any) -> Conversation:
-    """Earlier questions and answers before the prompt and behind the system's turn."""
+    """The conversation with earlier questions and answers between the system turn and the prompt."""
     earlier = earlier_turns(history)
     if not earlier:
         return found

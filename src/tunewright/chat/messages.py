@@ -1,12 +1,12 @@
-"""A list of chat messages, however it is spelled -> one conversation record, in order and whole, or the reason why not.
+"""A list of chat messages, in any of the usual formats -> one conversation record, or the reason why it is rejected.
 
     [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello!"}, {"from": "human", "value": "Bye"}]
       -> Conversation((Message("user", "Hi"), Message("assistant", "Hello!")), num_trimmed=1)
 
-Who speaks and what is read under their usual keys (`role`/`content`, sharegpt's `from`/`value`, `speaker`/`text`), content as text, null or
-a list of parts (`chat/content_parts.py`); answers and results of tools may be numbers or objects, which become JSON. Turns come in any order: a
-template says itself which it takes. What comes after the last answer teaches nothing: it is trimmed and counted. `weight`, `training`,
-`loss` and the like of a turn say whether it is learned.
+Role and content are read under their usual keys (`role`/`content`, sharegpt's `from`/`value`, `speaker`/`text`); content is text, null or
+a list of parts (`chat/content_parts.py`). Answers and tool results may be numbers or objects, which become JSON. Turns may come in any order:
+the template decides which it accepts. Turns after the last answer teach nothing: they are trimmed and counted. `weight`, `training`, `loss`
+and similar keys of a turn say whether it is learned.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _CALLS = {"function_call", "tool_call", "tool_calls", "function_calls"}
 """Roles whose content is the assistant's call of a tool, as JSON."""
 _ARGUMENTS = ("arguments", "parameters", "args", "input")
 INPUT_JOINER = "\n\n"
-"""Between an instruction and its input, where a template knows no inputs."""
+"""Joins an instruction and its input for templates without inputs."""
 _LIST_OR_OBJECT = re.compile(r"\s*(?:\[\s*)?\{")
 _PYTHON_TURNS = re.compile(r"\s*\[?\s*\{\s*'(?:role|from|content|value)'")
 _FLAGS = (
@@ -56,7 +56,7 @@ _YES_OR_NO = {"0": False, "1": True, "0.0": False, "1.0": True, "false": False, 
 _ROLE_KEYS = ("role", "from", "speaker", "sender", "author")
 _CONTENT_KEYS = ("content", "value", "text", "utterance", "parts")
 _HEADED = re.compile(r"\s*(\w+)\s*:\s*(.*)", re.DOTALL)
-"""A turn in a list of texts that begins with who speaks."""
+"""A turn that begins with its speaker (`User: Hi`), in a list of texts."""
 _ANSWERS_OWN = ("tool_calls", "function_call", *REASONING)
 _KNOWN = {"name", "tool_call_id", "tools", *_ANSWERS_OWN, *_FLAGS}
 _FOLLOWS: dict[str | None, set[str]] = {
@@ -68,7 +68,7 @@ _FOLLOWS: dict[str | None, set[str]] = {
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """arguments: a mapping, or a text that is no JSON object."""
+    """arguments: a mapping, or a text that is not a JSON object."""
 
     name: str
     arguments: Any
@@ -91,9 +91,9 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """Turns in order. tools: descriptions of the tools that may be called. num_trimmed: turns behind the last answer.
+    """Turns in order. tools: descriptions of the tools that may be called. num_trimmed: turns removed after the last answer.
 
-    unread: keys of its turns that are not known.
+    unread: unknown keys of its turns.
     """
 
     messages: tuple[Message, ...]
@@ -103,42 +103,44 @@ class Conversation:
 
     @property
     def prompt(self) -> str:
-        """What the user says before the first answer to it: rows with the same one are not split apart."""
-        behind = itertools.dropwhile(lambda one: one.role != USER, self.messages)
-        asked = [one for one in itertools.takewhile(lambda one: one.role != ASSISTANT, behind) if one.role == USER]
-        return "\0".join(f"{one.content}\0{one.input or ''}" for one in asked)
+        """The user's turns before the first answer to them: rows with the same prompt stay in one split."""
+        from_user = itertools.dropwhile(lambda one: one.role != USER, self.messages)
+        questions = [
+            one for one in itertools.takewhile(lambda one: one.role != ASSISTANT, from_user) if one.role == USER
+        ]
+        return "\0".join(f"{one.content}\0{one.input or ''}" for one in questions)
 
     @property
     def num_answers(self) -> int:
         return sum(one.role == ASSISTANT for one in self.messages)
 
-    def to_answer(self) -> Conversation:
-        """The same without its last answer: what a model is asked."""
+    def without_last_answer(self) -> Conversation:
+        """The same without its last answer: the prompt for a model."""
         last = self.messages[-1].role == ASSISTANT
         return replace(self, messages=self.messages[:-1]) if last else self
 
 
-def said_in(message: Message) -> str:
-    """What a turn says, an instruction with its input."""
+def message_text(message: Message) -> str:
+    """The text of a turn: an instruction with its input."""
     return INPUT_JOINER.join(part for part in (message.content, message.input) if part)
 
 
 def single_turn(
     prompt: str, answer: str | None, *, system: str | None = None, input: str | None = None
 ) -> Conversation:
-    """A prompt and its answer; without one where there is only a prompt."""
+    """A prompt and its answer (None: the prompt alone)."""
     turns = [Message(SYSTEM, system)] if system else []
     turns.append(Message(USER, prompt, input=input or None))
     return Conversation((*turns, *([Message(ASSISTANT, answer)] if answer is not None else [])))
 
 
 def earlier_turns(history: Any) -> list[Message]:
-    """Pairs of question and answer, or their JSON, as turns; none of nothing. RowError for anything else."""
+    """Pairs of question and answer, or their JSON, as turns; an empty history gives none. RowError for anything else."""
     if isinstance(history, str) and history.strip():
         try:
             history = json.loads(history)
         except (ValueError, RecursionError):
-            raise RowError(f"the history is a text that is no JSON ({history[:60]!r})") from None
+            raise RowError(f"the history is not valid JSON ({history[:60]!r})") from None
     if not history or isinstance(history, str):
         return []
     if not isinstance(history, list) or not all(isinstance(one, (list, tuple)) and len(one) == 2 for one in history):
@@ -147,7 +149,7 @@ def earlier_turns(history: Any) -> list[Message]:
 
 
 def conversation(turns: Any, tools: Any = None, *, system: str | None = None) -> Conversation:
-    """Raw messages (a list, or its JSON) -> a conversation as it stands. RowError for a turn that cannot be understood."""
+    """Raw messages (a list, or its JSON) -> the whole conversation. RowError for a turn that cannot be read."""
     turns = _parsed(turns, "messages")
     if not isinstance(turns, Sequence) or isinstance(turns, str) or not turns:
         raise RowError(f"the messages are {kind_of(turns)}, expected a list of turns")
@@ -163,7 +165,7 @@ def conversation(turns: Any, tools: Any = None, *, system: str | None = None) ->
 
 
 def unread_keys(turns: Sequence[Any]) -> tuple[str, ...]:
-    """Keys of these turns that nothing reads, sorted; also those that would have other turns learned, think or call than the assistant's."""
+    """Keys of these turns that nothing reads, sorted; also flags, reasoning and calls of turns that are not the assistant's."""
     unread = set[str]()
     for turn in turns:
         if not isinstance(turn, Mapping):
@@ -181,7 +183,7 @@ def unread_keys(turns: Sequence[Any]) -> tuple[str, ...]:
 
 
 def _key_in(turn: Mapping[str, Any], keys: Sequence[str]) -> str | None:
-    """The first of these keys that a turn has a value under; one without, where there is no other."""
+    """The first of these keys with a value in the turn, else the first that it has at all."""
     return next((key for key in keys if turn.get(key) is not None), next((key for key in keys if key in turn), None))
 
 
@@ -191,7 +193,7 @@ def _role_of(turn: Mapping[str, Any]) -> str | None:
 
 
 def is_turn(value: Any) -> bool:
-    """Is this a turn, not an answer that is an object?"""
+    """Is this a turn, rather than an answer that is an object?"""
     if not isinstance(value, Mapping):
         return False
     return bool({"role", "from"} & set(value)) or (
@@ -200,10 +202,7 @@ def is_turn(value: Any) -> bool:
 
 
 def in_turns(turns: Any) -> Any:
-    """Texts of nobody in particular are the user's and the assistant's by turns; anything else as it is.
-
-    Where each text begins with a role (`User: Hi`), that is who speaks.
-    """
+    """A list of texts as turns: of the roles they begin with (`User: Hi`), else of user and assistant in turn; anything else unchanged."""
     if not isinstance(turns, list) or not turns or not all(isinstance(turn, str) or turn is None for turn in turns):
         return turns
     headed = [_HEADED.fullmatch(turn or "") for turn in turns]
@@ -213,21 +212,21 @@ def in_turns(turns: Any) -> Any:
 
 
 def _with_system(messages: Sequence[Message], system: str | None) -> tuple[Message, ...]:
-    """The system's turn of a column of its own, in front. RowError where a turn already says something else."""
+    """The turns after a system turn from its own column. RowError where the first turn is a different system turn."""
     if not system:
         return tuple(messages)
     first = messages[0]
     if first.role not in (SYSTEM, DEVELOPER):
         return (Message(SYSTEM, system), *messages)
     if first.content.strip() != system.strip():
-        raise RowError("the row's system text is another than that of its first turn")
+        raise RowError("the system column and the first turn hold different system texts")
     return tuple(messages)
 
 
 def stringified_turns(text: str) -> list[Any] | None:
-    """The turns that a text spells (tables have no lists); None where it is a text as any other.
+    """The turns in a text that is a printed list (tables have no lists); None for any other text.
 
-    RowError for a list that Python has printed and that cannot be read back: it was cut, or holds other objects.
+    RowError for a list printed by Python that cannot be parsed: it was cut, or holds other objects.
     """
     if not _LIST_OR_OBJECT.match(text):
         return None
@@ -235,14 +234,14 @@ def stringified_turns(text: str) -> list[Any] | None:
         found = stringified_value(text)
     except ValueError:
         if _PYTHON_TURNS.match(text):
-            raise RowError(f"turns as Python prints them, but broken ({text[:60]!r})") from None
+            raise RowError(f"cannot parse turns printed by Python ({text[:60]!r})") from None
         return None
     turns = [found] if isinstance(found, dict) else found
     return turns if turns and all(map(_is_turn, turns)) else None
 
 
 def stringified_calls(text: str) -> list[Any] | None:
-    """The calls of tools that an answer spells, `[{"name": …, "arguments": …}]`; None where it is a text as any other."""
+    """The tool calls in an answer that is their JSON, `[{"name": …, "arguments": …}]`; None for any other text."""
     if not text.lstrip().startswith("["):
         return None
     try:
@@ -261,14 +260,14 @@ def _is_turn(one: Any) -> bool:
 
 
 def learnable(found: Conversation) -> Conversation:
-    """The conversation up to its last answer. RowError for answers to nobody and for empty ones."""
+    """The conversation up to its last answer. RowError for answers without a question, and for empty ones."""
     messages = found.messages
     while messages and messages[-1].role != ASSISTANT:
         messages = messages[:-1]
     if not messages:
-        raise RowError("no answer: no turn is the assistant's")
+        raise RowError("no answer: no turn has the role assistant")
     if not any(one.role == USER for one in messages):
-        raise RowError("no turn before the last answer is the user's")
+        raise RowError("no user turn before the last answer")
     for number, one in enumerate(messages, start=1):
         if one.role == ASSISTANT and not one.content.strip() and not one.tool_calls:
             raise RowError("empty answer" if found.num_answers == 1 else f"empty answer in turn {number}")
@@ -276,15 +275,15 @@ def learnable(found: Conversation) -> Conversation:
 
 
 def askable(found: Conversation) -> Conversation:
-    """The conversation as far as the last question: what a model is to answer. RowError where nothing is asked."""
-    asked = found.to_answer()
-    if not any(one.role == USER for one in asked.messages):
-        raise RowError("no turn is the user's")
-    return asked
+    """The conversation up to the last question, for a model to answer. RowError where there is no question."""
+    prompt = found.without_last_answer()
+    if not any(one.role == USER for one in prompt.messages):
+        raise RowError("no user turn")
+    return prompt
 
 
 def in_usual_order(messages: Sequence[Message]) -> bool:
-    """System, then user and assistant by turns, the assistant's with tools between them: what any chat template should take."""
+    """Do the roles follow the order that any chat template should accept: system, then user and assistant (and tools) in turn?"""
     before = None
     for one in messages:
         if one.role not in _FOLLOWS[before]:
@@ -294,7 +293,7 @@ def in_usual_order(messages: Sequence[Message]) -> bool:
 
 
 def _messages(turn: Any, number: int) -> list[Message]:
-    """One raw turn; several where results of tools stand among what a user says. RowError that says which and why."""
+    """One raw turn; several where a user turn holds tool results. RowError with the turn and the reason."""
     if not isinstance(turn, Mapping):
         raise RowError(f"turn {number} is {kind_of(turn)}, expected role and content")
     key = _key_in(turn, _CONTENT_KEYS)
@@ -322,12 +321,12 @@ def _message(turn: Mapping[str, Any], number: int) -> Message:
 
 def _learned(turn: Mapping[str, Any], number: int) -> bool:
     """False where one of its flags says so. RowError for a flag that is neither yes nor no."""
-    said = {flag: turn[flag] for flag in _FLAGS if turn.get(flag) is not None}
-    for flag, value in said.items():
+    flags = {flag: turn[flag] for flag in _FLAGS if turn.get(flag) is not None}
+    for flag, value in flags.items():
         if str(value).strip().lower() not in _YES_OR_NO:
             expected = "0 or 1" if flag in _NUMBERS else "true or false"
             raise RowError(f"the {flag} of turn {number} is {value!r:.40}, expected {expected}")
-    return all(_YES_OR_NO[str(value).strip().lower()] for value in said.values())
+    return all(_YES_OR_NO[str(value).strip().lower()] for value in flags.values())
 
 
 def _calls(value: Any, number: int) -> tuple[ToolCall, ...]:
@@ -363,10 +362,10 @@ def _tools(tools: Any) -> tuple[Any, ...]:
 
 
 def _parsed(value: Any, what: str) -> Any:
-    """Texts stand for what they spell: tables have no lists."""
+    """A text is parsed (tables have no lists); anything else is returned unchanged."""
     if not isinstance(value, str):
         return value
     try:
         return stringified_value(value)
     except ValueError:
-        raise RowError(f"{what}: a text that is no JSON ({value[:60]!r})") from None
+        raise RowError(f"{what}: not valid JSON ({value[:60]!r})") from None

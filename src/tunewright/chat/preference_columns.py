@@ -25,7 +25,7 @@ _SIDES = (
     ("conversations_chosen", "conversations_rejected"), ("chosen_completion", "rejected_completion"), ("chosen_answer", "rejected_answer"),
     ("chosen_output", "rejected_output"), ("chosen_text", "rejected_text"),
 )  # fmt: skip
-"""Names of the better and the worse side; the answer of a supervised row may stand for the better one."""
+"""Names of the better and the worse side; the answer column of a supervised row may be the better one."""
 _PROMPTS = (
     "prompt",
     "instruction",
@@ -51,7 +51,7 @@ _TIES = {"tie", "tie (bothbad)", "tie (both bad)", "both bad", "both", "none", "
 _NUMBERED_SCORES = ("score", "rating", "reward", "rank", "winner_model", "winner")
 GOOD = {"true", "1", "1.0", "yes", "good", "chosen", "desirable", "positive", "thumbs_up", "up", "+1"}
 BAD = {"false", "0", "0.0", "no", "bad", "rejected", "undesirable", "negative", "thumbs_down", "down", "-1"}
-"""What a judgement of a single answer may say."""
+"""Values of a judgement of a single answer."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Preferences:
     tools: str | None = None
 
     def with_late(self, fields: Mapping[str, Any]) -> Preferences:
-        """Of a row: with the columns that only later rows of a file have."""
+        """These columns, with those that only later rows of the file have."""
         late = late_columns(self, fields, {self.prompt, *self.needed})
         return replace(self, **late) if late else self
 
@@ -88,7 +88,7 @@ class Preferences:
 
     @property
     def read_columns(self) -> tuple[str, ...]:
-        """Every column of a row that is looked at."""
+        """Every column that is read."""
         beside_them = (self.input, self.system, self.history, self.tools)
         return (*self.needed, *filter(None, beside_them))
 
@@ -120,7 +120,7 @@ class Preferences:
         return found
 
     def answers_of(self, fields: Mapping[str, Any]) -> tuple[list[Any], list[Any]]:
-        """All answers of a row and their scores; ranks are turned round, so that more is better."""
+        """All answers of a row and their scores; ranks are negated, so that higher is better."""
         if isinstance(self.answers, tuple) and self.winner is not None:
             won = winner_of(self.answers, fields[self.winner])
             if won is None:
@@ -135,18 +135,20 @@ class Preferences:
                 raise RowSkipped("a tie")
             said = zip(self.answers, self.scores, strict=True)
             present = [n for n, columns in enumerate(said) if any(fields[one] not in (None, "") for one in columns)]
-            return [fields[self.answers[n]] for n in present], self._upwards([fields[self.scores[n]] for n in present])
+            return [fields[self.answers[n]] for n in present], self._higher_scores(
+                [fields[self.scores[n]] for n in present]
+            )
         answers = _listed(fields[str(self.answers)], "answers")
         if self.scores is None:
             keys = [key for key in _SCORE_KEYS if all(isinstance(one, Mapping) and key in one for one in answers)]
             if not keys:
                 raise RowError("the answers have no scores")
-            return answers, _turned([one[keys[0]] for one in answers], keys[0])
-        return answers, self._upwards(_listed(fields[str(self.scores)], "scores"))
+            return answers, _higher_is_better([one[keys[0]] for one in answers], keys[0])
+        return answers, self._higher_scores(_listed(fields[str(self.scores)], "scores"))
 
-    def _upwards(self, scores: list[Any]) -> list[Any]:
+    def _higher_scores(self, scores: list[Any]) -> list[Any]:
         name = self.scores if isinstance(self.scores, str) else (self.scores or ("",))[0]
-        return _turned(scores, name)
+        return _higher_is_better(scores, name)
 
 
 def score_of(value: Any, number: int) -> float:
@@ -159,7 +161,7 @@ def score_of(value: Any, number: int) -> float:
     return score
 
 
-def _turned(scores: list[Any], name: str) -> list[Any]:
+def _higher_is_better(scores: list[Any], name: str) -> list[Any]:
     if not name.lower().startswith("rank"):
         return scores
     return [-score_of(value, number) for number, value in enumerate(scores, start=1)]
@@ -170,7 +172,7 @@ def _listed(value: Any, name: str) -> list[Any]:
         try:
             value = json.loads(value)
         except (ValueError, RecursionError):
-            raise RowError(f"the {name} are a text that is no JSON") from None
+            raise RowError(f"the {name} are not valid JSON") from None
     if not isinstance(value, list):
         raise RowError(f"the {name} are {type(value).__name__} {value!r:.60}, expected a list")
     return value
@@ -179,14 +181,16 @@ def _listed(value: Any, name: str) -> list[Any]:
 def find_preferences(
     columns: Sequence[str], rows: Sequence[Row], *, text: str | None = None, label: str | None = None
 ) -> Preferences | None:
-    """The format of these columns, None where they compare nothing. text: the prompts' column, label: the judgements'."""
+    """The format of these columns, None where they hold no comparisons. text: the column of prompts, label: of judgements."""
     names = {name.strip().lower(): name for name in columns}
     extra = beside(names)
 
     def roles(taken: set[str], **found: Any) -> Preferences:
         prompt = text or next((names[name] for name in _PROMPTS if name in names and names[name] not in taken), None)
         more = extra
-        if prompt in (None, extra["history"]) and extra["history"]:  # of the Stanford Human Preferences: what was asked
+        if (
+            prompt in (None, extra["history"]) and extra["history"]
+        ):  # in the Stanford Human Preferences the question is in `history`
             prompt, more = extra["history"], {**extra, "history": None}
         return Preferences(**found, prompt=prompt, input=input_beside(names, {prompt, *taken}), **more)
 
@@ -198,7 +202,7 @@ def find_preferences(
 
 
 def late_columns(found: Any, fields: Mapping[str, Any], taken: set[str | None]) -> dict[str, Any]:
-    """Role -> column of what only later rows of a JSON file say (system, history, tools, input), where `found` knows of none."""
+    """Role -> column for roles (system, history, tools, input) that `found` lacks because only later rows of a JSON file have them."""
     names = {name.strip().lower(): name for name in fields}
     ways = {**beside(names), "input": input_beside(names, taken)}
     free = {role: column for role, column in ways.items() if column and column not in taken}
@@ -206,13 +210,13 @@ def late_columns(found: Any, fields: Mapping[str, Any], taken: set[str | None]) 
 
 
 def beside(names: Mapping[str, str]) -> dict[str, Any]:
-    """Columns that say more of a conversation. names: in lower case -> as they are."""
+    """Further columns of a conversation. names: lower case -> as written."""
     ways = {"system": ("system", "system_prompt"), "history": ("history",), "tools": ("tools", "functions")}
     return {role: next((names[name] for name in of if name in names), None) for role, of in ways.items()}
 
 
 def input_beside(names: Mapping[str, str], taken: set[str | None]) -> str | None:
-    """The column of what a prompt is about, where there is one beside it: alpaca's `input`, Dolly's `context`."""
+    """The column with the input of a prompt, where there is one: alpaca's `input`, Dolly's `context`."""
     of = ("input", "context", "passage")
     return next((names[name] for name in of if name in names and names[name] not in taken), None)
 
@@ -242,16 +246,16 @@ def _scored(names: Mapping[str, str], rows: Sequence[Row], label: str | None, ro
         said = [row.fields[winner] for row in rows if row.fields.get(winner) not in (None, "")]
         found = roles({*two, winner}, format=SCORED, answers=two, winner=winner)
         asked = found.prompt or all(name.startswith("conversation") for name in numbered.values())
-        if asked and nearly_all(lambda value: _is_told(two, value), said):
+        if asked and nearly_all(lambda value: _is_judgement(two, value), said):
             return found
     return None
 
 
 def winner_of(answers: Sequence[str], said: Any) -> str | None:
-    """Which of two columns a judgement names, by its name or what it ends in (`a`, `model_b`, `2`); None for a tie.
+    """The column that a judgement names, by its name or its ending (`a`, `model_b`, `2`); None for a tie.
 
-    `human_ref_A`, `human_ref_B` with 1 and 0 are those of the Stanford Human Preferences: 1 is for the first. RowError where
-    there is none, or another word.
+    With `human_ref_A` and `human_ref_B` (Stanford Human Preferences) 1 means the first, 0 the second. RowError for a missing
+    judgement, or any other word.
     """
     word = "" if said is None else str(said).strip().lower()
     if not word:
@@ -267,7 +271,7 @@ def winner_of(answers: Sequence[str], said: Any) -> str | None:
     raise RowError(f"the judgement is {said!r:.60}, expected one of {quoted(answers)}, {quoted(ends)} or a tie")
 
 
-def _is_told(answers: Sequence[str], value: Any) -> bool:
+def _is_judgement(answers: Sequence[str], value: Any) -> bool:
     try:
         winner_of(answers, value)
     except RowError:

@@ -1,10 +1,10 @@
-"""Row -> compared answers: two to one prompt, the better and the worse, or one that is called good or bad.
+"""Row -> compared answers: a better and a worse one to the same prompt, or a single one that is judged good or bad.
 
     {"prompt": "Hi", "chosen": "Hello!", "rejected": "What."}
       -> Preferences("pairs", prompt="prompt", chosen="chosen", rejected="rejected")
       -> [Comparison(chosen=Conversation(user "Hi", assistant "Hello!"), rejected=Conversation(user "Hi", assistant "What."))]
 
-Of both conversations the beginning that they share is the prompt, and only the turns behind it are learned.
+The beginning that both conversations share is the prompt; only the turns after it are learned.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _SPEAKERS = {"Human": USER, "Assistant": ASSISTANT}
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """chosen, rejected: whole conversations that begin alike. Without `rejected` the one answer is judged alone: `good` or not."""
+    """chosen, rejected: whole conversations with the same beginning. Without `rejected` a single answer is judged: `good` or not."""
 
     chosen: Conversation
     rejected: Conversation | None = None
@@ -53,7 +53,7 @@ class Comparison:
 
 
 def parse_comparison(row: Row, columns: Preferences) -> tuple[Comparison, ...]:
-    """What a row says about its answers; several answers with scores give a pair for each that is worse than the best.
+    """The comparisons in a row; several answers with scores give a pair for each answer that is worse than the best.
 
     RowError for a missing or empty side, for two equal answers and for answers to different prompts.
     """
@@ -147,7 +147,7 @@ def _pair(fields: Mapping[str, Any], columns: Preferences, chosen: Any, rejected
         prompt = replace(prompt, messages=_joined(prompt.messages, begins))
         sides = [side[len(begins) :] if is_whole else side for side, is_whole in zip(sides, whole, strict=True)]
     if not _asks(prompt):
-        raise RowError("no prompt: neither a column of its own nor a common beginning")
+        raise RowError("no prompt: no prompt column, and no common beginning")
     return _checked(prompt, *sides)
 
 
@@ -170,16 +170,16 @@ def _same(one: Sequence[Message], other: Sequence[Message]) -> list[Message]:
 
 
 def _is_asked_in(prompt: Conversation, begins: Sequence[Message]) -> bool:
-    """Do these turns, which the assistant begins, hold the prompt's last question, or any where there is no prompt?"""
+    """Do these turns, which begin with the assistant, hold the prompt's last question (without a prompt: any question)?"""
     questions = [_spoken(one) for one in begins if one.role == USER]
     asked = [_spoken(one) for one in prompt.messages if one.role == USER]
     return bool(questions) and (not asked or asked[-1] in questions)
 
 
 def _joined(prompt: Sequence[Message], begins: Sequence[Message]) -> tuple[Message, ...]:
-    """The turns before the answers, of the row's own prompt and of what both conversations begin with.
+    """The turns before the answers, from the row's prompt and the common beginning of both conversations.
 
-    The prompt may be as long, be the last question alone, or hold turns before those. RowError where it is another one.
+    The prompt may be that beginning, its last question, or hold further turns before it. RowError where they do not match.
     """
     if not begins:
         return tuple(prompt)
@@ -192,9 +192,9 @@ def _joined(prompt: Sequence[Message], begins: Sequence[Message]) -> tuple[Messa
         )
     asked = [content for role, content in own if role == USER]
     if asked and (USER, asked[-1]) not in theirs:
-        raise RowError("the answers are to another prompt than the row's own")
+        raise RowError("the answers belong to a different prompt than the row's")
     if any(one not in theirs for one in own if one[0] == ASSISTANT):
-        raise RowError("the earlier turns of the prompt are not those of the answers")
+        raise RowError("the earlier turns of the prompt and of the answers differ")
     return (*system, *begins)
 
 
@@ -222,18 +222,18 @@ def _checked(prompt: Conversation, chosen: Sequence[Message], rejected: Sequence
 
 
 def _said(found: Conversation) -> list[Any]:
-    """What is compared: white space around an answer makes no difference."""
+    """What equality of answers is decided by, white space around them ignored."""
     return [(one.role, one.content.strip(), one.reasoning, one.tool_calls) for one in found.messages]
 
 
 def _learned_from(found: Conversation, first: int) -> Conversation:
-    """The conversation, its turns before `first` read and not learned."""
+    """The conversation, learned only from turn `first` on."""
     turns = [replace(one, learned=one.learned and number >= first) for number, one in enumerate(found.messages)]
     return replace(found, messages=tuple(turns))
 
 
 def _implicit(chosen: str, rejected: str) -> tuple[str, str, str]:
-    """(the beginning that two texts share, and what follows in each): cut behind a line, else between words."""
+    """(the common beginning of two texts, the rest of each), cut after a line, else between words."""
     differs = (place for place, pair in enumerate(zip(chosen, rejected, strict=False)) if pair[0] != pair[1])
     shared = chosen[: next(differs, min(len(chosen), len(rejected)))]
     if chosen.strip() == rejected.strip():
@@ -264,11 +264,11 @@ def _ranked(fields: Mapping[str, Any], columns: Preferences) -> list[tuple[Any, 
     return pairs
 
 
-# Prompts and answers, however they are spelled
+# Prompts and answers in their various formats
 
 
 def _prompt(fields: Mapping[str, Any], columns: Preferences) -> Conversation:
-    """The turns before the answers; none where the row has no prompt of its own."""
+    """The turns before the answers; none where the row has no prompt column."""
     system = _system(fields, columns)
     before = (Message(SYSTEM, system),) if system else ()
     if columns.prompt is None:
@@ -303,7 +303,7 @@ def _tools(fields: Mapping[str, Any], columns: Preferences) -> tuple[Any, ...]:
 
 
 def _side(value: Any, name: str, *, empty: bool = False) -> str | tuple[Message, ...]:
-    """A text, or turns: of a list, of one turn, of JSON, of a transcript (`Human: … Assistant: …`). RowError where it is empty."""
+    """A text, or turns: from a list, a single turn, JSON, or a transcript (`Human: … Assistant: …`). RowError where it is empty."""
     if isinstance(value, Mapping) and not (empty and not is_turn(value) and not set(_TEXTS) & set(value)):
         value = [value] if is_turn(value) else _text_of(value)
     elif isinstance(value, list) and len(value) == 1 and isinstance(value[0], str):
@@ -333,10 +333,7 @@ _TEXTS = ("content", "value", "text", "full_text", "response", "answer", "comple
 
 
 def _text_of(answer: Mapping[str, Any]) -> Any:
-    """The answer in a mapping that says more than that; one that is an answer itself as JSON."""
+    """The answer inside a mapping; where none of its keys holds one, the mapping itself as JSON."""
     return (
         next((answer[key] for key in _TEXTS if key in answer), None) if set(_TEXTS) & set(answer) else as_json(answer)
     )
-
-
-__all__ = ["Comparison", "Preferences", "parse_comparison", "parse_prompt"]

@@ -1,4 +1,4 @@
-"""An answer as a model writes it -> its reasoning and the answer proper, whole or piece by piece.
+"""A generated answer -> its reasoning and the answer proper, as a whole or piece by piece.
 
 split_reasoning("<think>\\nhm\\n</think>\\n\\nYes")      ("hm", "Yes")
 "".join(answer_pieces(["<thi", "nk>hm</think>", "\\n\\nYes"]))      "Yes"
@@ -12,14 +12,14 @@ BEGINS, ENDS = "<think>", "</think>"
 
 
 def opens_reasoning(prompt: str) -> bool:
-    """Does a rendered prompt end within a reasoning block, for the answer to go on with?"""
+    """Does a rendered prompt end inside a reasoning block, which the answer continues?"""
     return prompt.rstrip().endswith(BEGINS)
 
 
 def split_reasoning(text: str, *, opened: bool = False) -> tuple[str, str]:
-    """(what stands in `<think>`, the answer behind it). A block that was never closed is reasoning altogether.
+    """(the text in `<think>`, the answer after it). A block that was never closed is all reasoning.
 
-    opened: the prompt has begun the block already.
+    opened: the prompt has already begun the block.
     """
     before, closed, behind = text.rpartition(ENDS)
     if closed:
@@ -30,9 +30,9 @@ def split_reasoning(text: str, *, opened: bool = False) -> tuple[str, str]:
 
 
 def answer_pieces(pieces: Iterable[str], *, opened: bool = False) -> Iterator[str]:
-    """The answer's pieces, those of a reasoning block before it left out. opened: the prompt has begun that block.
+    """The answer's pieces, without a reasoning block before it. opened: the prompt has already begun that block.
 
-    A block whose beginning was nowhere shows when it ends: what was given out before was reasoning, and the answer follows whole.
+    A block without a beginning is recognized by its end: the pieces given so far were reasoning, and the whole answer follows.
     """
     text, given, closed = "", 0, False
     for piece in pieces:

@@ -1,11 +1,11 @@
-"""Jinja that always ends: the sandbox that transformers renders chat templates with, and a budget for each rendering.
+"""Jinja that always terminates: the sandbox that transformers renders chat templates with, and a budget for each rendering.
 
     with budget(num_characters=20_000):
         environment.from_string("{% for i in range(99999) %}…").render(…)      TooMuch, not a process that hangs
 
 A template comes with a model that somebody else made. The budget is spent inside the environment, without signals or threads: every
-turn of a loop, call of a macro, filter, test, operator and output pays for what it handles before it handles it. What a template
-writes does not change. Filters that are random are left out: the same row must always become the same text.
+loop iteration, macro call, filter, test, operator and output pays for its values before it processes them. What a template
+writes does not change. Random filters are removed: the same row must always become the same text.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ _TEXT, _TEXTS_A_CHARACTER = 4_000_000, 8
 _CHARACTERS_A_STEP = 16
 _CALL, _TURN = 10, 3
 _BITS, _WIDEST, _DEEPEST = 4_096, 10_000, 50
-"""Bits of a whole number, widths that a template may ask for, filters that wait for one another."""
+"""Maximum bits of an integer, padding width, and nesting of lazy filters."""
 _SMALL = 1 << 60
 _SLOW_TEXT = 20_000
-"""Characters that filters take whose time grows faster than their text."""
+"""Maximum length of a text for filters whose time grows faster than the text."""
 _SLOW = ("urlize", "striptags", "wordwrap", "xmlattr", "pprint", "title", "wordcount")
 _RANDOM = ("random",)
 _LAZY = ("map", "select", "reject", "selectattr", "rejectattr", "first", "last", "length", "count", "default", "d", "attr", "items",
@@ -100,7 +100,7 @@ def budget(num_characters: int) -> Iterator[None]:
 
 
 def _weigh(value: Any, *, deep: bool = True) -> int:
-    """Pay for looking at a value and all that it holds; how many characters it would have as a text, about."""
+    """Pay for a value and everything in it; gives its approximate length as text."""
     purse, length = _budget(), 0
     waiting = [value]
     while waiting:
@@ -129,17 +129,17 @@ def _weigh(value: Any, *, deep: bool = True) -> int:
 
 
 _LIGHT, _SHORT = (type(None), bool, float, Undefined), 256
-"""Values that are looked at for nothing: as much as a step costs anyway."""
+"""Values that cost nothing extra to read."""
 _VIEWS: tuple[type, ...] = (type({}.keys()), type({}.values()), type({}.items()))
 
 
-class _Waiting:
-    """What a filter gives one by one, each paid for."""
+class _LazyResults:
+    """The lazy results of a filter, each paid for."""
 
     def __init__(self, values: Iterator[Any], depth: int) -> None:
         self.values, self.depth = values, depth
 
-    def __iter__(self) -> _Waiting:
+    def __iter__(self) -> _LazyResults:
         return self
 
     def __next__(self) -> Any:
@@ -148,14 +148,14 @@ class _Waiting:
         return found
 
 
-# What stands in a template's own code: filters, which Jinja calls with the least ado. Their names are none that a template can spell
-# behind `|`; taking the context keeps Jinja from computing them once and for all.
+# Filters that are inserted into a template's own code, since Jinja calls filters fastest. A template cannot write their names
+# after `|`; taking the context keeps Jinja from evaluating them at compile time.
 _STEP, _LOOK, _COMPARE, _JOIN = "limit: step", "limit: look", "limit: compare", "limit: join"
 
 
 @pass_context
 def _step(context: Any, cost: int) -> bool:
-    """Before the body of every loop and macro. True, so that it may stand in a condition."""
+    """Runs before the body of every loop and macro. True, so that it can be part of a condition."""
     _budget().spend(abs(cost))
     return True
 
@@ -170,7 +170,7 @@ def _look(context: Any, value: Any) -> Any:
 
 @pass_context
 def _look_within(context: Any, value: Any) -> Any:
-    """The same, with all that the value holds."""
+    """The same, including everything in the value."""
     if type(value) not in _LIGHT and (type(value) is not str or len(value) > _SHORT):
         _weigh(value)
     return value
@@ -184,20 +184,20 @@ def _join(context: Any, *values: Any) -> str:
 
 
 class LimitedEnvironment(ImmutableSandboxedEnvironment):
-    """Jinja's sandbox; every step of a template is paid for out of the `budget` at hand."""
+    """Jinja's sandbox; every step of a template is paid for from the current `budget`."""
 
     intercepted_binops = frozenset(["+", "-", "*", "/", "//", "%", "**"])
 
     def __init__(self, **options: Any) -> None:
         super().__init__(finalize=_written, **options)
         self.globals.pop("lipsum", None)
-        self.filters = {name: _limited_filter(name, one) for name, one in FILTERS.items() if name not in _RANDOM}
+        self.filters = {name: limited_filter(name, one) for name, one in FILTERS.items() if name not in _RANDOM}
         self.filters |= {_STEP: _step, _LOOK: _look, _COMPARE: _look_within, _JOIN: _join}
         self.tests = {name: _limited_test(one) for name, one in TESTS.items()}
 
     def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
         tree = super()._parse(source, name, filename)
-        _Counting().visit(tree)
+        _AddPayments().visit(tree)
         return tree
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
@@ -262,8 +262,8 @@ def _written(value: Any) -> Any:
 # What the source of a template pays
 
 
-class _Counting(NodeTransformer):
-    """Every loop, macro and block begins with a step that costs as much as its body is long; operands that may be long are looked at."""
+class _AddPayments(NodeTransformer):
+    """Inserts the payments: a step at the start of every loop, macro and block, by the size of its body; a look at operands that may be long."""
 
     def _begun(self, node: Any) -> Any:
         cost = sum(map(_nodes_in, node.body))
@@ -312,7 +312,7 @@ def _looked(name: str, node: nodes.Expr) -> nodes.Expr:
 
 
 def _nodes_in(node: nodes.Node) -> int:
-    """Nodes that one turn runs; the bodies of loops and macros in it pay for themselves."""
+    """Number of nodes that one iteration runs; nested loops and macros pay for their own bodies."""
     found = 1 + (len(node.data) // _CHARACTERS_A_STEP if isinstance(node, nodes.TemplateData) else 0)
     skipped = ("body",) if isinstance(node, (nodes.For, nodes.Macro, nodes.CallBlock, nodes.Block)) else ()
     return found + sum(_nodes_in(child) for child in node.iter_child_nodes(exclude=skipped))
@@ -346,7 +346,7 @@ def _take(kind: Any, length: int) -> None:
 
 
 def _checked_method(owner: Any, name: str, args: Any, kwargs: Mapping[str, Any]) -> Any:
-    """The arguments of a method of a text or number; TooMuch where its result would be."""
+    """The arguments of a method of a text or number. TooMuch where its result would be too large."""
     if name in _NO_METHODS or not isinstance(owner, (str, int, float)):
         raise TooMuch(f"it calls {type(owner).__name__}.{name}, which templates may not")
     purse, values = _budget(), [*args, *kwargs.values()]
@@ -373,7 +373,7 @@ def _check_replace(text: Any, old: Any, new: Any) -> None:
 
 def _check_widths(values: Any) -> None:
     if _widest(values) > _WIDEST:
-        raise TooMuch(f"it asks for {_widest(values):,} places; {_WIDEST:,} are the most")
+        raise TooMuch(f"it pads to {_widest(values):,} characters; at most {_WIDEST:,} are allowed")
 
 
 def _widest(values: Any) -> int:
@@ -381,15 +381,16 @@ def _widest(values: Any) -> int:
 
 
 def _check_format(form: str, sign: str, values: Any) -> None:
-    """A text with places for others: as wide as it says, and each place as long as all of them."""
+    """Pay for a format string: its stated widths, and each placeholder as long as all values together."""
     if re.search(r"\d{5}", form):
-        raise TooMuch(f"it asks for a width of five digits; {_WIDEST:,} places are the most")
+        raise TooMuch(f"it pads to a width of five digits; at most {_WIDEST:,} characters are allowed")
     if "*" in form or re.search(r"\{[^{}]*\{", form):
         _check_widths(values)
     _budget().text(len(form) + form.count(sign) * (_WIDEST * ("*" in form) + _weigh(list(values))))
 
 
-def _limited_filter(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+def limited_filter(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """A filter that pays for its input and output."""
     first = 1 if getattr(function, "jinja_pass_arg", None) is not None else 0
     check = _FILTER_CHECKS.get(name)
 
@@ -403,14 +404,14 @@ def _limited_filter(name: str, function: Callable[..., Any]) -> Callable[..., An
         size = _weigh(value, deep=name not in _LAZY)
         _check_widths((*others, *kwargs.values()))
         if name in _SLOW and size > _SLOW_TEXT:
-            raise TooMuch(f"its filter {name} is given {size:,} characters; {_SLOW_TEXT:,} are the most")
+            raise TooMuch(f"its filter {name} gets {size:,} characters; at most {_SLOW_TEXT:,} are allowed")
         if name in _EACH and hasattr(value, "__len__"):
             _budget().spend(_CALL * len(value))
-        depth = 1 + getattr(value, "depth", 0) if isinstance(value, _Waiting) else 1
+        depth = 1 + getattr(value, "depth", 0) if isinstance(value, _LazyResults) else 1
         if depth > _DEEPEST:
-            raise TooMuch(f"more than {_DEEPEST} of its filters wait for one another")
+            raise TooMuch(f"more than {_DEEPEST} of its filters are nested")
         if check is not None:
-            if isinstance(value, (_Waiting, GeneratorType)):
+            if isinstance(value, (_LazyResults, GeneratorType)):
                 value = list(value)
                 args = (*args[:first], value, *others)
                 size = _weigh(value)
@@ -419,7 +420,7 @@ def _limited_filter(name: str, function: Callable[..., Any]) -> Callable[..., An
         if isinstance(result, str):
             _budget().text(len(result))
         elif isinstance(result, Iterator):
-            return _Waiting(result, depth)
+            return _LazyResults(result, depth)
         elif isinstance(result, (list, tuple, dict)):
             _weigh(result, deep=False)
         return result
@@ -447,7 +448,7 @@ def _indented(value: Any, size: int, others: Any, kwargs: Mapping[str, Any]) -> 
 def _as_json(value: Any, size: int, others: Any, kwargs: Mapping[str, Any]) -> None:
     widest = _widest([*others, *kwargs.values()])
     if widest > 64:
-        raise TooMuch(f"its filter tojson is to indent by {widest:,} places; 64 are the most")
+        raise TooMuch(f"its filter tojson indents by {widest:,} characters; at most 64 are allowed")
     _budget().text(6 * size if widest else size)
 
 
@@ -463,11 +464,6 @@ def _summed(value: Any, size: int, others: Any, kwargs: Mapping[str, Any]) -> No
 _FILTER_CHECKS: dict[str, Callable[[Any, int, Any, Mapping[str, Any]], None]] = {
     "join": _joined, "replace": _replaced, "indent": _indented, "tojson": _as_json, "format": _formatted, "sum": _summed,
 }  # fmt: skip
-
-
-def limited_filter(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-    """A filter of one's own that pays like Jinja's."""
-    return _limited_filter(name, function)
 
 
 def _limited_test(function: Any) -> Callable[..., Any]:

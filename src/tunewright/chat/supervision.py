@@ -1,18 +1,18 @@
-"""Conversation -> its rendering, and which characters of it the assistant writes: proven, never searched for.
+"""Conversation -> its rendering, and which characters of it the assistant writes: proven, never found by searching.
 
     <|im_start|>user\\nHi<|im_end|>\\n<|im_start|>assistant\\nHello!<|im_end|>\\n
                                                         [         span          ]
 
 Where a template marks the answers itself (`{% generation %}`), those are the spans. Elsewhere the proof is by substitution: the
-conversation is rendered again with marks for contents. What stands between two marks is the template's own, and the same for all
+conversation is rendered again with marks in place of contents. The text between two marks is the template's own, and the same for all
 conversations of that shape; a row is proven when its rendering is exactly these pieces with its own contents between them. Turns
-that are more than a content (calls, reasoning) are proven one by one: everything before and after the turn must come out the same
-when the turn is a mark. Nothing is assumed of prefixes: templates may rewrite what went before.
+with more than a content (calls, reasoning) are proven one by one: everything before and after the turn must be rendered the same
+when a mark replaces the turn. Nothing is assumed about prefixes: templates may rewrite earlier turns.
 
 An answer begins where the template's prompt for it ends; a reasoning block that the prompt opens belongs to the answer.
-It ends with the first control token behind it, its end-of-turn token. Where a template ends the last answer otherwise than earlier ones,
-each ends with its own; where it writes nothing behind the last one and the next role's token behind earlier ones, that token is
-appended: without it nobody could learn where to stop.
+It ends with the first control token after it, its end-of-turn token. Where a template ends the last answer differently from earlier ones,
+each ends with its own token; where it writes nothing after the last one and the next role's token after earlier ones, that token is
+appended: without it the model could not learn where to stop.
 """
 
 from __future__ import annotations
@@ -38,22 +38,22 @@ _OPENED_BLOCK = re.compile(r"\s*(?:<think>\s*(?:</think>\s*)?)?")
 _EMPTY_BLOCK = re.compile(r"\s*(?:(?:<think>\s*)?</think>\s*)?")
 _MOST_SHAPES = 2_048
 KEEP, DROP, REFUSE = "keep", "drop", "refuse"
-"""What becomes of reasoning that a template leaves out."""
+"""What to do with reasoning that a template leaves out."""
 DROPPED, MERGED = "reasoning", "merged"
-"""What is told of a rendering: reasoning was left out, turns were written as one."""
+"""Notes of a rendering: reasoning was left out, turns were merged."""
 
 
 @dataclass(frozen=True)
 class Rendered:
     """text: what is tokenized. answers: the span of each of the assistant's turns. untrusted: control tokens that are text.
 
-    told: what a user should know of it, `DROPPED` and `MERGED`.
+    notes: what a user should know about it, `DROPPED` and `MERGED`.
     """
 
     text: str
     answers: tuple[Span, ...] = ()
     untrusted: tuple[Span, ...] = ()
-    told: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Endings:
 
 @dataclass(frozen=True)
 class Supervisor:
-    """Renders with one template and tells the answers. UserError for a template that cannot be proven, RowError for a row."""
+    """Renders with one template and finds the answers. UserError for a template that cannot be proven, RowError for a row."""
 
     template: Template
     control: ControlTokens
@@ -90,55 +90,55 @@ class Supervisor:
     def for_training(
         self, conversation: Conversation, *, turns: Sequence[bool] = (), reasoning: str = REFUSE
     ) -> Rendered:
-        """A conversation that is learned from: every turn rendered, every answer found.
+        """A conversation for training: every turn rendered, every answer found.
 
-        turns: which of the answers are learned, all where it is empty. reasoning: what becomes of theirs where the template leaves it out.
+        turns: which answers are learned, all where it is empty. reasoning: what to do with reasoning that the template leaves out.
         """
         self._check_tools(conversation)
-        hidden = EscapedConversation.of(conversation, self.control)
-        text = self.template.render(hidden.conversation)
-        told: tuple[str, ...] = ()
+        escaped = EscapedConversation.of(conversation, self.control)
+        text = self.template.render(escaped.conversation)
+        notes: tuple[str, ...] = ()
         if GENERATION_BEGINS in text:
-            answers = self._marked(text, hidden.conversation)
+            answers = self._marked(text, escaped.conversation)
             text = _GENERATION.sub("", text)
         else:
-            text = self._ended(text, hidden.conversation)
-            answers = self._proven(text, hidden.conversation)
-            told = (MERGED,) if self._shape(hidden.conversation).merged else ()
-        lost = self._lost_reasoning(text, hidden.conversation, answers, turns)
+            text = self._ended(text, escaped.conversation)
+            answers = self._proven(text, escaped.conversation)
+            notes = (MERGED,) if self._shape(escaped.conversation).merged else ()
+        lost = self._lost_reasoning(text, escaped.conversation, answers, turns)
         if lost and reasoning == REFUSE:
             raise RowError(f"the template leaves out the reasoning of turn {min(lost) + 1}: {_REASONING_KEY}")
         if lost and reasoning == KEEP:
             text, answers = _with_reasoning(text, answers, lost)
-        told = (*told, DROPPED) if lost and reasoning == DROP else told
-        text, places, untrusted = hidden.restored(text, [place for span in answers for place in span], self.control)
-        return Rendered(text, tuple(zip(places[::2], places[1::2], strict=True)), tuple(untrusted), told)
+        notes = (*notes, DROPPED) if lost and reasoning == DROP else notes
+        text, places, untrusted = escaped.restored(text, [place for span in answers for place in span], self.control)
+        return Rendered(text, tuple(zip(places[::2], places[1::2], strict=True)), tuple(untrusted), notes)
 
     def for_generation(self, conversation: Conversation) -> Rendered:
-        """A conversation that is to be answered: with the beginning of the answer."""
-        hidden = EscapedConversation.of(conversation, self.control)
-        text = _GENERATION.sub("", self.template.render(hidden.conversation, prompt=True))
-        text, _, untrusted = hidden.restored(text, [], self.control)
+        """A conversation for generation: followed by the beginning of the answer."""
+        escaped = EscapedConversation.of(conversation, self.control)
+        text = _GENERATION.sub("", self.template.render(escaped.conversation, prompt=True))
+        text, _, untrusted = escaped.restored(text, [], self.control)
         return Rendered(text, (), tuple(untrusted))
 
     def content_span(self, conversation: Conversation, number: int, *, prompt: bool) -> Span | None:
-        """Where the content of a turn stands in the rendering (its input, where it has one); None where that cannot be proven."""
+        """The span of a turn's content (its input, where it has one) in the rendering; None where it cannot be proven."""
         one, mark = conversation.messages[number], chr(_FIRST_MARK)
-        hidden = EscapedConversation.of(conversation, self.control)
-        turn = hidden.conversation.messages[number]
+        escaped = EscapedConversation.of(conversation, self.control)
+        turn = escaped.conversation.messages[number]
         with_input = bool(one.input) and self.template.knows_inputs
         marked = replace(turn, input=mark) if with_input else replace(turn, content=mark, input=None)
-        turns = hidden.conversation.messages
-        other = replace(hidden.conversation, messages=(*turns[:number], marked, *turns[number + 1 :]))
-        text, around = self._text(hidden.conversation, prompt), self._text(other, prompt)
+        turns = escaped.conversation.messages
+        other = replace(escaped.conversation, messages=(*turns[:number], marked, *turns[number + 1 :]))
+        text, around = self._text(escaped.conversation, prompt), self._text(other, prompt)
         before, found, behind = around.partition(mark)
         if not found or not (text.startswith(before) and text.endswith(behind)) or len(text) < len(before + behind):
             return None
-        _, places, _ = hidden.restored(text, [len(before), len(text) - len(behind)], self.control)
+        _, places, _ = escaped.restored(text, [len(before), len(text) - len(behind)], self.control)
         return places[0], places[1]
 
     def prompt_pieces(self) -> tuple[str, str]:
-        """What the template writes before and behind the content of a single question."""
+        """The text that the template writes before and after the content of a single question."""
         mark = chr(_FIRST_MARK)
         text = self.template.render(Conversation((Message("user", mark),)), prompt=True)
         before, _, behind = _GENERATION.sub("", text).partition(mark)
@@ -156,7 +156,7 @@ class Supervisor:
 
     @cached_property
     def endings(self) -> Endings:
-        """UserError where the template writes no control token behind an answer; RowError where it takes no conversation at all."""
+        """UserError where the template writes no control token after an answer; RowError where it accepts no conversation at all."""
         mark = chr(_FIRST_MARK)
         asks, answer = self._asking(), Message(ASSISTANT, mark)
         last = _GENERATION.sub("", self.template.render(Conversation((*asks, answer)))).rpartition(mark)[2]
@@ -181,7 +181,7 @@ class Supervisor:
         return Endings(tuple(dict.fromkeys([first, *(one for one in others if one not in inside)])), appended)
 
     def _asking(self) -> tuple[Message, ...]:
-        """A question, behind a system's turn where the template wants one."""
+        """A question, after a system turn where the template requires one."""
         asks = Message(USER, "a")
         try:
             self.template.render(Conversation((asks, Message(ASSISTANT, "b"))))
@@ -190,14 +190,14 @@ class Supervisor:
         return (asks,)
 
     def _behind(self, mark: str, messages: tuple[Message, ...]) -> str:
-        """What stands behind the first mark; nothing where the template refuses those turns."""
+        """The text after the first mark; empty where the template refuses those turns."""
         try:
             return _GENERATION.sub("", self.template.render(Conversation(messages))).partition(mark)[2]
         except RowError:
             return ""
 
     def _behind_call(self, asks: tuple[Message, ...]) -> str:
-        """The token that ends an answer that is a call."""
+        """The token that ends an answer that is a tool call."""
         call = Message(ASSISTANT, "", tool_calls=(ToolCall("a", {"b": "c"}, "123456789"),))
         try:
             text = _GENERATION.sub("", self.template.render(Conversation((*asks, call)))).rstrip()
@@ -217,7 +217,7 @@ class Supervisor:
         return set(self.control.tokens.findall(between[0])) if between[1] else set()
 
     def _next_token(self, behind: str) -> re.Match[str] | None:
-        """The control token that stands next, white space before it."""
+        """The control token at the beginning, after white space."""
         return re.compile(rf"\s*(?:{self.control.tokens.pattern})").match(behind)
 
     # Reasoning
@@ -280,7 +280,7 @@ class Supervisor:
         return found
 
     def _by_contents(self, text: str, conversation: Conversation, shape: Shape) -> list[Span] | None:
-        """The rendering, rebuilt from the shape and the contents (stripped or not). None where it is not that."""
+        """The answers' spans where the rendering is exactly the shape with the contents (stripped or not), else None."""
         if any(one.tool_calls or one.reasoning for one in conversation.messages):
             return None
         spans: list[Span] = []
@@ -302,12 +302,12 @@ class Supervisor:
         return spans if at == len(text) else None
 
     def _by_turn(self, text: str, conversation: Conversation, shape: Shape, number: int) -> Span:
-        """The span of one turn: what changes when it is a mark instead."""
+        """The span of one turn: what changes when a mark replaces it."""
         messages, mark = conversation.messages, chr(_FIRST_MARK)
         marked = replace(conversation, messages=(*messages[:number], Message(ASSISTANT, mark), *messages[number + 1 :]))
         try:
             before, found, behind = self._text(marked).partition(mark)
-        except RowError:  # templates that want a call before a tool's turn
+        except RowError:  # templates that require a call before a tool turn
             return self._by_prefix(text, conversation, number)
         answer = sum(one.role == ASSISTANT for one in messages[:number])
         piece = sum(len(self._contents(one)) for one in messages[:number])
@@ -317,7 +317,7 @@ class Supervisor:
             or not before.endswith(shape.pieces[piece])
             or not behind.startswith(shape.pieces[piece + 1][:end])
         ):
-            raise RowError(f"what the template writes for turn {number + 1} cannot be told apart from its own text")
+            raise RowError(f"the text of turn {number + 1} cannot be told apart from the template's own")
         start = len(before) - len(shape.pieces[piece]) + begin
         stop = len(text) - len(behind) + end
         if not text.endswith(behind):  # a call may end with a token of its own
@@ -341,9 +341,9 @@ class Supervisor:
         prompt = _REASONING_OPENED.sub("", prompt)
         found = [one.end() for one in self.control.tokens.finditer(whole, len(prompt)) if one[0] in self.endings.stops]
         if not prompt or not found or whole[found[-1] :].strip() or not text.startswith(whole[: found[-1]]):
-            raise RowError(f"the template writes turn {number + 1} in a way that cannot be told apart from the others")
+            raise RowError(f"turn {number + 1} cannot be told apart from the others as the template writes it")
         if not whole.startswith(prompt):
-            raise RowError(f"the template writes turn {number + 1} in another way than it asks for it")
+            raise RowError(f"the template's generation prompt differs from how it writes turn {number + 1}")
         return len(prompt), found[-1]
 
     def _contents(self, message: Message) -> list[str]:
@@ -381,7 +381,7 @@ class Supervisor:
         return Shape(tuple(pieces), tuple(begins), tuple(ends), merged)
 
     def _end(self, behind: str, last: str, marked: Conversation, number: int) -> int:
-        """How much of the piece behind an answer belongs to it: its end token, where generation stops at that."""
+        """How much of the piece after an answer belongs to it: its end token, where generation stops there."""
         closing = self._closing(last) if marked.messages[-1].role == ASSISTANT else self.endings.stops[0]
         if behind.startswith(closing):
             return len(closing)
@@ -390,10 +390,10 @@ class Supervisor:
             return match.end() if match[0].strip() in self.endings.stops else 0
         if in_usual_order(marked.messages):
             raise _refused("it ends answers in different ways", f"{behind!r:.60}, {last!r:.60}")
-        raise RowError(f"the template writes turn {number + 1} ({ASSISTANT}) and the next one as one")
+        raise RowError(f"the template merges turn {number + 1} ({ASSISTANT}) with the next turn")
 
     def _with_marks(self, conversation: Conversation) -> Conversation:
-        """The conversation with a mark for every content, in order, and nothing else in its turns."""
+        """The conversation with only a mark as the content of each turn, in order."""
         messages, number = [], _FIRST_MARK
         for one in conversation.messages:
             two = len(self._contents(one)) == 2
@@ -406,7 +406,7 @@ class Supervisor:
         return replace(conversation, messages=tuple(messages))
 
     def _begin(self, piece: str, marked: Conversation, number: int) -> int:
-        """Where in the piece before an answer the prompt for it ends, a reasoning block that the prompt opens left out."""
+        """Where the prompt ends in the piece before an answer, not counting a reasoning block that the prompt opens."""
         prompt = None
         if number:
             try:
@@ -421,13 +421,13 @@ class Supervisor:
             return at
         if in_usual_order(marked.messages):
             raise _refused(
-                "its prompt for an answer is not what stands before answers", f"{prompt!r:.60}, {piece!r:.60}"
+                "its generation prompt differs from what it writes before answers", f"{prompt!r:.60}, {piece!r:.60}"
             )
-        raise RowError(f"the template does not say that turn {number + 1} is the {ASSISTANT}'s")
+        raise RowError(f"the template does not mark turn {number + 1} as the {ASSISTANT}'s")
 
     @cached_property
     def _header(self) -> str:
-        """What the template writes to begin an answer, whatever stands before it."""
+        """The text with which the template begins every answer."""
         asks = Conversation(self._asking())
         try:
             without, prompt = self._text(asks), self._text(asks, prompt=True)
@@ -436,20 +436,18 @@ class Supervisor:
         return _REASONING_OPENED.sub("", prompt.removeprefix(without)).lstrip() if prompt.startswith(without) else ""
 
     def _closing(self, behind: str) -> str:
-        """What stands behind a content up to and with its end token (several where they touch). UserError where there is none."""
+        """The text after a content up to and including its end token (several where they touch). UserError where there is none."""
         match = self.control.several.search(behind)
         if match is None:
             raise _refused(_NO_END, f"{behind!r:.60}")
         return behind[: match.end()]
 
     def _dropped(self, text: str, marked: Conversation) -> UserError | RowError:
-        """Why a template does not write every turn once: that of tools may need a call, one in an unusual place is the row's."""
+        """The error for turns that are not written exactly once: the row's where roles are in an unusual order, else the template's."""
         dropped = [number for number, one in enumerate(marked.messages) if text.count(one.content) != 1]
         roles = sorted({marked.messages[number].role for number in dropped})
         if roles == [TOOL]:
-            return RowError(
-                "the template does not write a tool's turn without the call it answers: it cannot be proven"
-            )
+            return RowError("the template writes a tool's turn only after the call it answers")
         if not in_usual_order(marked.messages):
             which = (
                 f"leaves out turn {dropped[0] + 1} ({marked.messages[dropped[0]].role})" if dropped else "moves turns"
@@ -463,7 +461,7 @@ class Supervisor:
         return _refused(what, "")
 
     def _check_survival(self, text: str, conversation: Conversation) -> None:
-        """Every turn's text stands in the rendering, in order. RowError that names the one that does not."""
+        """RowError for a turn whose text is not in the rendering, in order."""
         at = 0
         for number, one in enumerate(conversation.messages, start=1):
             for content in self._contents(one):
@@ -474,10 +472,10 @@ class Supervisor:
                 at = found + len(wanted) if wanted else at
 
     def _check_tools(self, conversation: Conversation) -> None:
-        """RowError for calls, or descriptions of tools, that the template has no place for."""
+        """RowError for tool calls or tool descriptions that the template does not write."""
         calling = [one for one in conversation.messages if one.tool_calls]
         if any(not self._writes("calls beside a text" if one.content.strip() else "calls") for one in calling):
-            beside = " in answers that also say something" if self._writes("calls") else ""
+            beside = " in answers that also have text" if self._writes("calls") else ""
             raise RowError(f"the template leaves out calls of tools{beside}")
         if conversation.tools and not self._writes("tools"):
             raise RowError("the template leaves out the descriptions of tools")
@@ -496,13 +494,13 @@ class Supervisor:
             try:
                 text = self.template.render(probe)
             except RowError:
-                text = "".join(marks)  # it says itself what it cannot take
+                text = "".join(marks)  # rendering the row will give the error
             self._written[what] = all(mark in text for mark in marks)
         return self._written[what]
 
 
 def _reasoning_in(content: str) -> tuple[str, str]:
-    """(what stands in the block that an answer begins with, as it is; the answer proper). Without a block all is answer."""
+    """(the reasoning block at the beginning of an answer, the answer proper). Without a block everything is answer."""
     before, closed, proper = content.rpartition(ENDS)
     if not closed and content.lstrip().startswith(BEGINS):
         before, proper = content, ""
@@ -512,9 +510,9 @@ def _reasoning_in(content: str) -> tuple[str, str]:
 def _with_reasoning(
     text: str, answers: Sequence[Span], lost: Mapping[int, tuple[int, str, str]]
 ) -> tuple[str, list[Span]]:
-    """The text and its answers with the reasoning that the template left out before the answers proper.
+    """The text and its answers, with the reasoning that the template left out inserted before the answers proper.
 
-    RowError where the template writes something of its own there.
+    RowError where the template writes text of its own there.
     """
     kept = list(answers)
     for number, (answer, reasoning, proper) in sorted(lost.items(), reverse=True):
@@ -522,7 +520,7 @@ def _with_reasoning(
         if text[:begin].rstrip().endswith(ENDS):
             raise RowError(
                 f"the reasoning of turn {number + 1} cannot be kept: the template ends the reasoning before the answer "
-                "begins; some write it with thinking=true in task.template_kwargs"
+                "begins; some templates write it with thinking=true in task.template_kwargs"
             )
         block = _EMPTY_BLOCK.match(text, begin, end)
         at = block.end() if block else begin
@@ -542,12 +540,12 @@ def _as_rendered(content: str) -> Sequence[str]:
     return dict.fromkeys((content, content.strip(), content.lstrip("\n"), content.lstrip(), content.rstrip())).keys()  # type: ignore[return-value]
 
 
-_NO_END = "it writes no control token after an answer, so where to stop could not be learned"
+_NO_END = "it writes no control token after an answer, so the model could not learn where to stop"
 _REASONING_KEY = "task.reasoning=keep writes it before the answer, task.reasoning=drop learns the answer without it"
 
 
 def _refused(reason: str, found: str) -> UserError:
     return UserError(
-        f"what is learned cannot be proven for this template: {reason}", where="task.template", found=found or None,
+        f"this template cannot be used for training: {reason}", where="task.template", found=found or None,
         hint="Mark the answers with {% generation %} … {% endgeneration %}, or choose a shipped template: chatml, plain, …",
     )  # fmt: skip

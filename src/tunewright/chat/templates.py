@@ -1,11 +1,11 @@
-"""Conversation -> the one text a model reads: the tokenizer's chat template, a named one, or one's own in Jinja.
+"""Conversation -> the text a model reads, by the tokenizer's chat template, a shipped one, or the user's own in Jinja.
 
     template = Template(named("chatml"))
     template.render(conversation)      "<|im_start|>user\\nHi<|im_end|>\\n<|im_start|>assistant\\nHello!<|im_end|>\\n"
 
-Templates run in the sandbox that transformers uses, with its settings, filters and functions, so that both render the same, and on a
-budget (`sandbox.py`): one that would not end, or fails in any other way, refuses the conversation.
-`{% generation %}` blocks come out between two marks; `supervision.py` reads them and takes them away.
+Templates run in the sandbox that transformers uses, with the same settings, filters and functions, so that both render the same text, and
+with a budget (`sandbox.py`): where a template does not end, or fails in any other way, the conversation is rejected.
+`{% generation %}` blocks are rendered between two marks; `supervision.py` reads and removes them.
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ from functools import cached_property, lru_cache
 from importlib.resources import files
 from typing import Any
 
-from tunewright.chat.messages import DEVELOPER, SYSTEM, Conversation, Message, ToolCall, said_in
+from tunewright.chat.messages import DEVELOPER, SYSTEM, Conversation, Message, ToolCall, message_text
 from tunewright.errors import RowError, UserError, did_you_mean, quoted
 
 GENERATION_BEGINS, GENERATION_ENDS = "\U0010fff0", "\U0010fff1"
 _FOLDER = files("tunewright") / "chat" / "chat_templates"
 _JINJA = ("{{", "{%")
-_ENDLESS_MEND = "Mend its loops and macros, or take another task.template."
+_ENDLESS_HINT = "Fix its loops and macros, or choose another task.template."
 _MOST_ENDLESS = 3
 """Conversations on which a template may use up its budget before it is given up."""
-_MOST_WORDS = 300
-"""Characters shown of what a template says."""
+_MAX_REASON = 300
+"""Characters shown of a template's error."""
 _REASONING = ("reasoning", "thinking")
 _NO_CONTENT = re.compile(r"""(?<!\w)content(?:["']\])? is (?:not )?none""")
-"""How a template asks whether an answer says nothing beside its calls."""
+"""How a template tests whether an answer has only calls and no text."""
 _NO_TOKEN = re.compile(r"'\w+_token' is undefined")
-_NO_TOKEN_MEND = "; name one in the model's tokenizer_config.json, or take another task.template"
+_NO_TOKEN_HINT = "; name that token in the model's tokenizer_config.json, or choose another task.template"
 
 
 @dataclass(frozen=True)
 class Template:
-    """source: Jinja. tokens: `bos_token`, `eos_token`, … of the tokenizer. kwargs: what the user hands to the template."""
+    """source: Jinja. tokens: `bos_token`, `eos_token`, … of the tokenizer. kwargs: what the user passes to the template."""
 
     source: str
     tokens: Mapping[str, str] = field(default_factory=dict)
@@ -46,7 +46,7 @@ class Template:
     _endless: list[str] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def render(self, conversation: Conversation, *, prompt: bool = False) -> str:
-        """The conversation as text; prompt: with the beginning of the answer that is to come. RowError as the template says."""
+        """The conversation as text; prompt: followed by the beginning of the next answer. RowError where the template fails."""
         try:
             return self._rendered(conversation, prompt)
         except TypeError:  # templates that join strings want a call's arguments as JSON
@@ -68,21 +68,21 @@ class Template:
             raise RowError(_refusal(error)) from None
         except TooMuch as error:
             self._endless.append(_refusal(error))
-            if len(self._endless) >= _MOST_ENDLESS:  # each took seconds: the next rows would too
-                raise UserError(self._endless[-1], where="task.template", hint=_ENDLESS_MEND) from None
+            if len(self._endless) >= _MOST_ENDLESS:  # each took seconds, and so would the next rows
+                raise UserError(self._endless[-1], where="task.template", hint=_ENDLESS_HINT) from None
             raise RowError(self._endless[-1]) from None
-        except Exception as error:  # whatever ends a template is the template's
+        except Exception as error:  # a template can raise anything
             raise RowError(_refusal(error)) from None
 
     def _values(self, message: Message) -> dict[str, Any]:
-        """A turn as templates expect it; what a template has no place for goes where it has one."""
+        """A turn as templates expect it; values that this template does not read are moved to where it reads them."""
         role = SYSTEM if message.role == DEVELOPER and DEVELOPER not in self.source else message.role
         values: dict[str, Any] = {"role": role, "content": message.content}
         if message.input:
             if self.knows_inputs:
                 values["input"] = message.input
             else:
-                values["content"] = said_in(message)
+                values["content"] = message_text(message)
         if message.reasoning is not None:
             values |= dict.fromkeys(self._reasoning_keys, message.reasoning)
         if message.tool_calls:
@@ -100,7 +100,7 @@ class Template:
 
     @cached_property
     def _reasoning_keys(self) -> tuple[str, ...]:
-        """Where this template looks for an answer's reasoning."""
+        """The keys under which this template reads reasoning."""
         others = [name for name in _REASONING if re.search(rf"""\.{name}\b|["']{name}["']""", self.source)]
         return ("reasoning_content", *others)
 
@@ -109,7 +109,7 @@ class Template:
         return ".input" in self.source
 
     def probed(self) -> str:
-        """A question and its answer as text, behind a system's turn where the template wants one. RowError as the template says."""
+        """A question and its answer as text, after a system turn where the template requires one. RowError where it fails."""
         try:
             return self.render(_PROBE)
         except RowError as first:
@@ -119,25 +119,25 @@ class Template:
                 raise first from None
 
     def beginning_with(self, token: str) -> Template:
-        """This template, its rendering begun with `token` (`bos_token`) where it does not do that itself."""
+        """This template with `token` (`bos_token`) before its rendering, unless it writes that itself."""
         text = self.tokens.get(token)
         if not text or self.probed().startswith(text):
             return self
         return replace(self, source=f"{{{{- {token} }}}}{self.source}")
 
     def own_text(self) -> str:
-        """What it writes by itself, as far as that is told: its source, and short conversations rendered (`'<|' + role + '|>'`)."""
+        """The text that the template itself writes: its source, and short rendered conversations (which join `'<|' + role + '|>'`)."""
         texts = [self.source]
         for messages in (_PROBE.messages, (Message(SYSTEM, "s"), *_PROBE.messages)):
             try:
                 texts.append(self.render(Conversation(messages)))
-            except RowError:  # it may refuse a turn of the system's
+            except RowError:  # it may refuse a system turn
                 continue
         return "\n".join(texts)
 
 
 def _length(value: Any) -> int:
-    """Characters in a conversation's values, about."""
+    """Approximate number of characters in a conversation's values."""
     if isinstance(value, str):
         return len(value)
     if isinstance(value, dict):
@@ -146,17 +146,19 @@ def _length(value: Any) -> int:
 
 
 def _refusal(error: Exception) -> str:
-    """Why a template does not render a conversation, in its own words where it has some."""
+    """Why a template does not render a conversation, in the template's own words where it gives some."""
     from jinja2 import TemplateError, TemplateSyntaxError
 
-    told = " ".join(str(error).split())[:_MOST_WORDS]
+    reason = " ".join(str(error).split())[:_MAX_REASON]
     if isinstance(error, TemplateSyntaxError):
-        return f"the template is no valid Jinja: {told} (line {error.lineno})"
+        return f"the template is not valid Jinja: {reason} (line {error.lineno})"
     if isinstance(error, TemplateError):
-        return f"the template refuses this conversation: {told}{_NO_TOKEN_MEND if _NO_TOKEN.fullmatch(told) else ''}"
+        return (
+            f"the template rejects this conversation: {reason}{_NO_TOKEN_HINT if _NO_TOKEN.fullmatch(reason) else ''}"
+        )
     if isinstance(error, RecursionError):
-        told = "a macro or a list in it goes too deep"
-    return f"the template fails on this conversation: {type(error).__name__}{f' ({told})' if told else ''}"
+        reason = "a macro or a list is nested too deeply"
+    return f"the template fails on this conversation: {type(error).__name__}{f' ({reason})' if reason else ''}"
 
 
 _PROBE = Conversation((Message("user", "a"), Message("assistant", "b")))
@@ -187,7 +189,7 @@ def named(name: str) -> str:
 
 
 def source_of(template: str) -> str:
-    """A template's Jinja: of a name, or as it stands. UserError where it is no Jinja."""
+    """A template's Jinja, of a shipped name or given as it is. UserError where it is not valid."""
     from jinja2 import TemplateSyntaxError
 
     source = template if any(sign in template for sign in _JINJA) else named(template)
@@ -195,15 +197,15 @@ def source_of(template: str) -> str:
         _compiled(source)
     except TemplateSyntaxError as error:
         raise UserError(
-            f"no valid Jinja ({error.message})", where=f"task.template, line {error.lineno}", hint="Mend that line."
+            f"not valid Jinja ({error.message})", where=f"task.template, line {error.lineno}", hint="Fix that line."
         ) from None
-    except Exception as error:  # nested too deep, numbers too long, and what else no compiler takes
-        raise UserError(f"no valid Jinja ({type(error).__name__}: {error!s:.200})", where="task.template") from None
+    except Exception as error:  # nested too deeply, numbers too long, and whatever else the compiler cannot process
+        raise UserError(f"not valid Jinja ({type(error).__name__}: {error!s:.200})", where="task.template") from None
     return source
 
 
 def special_tokens(tokenizer: Any) -> dict[str, str]:
-    """`bos_token`, `eos_token` and the like, as templates know them."""
+    """`bos_token`, `eos_token` and so on, as templates use them."""
     return {name: str(text) for name, text in tokenizer.special_tokens_map.items() if isinstance(text, str)}
 
 
@@ -233,13 +235,13 @@ def _to_json(
     value: Any, ensure_ascii: bool = False, indent: int | None = None, separators: Sequence[str] | None = None,
     sort_keys: bool = False,
 ) -> str:  # fmt: skip
-    """JSON with `<` and `>` as they are, unlike Jinja's own filter."""
+    """JSON that keeps `<` and `>`, unlike Jinja's own filter."""
     pair = (separators[0], separators[1]) if separators else None
     return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=pair, sort_keys=sort_keys)
 
 
 def _today(form: str) -> str:
-    """Templates that write the date get a fixed one: a token store must not depend on the day it is made."""
+    """A fixed date for templates that write one: a token store must not depend on the day it is built."""
     from datetime import date
 
     return date(2025, 1, 1).strftime(form)
@@ -247,7 +249,7 @@ def _today(form: str) -> str:
 
 @lru_cache(maxsize=1)
 def _generation() -> Any:
-    """The extension behind `{% generation %}`: its block between two marks."""
+    """The extension for `{% generation %}`: it puts its block between two marks."""
     from jinja2 import nodes
     from jinja2.ext import Extension
 

@@ -1,4 +1,4 @@
-"""Texts that are conversations already -> whose marks they carry: a chat template's control tokens, or plain headings.
+"""Texts that are already rendered conversations -> their markers: a chat template's control tokens, or plain headings.
 
 control_marks(["<|im_start|>user\\nHi<|im_end|>\\n<|im_start|>assistant\\n…"])      "chatml"
 headings(["### Human: Hi\\n### Assistant: Hello!"])                               "### Human: … ### Assistant:"
@@ -25,16 +25,16 @@ _CONTROL = {
 }
 
 
-def _stands_anywhere(heading: str) -> bool:
-    """Whether a heading is one wherever it stands: behind ###, and in capitals (Vicuna's `USER: Hi ASSISTANT: Hello!` on one line)."""
+def _is_heading_anywhere(heading: str) -> bool:
+    """Does a heading count also inside a line: after ###, and in capitals (Vicuna's `USER: Hi ASSISTANT: Hello!` on one line)?"""
     return heading.startswith("###") or heading.isupper()
 
 
 def _pattern(heading: str) -> str:
-    """Of a heading in a text: anywhere, or at the beginning of a line."""
+    """The pattern of a heading: anywhere, or at the beginning of a line."""
     if heading.startswith("###"):
         return re.escape(heading)
-    return rf"(?<![^\W_]){re.escape(heading)}" if _stands_anywhere(heading) else rf"^[ \t]*{re.escape(heading)}"
+    return rf"(?<![^\W_]){re.escape(heading)}" if _is_heading_anywhere(heading) else rf"^[ \t]*{re.escape(heading)}"
 
 
 _HEADINGS = {
@@ -61,11 +61,11 @@ _ENDS = re.compile(
     r"\s*(<\|(?:endoftext|end_of_text|im_end|eot_id|eom_id|end|return|endofturn|end_of_turn|eos|EOT|END_OF_TURN_TOKEN)\|>|</?s>|<eos>|\[EOS\]"
     r"|<end_of_turn>|<eot>|<EOT>|<end_of_utterance>|<｜end▁of▁sentence｜>)\s*\Z"
 )
-"""The end tokens of common tokenizers, behind a text."""
+"""The end tokens of common tokenizers, at the end of a text."""
 _SHARE = 0.9
-"""Of the texts, those that must carry the marks."""
-_SPELLED_SHARE = 0.2
-"""Of the texts, those that must spell an end token before it is called a fault."""
+"""Share of the texts that must have the markers."""
+_LITERAL_END_SHARE = 0.2
+"""Share of the texts with an end token from which it is reported."""
 _TAIL = 200
 """Characters at a text's end that are looked at."""
 _BEGINNING = 20_000
@@ -73,21 +73,21 @@ _BEGINNING = 20_000
 
 
 def control_marks(texts: Sequence[Any]) -> str | None:
-    """The chat template whose control tokens stand in nearly all of these texts, the user's before the assistant's."""
-    return _carried(_CONTROL, texts)
+    """The chat template whose control tokens are in nearly all of these texts, the user's before the assistant's."""
+    return _markers_in(_CONTROL, texts)
 
 
 def headings(texts: Sequence[Any]) -> str | None:
-    """The plain words that nearly all of these texts have before questions and answers, each where it counts as a heading."""
-    return _carried(_HEADINGS, texts)
+    """The plain headings that nearly all of these texts have before questions and answers."""
+    return _markers_in(_HEADINGS, texts)
 
 
 @dataclass(frozen=True)
 class Marks:
-    """What stands around the turns of a rendered text. answered, asked, next: patterns before an answer, a question, any other turn.
+    """The markers around the turns of a rendered text. answered, asked, next: patterns before an answer, a question, any other turn.
 
-    name: as `task.answers_after` calls them. end: the token that ends an answer and is learned with it. certain: it is known how a
-    question begins.
+    name: as `task.answers_after` calls them. end: the token that ends an answer and is learned with it. certain: whether it is
+    known how a question begins.
     """
 
     name: str
@@ -99,9 +99,9 @@ class Marks:
 
 
 def marks_of(after: str, until: str | None = None) -> Marks:
-    """The marks behind a template's name (chatml, …), its own words before an answer, or a heading (`### Assistant:`).
+    """The markers for a template's name (chatml, …), its own text before an answer, or a heading (`### Assistant:`).
 
-    until: the heading of questions, where that of answers is none of the usual ones.
+    until: the heading of questions, where the heading of answers is not a usual one.
     """
     for name, (answered, asked, end) in _ENDED_BY.items():
         if after == name or re.fullmatch(answered, after):
@@ -126,13 +126,13 @@ def marks_of(after: str, until: str | None = None) -> Marks:
 
 
 def _heading(names: Sequence[str], *, whole: bool = True) -> re.Pattern[str]:
-    """Headings, each where it counts as one. whole: with the end of their own line."""
+    """A pattern for any of these headings. whole: including the end of its line."""
     patterns = "|".join(map(_pattern, names)) or "(?!)"
     return re.compile(f"(?:{patterns}){'(?:[ ]*' + chr(10) + ')?' if whole else ''}", re.MULTILINE)
 
 
 def recognized_marks(texts: Sequence[Any]) -> Marks | None:
-    """The marks that nearly all of these texts carry."""
+    """The markers that nearly all of these texts have."""
     name = control_marks(texts)
     if name is None and (found := headings(texts)) is not None:
         name = found.split(" … ")[1]
@@ -140,16 +140,16 @@ def recognized_marks(texts: Sequence[Any]) -> Marks | None:
 
 
 def answer_spans(text: str, marks: Marks) -> tuple[tuple[int, int], ...]:
-    """Where the answers stand in a rendered text, each with its end token where it has one.
+    """The spans of the answers in a rendered text, each with its end token where it has one.
 
-    RowError where there is none, or where it is not known how the first of several ends.
+    RowError where there is none, or where it is unknown how the first of several ends.
     """
     begins = [match.end() for match in marks.answered.finditer(text)]
     if not begins:
         raise RowError(f"no answer: the text has no {marks.name!r}")
     if len(begins) > 1 and not marks.certain:
         raise RowError(
-            f"{len(begins)} answers after {marks.name!r}, and it is not known where they end: set task.answers_until to the heading of questions"
+            f"{len(begins)} answers after {marks.name!r}, but it is unknown where they end: set task.answers_until to the heading of questions"
         )
     spans = []
     for begin, last in zip(
@@ -165,22 +165,22 @@ def answer_spans(text: str, marks: Marks) -> tuple[tuple[int, int], ...]:
         if text[begin:stop].replace(marks.end or "", "").strip():
             spans.append((begin, stop))
     if not spans:
-        raise RowError(f"no answer: there is nothing after {marks.name!r}")
+        raise RowError(f"no answer: no text after {marks.name!r}")
     return tuple(spans)
 
 
 def literal_end(text: str) -> str | None:
-    """The end token that a text spells at its end, of whichever tokenizer; None where there is none."""
+    """The end token (of any common tokenizer) at the end of a text; None where there is none."""
     found = _ENDS.search(text[-_TAIL:])
     return found[1] if found else None
 
 
-def spelled_end(texts: Sequence[Any]) -> str | None:
-    """The end token that many of these texts spell at their end; None where few do, or none."""
+def common_literal_end(texts: Sequence[Any]) -> str | None:
+    """The end token that many of these texts end with; None where few or none do."""
     given = [text for text in texts if isinstance(text, str) and text.strip()]
     found = Counter(end for text in given if (end := literal_end(text)) is not None)
     most = found.most_common(1)
-    return most[0][0] if most and found.total() >= _SPELLED_SHARE * len(given) else None
+    return most[0][0] if most and found.total() >= _LITERAL_END_SHARE * len(given) else None
 
 
 def without_literal_ends(text: str) -> str:
@@ -190,7 +190,7 @@ def without_literal_ends(text: str) -> str:
     return text
 
 
-def _carried(marks: Mapping[str, tuple[str, str]], texts: Sequence[Any]) -> str | None:
+def _markers_in(marks: Mapping[str, tuple[str, str]], texts: Sequence[Any]) -> str | None:
     given = [text[:_BEGINNING] for text in texts if isinstance(text, str) and text.strip()]
     for name, (asked, answered) in marks.items():
         first, then = re.compile(asked, re.MULTILINE), re.compile(answered, re.MULTILINE)

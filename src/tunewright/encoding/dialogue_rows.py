@@ -1,10 +1,10 @@
-"""Conversations -> rows of token ids whose answers are learned, or why not: rendered, proven, tokenized whole, cut to length.
+"""Conversations -> rows of token ids whose answers are learned, or the reason why not: rendered, tokenized as a whole, cut to length.
 
     [user "Hi", assistant "Hello!"]      ids [1 872 198 6023 2 198 1 78191 198 9707 0 2 198]      learned [(9, 12)]
 
-A row that is too long loses whole turns of its prompt, from the oldest question on; where its last question alone is too long, tokens at
-that one's start. The system's turn and what the template writes stay whole. A row whose learned answers would be cut is set aside, for
-it would teach a model not to stop.
+A row that is too long loses whole turns of its prompt, the oldest first; where its last question alone is too long, tokens at the start
+of that question. The system turn and the template's own text are kept whole. A row whose learned answers would be cut is rejected, since
+it would teach the model not to stop.
 """
 
 from __future__ import annotations
@@ -32,27 +32,27 @@ ANSWERS, LAST_ANSWER, EVERYTHING = "answers", "last_answer", "everything"
 class ChatRow:
     """ids: int32 `(length,)`. learned: runs of tokens, `[begin, end)`. num_cut: tokens cut off the prompt.
 
-    answer: the last answer, learned or not; `(0, 0)` where there is none. told: see `Rendered`.
+    answer: the last answer, learned or not; `(0, 0)` where there is none. notes: see `Rendered`.
     """
 
     ids: np.ndarray
     learned: tuple[Span, ...]
     num_cut: int = 0
     answer: Span = (0, 0)
-    told: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def num_supervised(self) -> int:
-        """Tokens that are predicted: a row's first one never is."""
+        """Tokens that are predicted; a row's first token never is."""
         return sum(end - max(1, begin) for begin, end in self.learned)
 
 
 @dataclass(frozen=True)
 class DialogueEncoder:
-    """supervisor: renders and proves; None where texts are taken as they stand. trusted: their control tokens are control.
+    """supervisor: renders and finds the answers; None where texts are used as they are. trusted: control tokens in them are control.
 
-    reasoning: what becomes of an answer's reasoning that the template leaves out. strips_ends: end tokens that answers spell go.
-    marks: of texts as they stand, what stands around their answers; without it they are learned whole.
+    reasoning: what to do with reasoning that the template leaves out. strips_ends: remove end tokens written in answers.
+    marks: markers around the answers of texts used as they are; without them those are learned whole.
     """
 
     tokenizer: ChatTokenizer
@@ -76,10 +76,10 @@ class DialogueEncoder:
             return cls(ChatTokenizer.of(encoder), None, *rest)
         template = Template(source, special_tokens(encoder.tokenizer), kwargs)
         tokenizer = ChatTokenizer.of(encoder, template.own_text())
-        return cls(tokenizer, Supervisor(template, tokenizer.finder()), *rest)
+        return cls(tokenizer, Supervisor(template, tokenizer.finder), *rest)
 
     def for_training(self, conversations: Sequence[Conversation]) -> list[ChatRow | str]:
-        """A row for each, or the reason why there is none. UserError for a template that cannot be proven."""
+        """A row for each, or the reason why there is none. UserError for a template that cannot be used for training."""
         if self.strips_ends:
             conversations = [_without_ends(one) for one in conversations]
         rendered: list[Rendered | str] = [self._tried(one) for one in conversations]
@@ -91,7 +91,7 @@ class DialogueEncoder:
         ]
 
     def for_generation(self, conversations: Sequence[Conversation], *, room: int) -> list[ChatRow]:
-        """The prompts for answers of at most `room` tokens. RowError as the template says."""
+        """The prompts for answers of at most `room` tokens. RowError where the template rejects one."""
         length = max(1, self.max_length - room)
         tokens = self.tokenizer.encode([self._asked(one) for one in conversations])
         return [self._fitting(found, one.ids, length) for found, one in zip(conversations, tokens, strict=True)]
@@ -102,7 +102,7 @@ class DialogueEncoder:
             shorter = self.shortened([conversation], [len(ids)], length, asked=True)
             if shorter is not None:
                 return shorter[0]
-        return self._cut_to(ids, (), length)
+        return self._cut_to(ids, length)
 
     def _tried(self, conversation: Conversation) -> Rendered | str:
         try:
@@ -129,8 +129,8 @@ class DialogueEncoder:
         return self.supervisor.for_generation(self._bare(conversation))
 
     def _text(self, text: str, *, ends: bool) -> Rendered:
-        """A text as it stands, between one BOS token (where the tokenizer has the habit) and one end token."""
-        reference, control = self.tokenizer.tokenizer, self.tokenizer.finder().tokens
+        """A text as it is, between one BOS token (where the tokenizer adds one) and one end token."""
+        reference, control = self.tokenizer.tokenizer, self.tokenizer.finder.tokens
         found = list(control.finditer(text))
         bos = reference.bos_token if self.tokenizer.adds_bos else ""
         if self.trusted:
@@ -142,7 +142,7 @@ class DialogueEncoder:
         return Rendered(whole, ((0, len(whole)),), ((len(bos), len(bos) + len(text)),))
 
     def _answers_in(self, whole: Rendered) -> Rendered:
-        """A text whose answers alone are learned; the end token behind it belongs to an answer that goes on to its end."""
+        """A text of which only the answers are learned; the end token belongs to an answer that reaches the end of the text."""
         if self.marks is None:
             return whole
         text = whole.text
@@ -154,7 +154,7 @@ class DialogueEncoder:
         return replace(whole, answers=tuple(spans))
 
     def _bare(self, conversation: Conversation) -> Conversation:
-        """A single question that already stands in the template's own text: without it, so that it is not templated twice."""
+        """The conversation without the template's own text around a single question, so that it is not rendered twice."""
         assert self.supervisor is not None
         users = [number for number, one in enumerate(conversation.messages) if one.role == USER]
         if len(users) != 1:
@@ -162,7 +162,7 @@ class DialogueEncoder:
         asked = conversation.messages[users[0]]
         before, behind = self.supervisor.prompt_pieces()
         bare = unwrapped(asked.content, before, behind)
-        if bare is None:  # rendered for an answer that begins with its own reasoning
+        if bare is None:  # rendered for an answer that begins with reasoning
             bare = unwrapped(asked.content, before, _NO_REASONING.sub("", behind))
         if bare is None:
             return conversation
@@ -171,8 +171,8 @@ class DialogueEncoder:
         return replace(conversation, messages=tuple(messages))
 
     def _without_end(self, answer: Message) -> Message:
-        """The answer to such a question, without a control token behind it: the template writes its own."""
-        found = list(self.tokenizer.finder().tokens.finditer(answer.content))
+        """The answer to such a question without a control token at its end: the template writes its own."""
+        found = list(self.tokenizer.finder.tokens.finditer(answer.content))
         ends = bool(found) and not answer.content[found[-1].end() :].strip()
         return replace(answer, content=answer.content[: found[-1].start()].rstrip()) if ends else answer
 
@@ -203,10 +203,10 @@ class DialogueEncoder:
         if not any(end > max(1, begin) for begin, end in learned):
             return "nothing to learn: no answer is supervised"
         answer = (0, 0) if self.supervisor is None and self.marks is None else answers[-1]
-        return ChatRow(tokens.ids, learned, 0, answer, (*rendered.told, *self._literal_ends(conversation)))
+        return ChatRow(tokens.ids, learned, 0, answer, (*rendered.notes, *self._literal_ends(conversation)))
 
     def _require_ends(self, rendered: Rendered, tokens: ChatTokens, answers: Sequence[Span]) -> None:
-        """UserError where the control token that ends an answer came out as text: where to stop would not be learned.
+        """UserError where the control token that ends an answer was tokenized as text: the model would not learn where to stop.
 
         Some tokenizers look for `▁</s>`, which no answer ends with.
         """
@@ -214,18 +214,18 @@ class DialogueEncoder:
             if stop == 0 or int(tokens.ids[stop - 1]) in self.tokenizer.control_ids:
                 continue
             found = [
-                one for one in self.tokenizer.finder().tokens.finditer(rendered.text, begin, end) if one.end() == end
+                one for one in self.tokenizer.finder.tokens.finditer(rendered.text, begin, end) if one.end() == end
             ]
             if found and not any(first < end and found[-1].start() < last for first, last in rendered.untrusted):
                 raise UserError(
-                    "this tokenizer does not find its own end token after an answer, so where to stop could not be learned",
+                    "this tokenizer does not find its own end token after an answer, so the model could not learn where to stop",
                     where="model.tokenizer",
                     found=f"{rendered.text[max(begin, end - 40) : end]!r}, whose {found[-1][0]!r} is split like any other text",
                     hint=f'Set "normalized": false for {found[-1][0]!r} in its tokenizer.json, or choose another tokenizer.',
                 )
 
     def _literal_ends(self, conversation: Conversation) -> list[str]:
-        """The end tokens that learned answers spell at their end; they would be learned as text."""
+        """The end tokens written at the end of learned answers; they would be learned as text."""
         if self.supervisor is None and self.trusted:
             return []
         answers = [one for one in conversation.messages if one.role == ASSISTANT]
@@ -245,9 +245,9 @@ class DialogueEncoder:
     def shortened(
         self, sides: Sequence[Conversation], lengths: Sequence[int], max_length: int, *, asked: bool = False
     ) -> list[ChatRow] | None:
-        """Conversations to one prompt, shortened alike until each has at most `max_length` tokens; None where learned answers are in the way.
+        """Conversations to one prompt, shortened alike until each has at most `max_length` tokens; None where that would cut learned answers.
 
-        Turns go from the oldest on, up to the question that comes last before what is learned; of that one tokens go at its start.
+        The oldest turns are removed first, up to the last question before the learned answers, which is then cut at its start.
         lengths: tokens of the whole conversations.
         """
         if self.supervisor is None:
@@ -281,7 +281,7 @@ class DialogueEncoder:
         return [replace(row, num_cut=length - len(row.ids)) for row, length in zip(rows, lengths, strict=True)]
 
     def _removable(self, sides: Sequence[Conversation], *, asked: bool) -> tuple[int, list[int]]:
-        """(turns of the system in front, numbers of the questions that a shortened conversation may begin with)."""
+        """(number of system turns in front, positions of the questions that a shortened conversation may begin with)."""
         turns = sides[0].messages
         head = next((number for number, one in enumerate(turns) if one.role not in (SYSTEM, DEVELOPER)), len(turns))
         stop = len(turns)
@@ -299,7 +299,7 @@ class DialogueEncoder:
     def _without_turns(
         self, sides: Sequence[Conversation], head: int, begin: int, *, asked: bool
     ) -> list[tuple[Conversation, ChatRow]] | None:
-        """The conversations without their turns from `head` to `begin`, encoded; None where the template does not take them."""
+        """The conversations without their turns from `head` to `begin`, encoded; None where the template rejects them."""
         kept = [replace(one, messages=(*one.messages[:head], *one.messages[begin:])) for one in sides]
         rows: list[tuple[Conversation, ChatRow]] = []
         for one in kept:
@@ -315,67 +315,55 @@ class DialogueEncoder:
         return rows
 
     def _first_question_cut(self, rendered: Rendered, tokens: ChatTokens, row: ChatRow) -> ChatRow | None:
-        """A text whose first question is cut at its start, behind its heading; None where that does not suffice."""
+        """The row of a text whose first question is cut at its start, after its heading; None where that is not enough."""
         assert self.marks is not None
         asked = self.marks.asked.search(rendered.text)
         answered = self.marks.answered.search(rendered.text)
         if asked is None or answered is None or asked.end() >= answered.start():
             return None
         over = len(row.ids) - self.max_length
-        inside = np.flatnonzero(
-            (tokens.starts >= asked.end()) & (tokens.ends <= answered.start()) & (tokens.ends > tokens.starts)
-        )
-        if len(inside) <= over or int(inside[0]) >= row.learned[0][0]:
-            return None
-        first = int(inside[0])
-        learned = tuple((begin - over, end - over) for begin, end in row.learned)
-        answer = (row.answer[0] - over, row.answer[1] - over)
-        return replace(
-            row, ids=np.delete(row.ids, np.arange(first, first + over)), learned=learned, answer=answer, num_cut=over
-        )
+        cut = _without_tokens(row, tokens, (asked.end(), answered.start()), over)
+        return None if cut is None else replace(cut, num_cut=over)
 
     def _question_cut(
         self, conversation: Conversation, number: int, row: ChatRow, over: int, *, asked: bool
     ) -> ChatRow | None:
-        """A row without `over` tokens at the start of a question's content; None where that has no more."""
+        """The row without the first `over` tokens of a question's content; None where nothing of it would be left."""
         assert self.supervisor is not None
         span = self.supervisor.content_span(conversation, number, prompt=asked)
         if span is None:
             return None
         rendered = self._asked(conversation) if asked else self._learned_of(conversation)
         tokens = self.tokenizer.encode([rendered])[0]
-        inside = np.flatnonzero((tokens.starts >= span[0]) & (tokens.ends <= span[1]) & (tokens.ends > tokens.starts))
-        if len(inside) <= over:
-            return None
-        first = int(inside[0])
-        learned = tuple((begin - over, end - over) for begin, end in row.learned)
-        answer = (row.answer[0] - over, row.answer[1] - over) if row.answer != (0, 0) else row.answer
-        if self.supervise == EVERYTHING and not asked:
-            learned = ((0, len(row.ids) - over),)
-        return replace(row, ids=np.delete(row.ids, np.arange(first, first + over)), learned=learned, answer=answer)
+        return _without_tokens(row, tokens, span, over)
 
-    def _cut_to(self, ids: np.ndarray, learned: tuple[Span, ...], length: int, answer: Span = (0, 0)) -> ChatRow:
+    def _cut_to(self, ids: np.ndarray, length: int) -> ChatRow:
+        """A prompt of at most `length` tokens, cut at its start; a BOS (or CLS) token there is kept."""
         over = len(ids) - length
         if over <= 0:
-            return ChatRow(ids, learned)
-        head = self._head(ids)
-        moved = tuple((max(0, begin - over), end - over) for begin, end in learned)
-        last = (max(0, answer[0] - over), max(0, answer[1] - over))
-        return ChatRow(np.concatenate([ids[:head], ids[head + over :]]), moved, over, last)
-
-    def _head(self, ids: np.ndarray) -> int:
-        """A BOS (or CLS) token at the beginning is kept whatever is cut."""
+            return ChatRow(ids, ())
         tokenizer = self.tokenizer.tokenizer
-        firsts = {tokenizer.bos_token_id, tokenizer.cls_token_id} - {None}
-        return int(len(ids) > 0 and int(ids[0]) in firsts)
+        head = int(int(ids[0]) in {tokenizer.bos_token_id, tokenizer.cls_token_id} - {None})
+        return ChatRow(np.concatenate([ids[:head], ids[head + over :]]), (), over)
+
+
+def _without_tokens(row: ChatRow, tokens: ChatTokens, span: Span, over: int) -> ChatRow | None:
+    """The row without the first `over` tokens of a span of its text, which is before all answers; None where nothing of it would be left."""
+    inside = np.flatnonzero((tokens.starts >= span[0]) & (tokens.ends <= span[1]) & (tokens.ends > tokens.starts))
+    if len(inside) <= over:
+        return None
+    first = int(inside[0])
+    learned = tuple((begin - over * (begin > first), end - over) for begin, end in row.learned)
+    answer = (row.answer[0] - over, row.answer[1] - over) if row.answer != (0, 0) else row.answer
+    return replace(row, ids=np.delete(row.ids, np.arange(first, first + over)), learned=learned, answer=answer)
 
 
 ENDS_WITH = "ends with "
-"""What is told of rows whose answers spell an end token."""
+"""Begins the note of rows whose answers end with the text of an end token."""
 
 
 def _without_ends(found: Conversation) -> Conversation:
-    """The answers without the end tokens that they spell."""
+    """The conversation without end tokens at the end of its answers."""
     messages = [
         replace(one, content=without_literal_ends(one.content)) if one.role == ASSISTANT else one
         for one in found.messages
@@ -387,7 +375,7 @@ _NO_REASONING = re.compile(r"<think>\s*</think>\s*\Z")
 
 
 def unwrapped(text: str, before: str, behind: str) -> str | None:
-    """The question in a text that carries a template's own words around it; None where it does not."""
+    """The question in a text that has a template's own text around it; None where it has not."""
     start, stop = before.strip(), behind.strip()
     stripped = text.strip()
     if not (start or stop) or not (stripped.startswith(start) and stripped.endswith(stop)):
@@ -400,6 +388,6 @@ def unwrapped(text: str, before: str, behind: str) -> str | None:
 
 
 def _run(inside: np.ndarray) -> Span:
-    """The run of True. An answer's tokens stand together."""
+    """The run of True. An answer's tokens are consecutive."""
     found = np.flatnonzero(inside)
     return (int(found[0]), int(found[-1]) + 1) if len(found) else (0, 0)

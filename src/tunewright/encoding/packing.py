@@ -1,13 +1,13 @@
 """Documents -> one stream of tokens -> blocks of equal length: what causal models are trained on.
 
     "Hello there", "Bye" with <|endoftext|> = 0, blocks of 4 tokens
-    stream      0 31 32 0 35 0        every document begins behind an end token, the last one ends with one
-    blocks     [0 31 32 0] [35 0]     the last one is as long as what is left
-    segments   [3 1]       [1 1]      which tokens see each other: documents are isolated
+    stream      0 31 32 0 35 0        every document begins after an end token, the last one ends with one
+    blocks     [0 31 32 0] [35 0]     the last one holds the rest
+    segments   [3 1]       [1 1]      tokens that attend to each other: documents are isolated
     joined     [0 1]       [0 1]      is a segment's first token predicted by the one before it?
 
 Where a tokenizer starts texts with a token of its own (`<s>`), a document is `<s> text </s>` and nothing is shared: joined is 0.
-A block's first token is context only. With a stride, blocks overlap: what the block before has predicted is context, not target.
+A block's first token is only context. With a stride, blocks overlap: tokens that the block before has predicted are context, not targets.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ whole stream predicts, bytes of the texts that begin in the block."""
 
 @dataclass(frozen=True)
 class Document:
-    """A text, or a piece of one: `begins` and `ends` say whether its ends are those of the document."""
+    """A text, or a piece of one: `begins` and `ends` say whether it holds the beginning and end of the document."""
 
     text: str
     begins: bool = True
@@ -39,7 +39,7 @@ class Document:
 
 @dataclass(frozen=True)
 class Frame:
-    """What stands before and after a document. shared: the end token of one document is the beginning of the next."""
+    """The tokens before and after a document. shared: the end token of one document is the beginning of the next."""
 
     before: tuple[int, ...]
     after: tuple[int, ...]
@@ -47,7 +47,7 @@ class Frame:
 
     @classmethod
     def of(cls, encoder: TextEncoder) -> Frame:
-        """The tokenizer's template, completed: a document ends with the end token, and begins behind one where nothing else is said."""
+        """The tokenizer's template, completed: a document ends with the end token, and begins after one unless the template has a beginning."""
         return cls.around(encoder.tokenizer, *encoder.template)
 
     @classmethod
@@ -55,9 +55,7 @@ class Frame:
         """The same of a tokenizer whose template puts these tokens around a text."""
         end = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else tokenizer.sep_token_id
         if end is None:
-            raise missing_role(
-                tokenizer, "eos", "the tokenizer names no token that ends a text", where="model.tokenizer"
-            )
+            raise missing_role(tokenizer, "eos", "the tokenizer has no token that ends a text", where="model.tokenizer")
         before, after = tuple(before), tuple(after)
         if not before:
             before = (end,) if tokenizer.bos_token_id is None else (tokenizer.bos_token_id,)
@@ -95,16 +93,16 @@ class _Stream:
 
 
 class Packer:
-    """Packs the documents of one split, batch by batch; what does not fill a block waits for the next batch.
+    """Packs the documents of one split, batch by batch; tokens that do not fill a block wait for the next batch.
 
-    stride: None, or how far each block goes on: the rest of it repeats the block before, as context.
+    stride: None, or the number of new tokens per block: the rest of it repeats the block before, as context.
     """
 
     def __init__(self, encoder: TextEncoder, *, stride: int | None = None) -> None:
         self.encoder, self.frame, self.length = encoder, Frame.of(encoder), encoder.max_length
         self.stride = min(stride or self.length, self.length)
         self._waiting = _Stream.empty()
-        self._open_end = False  # an end token that the next document's start may be
+        self._open_end = False  # an end token that may become the next document's start
         self._num_context = 0
         self._part = 0
         self._last_owner: int | None = None
@@ -120,14 +118,14 @@ class Packer:
         return blocks
 
     def finish(self) -> EncodedRows:
-        """The last block, with what is left; no row where nothing is."""
+        """The last block, with the rest; no row where there is none."""
         self._close()
         blocks = self._blocks(whole=True)
         self._waiting, self._num_context, self._part, self._last_owner = _Stream.empty(), 0, 0, None
         return blocks
 
     def _forget_owners(self, num_documents: int) -> None:
-        """The batch is over: what waits is of an earlier document from now on."""
+        """End of the batch: tokens that wait belong to an earlier document from now on."""
         owners = self._waiting.owner[self._num_context :]
         self.carried = int(owners[0]) if len(owners) else num_documents - 1
         self._last_owner = -1 if self._last_owner == self.carried else None
@@ -168,7 +166,7 @@ class Packer:
         )
 
     def _close(self) -> None:
-        """The last document's end, where no other document's start stood for it."""
+        """Add the last document's end token, unless the next document's start has served as one."""
         if self._open_end:
             true = np.array([True])
             ids, owner = np.array(self.frame.after, np.int32), np.array([-1])

@@ -1,10 +1,10 @@
-"""Compared answers -> store rows that hold both sides, one behind the other, and which of their tokens are the answers'.
+"""Compared answers -> store rows with both sides, one after the other, and the positions of the answers' tokens.
 
     ids      [1 872 198 6023 | 9707 2]  [1 872 198 6023 | 3838 13 2]      second 6      learned (4, 6, 10, 13)
               prompt          chosen      prompt           rejected
 
-Each side is rendered, proven and tokenized as supervised fine-tuning does it (`encoding/dialogue_rows.py`). What is too long loses turns and
-tokens of its prompt as there, on both sides the same, so that both still answer one question.
+Each side is rendered and tokenized as in supervised fine-tuning (`encoding/dialogue_rows.py`). Rows that are too long lose turns and tokens
+of the prompt as there, the same on both sides, so that both still answer the same question.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ _NO_LIMIT = 1 << 40
 class SidedRow:
     """ids: int32 `(length,)`, of both sides. second: where the second side begins; `length` where there is one side.
 
-    learned: [begin, end, begin, end, …] of the answers' tokens, counted over the whole row. num_cut: over both sides. told: see `Rendered`.
+    learned: [begin, end, begin, end, …] of the answers' tokens, counted over the whole row. num_cut: over both sides. notes: see `Rendered`.
     """
 
     ids: np.ndarray
     second: int
     learned: list[int]
     num_cut: int
-    told: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def num_supervised(self) -> int:
@@ -59,7 +59,7 @@ def _row(
             return f"{name}: {side}" if len(sides) > 1 else side
         rows.append(side)
     if len(rows) > 1 and np.array_equal(rows[0].ids, rows[1].ids):
-        return "chosen and rejected are equal as the model reads them: what they differ in is left out"
+        return "chosen and rejected are equal as the model reads them: the template leaves out their difference"
     longest = max(len(row.ids) for row in rows)
     if longest > max_length:
         shorter = chats.shortened(of.sides, [len(row.ids) for row in rows], max_length) if cuts else None
@@ -70,12 +70,12 @@ def _row(
     learned = [
         place + start for row, start in zip(rows, (0, second), strict=False) for span in row.learned for place in span
     ]
-    told = tuple(dict.fromkeys(fact for row in rows for fact in row.told))
-    return SidedRow(np.concatenate([row.ids for row in rows]), second, learned, sum(row.num_cut for row in rows), told)
+    notes = tuple(dict.fromkeys(fact for row in rows for fact in row.notes))
+    return SidedRow(np.concatenate([row.ids for row in rows]), second, learned, sum(row.num_cut for row in rows), notes)
 
 
 def sides_of(ids: np.ndarray, second: int, learned: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """(ids, bool: is it an answer's token) of each side of a stored row; the first token of a side is never predicted."""
+    """(ids, bool: part of an answer) of each side of a stored row; the first token of a side is never predicted."""
     inside = np.zeros(len(ids), dtype=bool)
     for begin, end in zip(learned[::2], learned[1::2], strict=True):
         inside[int(begin) : int(end)] = True
@@ -90,7 +90,7 @@ def sides_of(ids: np.ndarray, second: int, learned: np.ndarray) -> Iterator[tupl
 def mismatched(
     prompt_of: tuple[np.ndarray, np.ndarray], answer_of: tuple[np.ndarray, np.ndarray], *, max_length: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """One side's prompt with another's answer, as `sides_of` gives them: cut at the start of the prompt where it is too long."""
+    """One row's prompt with another's answer, as `sides_of` gives them; cut at the start of the prompt where it is too long."""
     (prompt, begins), (answer, learned) = prompt_of, answer_of
     first, begin = int(np.argmax(begins)), int(np.argmax(learned))
     ids = np.concatenate([prompt[:first], answer[begin:]])

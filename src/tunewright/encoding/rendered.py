@@ -1,11 +1,11 @@
-"""Rendered conversations -> token ids, and which of them the assistant writes. One text, tokenized whole.
+"""Rendered conversations -> token ids, and which of them the assistant writes. Each text is tokenized as a whole.
 
     <|im_start|>user\\nHi<|im_end|>\\n…      [1, 872, 198, 13048, 2, 198, …]
 
-The ids are the tokenizer's own for the whole text: what a template writes becomes control tokens, and nothing else does. The
-tokenizer that sees the text knows control tokens by secret names only (`tokenization/plain.py`), and where the template wrote one,
-its secret name is put. So a whole stays a whole (Metaspace writes a blank before a text's first word only), and no normalizer can
-make a control token of what a user says. A token belongs to an answer when any of its characters does.
+The ids are the tokenizer's own for the whole text: only control tokens written by the template become control tokens. The tokenizer
+that reads the text knows control tokens only by secret names (`tokenization/plain.py`), which replace those that the template wrote.
+So the text is tokenized as a whole (Metaspace puts a blank only before the first word), and no normalizer can turn a user's text into
+a control token. A token belongs to an answer when any of its characters does.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _WORD = re.compile(r"\w")
 
 @dataclass(frozen=True)
 class ChatTokens:
-    """Token t of a text is `ids[t]` and stands at characters `[starts[t], ends[t])`. int32, int64, int64 `(length,)`."""
+    """Token t of a text is `ids[t]`, at characters `[starts[t], ends[t])`. int32, int64, int64 `(length,)`."""
 
     ids: np.ndarray
     starts: np.ndarray
@@ -46,7 +46,7 @@ class ChatTokens:
 
 @dataclass(frozen=True)
 class ChatTokenizer:
-    """tokenizer: the reference. text_only: its copy that has secret names for control tokens. control: the tokens, by content."""
+    """tokenizer: the reference. text_only: its copy with secret names for control tokens. control: those tokens, by content."""
 
     tokenizer: Any
     text_only: TextOnly
@@ -54,8 +54,8 @@ class ChatTokenizer:
 
     @classmethod
     def of(cls, encoder: TextEncoder, template: str | None = None) -> ChatTokenizer:
-        """template: what a chat template writes is control. UserError where the tokenizer cannot say where its tokens stand, or
-        its control tokens cannot be told from text.
+        """template: the chat template, whose tokens are control. UserError where the tokenizer gives no offsets, or its control
+        tokens cannot be told apart from text.
         """
         text_only, control = encoder.with_offsets(), control_tokens(encoder.tokenizer, template)
         if text_only.words.intersection(control):
@@ -64,11 +64,9 @@ class ChatTokenizer:
         made._check()
         return made
 
-    def finder(self) -> ControlTokens:
-        return self._finder
-
     @cached_property
-    def _finder(self) -> ControlTokens:
+    def finder(self) -> ControlTokens:
+        """Finds the control tokens in texts."""
         return ControlTokens(list(self.control))
 
     @cached_property
@@ -84,13 +82,13 @@ class ChatTokenizer:
         return begins_with_bos(self.tokenizer)
 
     def encode(self, texts: Sequence[Rendered]) -> list[ChatTokens]:
-        """Every text whole, nothing cut."""
+        """Each text as a whole, nothing cut."""
         named = [_Named.of(one.text, self._written(one)) for one in texts]
         encodings = self.text_only.encodings([one.text for one in named])
         return [self._tokens(one, encoding) for one, encoding in zip(named, encodings, strict=True)]
 
     def _tokens(self, named: _Named, encoding: Any) -> ChatTokens:
-        """Where the tokenizer does not find its own token (some look for `▁</s>`), what is written there is text."""
+        """Where the tokenizer does not find its own token (some look for `▁</s>`), it is encoded as text."""
         found = named.found(encoding)
         while not found.all():
             written = [one for one, yes in zip(named.written, found, strict=True) if yes]
@@ -100,8 +98,8 @@ class ChatTokenizer:
         return _tokens(encoding.ids, named.in_original(encoding.offsets))
 
     def _written(self, rendered: Rendered) -> Iterator[_Written]:
-        """Where the template's own control tokens stand: wherever one is found outside of what is untrusted."""
-        text, finder = rendered.text, self._finder.tokens
+        """The template's own control tokens: all that are found outside of untrusted text."""
+        text, finder = rendered.text, self.finder.tokens
         bounds = [0, *(place for span in rendered.untrusted for place in span), len(text)]
         for begin, end in zip(bounds[::2], bounds[1::2], strict=True):
             for match in finder.finditer(text, begin, end):
@@ -123,7 +121,7 @@ class ChatTokenizer:
         for token, found, wanted in zip(self.control, self.encode(probes), expected, strict=True):
             if found.ids.tolist() != wanted.ids:
                 raise UserError(
-                    "control tokens cannot be told from text with this tokenizer, so a user's text could steer the model",
+                    "this tokenizer cannot tell control tokens apart from text, so a user's text could steer the model",
                     found=token, expected=f"{wanted.tokens} for {token!r} between words", hint="Choose another tokenizer.",
                 )  # fmt: skip
 
@@ -139,7 +137,7 @@ class _Written(NamedTuple):
 
 @dataclass(frozen=True)
 class _Named:
-    """A text with secret names in it. ends: where each name ends. growth: by how much the text before is longer, after n names."""
+    """A text with secret names in it. ends: where each name ends. growth: added length after n names."""
 
     original: str
     written: list[_Written]
@@ -160,7 +158,7 @@ class _Named:
         return cls(text, written, named, ends, growth)
 
     def found(self, encoding: Any) -> np.ndarray:
-        """bool, for each name: did the tokenizer find it?"""
+        """bool per name: did the tokenizer find it?"""
         ids, ends = np.array(encoding.ids), np.array(encoding.offsets, dtype=np.int64).reshape(-1, 2)[:, 1]
         places = np.searchsorted(ends, self.ends)
         inside = places < len(ids)
@@ -169,13 +167,13 @@ class _Named:
         return inside
 
     def in_original(self, offsets: Sequence[Span]) -> np.ndarray:
-        """Places of tokens in this text -> in the text without secret names. int64 `(length, 2)`."""
+        """Offsets of tokens in this text -> in the text without secret names. int64 `(length, 2)`."""
         places = np.array(offsets, dtype=np.int64).reshape(-1, 2)
         return places - self.growth[np.searchsorted(self.ends, places, side="right")]
 
 
 def control_tokens(tokenizer: Any, template: str | None = None) -> dict[str, Any]:
-    """Control token -> its `AddedToken`, with the flags that say how it is found in a text; without the user's own words."""
+    """Control token -> its `AddedToken`, with the flags of how it is found in a text; without the user's own words."""
     added, words = tokenizer.added_tokens_decoder.values(), own_words(tokenizer, template=template)
     control = (token for token in added if is_control(token.content, special=token.special))
     return {token.content: token for token in control if token.content not in words}
@@ -191,18 +189,18 @@ def end_token(tokenizer: Any) -> str:
     """The token that ends a text: the tokenizer's end token, BERT's separator where it has none. UserError without either."""
     token = tokenizer.eos_token or tokenizer.sep_token
     if token is None:
-        problem = "the tokenizer names no end token, so a model could not learn where to stop"
+        problem = "the tokenizer has no end token, so the model could not learn where to stop"
         raise missing_role(tokenizer, "eos", problem, where="model.tokenizer")
     return str(token)
 
 
 def _stands_alone(text: str, begin: int, end: int) -> bool:
-    """No letter touches it: how tokens that are whole words are found."""
+    """Is no letter next to it? So tokens that are whole words are found."""
     return not (_WORD.match(text[max(0, begin - 1) : begin]) or _WORD.match(text[end : end + 1]))
 
 
 def _tokens(ids: Sequence[int], places: np.ndarray) -> ChatTokens:
-    """Places leave out a token's leading space: it begins where the one before ends."""
+    """Offsets leave out a token's leading space: here it begins where the token before it ends."""
     starts, ends = places[:, 0].copy(), places[:, 1]
     starts[1:] = np.minimum(starts[1:], ends[:-1])
     if len(starts):

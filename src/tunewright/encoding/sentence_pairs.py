@@ -3,8 +3,8 @@
     doc 0  [s0 s1 s2 s3]   doc 1  [t0 t1]      ->   (0, s0 s1, s2 s3, follows)   (1, t0, s1 s2, does not)
 
 After BERT's own data preparation (Devlin et al. 2019, appendix A.2): sentences are gathered up to the row's length, cut in two at random, and
-the second half is kept or exchanged for a stretch of another document; what was exchanged comes again in the next pair. Where a
-document leaves no choice (one sentence), the debt is paid by the next ones, so that half of all pairs follow.
+the second half is kept or replaced by a segment of another document; the replaced sentences are used again in the next pair. Where a
+document leaves no choice (one sentence), the next pairs make up for it, so that half of all pairs are neighbours.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ def sentence_pairs(documents: Sequence[Sequence[Ids]], *, room: int, rng: np.ran
             exchange = others and (alone or (debt <= 0 and rng.random() < 0.5))
             debt += int(alone) - int(not exchange and debt > 0)
             middle = stop if alone else start + 1 + int(rng.integers(stop - start - 1))
-            first = _flat(sentences[start:middle])
+            first = _joined(sentences[start:middle])
             if exchange:
-                second = _stretch(documents, number, room - len(first), rng)
+                second = _other_segment(documents, number, room - len(first), rng)
                 stop = middle
             else:
-                second = _flat(sentences[middle:stop])
+                second = _joined(sentences[middle:stop])
             pairs.append(Pair(number, first, second, not exchange))
             start = stop
     return pairs
@@ -64,7 +64,7 @@ def _gather(sentences: Sequence[Ids], start: int, target: int) -> int:
     return stop
 
 
-def _stretch(documents: Sequence[Sequence[Ids]], apart_from: int, room: int, rng: np.random.Generator) -> Ids:
+def _other_segment(documents: Sequence[Sequence[Ids]], apart_from: int, room: int, rng: np.random.Generator) -> Ids:
     """A run of sentences of another document."""
     other = apart_from
     while other == apart_from or not documents[other]:
@@ -76,8 +76,8 @@ def _stretch(documents: Sequence[Sequence[Ids]], apart_from: int, room: int, rng
     while stop < len(sentences) and size + len(sentences[stop]) <= room:
         size += len(sentences[stop])
         stop += 1
-    return _flat(sentences[start:stop])
+    return _joined(sentences[start:stop])
 
 
-def _flat(sentences: Sequence[Ids]) -> Ids:
+def _joined(sentences: Sequence[Ids]) -> Ids:
     return [token for sentence in sentences for token in sentence]

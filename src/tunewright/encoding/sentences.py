@@ -14,7 +14,7 @@ _END = re.compile(r"""(?<=[.!?…])(?P<close>["'”’»)\]]*)\s+(?=["'“‘«(
 
 
 def sentences(text: str) -> list[str]:
-    """None is blank; joined by blanks they are the text, runs of blanks apart."""
+    """The sentences of a text, none of them blank; joined by blanks they are the text up to runs of blanks."""
     found = []
     for line in text.split("\n"):
         start = 0

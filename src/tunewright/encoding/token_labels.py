@@ -1,4 +1,4 @@
-"""Texts with entities -> rows of tokens and tags, windows and all: what NER trains on, and what it decodes by.
+"""Texts with entities -> rows (or windows) of tokens and tags: what NER trains on and decodes with.
 
     Annotated("Ann lives in Ulm", (Span(0, 3, "PER"), …))   ->   input_ids 101 5754 3268 1999 17359 2213 102
                                                                  labels   -100    1    0    0     3 -100 -100
@@ -33,7 +33,7 @@ CHANGES = ("utf16", "trimmed", "dropped", "moved", "lost", "cut")
 
 @dataclass(frozen=True)
 class TaggedTexts:
-    """One way to encode annotated texts. tags: O, B-x, I-x, B-y, …; the rest as in the config."""
+    """Encodes annotated texts. tags: O, B-x, I-x, B-y, …; the rest as in the config."""
 
     encoder: TextEncoder
     tags: tuple[str, ...]
@@ -65,7 +65,7 @@ class TaggedTexts:
 
     def _rows(self, text: Annotated, aligned: Aligned) -> list[tuple[Encoded, dict[str, np.ndarray]]]:
         units = units_of(text.text, aligned, every_piece=self.every_piece)
-        # a word that is given is one word, whatever stands in it
+        # a given word is one word, whatever characters it has
         deciding = units if text.words_W2 is None else units.of_words(text.words_W2)
         laid = lay_on_units(text.spans or (), units.starts, units.ends, how=self.align)
         labels_T = self._labels(text, units, laid, len(aligned))
@@ -86,7 +86,7 @@ class TaggedTexts:
         return rows
 
     def _labels(self, text: Annotated, units: Units, laid: Laid, length: int) -> np.ndarray:
-        """int32 `(tokens,)`. Words of an entity that has no units of its own are not learned from: they are not outside."""
+        """int32 `(tokens,)`. Words of an entity that has no units of its own are ignored, since they are not outside."""
         labels_T = np.full(length, IGNORED, dtype=np.int32)
         if text.spans is None:
             return labels_T
@@ -148,8 +148,8 @@ def texts_of(split: SplitStore) -> list[range]:
     return [range(int(a), int(b)) for a, b in zip(starts, [*starts[1:], len(split)], strict=True)]
 
 
-def remarks(splits: Sequence[SplitStore]) -> list[str]:
-    """What became of the entities between file and store: a sentence for everything that is not as it was annotated."""
+def data_warnings(splits: Sequence[SplitStore]) -> list[str]:
+    """A sentence for each kind of change that annotated entities underwent between file and store."""
     counts, num_entities, num_long, num_windows = np.zeros(len(CHANGES), dtype=np.int64), 0, 0, 0
     for split in splits:
         texts = texts_of(split)
@@ -158,22 +158,22 @@ def remarks(splits: Sequence[SplitStore]) -> list[str]:
         num_entities += sum(map(len, split.lists("gold_starts", first)))
         num_long += sum(len(rows) > 1 for rows in texts)
         num_windows += sum(len(rows) for rows in texts if len(rows) > 1)
-    said = [
+    warnings = [
         f"{count:,} of {num_entities:,} entities {_REASON[name]}"
         for name, count in zip(CHANGES, counts.tolist(), strict=True)
         if count and name != "utf16"
     ]
     if counts[0]:
-        said.insert(0, f"the offsets of {counts[0]:,} rows were counted in UTF-16 units and are converted")
+        warnings.insert(0, f"the offsets of {counts[0]:,} rows were counted in UTF-16 units and have been converted")
     if num_long:
-        said.append(f"{num_long:,} texts are longer than the model takes: {num_windows:,} overlapping windows")
-    return said
+        warnings.append(f"{num_long:,} long texts were split into {num_windows:,} overlapping windows")
+    return warnings
 
 
 _REASON = {
-    "trimmed": "had white space at their ends, or stood twice: left out",
-    "dropped": "more overlapped a longer one: left out (task.overlaps)",
-    "moved": "cut a word of the tokenizer: the whole word is learned (task.align); task.label_pieces=all cuts finer",
-    "lost": "have no word of the tokenizer to themselves: not learned, and missed in the scores; task.label_pieces=all cuts finer",
-    "cut": "lie behind the truncation: lost (task.long_texts=windows keeps them)",
+    "trimmed": "were trimmed of white space or removed as duplicates",
+    "dropped": "overlapped a longer one and were removed (task.overlaps)",
+    "moved": "began or ended inside a word of the tokenizer and were extended to it (task.align); task.label_pieces=all labels finer pieces",
+    "lost": "share their words of the tokenizer with others: not learned, and counted as missed; task.label_pieces=all labels finer pieces",
+    "cut": "were cut off by truncation (task.long_texts=windows keeps them)",
 }

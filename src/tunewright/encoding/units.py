@@ -1,4 +1,4 @@
-"""An aligned text -> its units (what gets a label each), and its windows with the template's tokens around them.
+"""An aligned text -> its units (one label each), and its windows with the template's tokens around them.
 
     "unhappy Ann", [CLS] un ##happy ann [SEP]     units at tokens [1 3], characters [0 7), [8 11)
 
@@ -15,7 +15,7 @@ from tunewright.annotations.windows import Window, windows_of
 from tunewright.tokenization.offsets import Aligned
 
 AUTO_WINDOW = 128
-"""Models are tuned on sentences: in windows much wider than those they find fewer entities of a long text."""
+"""Models are tuned on sentences: in much wider windows they find fewer entities of a long text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Units:
 
 
 def units_of(text: str, aligned: Aligned, *, every_piece: bool) -> Units:
-    """The units of a text. White space that a tokenizer counts to a word is left out, and what is nothing but that."""
+    """The units of a text, without white space that the tokenizer includes in words, and without units of only white space."""
     body = np.flatnonzero(~aligned.special_mask)
     words_T = aligned.word_ids[body]
     begins_T = np.ones(len(body), bool)
@@ -80,7 +80,7 @@ def framed_windows(
 ) -> list[Framed]:
     """A text that fits `max_length` as one row; else windows of `window` tokens, template included, between units.
 
-    cut: right or left, to have one row of `max_length` tokens and no rest.
+    cut: right or left, to give one row of `max_length` tokens and drop the rest.
     """
     body = np.flatnonzero(~aligned.special_mask)
     before = int(body[0]) if len(body) else len(aligned)

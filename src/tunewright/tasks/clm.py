@@ -21,7 +21,7 @@ from pydantic import Field, PositiveInt
 
 from tunewright.batching.padding import LONGEST, Padding
 from tunewright.batching.store import SplitStore, TokenStore
-from tunewright.chat.transcripts import recognized_marks, spelled_end, without_literal_ends
+from tunewright.chat.transcripts import common_literal_end, recognized_marks, without_literal_ends
 from tunewright.encoding.packing import BLOCK_COLUMNS, Document, Frame, Packer, positions_within, predicted_tokens
 from tunewright.errors import RowError, UserError
 from tunewright.metrics.intervals import language_intervals
@@ -71,7 +71,7 @@ class Options(TaskOptions):
 class Task(base.Task):
     """See `tasks.base.Task`. columns: texts, joined by a blank line where there are several. transcript: see `sft.Task`.
 
-    spelled_end: an end token that many of the first texts spell at their end.
+    spelled_end: an end token that many of the first texts end with.
     """
 
     columns: TextColumns = field()
@@ -101,7 +101,7 @@ class Task(base.Task):
         text, reason = text_roles(columns, rows, source=source.name, text=named)
         options = config.task if isinstance(config.task, Options) else Options()
         carried = recognized_marks([row.fields.get(text[0]) for row in rows]) if len(text) == 1 else None
-        ends = None if options.strip_end_tokens else spelled_end([row.fields.get(text[-1]) for row in rows])
+        ends = None if options.strip_end_tokens else common_literal_end([row.fields.get(text[-1]) for row in rows])
         mark = carried.name if carried else None
         return cls(TextColumns(text), options.eval_stride, mark, options.strip_end_tokens, ends), reason
 

@@ -25,7 +25,7 @@ from tunewright.annotations.spans import Span, characters_of
 from tunewright.annotations.transitions import Pair, best_sequences, count_pairs, legal_transitions, transition_scores
 from tunewright.batching.padding import LONGEST, Padding
 from tunewright.batching.store import SplitStore, TokenStore
-from tunewright.encoding.token_labels import TAG_COLUMNS, TaggedTexts, remarks, texts_of
+from tunewright.encoding.token_labels import TAG_COLUMNS, TaggedTexts, data_warnings, texts_of
 from tunewright.errors import UserError, quoted
 from tunewright.metrics.intervals import span_intervals
 from tunewright.metrics.spans import span_counts, span_scores
@@ -205,7 +205,7 @@ class Task(base.Task):
         return replace(self, types=tuple(sorted(counts)))
 
     def data_warnings(self, store: TokenStore) -> list[str]:
-        return remarks([store[name] for name in store.splits])
+        return data_warnings([store[name] for name in store.splits])
 
     # Tokens and batches
 

@@ -236,7 +236,7 @@ class PairwiseTask(base.Task):
                 "second": [row.second for _, row, _ in kept],
                 "learned": [row.learned for _, row, _ in kept],
                 "good": [int(good) for _, _, good in kept],
-                "told": [sft.facts_of(examples[number].target[0].chosen, row.told) for number, row, _ in kept],
+                "told": [sft.facts_of(examples[number].target[0].chosen, row.notes) for number, row, _ in kept],
             },
             rejected=rejected,
         )

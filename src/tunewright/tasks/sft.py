@@ -33,7 +33,7 @@ from tunewright.chat.conversations import (
     Dialogues,
     find_dialogues,
 )
-from tunewright.chat.messages import ASSISTANT, Conversation, said_in, single_turn
+from tunewright.chat.messages import ASSISTANT, Conversation, message_text, single_turn
 from tunewright.chat.supervision import DROPPED, MERGED, REFUSE, Supervisor
 from tunewright.chat.templates import Template, named, names, source_of, special_tokens
 from tunewright.chat.transcripts import Marks, control_marks, headings, marks_of, recognized_marks
@@ -318,14 +318,14 @@ class Task(base.Task):
         return self._example(dialogues.for_generation(row))
 
     def _example(self, found: Conversation, weight: float = 1.0) -> Example:
-        text = "\n".join(said_in(one) for one in found.messages)
+        text = "\n".join(message_text(one) for one in found.messages)
         return Example(text, target=found, weight=weight, group=found.prompt or None)
 
     def duplicate_key(self, example: Example) -> str:
         return json.dumps(asdict(replace(example.target, unread=())), sort_keys=True, default=str)
 
     def display_target(self, example: Example) -> Any:
-        return [f"{one.role}: {said_in(one)}" for one in example.target.messages] if example.target else None
+        return [f"{one.role}: {message_text(one)}" for one in example.target.messages] if example.target else None
 
     def data_warnings(self, store: TokenStore) -> list[str]:
         trimmed = sum(int((store[split].array("num_trimmed") > 0).sum()) for split in store.splits)
@@ -386,7 +386,7 @@ class Task(base.Task):
                 "learned": [[place for span in row.learned for place in span] for row in kept],
                 "answer": [row.answer for row in kept],
                 "num_trimmed": [found[number].num_trimmed for number in good],
-                "told": [facts_of(found[number], row.told) for number, row in zip(good, kept, strict=True)],
+                "told": [facts_of(found[number], row.notes) for number, row in zip(good, kept, strict=True)],
             },
             rejected={number: row for number, row in enumerate(rows) if isinstance(row, str)},
         )
