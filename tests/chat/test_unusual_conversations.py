@@ -150,7 +150,7 @@ def test_turns_that_a_template_writes_as_one_are_told() -> None:
     )
     rendered = supervisor(source, "<|U|>", "<|A|>").for_training(turns(*ODD["two users"]))
     assert rendered.notes == (MERGED,)
-    assert supervisor(source, "<|U|>", "<|A|>").for_training(turns(*ODD["two users"][1:])).told == ()
+    assert supervisor(source, "<|U|>", "<|A|>").for_training(turns(*ODD["two users"][1:])).notes == ()
     merged = (
         "{% for m in messages %}{% if m.role == 'user' %}<|U|>{{ m.content }}{% else %}"
         "{% if loop.previtem.role == 'user' %}<|A|>{% endif %}"
@@ -251,7 +251,7 @@ def test_reasoning_of_earlier_answers_is_judged_where_they_are_learned() -> None
     assert spans(prover, found, reasoning="keep") == [
         "<think>\nR1\n</think>\n\nYes.<|im_end|>", "<think>\nR2\n</think>\n\nNo.<|im_end|>",
     ]  # fmt: skip
-    assert prover.for_training(turns(("user", "Hi"), ("assistant", "<think>\n\n</think>\n\nYes."))).told == ()
+    assert prover.for_training(turns(("user", "Hi"), ("assistant", "<think>\n\n</think>\n\nYes."))).notes == ()
 
 
 def test_reasoning_behind_a_block_that_the_template_has_closed_cannot_be_kept() -> None:
