@@ -279,7 +279,7 @@ def test_inputs_that_cannot_be_used_stop_predict_or_are_told(trained):
     folder, _ = trained
     given = b"where is it\n \n\xff\nmy card\n"
     done = tunewright("predict", "run", "-", cwd=folder, stdin=given)
-    assert done.returncode == 2 and "error: stdin:3: the text is not UTF-8. Mend it, or go on without" in done.stderr
+    assert done.returncode == 2 and "error: stdin:3: the text is not UTF-8. Fix it, or skip such inputs" in done.stderr
     assert len(done.stdout.splitlines()) == 2  # what stands before it is answered
     done = tunewright("predict", "run", "-", "--skip-bad-rows", cwd=folder, stdin=given)
     found = [json.loads(line) for line in done.stdout.splitlines()]

@@ -183,7 +183,7 @@ def test_what_an_error_ends_is_kept_and_goes_on_when_bad_rows_are_skipped(runs, 
     assert (
         done.returncode == 2
         and "rows.jsonl:7: not valid JSON" in done.stderr
-        and "6 predictions are kept" in done.stderr
+        and "Kept 6 predictions" in done.stderr
     )
     assert not (tmp_path / "out.csv").exists()
     done = tunewright(*words, "--skip-bad-rows", cwd=tmp_path)
@@ -408,7 +408,7 @@ def test_a_stopped_command_says_what_is_kept(runs, tmp_path, monkeypatch):
     monkeypatch.setattr(Model, "answers", interrupted)
     words = ["predict", str(runs("classification")), "--file", "rows.jsonl", "-o", "out.jsonl"]
     done = tunewright(*words, cwd=tmp_path)
-    assert done.returncode == 130 and "8 predictions are kept" in done.stderr
+    assert done.returncode == 130 and "Kept 8 predictions" in done.stderr
 
 
 @pytest.mark.parametrize("kind", [*KINDS, "next_sentence"])

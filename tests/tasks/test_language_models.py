@@ -234,7 +234,7 @@ def test_inputs_without_a_mask_can_be_skipped(mlm_run, tmp_path, monkeypatch):
     assert done.returncode == 0 and len(done.stdout.splitlines()) == 6
     assert [line.split(":")[1] for line in done.stderr.splitlines()[1:]] == ["2", "3", "4", "5"]
     done = tunewright(*of_lines[:-1], cwd=tmp_path, stdin="A [MASK].\nNo.\n")
-    assert done.returncode == 2 and "stdin:2: [MASK], the place to fill, is missing. Mend it, or go on" in done.stderr
+    assert done.returncode == 2 and "stdin:2: [MASK], the place to fill, is missing. Fix it, or skip" in done.stderr
 
 
 def test_a_filled_mask_as_json_and_as_a_line():
