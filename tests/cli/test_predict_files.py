@@ -181,9 +181,7 @@ def test_what_an_error_ends_is_kept_and_goes_on_when_bad_rows_are_skipped(runs, 
     words = ["predict", str(runs("classification")), "--file", "rows.jsonl", "-o", "out.csv"]
     done = tunewright(*words, cwd=tmp_path)
     assert (
-        done.returncode == 2
-        and "rows.jsonl:7: not valid JSON" in done.stderr
-        and "Kept 6 predictions" in done.stderr
+        done.returncode == 2 and "rows.jsonl:7: not valid JSON" in done.stderr and "Kept 6 predictions" in done.stderr
     )
     assert not (tmp_path / "out.csv").exists()
     done = tunewright(*words, "--skip-bad-rows", cwd=tmp_path)
