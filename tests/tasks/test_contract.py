@@ -255,17 +255,22 @@ def test_dropout_that_no_module_holds_is_a_function_of_the_step(run_values, tiny
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
-@pytest.mark.parametrize("dropout", ["auto", "off"])
-@pytest.mark.parametrize(("precision", "tolerance"), [("fp64", 1e-9), ("fp32", 2e-6)])
-@pytest.mark.parametrize("kind", [*TASKS, *(f"{kind}-lora" for kind in TASKS)])
-def test_the_plain_execution_has_the_gradient_of_the_fast_one(
-    run_values, tmp_path, tiny_gpt, kind, precision, tolerance, dropout
-):
+PLAIN_CASES = [
+    *((kind, "fp64", dropout) for kind in TASKS for dropout in ("row_keyed", "off")),
+    *((kind, "fp32", "row_keyed") for kind in TASKS),
+    *((f"{kind}-lora", "fp64", "row_keyed") for kind in TASKS),
+]
+
+
+@pytest.mark.parametrize(("kind", "precision", "dropout"), PLAIN_CASES)
+def test_the_plain_execution_has_the_gradient_of_the_fast_one(run_values, tmp_path, tiny_gpt, kind, precision, dropout):
     """Dropout as the model's config says, and off."""
     name, _, adapter = kind.partition("-")
     values = with_lora(name, run_values, tmp_path, tiny_gpt) if adapter else values_for(name, run_values, tmp_path)
-    train = {"precision": precision, "dropout": "row_keyed" if dropout == "auto" else dropout}
-    fast, plain = (set_up(values, **train, execution=execution) for execution in ("auto", "plain"))
+    tolerance = {"fp64": 1e-9, "fp32": 2e-6}[precision]
+    fast, plain = (
+        set_up(values, precision=precision, dropout=dropout, execution=execution) for execution in ("auto", "plain")
+    )
     assert (type(fast.execution), type(plain.execution)) == (CpuExecution, Execution)
     expected, found = (gradient(run, budget=100, precision=precision) for run in (fast, plain))
     norm = torch.sqrt(sum((g.double() ** 2).sum() for g in expected.values()))
@@ -274,7 +279,7 @@ def test_the_plain_execution_has_the_gradient_of_the_fast_one(
     assert worst < tolerance * (50 if name == "judge" and precision == "fp32" else 1)
 
 
-@pytest.mark.parametrize("kind", TASKS)
+@pytest.mark.parametrize("kind", ["classification", "sft", "mlm"])
 def test_a_run_with_the_plain_execution_trains_evaluates_and_predicts(run_values, tmp_path, kind):
     values = values_for(kind, run_values, tmp_path)
     losses = []
