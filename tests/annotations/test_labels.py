@@ -49,14 +49,14 @@ def test_no_label(cell):
         label_name(cell)
 
 
-@pytest.mark.parametrize("cell", [float("nan"), float("inf"), ["a"], {"a": 1}, b"a"])
+@pytest.mark.parametrize("cell", [0.5, float("nan"), float("inf"), ["a"], {"a": 1}, b"a"])
 def test_what_is_no_label(cell):
-    with pytest.raises(RowError, match="expected a text or a number"):
+    with pytest.raises(RowError, match="expected a text or an integer"):
         label_name(cell)
 
 
 def test_a_decimal_is_called_as_it_is_written():
-    assert [label_name(cell) for cell in (0.5, "0.5", 1.0, -2.25)] == ["0.5", "0.5", "1", "-2.25"]
+    assert [label_name(cell, decimals=True) for cell in (0.5, "0.5", 1.0, -2.25)] == ["0.5", "0.5", "1", "-2.25"]
 
 
 def test_named_integers():

@@ -426,7 +426,7 @@ def test_rows_without_a_gold_label_are_left_out(tmp_path):
 @pytest.mark.parametrize(
     ("row", "task"),
     [
-        ({"input": "Why is {i} odd?", "target": "0.{i}"}, "classification"),
+        ({"input": "Why is {i} odd?", "target": "0.{i}"}, "regression"),
         ({"title": "The {i}", "link": "https://example.org/a/long/path/{i}", "category": "a"}, "classification"),
         ({"text": "User: hi {i}\nAgent: hello\n"}, "mlm"),
         ({"text": "He wrote [INST] and <|im_start|> in note {i}."}, "mlm"),

@@ -48,10 +48,10 @@ class LabelSpace:
         return len(self.names)
 
 
-def label_name(value: Any, names: Sequence[str] | None = None) -> str:
+def label_name(value: Any, names: Sequence[str] | None = None, *, decimals: bool = False) -> str:
     """The name of one label cell. RowError for a missing, blank or unusable one.
 
-    names: names of the integers 0, 1, 2, …; a cell may then hold the integer or the name.
+    names: names of the integers 0, 1, 2, …; a cell may then hold the integer or the name. decimals: 0.5 is a name too, as it is written.
     """
     if value is None or (isinstance(value, str) and not value.strip()):
         raise RowError("no label")
@@ -61,10 +61,10 @@ def label_name(value: Any, names: Sequence[str] | None = None) -> str:
         text = str(int(value))
     elif isinstance(value, str):
         text = value.partition(".")[0] if _WHOLE.fullmatch(value) else value  # as tables write integers beside gaps
-    elif isinstance(value, float) and math.isfinite(value):
+    elif decimals and isinstance(value, float) and math.isfinite(value):
         text = repr(value)
     else:
-        raise RowError(f"the label is {value!r}, expected a text or a number")
+        raise RowError(f"the label is {value!r}, expected a text or an integer")
     if names is None or text in names:
         return text
     if text == "-1":

@@ -32,13 +32,13 @@ from tunewright.annotations.labels import (
 from tunewright.batching.padding import LONGEST, Padding
 from tunewright.batching.store import SplitStore, TokenStore
 from tunewright.errors import RowError, RowSkipped, UserError, did_you_mean, quoted
-from tunewright.files.record_json import RUN_ONLY
+from tunewright.files.record_json import OMIT_NONE, RUN_ONLY
 from tunewright.metrics.classification import multi_label_scores, single_label_scores
 from tunewright.metrics.intervals import multi_label_intervals, single_label_intervals
 from tunewright.pretrained.model_files import ModelFolder
 from tunewright.reading import Source
 from tunewright.reading.columns import TextColumns
-from tunewright.reading.detect import check_columns, detect_roles, refuse_choices
+from tunewright.reading.detect import CLASSES, check_columns, detect_roles, kind_of_labels, refuse_choices
 from tunewright.reading.names import plain
 from tunewright.records import Batch, Encoded, Example, Prediction, Row
 from tunewright.tasks import base
@@ -76,6 +76,8 @@ class Task(base.Task):
     class_weights: tuple[float, ...] | None = field(default=None, metadata=RUN_ONLY)
     multi_hot: bool = False
     """Whether a row's labels are a list with a nought or one for each label."""
+    decimals: bool | None = field(default=None, metadata=OMIT_NONE)
+    """Whether decimals are names of classes: where the column holds nothing but numbers, and the user says that they are classes."""
     num_shown: int = field(default=10, metadata=RUN_ONLY)
     """How many labels' scores a prediction holds."""
 
@@ -124,6 +126,7 @@ class Task(base.Task):
             multi_label=multi_label,
             label_names=tuple(names) if names else None,
             threshold=config.evaluate.threshold,
+            decimals=None if kind_of_labels([row.fields.get(roles.label) for row in rows]) == CLASSES else True,
             multi_hot=multi_label and not each and are_multi_hot(row.fields.get(roles.label) for row in rows),
         )
         return task, reason
@@ -165,7 +168,7 @@ class Task(base.Task):
             return label_names(
                 value, self.label_names, delimiter=self.columns.label_delimiter, multi_hot=self.multi_hot
             )
-        return label_name(value, self.label_names)
+        return label_name(value, self.label_names, decimals=bool(self.decimals))
 
     def labels_of(self, example: Example) -> Sequence[str]:
         if example.target is None:
