@@ -1,8 +1,8 @@
-"""The one error a user can mend: where it is, what was found, what was expected, and the mend.
+"""The error for everything that a user can fix: where it is, what was found, what was expected, and what to do.
 
     train.jsonl:418: no field 'label'; found 'text', 'tag'. Set data.label: tag.
 
-Everything that is the user's to mend (a config key, a column, a file) is raised as `UserError`; the command line prints it
+Everything that the user can fix (a config key, a column, a file) is raised as `UserError`; the command line prints it
 without a traceback and exits with 2. `assert` and other exceptions are our own bugs and exit with 101.
 """
 
@@ -15,12 +15,12 @@ from typing import Any
 
 
 class UserError(Exception):
-    """Something the user can mend.
+    """Something that the user can fix.
 
     problem: what is wrong, one clause, no full stop.
     where: `file:line`, a config key, or a folder.
     found / expected: the value met and the value needed, already readable.
-    mend: one sentence that says what to do.
+    hint: one sentence that says what to do.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class RowError(Exception):
 
 
 class RowSkipped(RowError):
-    """A row that is no fault but nothing to learn from (nobody labelled it): counted as filtered, and training goes on."""
+    """A correct row without anything to learn (nobody labelled it): counted as filtered, and training goes on."""
 
 
 def quoted(names: Iterable[object], *, limit: int = 12) -> str:

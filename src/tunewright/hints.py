@@ -1,10 +1,10 @@
-"""The commands that messages propose: each is built here, so that a test can type every one of them.
+"""The commands that messages propose, built here so that a test can run each of them.
 
     train("my reviews.csv", "train.epochs=5")     tunewright train 'my reviews.csv' train.epochs=5
     tokenizer_train()                             tunewright tokenizer train DATA --algorithm byte-bpe -o tokenizer
 
-Words are quoted as a shell needs them; words in capitals (DATA, RUN) stand for what the user puts there. No other module spells a
-command out (a test reads the sources).
+Words are quoted for a shell; words in capitals (DATA, RUN) are placeholders. No other module writes out a command (a test reads the
+sources).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 
 Word = str | Path
 HINTS: dict[str, Callable[..., str]] = {}
-"""Every command that is proposed somewhere, by the name of its function."""
+"""Every proposed command, by the name of its function."""
 
 
 def command(verb: str, *words: Word) -> str:

@@ -23,7 +23,7 @@ from tunewright.errors import UserError, did_you_mean, quoted
 
 _NOT_PLUGINS = {"base", "config", "pairwise"}
 _ROOMS = {"export": "exporters"}
-"""Kinds whose modules are in a room of another name; their entry points keep the kind's."""
+"""Kinds whose modules are in a folder of another name; their entry points keep the kind's name."""
 _HOLDS = {"tasks": "Task", "adapters": "Adapter"}
 """What a module of the kind must hold."""
 _MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
@@ -32,9 +32,9 @@ _TRUSTED: set[str] = set()
 
 
 def trust(modules: Iterable[str]) -> None:
-    """Let these modules be found by their names in this process. Only for names that the user gave: never for a folder's.
+    """Allow these modules to be found by name in this process. Only for names given by the user, never by a folder.
 
-    UserError for what is no module's name.
+    UserError for an invalid module name.
     """
     for module in modules:
         if not isinstance(module, str) or not _MODULE.fullmatch(module):
@@ -45,7 +45,7 @@ def trust(modules: Iterable[str]) -> None:
 
 
 def untrusted(modules: Iterable[object]) -> list[str]:
-    """Of these names those that the user has not named."""
+    """The names that the user has not trusted."""
     return [str(module) for module in modules if module not in _TRUSTED]
 
 
@@ -66,7 +66,7 @@ def check_name(kind: str, name: str) -> None:
     also_called = getattr(importlib.import_module(f"tunewright.{_ROOMS.get(kind, kind)}"), "ALSO_CALLED", {})
     near = also_called.get(name.lower()) or did_you_mean(name, names(kind))
     own = (
-        f"A module of your own runs only where you name it: `plugins: [{name}]` in your own config, --plugin {name}, "
+        f"Your own module runs only if you name it: `plugins: [{name}]` in your own config, --plugin {name}, "
         f'or tw.load(…, plugins=["{name}"]).'
     )
     raise UserError(
@@ -96,7 +96,7 @@ def find(kind: str, name: str) -> ModuleType:
     wanted = _HOLDS.get(kind)
     if wanted is not None and not hasattr(module, wanted):
         raise UserError(
-            f"{path} holds no {wanted}", where=f"{kind.rstrip('s')} {name}", expected=f"a module with a class {wanted}",
+            f"{path} has no {wanted}", where=f"{kind.rstrip('s')} {name}", expected=f"a module with a class {wanted}",
             hint=f"Use one of {quoted(names(kind))}.",
         )  # fmt: skip
     return module

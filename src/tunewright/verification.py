@@ -1,10 +1,10 @@
-"""Proof that what was trained is what is used: golden examples computed again by every way that leads to the model.
+"""Proof that the model in use is the one that was trained: golden examples, computed again in every way to load it.
 
     for check in verify("runs/reviews-3fa9c1"):
         check.way, check.difference, check.broken         "transformers", 2e-07, None
 
 Ways: our own loading; PEFT's adapter on its base; transformers' Auto classes and tokenizer; `transformers.pipeline`; every export
-in RUN/exports. The first one that differs ends it, and says which stage broke: template, tokenizer, added tokens, label order,
+in RUN/exports. The first difference ends the checks and names the broken stage: template, tokenizer, added tokens, label order,
 weights, or files that have changed since they were written.
 """
 
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -42,10 +42,10 @@ _STAGES = {
     "config.json": "label order",
 }
 _NUM_COMPARED, _NUM_WRITTEN = 4, 8
-"""Examples that a pipeline is asked about, and tokens that it writes to each."""
+"""Number of examples given to a pipeline, and of tokens generated for each."""
 _GREEDY = {"do_sample": False, "repetition_penalty": 1.0, "no_repeat_ngram_size": 0}
 _HALF_TOLERANCE = 0.05
-"""Of the largest output, where an export is stored in half precision."""
+"""Share of the largest output, for an export in half precision."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Broken:
 
 @dataclass(frozen=True)
 class Check:
-    """One way and what it gave. difference: the largest of all outputs, relative to the largest output (at least 1)."""
+    """One way and its result. difference: the largest of all outputs, relative to the largest output (at least 1)."""
 
     way: str
     num_rows: int
@@ -86,7 +86,7 @@ def verify(target: Run, *, golden_from: Run | None = None, plugins: Iterable[str
 
 
 def run_checks(target: Run, *, golden_from: Run | None = None, plugins: Iterable[str] = ()) -> Iterator[Check]:
-    """`verify`, check after check as each is done."""
+    """`verify`, yielding each check as it is done."""
     trust(plugins)
     path = Path(expanded(str(path_of(target))))
     given = None if golden_from is None else golden_examples.read(_golden_folder(path_of(golden_from)))
@@ -121,9 +121,7 @@ def _export_checks(run: Path) -> Iterator[Check]:
         of_run = _examples_of(run / "model")
         checks = (_onnx_checks if _is_onnx(export) else _folder_checks)(export, _examples_of(export) or of_run)
         for check in checks:
-            yield Check(**{**vars(check), "way": f"{EXPORTS}/{export.name}: {check.way}"})
-            if check.broken:
-                return
+            yield replace(check, way=f"{EXPORTS}/{export.name}: {check.way}")
 
 
 def _examples_of(folder: Path) -> dict[str, Any] | None:
@@ -131,13 +129,13 @@ def _examples_of(folder: Path) -> dict[str, Any] | None:
 
 
 def _folder_checks(folder: Path, given: dict[str, Any] | None) -> Iterator[Check]:
-    """The ways to a model folder; files that changed without any consequence for the examples are told last."""
+    """The checks of a model folder; changed files that do not change the examples' outputs are reported last."""
     changed = changed_files(folder)
     if broken := _damaged(folder, changed):
         yield Check("files", 0, 0.0, 0.0, broken)
         return
     saved = open_saved(folder)
-    check_name("tasks", saved.facts["task"])  # whose code may run is the user's to say
+    check_name("tasks", saved.facts["task"])  # the user decides whose code may run
     run = folder.parent
     of_run = folder.name == "model" and (run / "config.yaml").is_file()
     ways = [("reload", _reloaded), ("transformers", _with_transformers), ("pipeline", _with_pipeline)]
@@ -147,7 +145,7 @@ def _folder_checks(folder: Path, given: dict[str, Any] | None) -> Iterator[Check
         changed += [f"../{part}/{name}" for part in (BASE, ADAPTER) for name in changed_files(run / part)]
         ways.append(("adapter on its base", _with_peft))
         if gone := [name for name in changed if not (folder / name).is_file()]:
-            yield Check("files", 0, 0.0, 0.0, _told(folder, gone[0]))
+            yield Check("files", 0, 0.0, 0.0, _changed_file(folder, gone[0]))
             return
     of_run_files = changed_run_files(run, remember=False) if folder.name == "model" else []
     examples = given or _examples_of(folder)
@@ -160,22 +158,22 @@ def _folder_checks(folder: Path, given: dict[str, Any] | None) -> Iterator[Check
 
 
 def _damaged(folder: Path, changed: Sequence[str]) -> Broken | None:
-    """What makes it idle to compute anything: files that are gone, or those that say what is expected have changed."""
+    """A reason not to compute anything: files are missing, or those with the expected values have changed."""
     gone = [name for name in changed if not (folder / name).is_file()]
     described = [name for name in changed if name in (FILE, MANIFEST, ONNX_FACTS, golden_examples.FILE)]
-    return _told(folder, (gone or described)[0]) if gone or described else None
+    return _changed_file(folder, (gone or described)[0]) if gone or described else None
 
 
 def _files_check(folder: Path, changed: Sequence[str]) -> Check:
-    return Check("files", 0, 0.0, 0.0, _told(folder, changed[0]) if changed else None)
+    return Check("files", 0, 0.0, 0.0, _changed_file(folder, changed[0]) if changed else None)
 
 
-def _told(folder: Path, name: str) -> Broken:
+def _changed_file(folder: Path, name: str) -> Broken:
     return Broken(_stage_of(name), f"{os.path.normpath(folder / name)} {what_of(folder, name)}")
 
 
 def _golden_folder(name: str | Path) -> Path:
-    """Where the golden examples are that a user names: by a run, a folder with golden.json, or that file. UserError where there are none."""
+    """The folder of the golden examples that a user names by a run, a folder, or golden.json itself. UserError where there are none."""
     path = Path(expanded(str(name)))
     if path.is_file() and path.name == golden_examples.FILE:
         return path.parent
@@ -210,7 +208,7 @@ def _reloaded(folder: Path, examples: dict[str, Any], tolerance: float) -> tuple
     """As `predict` loads and encodes."""
     from tunewright.prediction import load
 
-    model = load(folder, device="cpu", precision="fp32", check=False)  # what has changed is told by its consequence
+    model = load(folder, device="cpu", precision="fp32", check=False)  # changed files are reported by their effect
     _compare_surroundings(golden_examples.surroundings(model.task, model.encoder), examples)
     _compare_labels(getattr(model.network, "config", None), examples)
     wanted = examples["examples"]
@@ -250,7 +248,7 @@ def _compare_labels(config: Any, wanted: dict[str, Any]) -> None:
 
 
 def _with_transformers(folder: Path, examples: dict[str, Any], tolerance: float) -> tuple[int, float, str]:
-    """As a script that knows nothing of this package: the tokenizer called, the class that config.json names."""
+    """As a script without this package loads it: the tokenizer called, the class that config.json names."""
     import transformers
 
     from tunewright.models.loading import load_as_named
@@ -262,7 +260,7 @@ def _with_transformers(folder: Path, examples: dict[str, Any], tolerance: float)
 
 
 def _with_pipeline(folder: Path, examples: dict[str, Any], tolerance: float) -> tuple[int, float, str]:
-    """The tokenizer and model of `transformers.pipeline`, and what it says itself: scores, tags, words for a mask, a continuation."""
+    """The tokenizer and model of `transformers.pipeline`, and its own results: scores, tags, words for a mask, a continuation."""
     import transformers
 
     from tunewright.pretrained.quiet import quiet_transformers
@@ -280,8 +278,8 @@ def _with_pipeline(folder: Path, examples: dict[str, Any], tolerance: float) -> 
     return found
 
 
-def _said_alike(examples: dict[str, Any], longest: int) -> list[dict[str, Any]]:
-    """Some examples that a pipeline encodes as we do, whole: those with added tokens first."""
+def _comparable(examples: dict[str, Any], longest: int) -> list[dict[str, Any]]:
+    """Some examples that a pipeline encodes like we do, without truncation; those with added tokens first."""
     able = [one for one in examples["examples"] if golden_examples.must_be_plain(one) and len(one["rows"]) == 1]
     able = [one for one in able if "typed" in one and len(golden_examples.wanted_ids(one) or ()) < longest]
     return sorted(able, key=lambda one: not one["why"].startswith("added"))[:_NUM_COMPARED]
@@ -307,7 +305,7 @@ def _compare_scores(pipe: Any, examples: dict[str, Any], tolerance: float) -> No
 
 def _compare_tags(pipe: Any, examples: dict[str, Any], tolerance: float) -> None:
     """The most probable tag of every token, and its score."""
-    for one in _said_alike(examples, pipe.tokenizer.model_max_length):
+    for one in _comparable(examples, pipe.tokenizer.model_max_length):
         shares = _all_logits(pipe.model, one["rows"][0]).softmax(-1)
         for said in pipe(one["typed"], ignore_labels=[]):
             score, tag = shares[said["index"]].max(-1)
@@ -317,7 +315,7 @@ def _compare_tags(pipe: Any, examples: dict[str, Any], tolerance: float) -> None
 
 def _compare_fills(pipe: Any, examples: dict[str, Any], tolerance: float) -> None:
     """The most probable token of every mask, and its score."""
-    for one in _said_alike(examples, pipe.tokenizer.model_max_length):
+    for one in _comparable(examples, pipe.tokenizer.model_max_length):
         places = [at for at, number in enumerate(one["typed_ids"]) if number == pipe.tokenizer.mask_token_id]
         if one["pair"] is not None or not places:
             continue
@@ -329,11 +327,11 @@ def _compare_fills(pipe: Any, examples: dict[str, Any], tolerance: float) -> Non
 
 
 def _compare_continuations(pipe: Any, examples: dict[str, Any], tolerance: float) -> None:
-    """The tokens that a prompt, or a question in the chat template, is continued with: the most probable each time."""
+    """The greedy continuation of a prompt, or of a question in the chat template."""
     from tunewright.generation.generate import Sampling, generate
 
     chat = bool(examples["template"][2])
-    for one in _said_alike(examples, pipe.tokenizer.model_max_length - _NUM_WRITTEN):
+    for one in _comparable(examples, pipe.tokenizer.model_max_length - _NUM_WRITTEN):
         prompt = golden_examples.wanted_ids(one) or []
         given = [{"role": "user", "content": one["typed"]}] if chat else one["typed"]
         found = pipe(given, max_new_tokens=_NUM_WRITTEN, return_tensors=True, **_GREEDY)
@@ -344,7 +342,7 @@ def _compare_continuations(pipe: Any, examples: dict[str, Any], tolerance: float
 
 
 def _compare_said(one: dict[str, Any], found: tuple[Any, Any], wanted: tuple[Any, Any], tolerance: float) -> None:
-    """(what is said, its score or its tokens) of a pipeline and of the model."""
+    """Compare (result, its score or tokens) of a pipeline and of the model."""
     exact = isinstance(found[1], list)
     if found[0] != wanted[0] or (found[1] != wanted[1] if exact else abs(found[1] - wanted[1]) > tolerance):
         said, right = _short(found), _short(wanted)
@@ -366,15 +364,15 @@ def _plain(tokenizer: Any, network: Any, examples: dict[str, Any], tolerance: fl
         ids = golden_examples.plain_ids(tokenizer, one, chat=bool(examples["template"][2]))
         must = golden_examples.must_be_plain(one)
         if must and ids != golden_examples.wanted_ids(one):
-            raise _Differs("tokenizer", f"transformers makes other tokens of {one.get('typed', one['text'])[:60]!r}")
+            raise _Differs("tokenizer", f"transformers gives other tokens for {one.get('typed', one['text'])[:60]!r}")
         num_other += not must
         for row in one["rows"]:
             measure.add(_logits(network, row), row["outputs"], one)
-    return measure.result(f"{num_other} texts encoded otherwise, as expected" if num_other else "")
+    return measure.result(f"{num_other} texts encoded differently, as expected" if num_other else "")
 
 
 def _logits(network: Any, row: dict[str, Any]) -> np.ndarray:
-    """Selected outputs of one row; virtual tokens before it are left out."""
+    """Selected outputs of one row, without virtual tokens before it."""
     found = _all_logits(network, row).numpy()
     return golden_examples.selected(found[-len(row["input_ids"]) :] if found.ndim == 2 else found)
 
@@ -430,7 +428,7 @@ def _onnx_checks(folder: Path, given: dict[str, Any] | None) -> Iterator[Check]:
 
 
 class _Measure:
-    """The largest relative difference so far; raises where one is too large."""
+    """The largest relative difference so far; `add` raises where one is too large."""
 
     def __init__(self, tolerance: float) -> None:
         self.tolerance, self.largest, self.count = tolerance, 0.0, 0

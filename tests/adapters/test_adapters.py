@@ -342,7 +342,7 @@ def test_another_base_is_refused(run_values, tmp_path):
     weights.write_bytes(content)
     with pytest.raises(UserError, match="has changed since it was written"):
         tw.load(done)
-    with pytest.raises(UserError, match="the adapter was trained on another base than this"):
+    with pytest.raises(UserError, match="the adapter was trained on a different base"):
         tw.load(done, check=False)
 
 

@@ -83,7 +83,7 @@ def test_samples_and_steps_are_inverse(plan, step):
 
 
 def test_samples_between_two_steps_are_our_bug():
-    with pytest.raises(AssertionError, match="between two steps"):
+    with pytest.raises(AssertionError, match="at the end of a step"):
         BatchSchedule(10, 4, 0).step_at(5)
 
 

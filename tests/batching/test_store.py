@@ -159,7 +159,7 @@ def test_other_inputs_or_another_version(tmp_path):
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
-        (lambda path: path.unlink(), "train-00001.arrow is gone"),
+        (lambda path: path.unlink(), "train-00001.arrow is missing"),
         (lambda path: path.write_bytes(path.read_bytes()[:-8]), "train-00001.arrow has changed"),
         (lambda path: path.write_bytes(path.read_bytes()[:300] + b"\x7f" + path.read_bytes()[301:]), "train-00001.arrow has changed"),
         (lambda path: shutil.copyfile(path.with_name("train-00000.arrow"), path), "train-00001.arrow has changed"),

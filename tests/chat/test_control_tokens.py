@@ -465,7 +465,7 @@ def test_a_tokenizer_that_knows_no_places_is_refused_alike_by_check_and_train(ta
     from tunewright.runs.train import train
 
     values = run_of(task, shared("tokenizers/byt5"), tmp_path)
-    with pytest.raises(UserError, match="cannot say where in a text its tokens stand") as trained:
+    with pytest.raises(UserError, match="gives no offsets of its tokens") as trained:
         train(values)
     with pytest.raises(UserError) as checked:
         find_problems(as_config(values), say=lambda _: None)

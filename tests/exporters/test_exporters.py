@@ -126,7 +126,7 @@ def test_wrong_words_are_refused(run, tmp_path):
         export(run, "onx")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("mine")
-    with pytest.raises(UserError, match="the folder holds something else"):
+    with pytest.raises(UserError, match="the folder holds other files"):
         export(run, "merged", output=tmp_path / "mine")
     with pytest.raises(UserError, match="onnx cannot be bf16; expected fp32"):
         export(run, "onnx", output=tmp_path / "onnx", dtype="bf16")
@@ -137,7 +137,7 @@ def test_wrong_words_are_refused(run, tmp_path):
 def test_no_export_takes_the_place_of_a_runs_own_folders(run, name, to):
     folder = next((run / name).glob("step-*")) if name == "checkpoints" else run / name
     before = sorted((path.name, path.stat().st_size) for path in folder.iterdir())
-    with pytest.raises(UserError, match="the folder holds something else"):
+    with pytest.raises(UserError, match="the folder holds other files"):
         export(run, to, output=folder)
     assert sorted((path.name, path.stat().st_size) for path in folder.iterdir()) == before
 

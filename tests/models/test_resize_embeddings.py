@@ -128,7 +128,7 @@ def test_words_that_only_case_tells_apart_keep_their_own_tokens(tiny_bert):
 
 @pytest.mark.parametrize(
     ("word", "said"),
-    [("[SEP]", "'[SEP]' is a control token of this tokenizer already"), ("a[SEP]b", "'a[SEP]b' holds '[SEP]'")],
+    [("[SEP]", "'[SEP]' is already a control token of this tokenizer"), ("a[SEP]b", "'a[SEP]b' contains '[SEP]'")],
 )
 def test_a_control_token_cannot_be_added(tiny_bert, word, said):
     with pytest.raises(UserError, match=re.escape(said)) as caught:

@@ -99,7 +99,7 @@ def test_a_dotted_name_is_imported_only_where_the_user_names_it(tmp_path, monkey
             plugins.find("tasks", name)
     assert not (tmp_path / "ran").exists()
     plugins.trust(["os.path"])
-    with pytest.raises(UserError, match=r"os\.path holds no Task"):
+    with pytest.raises(UserError, match=r"os\.path has no Task"):
         plugins.find("tasks", "os.path")
     for name in ([], {}, 5, None):
         with pytest.raises(UserError):

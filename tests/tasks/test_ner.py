@@ -186,7 +186,8 @@ def test_spans_come_back_from_real_tokenizers(name):
     for row in rows:
         text, places = join_words(row["tokens"])
         spans = [Span(int(a), int(b), "X") for a, b in places if b > a][::2]
-        (aligned,) = framed(text_only.encodings([text]), layout)
+        (encoding,) = text_only.encodings([text])
+        aligned = framed(encoding, layout)
         for every_piece in (True, False):
             units = units_of(text, aligned, every_piece=every_piece)
             laid = lay_on_units(spans, units.starts, units.ends)

@@ -151,4 +151,4 @@ def test_a_tokenizer_that_ends_every_text_is_no_fault_of_a_causal_model(tmp_path
     """ByT5's is written in Python, and its files cannot say that it adds nothing: other programs encode otherwise, and that is said."""
     checks = list(verify(trained("clm", "byt5", tmp_path, [])))
     assert not any(check.broken for check in checks)
-    assert "texts encoded otherwise" in next(check.note for check in checks if check.way == "pipeline")
+    assert "texts encoded differently" in next(check.note for check in checks if check.way == "pipeline")

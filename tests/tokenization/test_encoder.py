@@ -273,7 +273,7 @@ def test_a_padding_token_beyond_the_models_vocabulary_is_not_used(tmp_path, tiny
 
 
 def test_without_a_padding_and_an_end_token_it_says_so(tmp_path, tiny_bert):
-    with pytest.raises(UserError, match=r"my-model: the tokenizer names neither a padding nor an end token"):
+    with pytest.raises(UserError, match=r"my-model: the tokenizer has neither a padding nor an end token"):
         load_encoder(changed_tokenizer(tmp_path, tiny_bert, pad_token=None))
 
 

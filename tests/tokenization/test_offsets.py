@@ -72,5 +72,5 @@ def test_a_control_token_in_the_text_has_the_offsets_of_its_characters(name, req
 
 def test_a_tokenizer_without_offsets_says_so():
     encoder = load_encoder(ModelFolder("byt5", shared("tokenizers/byt5")), max_length=16)
-    with pytest.raises(UserError, match=r"cannot say where .*; found .*; expected a tokenizer with a tokenizer.json"):
+    with pytest.raises(UserError, match=r"gives no offsets .*; found .*; expected a tokenizer with a tokenizer.json"):
         encoder.encode_with_offsets(["a"])

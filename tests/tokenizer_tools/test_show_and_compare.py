@@ -274,7 +274,7 @@ def test_a_bare_tokenizer_is_shown_and_needs_roles_to_be_trained_with(bare):
     encoder = load_encoder(named)
     assert (encoder.tokenizer.eos_token_id, encoder.pad_token_id) == (3, 0)
     assert 3 not in encoder.encode(["a [SEP]"])[0].input_ids
-    with pytest.raises(UserError, match=r"model.special_tokens.eos: '\[SPE\]' is no token .*Did you mean '\[SEP\]'"):
+    with pytest.raises(UserError, match=r"model.special_tokens.eos: '\[SPE\]' is not a token .*Did you mean '\[SEP\]'"):
         load_encoder(locate_model("scratch:gpt-tiny", tokenizer=str(bare), special_tokens={"eos": "[SPE]"}))
 
 

@@ -1,11 +1,11 @@
-"""What a run keeps: `model/` with golden examples; of one with an adapter also `adapter/` (PEFT's layout) and `base/`.
+"""What a run keeps: `model/` with golden examples; with an adapter also `adapter/` (PEFT's layout) and `base/`.
 
 RUN/model/     plain, the adapter merged into it; of prefix and prompt tuning tokenizer and tunewright.json alone
 RUN/adapter/   adapter_config.json  adapter_model.safetensors  tunewright.json (which base: name, revision, content)
 RUN/base/      the base as training began: its fresh head, its labels
 
-What can be written before the first step is (the tokenizer, the base); the weights are the first thing behind the last one, and what
-may fail (golden examples, merging) only completes them.
+Whatever can be written before the first step is written then (the tokenizer, the base). The weights are saved right after the last
+step; steps that may fail (golden examples, merging) only complete them.
 """
 
 from __future__ import annotations
@@ -57,15 +57,15 @@ def save_beginning(run: Path, parts: Any, known: Mapping[str, str] | None = None
 
 
 def _is_as_known(folder: Path, sha256: str | None) -> bool:
-    """Is this the folder whose manifest had this hash, and are its files those that the manifest lists?"""
+    """Does the folder's manifest have this hash, and are all files that it lists unchanged?"""
     manifest = folder / MANIFEST
     return manifest.is_file() and file_sha256(manifest) == sha256 and not changed_files(folder)
 
 
 def save_weights(run: Path, parts: Any) -> None:
-    """The trained weights in a form that can be used, as the first thing behind the last step; the network is as it was afterwards.
+    """Save the trained weights in a usable form, right after the last step; the network itself does not change.
 
-    A plain model is complete but for its golden examples; an adapter stands on its base until it is merged.
+    A plain model then lacks only its golden examples; an adapter is used on its base until it is merged.
     """
     if adapter_of(parts.config.adapter) is None:
         with widened(parts.model, parts.execution.precision):
@@ -79,7 +79,7 @@ def save_weights(run: Path, parts: Any) -> None:
 
 
 def save_trained(run: Path, parts: Any, golden_texts: Sequence[golden_examples.GoldenText] | None) -> None:
-    """Complete what `save_weights` wrote: golden examples; an adapter is merged into its base, by which the network is used up.
+    """Complete what `save_weights` wrote: golden examples; an adapter is merged into its base, which consumes the network.
 
     golden_texts: None where the files could not be read again.
     """
@@ -111,7 +111,7 @@ def _save(run: Path, parts: Any, model: Any, *, merged: bool | None = None, fini
 
 @contextmanager
 def widened(network: Any, precision: str) -> Iterator[None]:
-    """Inside, weights that stayed in half precision are held in fp32: the same numbers. Afterwards they are what they were."""
+    """Inside, weights in half precision are held in fp32, with the same values. Afterwards they are restored."""
     import torch
 
     tensors = (*network.parameters(), *network.buffers())
@@ -128,7 +128,7 @@ def widened(network: Any, precision: str) -> Iterator[None]:
 
 
 def _merged(network: Any) -> Any:
-    """The plain model. Heads that were learned whole are put back by ourselves: PEFT takes a head for one layer with a weight."""
+    """The plain model. Fully trained heads are put back by ourselves: PEFT assumes that a head is a single layer with a weight."""
     from peft.utils import ModulesToSaveWrapper
 
     heads = [(name, module) for name, module in network.named_modules() if isinstance(module, ModulesToSaveWrapper)]
@@ -167,7 +167,7 @@ def _base_again(parts: Any) -> tuple[Any, list[str]]:
 
 
 def _on_whole_base(parts: Any, adapter: Any) -> Any:
-    """What was trained on a quantized base, on the same numbers held whole: it can be merged, and used without bitsandbytes."""
+    """A model trained on a quantized base, on the same values unquantized: it can be merged, and used without bitsandbytes."""
     from peft import get_peft_model_state_dict, set_peft_model_state_dict
 
     model, fresh = _base_again(parts)
@@ -249,14 +249,23 @@ def load_adapter_weights(run: Path, adapted: Any, heads: Sequence[str]) -> None:
 
 
 def load_network(task: Task, saved: SavedModel, *, dtype: Any) -> Any:
-    """The trained network of a saved model, its adapter on its base where it is not merged. UserError when weights are missing."""
+    """The trained network of a saved model, its adapter on its base where it is not merged.
 
-    network = _trained_model(task, saved.source, dtype=dtype)
+    UserError when weights are missing: a head must not start fresh here.
+    """
+    network, fresh = task.build_model(saved.source, seed=0, dtype=dtype)
+    if fresh:
+        raise UserError(
+            "weights are missing",
+            where=str(saved.source.folder),
+            found=", ".join(fresh),
+            hint="Restore model.safetensors, or train again.",
+        )
     return network if saved.unmerged is None else with_adapter(network, saved.folder.parent)
 
 
 def base_of(run: Path) -> dict[str, Any]:
-    """Name, revision and content hash of the base that RUN/adapter was trained on. UserError where that is not told."""
+    """Name, revision and content hash of the base that RUN/adapter was trained on. UserError where it does not say."""
     path = run / ADAPTER / "tunewright.json"
     try:
         return json.loads(path.read_text(encoding="utf-8"))["base"]
@@ -278,7 +287,7 @@ def with_adapter(network: Any, run: Path, *, plain: bool = False) -> Any:
     wanted, found = base_of(run)["sha256"], weights_sha256(run / BASE)
     if found != wanted:
         raise UserError(
-            "the adapter was trained on another base than this",
+            "the adapter was trained on a different base",
             where=str(run / BASE),
             found=f"content {found[:12]}",
             expected=wanted[:12],
@@ -303,16 +312,3 @@ def with_adapter(network: Any, run: Path, *, plain: bool = False) -> Any:
     if not plain:
         fit_virtual_tokens(adapted)
     return adapted
-
-
-def _trained_model(task: Task, source: ModelFolder, *, dtype: Any) -> Any:
-    """A trained model of `task`. UserError when weights are missing: a head must not start fresh here."""
-    model, fresh = task.build_model(source, seed=0, dtype=dtype)
-    if fresh:
-        raise UserError(
-            "weights are missing",
-            where=str(source.folder),
-            found=", ".join(fresh),
-            hint="Restore model.safetensors, or train again.",
-        )
-    return model

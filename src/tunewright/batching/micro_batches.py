@@ -3,7 +3,7 @@
     lengths of a step:  12 250 31 30 248         budget 512 tokens
     micro-batches:      [250 248]  [31 30 12]    sorted by length, padded to their longest
 
-The cut changes time and memory, never the update: the loss is a sum over rows, divided by what the whole step weighs.
+The cut changes time and memory, never the update: the loss is a sum over rows, divided by the weight of the whole step.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ def cut(
     """Positions into `lengths`, longest rows first, as micro-batches of at most `token_budget` padded tokens.
 
     Of all cuts of the sorted rows the cheapest is taken: padded tokens plus `fixed_cost` for each micro-batch. A row longer
-    than the budget stands alone. With several ranks the number of micro-batches is a multiple of `num_ranks`; rank r takes
-    every `num_ranks`-th one from r on. Where rows do not suffice the missing ones are empty. multiple: what
-    the tokens in each are filled up to. unpadded: rows stand end to end, and only their sum is filled up.
+    than the budget is a micro-batch of its own. With several ranks the number of micro-batches is a multiple of `num_ranks`; rank r
+    takes every `num_ranks`-th one from r on. Where there are too few rows, some are empty. multiple: the tokens of each are padded to
+    a multiple of it. unpadded: rows are put end to end, and only their sum is padded.
     """
     order = np.argsort(-lengths, kind="stable")
     groups = [
@@ -100,7 +100,7 @@ def attention_mask(lengths: np.ndarray, width: int, *, left: bool = False) -> to
 
 
 def padded_inputs(rows: Sequence[Encoded], encoder: TextEncoder, padding: Padding = LONGEST) -> Batch:
-    """Encoded rows -> what a model is called with, padded on the encoder's side; no targets, rows numbered."""
+    """Encoded rows -> the model's inputs, padded on the encoder's side; without targets, rows numbered from 0."""
     left = encoder.padding_side == "left"
     lengths = np.array([len(row.input_ids) for row in rows], dtype=np.int64)
     width = padding.width(lengths, encoder)

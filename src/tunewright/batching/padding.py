@@ -1,4 +1,4 @@
-"""How wide the rows of a micro-batch are made: as the longest of them, a little wider, or as wide as the model takes.
+"""The width of a micro-batch: that of its longest row, a little more, or the maximum length.
 
 For rows of 250, 248, 247 and 190 tokens and a max_length of 512:
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Padding:
-    """to_max_length: `data.padding: max_length`. multiple: what the tokens in a micro-batch are filled up to."""
+    """to_max_length: `data.padding: max_length`. multiple: the tokens of a micro-batch are padded to a multiple of it."""
 
     to_max_length: bool = False
     multiple: int = 1

@@ -1,4 +1,4 @@
-"""Which rows are in the micro-batch that runs now: what dropout and attention need to treat each row on its own.
+"""The rows of the micro-batch that is running: what dropout and attention need to treat each row on its own.
 
 The engine opens `row_context(...)` around forward and backward; row dropout and row attention (`execution/`) read it.
 
@@ -35,14 +35,15 @@ class RowContext:
     width: int
     left_padded: bool = False
     segments: tuple[np.ndarray, ...] | None = None
-    """Of packed rows: the lengths of the documents in each, which do not see each other."""
+    """For packed rows: the lengths of the documents in each, which do not attend to each other."""
     starts: np.ndarray = field(init=False)
     """int64 `(rows,)`: position of each row's first real token."""
     cache: dict[Any, Any] = field(init=False, repr=False, compare=False, default_factory=dict)
-    """What an execution works out once for these rows and needs in every layer."""
+    """Values that an execution computes once for these rows and needs in every layer."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "starts", self._starts())
+        starts = self.width - self.lengths if self.left_padded else np.zeros_like(self.lengths)
+        object.__setattr__(self, "starts", starts)
 
     def __len__(self) -> int:
         return len(self.row_ids)
@@ -51,9 +52,6 @@ class RowContext:
     def batch_size(self) -> int:
         """The first dimension of the tensors they are in."""
         return len(self)
-
-    def _starts(self) -> np.ndarray:
-        return self.width - self.lengths if self.left_padded else np.zeros_like(self.lengths)
 
 
 _of_thread = threading.local()
@@ -78,7 +76,7 @@ def row_context(rows: RowContext | None) -> Iterator[None]:
 
 
 def with_virtual_tokens(rows: RowContext | None, count: int) -> RowContext | None:
-    """The same rows, `count` learned positions before each (their padding on the right)."""
+    """The same rows with `count` learned positions before each. None where they are padded on the left."""
     if rows is None or rows.left_padded:
         return None
     return RowContext(rows.seed, rows.epoch, rows.row_ids, rows.lengths + count, rows.width + count)

@@ -1,9 +1,9 @@
 """The order of rows: which rows make which optimizer step, as a pure function of (seed, epoch, position).
 
-    plan = BatchSchedule(num_rows=10, batch_size=4, seed=0)
-    plan.rows_of_step(epoch=0, step=2)       # the last two rows of epoch 0's order: steps are 4, 4 and 2 rows
+    schedule = BatchSchedule(num_rows=10, batch_size=4, seed=0)
+    schedule.rows_of_step(2)       # (0, the last two rows of epoch 0's order): steps are 4, 4 and 2 rows
 
-Training is somewhere in the plan; where, is one number: samples seen.
+The position of training in the schedule is one number: samples seen.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class BatchSchedule:
     def step_at(self, samples: int) -> int:
         """The step that begins after `samples`: the inverse of `samples_before`."""
         epoch, within = divmod(samples, self.num_rows)
-        assert within % self.batch_size == 0, "samples seen always stand between two steps"
+        assert within % self.batch_size == 0, "samples seen are always at the end of a step"
         return epoch * self.steps_per_epoch + within // self.batch_size
 
 

@@ -3,7 +3,7 @@
     store/5f3a…/train-00000.arrow    row_id part source line input_ids labels num_cut weight …
     store/5f3a…/manifest.json        schema, fingerprint, per split: shards with rows, tokens, sha256
 
-A shard also opens with `datasets.Dataset.from_file`. Shards appear whole; a killed writer goes on after the last whole one.
+A shard also opens with `datasets.Dataset.from_file`. Shards appear whole; an interrupted writer continues after the last whole one.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 from tunewright.errors import UserError
 from tunewright.files.atomic import TEMPORARY, file_sha256, json_sha256, whole_file, write_json
 from tunewright.records import Encoded
-from tunewright.tokenization.encoded_rows import EncodedRows
+from tunewright.tokenization.encoded_rows import EncodedRows, concatenated
 
 SCHEMA = 3
 ROWS_PER_SHARD = 50_000
@@ -31,13 +31,13 @@ _TOP_BIT = 62  # of an int64 without its sign
 
 
 _SEAL = "seal"
-"""Key of what a manifest and a receipt say of themselves: their content and the store they belong to, as a hash."""
+"""Key of the hash over a manifest's (or receipt's) own content and the store it belongs to."""
 _BESIDE = ("ledger.json", "rejected.jsonl")
-"""Files of a store that hold no rows; a run takes a copy."""
+"""Files of a store without rows; a run copies them."""
 
 
 class StoreDamaged(Exception):
-    """A store is not what its manifest says; it is built again."""
+    """A store does not match its manifest; it is rebuilt."""
 
 
 def _common_columns(type_ids: bool) -> dict[str, Any]:
@@ -60,9 +60,9 @@ def _common_columns(type_ids: bool) -> dict[str, Any]:
 class SplitWriter:
     """Writes one split's rows in order, shard by shard; continues after the shards that an earlier writer finished.
 
-    fields: column name -> Arrow type, for the task's own columns (labels). Batches of rows stay whole: a shard ends behind one.
-    check: asked before a shard counts as finished; raises where the rows are not those that are wanted.
-    max_length: tokens that a row may have at most; a longer one is a UserError.
+    fields: column name -> Arrow type, for the task's own columns (labels). A shard ends after a whole batch of rows.
+    check: called before a shard counts as finished; raises where its rows must not be used.
+    max_length: maximum number of tokens of a row; a longer one is a UserError.
     """
 
     def __init__(
@@ -89,9 +89,9 @@ class SplitWriter:
         self._rejected_pending: dict[int, str] = {}
         self._find_finished()
         self.num_finished = sum(shard["examples"] for shard in self.shards)
-        """Examples that already stand in whole shards: the caller need not encode them again."""
+        """Examples that are already in whole shards: the caller need not encode them again."""
         self.finished_rejects = {int(number): why for shard in self.shards for number, why in shard["rejected"].items()}
-        """Of those, the ones that no row was made of, counted over the split, and why."""
+        """The number of each rejected one of them within the split -> the reason."""
 
     def _find_finished(self) -> None:
         for leftover in self.folder.glob(f"{TEMPORARY}{glob.escape(self.split)}-[0-9]*"):
@@ -154,11 +154,11 @@ class SplitWriter:
 
     @property
     def is_full(self) -> bool:
-        """Whether what waits is enough for a shard."""
+        """Whether the pending rows are enough for a shard."""
         return self._num_pending >= self.rows_per_shard or self._tokens_pending >= _TOKENS_PER_SHARD
 
     def flush(self) -> None:
-        """Write the pending rows as a shard: the file first, then the receipt that makes it count."""
+        """Write the pending rows as a shard: the file first, then its receipt, which makes it count."""
         import pyarrow as pa
         import pyarrow.compute as pc
 
@@ -271,7 +271,7 @@ class SplitStore:
         return [self._slice(self._lists[name], int(position)) for position in positions]
 
     def address(self, position: int) -> str:
-        """`train.csv:418`, where the row stands in the user's file."""
+        """`train.csv:418`, the place of the row in the user's file."""
         return f"{self.sources[self.array('source')[position]]}:{self.array('line')[position]}"
 
     def torch_dataset(self) -> StoreDataset:
@@ -330,7 +330,7 @@ def _sealed(values: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def _unsealed(values: Any, folder: Path) -> dict[str, Any]:
-    """The values as they were sealed. StoreDamaged where one of them has changed, or they are another store's."""
+    """The sealed values. StoreDamaged where one has changed, or they belong to another store."""
     if not isinstance(values, dict):
         raise StoreDamaged("its manifest is broken")
     seal = values.pop(_SEAL, None)
@@ -345,7 +345,7 @@ def _sha256_of(path: Path) -> str | None:
 
 def _require_whole(path: Path, shard: Mapping[str, Any]) -> None:
     if not path.is_file():
-        raise StoreDamaged(f"{shard['file']} is gone")
+        raise StoreDamaged(f"{shard['file']} is missing")
     if path.stat().st_size != shard["bytes"] or file_sha256(path) != shard["sha256"]:
         raise StoreDamaged(f"{shard['file']} has changed")
 
@@ -353,7 +353,7 @@ def _require_whole(path: Path, shard: Mapping[str, Any]) -> None:
 def finish_store(
     folder: Path, fingerprint: str, splits: Mapping[str, Sequence[dict[str, Any]]], extra: Mapping[str, Any]
 ) -> TokenStore:
-    """Write the manifest: from now on the store is whole."""
+    """Write the manifest, which makes the store complete."""
     manifest = {
         "schema": SCHEMA,
         "fingerprint": fingerprint,
@@ -372,7 +372,7 @@ def finish_store(
         **extra,
     }
     write_json(folder / "manifest.json", _sealed(manifest, folder))
-    return TokenStore(folder, json.loads(json.dumps(manifest)))  # what every other process will hold
+    return TokenStore(folder, json.loads(json.dumps(manifest)))  # as every other process reads it
 
 
 def _open_split(folder: Path, split: str, manifest: Mapping[str, Any]) -> SplitStore:
@@ -380,16 +380,16 @@ def _open_split(folder: Path, split: str, manifest: Mapping[str, Any]) -> SplitS
     ids = [_offsets_and_values(chunk) for chunk in _chunks(tables, "input_ids")]
     has_types = bool(tables) and "token_type_ids" in tables[0].column_names
     counts = [len(offsets) - 1 for offsets, _ in ids]
-    row_ids = _join([chunk.to_numpy() for chunk in _chunks(tables, "row_id")], np.int64)
-    parts = _join([chunk.to_numpy() for chunk in _chunks(tables, "part")], np.int64)
+    row_ids = concatenated([chunk.to_numpy() for chunk in _chunks(tables, "row_id")], np.int64)
+    parts = concatenated([chunk.to_numpy() for chunk in _chunks(tables, "part")], np.int64)
     return SplitStore(
         name=split,
         sources=tuple(manifest["sources"]),
-        lengths=_join([np.diff(offsets) for offsets, _ in ids], np.int32),
+        lengths=concatenated([np.diff(offsets) for offsets, _ in ids], np.int32),
         row_ids=row_ids,
         keys=row_ids | parts << _PART_SHIFT,
-        weights=_join([chunk.to_numpy() for chunk in _chunks(tables, "weight")], np.float32),
-        num_cut=_join([chunk.to_numpy() for chunk in _chunks(tables, "num_cut")], np.int32),
+        weights=concatenated([chunk.to_numpy() for chunk in _chunks(tables, "weight")], np.float32),
+        num_cut=concatenated([chunk.to_numpy() for chunk in _chunks(tables, "num_cut")], np.int32),
         _tables=tables,
         _starts=np.cumsum([0, *counts[:-1]]) if counts else np.zeros(0, dtype=np.int64),
         _ids=ids,
@@ -398,7 +398,7 @@ def _open_split(folder: Path, split: str, manifest: Mapping[str, Any]) -> SplitS
 
 
 def _shard_table(path: Path, num_rows: int) -> Any:
-    """A shard, memory-mapped. UserError where it is not the one that was written: an offset outside of it would end the process."""
+    """A shard, memory-mapped. UserError where it is damaged: an offset outside of it would crash the process."""
     import pyarrow as pa
 
     try:
@@ -432,10 +432,6 @@ def _chunks(tables: Sequence[Any], column: str) -> Iterator[Any]:
 
 def _offsets_and_values(chunk: Any) -> tuple[np.ndarray, np.ndarray]:
     return chunk.offsets.to_numpy(), chunk.values.to_numpy(zero_copy_only=False)
-
-
-def _join(arrays: Sequence[np.ndarray], dtype: Any) -> np.ndarray:
-    return np.concatenate(arrays).astype(dtype, copy=False) if arrays else np.zeros(0, dtype=dtype)
 
 
 def text_keys(keys_R: np.ndarray, num_texts: int) -> np.ndarray:

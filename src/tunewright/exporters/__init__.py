@@ -1,4 +1,4 @@
-"""A trained run in the form that another program reads. One file a form, found by its name; every export can be verified.
+"""Exports of a trained run for other programs. One file per kind, found by its name; every export can be verified.
 
 export("runs/reviews-3fa9c1", "merged", dtype="bf16")       RUN/exports/merged
 """
@@ -30,7 +30,7 @@ def export(
 ) -> Path:  # fmt: skip
     """Write a run as `to` says (merged, onnx, hub-folder). UserError for what the user can mend. Gives the folder.
 
-    check: that the files are those that were saved; they are always read for it. say: told what else has changed in the run.
+    check: verify first that the saved files have not changed. say: called with what else has changed in the run.
     plugins: modules of your own whose code may run, where the run's task or adapter is one.
     """
     trust(plugins)
@@ -56,7 +56,7 @@ def export(
         saved.check(remember=False, say=say)
     folder = Path(expanded(str(output))) if output else saved.folder.parent / "exports" / to
     if folder.exists() and not _is_export(folder):
-        raise UserError("the folder holds something else", where=str(folder), hint="Choose another one with -o.")
+        raise UserError("the folder holds other files", where=str(folder), hint="Choose another one with -o.")
     if reason := refused(folder):
         raise UserError(
             f"no folder can be made there ({reason})", where=str(folder), hint="Choose another one with -o."
@@ -72,7 +72,7 @@ def export(
 
 
 def kept_files(saved: SavedModel) -> Iterator[Path]:
-    """Files of a saved model that go along into an export: what its manifest lists; nothing that a link leads to from outside."""
+    """Files of a saved model that an export includes: those in its manifest; no links to files outside."""
     listed = listed_files(saved.folder)
     for file in sorted(saved.folder.iterdir()):
         if file.is_file() and file.name != MANIFEST and (file.name in listed if listed else not file.is_symlink()):
@@ -80,7 +80,7 @@ def kept_files(saved: SavedModel) -> Iterator[Path]:
 
 
 def _is_export(folder: Path) -> bool:
-    """Whether a folder holds what an export wrote, and nothing is lost when another takes its place."""
+    """Whether a folder holds an export (or nothing), so that another may replace it."""
     if (folder / ONNX_FACTS).is_file():
         return True
     try:

@@ -1,4 +1,4 @@
-"""A folder ready to be uploaded: the merged model and a README.md that says what it is, what it learned from and how well it does.
+"""A folder ready for upload: the merged model and a README.md with its purpose, data and scores.
 
 The card holds numbers and names of files, no row of the data; the golden examples stay with the run.
 """
@@ -26,7 +26,7 @@ from tunewright.tasks.base import Task
 DTYPES = merged.DTYPES
 _METRICS_SHOWN = 12
 _DESCRIBED = ("config.yaml", "scores.json", "ledger.json")
-"""What a card is written from."""
+"""Files that the card is written from."""
 _PATHS = ("train", "validation", "test")
 
 
@@ -35,7 +35,9 @@ def write(saved: SavedModel, folder: Path, *, dtype: str) -> None:
     changed = [name for name in changed_run_files(run, remember=False) if name in _DESCRIBED]
     for name in changed:
         refuse_changed(
-            run, name, hint=f"The card would tell what the run did not. Restore it, or write it as it is: {NO_CHECK}."
+            run,
+            name,
+            hint=f"The card would describe something else than the run. Restore it, or export anyway: {NO_CHECK}.",
         )
     try:
         text = card(saved, changed)
@@ -144,6 +146,9 @@ def _limits(saved: SavedModel, scores: dict[str, Any], ledger: dict[str, Any], c
         lines.append(f"- {verdict['kind'].capitalize()}: {verdict['reason']}")
     shared = {split: count for split, count in ledger.get("shared_with_train", {}).items() if count}
     lines += [f"- {count:,} {split} rows have a text that is also in train." for split, count in shared.items()]
-    lines += [f"- {name} has changed since the run wrote it: what it says here is not proven." for name in changed]
-    lines.append("- The scores hold for texts like those above; nothing else was measured.")
+    lines += [
+        f"- {name} has changed since the run wrote it, so the statements here that are based on it are not verified."
+        for name in changed
+    ]
+    lines.append("- The scores apply to texts like those above; nothing else was measured.")
     return "\n".join(lines)

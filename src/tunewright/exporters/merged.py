@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from tunewright.artifacts.model_folder import FILE, SavedModel
+from tunewright.exporters import DTYPES as DTYPES
 from tunewright.exporters import kept_files
 from tunewright.files.atomic import write_json
 
-DTYPES = ("fp32", "bf16", "fp16")
 _TORCH = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
 
 def write(saved: SavedModel, folder: Path, *, dtype: str) -> None:
-    """Into an empty folder; the golden examples go along."""
+    """Write into an empty folder, with the golden examples."""
     from tunewright.models.loading import load_as_named
     from tunewright.pretrained.quiet import quiet_transformers
 
@@ -36,7 +36,7 @@ def write(saved: SavedModel, folder: Path, *, dtype: str) -> None:
 
 
 def set_stop_ids(network: Any, saved: SavedModel) -> None:
-    """A model that writes stops where its task's answers end, and at the tokenizer's end token."""
+    """Make generation stop where the task's answers end, and at the tokenizer's end token."""
     if not network.can_generate():
         return
     tokenizer = saved.encoder().tokenizer

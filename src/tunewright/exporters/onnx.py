@@ -105,7 +105,7 @@ def _need(packages: tuple[str, ...]) -> None:
 
 
 def _quiet() -> Any:
-    """Without the exporter's own progress lines and remarks: `--json` prints one object, and what matters is proved afterwards."""
+    """Silence the exporter's progress lines and warnings: `--json` prints one object, and the result is verified afterwards."""
     import contextlib
     import io
     import logging
@@ -119,6 +119,3 @@ def _quiet() -> Any:
     stack.callback(logging.disable, logging.root.manager.disable)
     logging.disable(logging.WARNING)
     return stack
-
-
-__all__ = ["DTYPES", "TOLERANCE", "session_outputs", "write"]

@@ -1,6 +1,6 @@
-"""A question or a conversation -> the answer of a tuned model; and how near its answers come to the right ones.
+"""A question or a conversation -> the answer of a tuned model; and scores of its answers against the right ones.
 
-Prompts are rendered as in training. Answers end at the tokens that ended them there; reasoning before them is kept apart.
+Prompts are rendered as in training. Answers end at the tokens that ended them there; reasoning is separated from the answer.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from tunewright.records import Answer, Example
 from tunewright.tokenization.encoder import TextEncoder
 
 _SLACK = 16
-"""Tokens that a written answer may be longer than the longest right one."""
+"""Tokens by which a generated answer may exceed the longest right one."""
 
 
 @dataclass(frozen=True)
 class AnswerWriter:
-    """See `writing.Answers`. end_ids: tokens that end an answer."""
+    """See `writer.Answers`. end_ids: tokens that end an answer."""
 
     model: Any
     encoder: TextEncoder
@@ -37,7 +37,7 @@ class AnswerWriter:
     end_ids: frozenset[int]
 
     def complete(self, examples: Sequence[Example]) -> list[Answer]:
-        """Written side by side."""
+        """Answers, generated in batches."""
         prompts = self._prompts(examples)
         written = generate_rows(
             self.model, [row.ids.tolist() for row in prompts], self.sampling, end_ids=self.end_ids,
@@ -46,19 +46,19 @@ class AnswerWriter:
         return [self._answer(*each) for each in zip(examples, prompts, written, strict=True)]
 
     def written(self, example: Example) -> Iterator[str]:
-        """Reasoning before the answer is not shown."""
+        """The answer piece by piece, without reasoning before it."""
         prompt = self._prompts([example])[0].ids.tolist()
         longest = self.encoder.max_length
         pieces = write(self.model, prompt, self.encoder.tokenizer, self.sampling, end_ids=self.end_ids, longest=longest)
         return answer_pieces(pieces, opened=_opened(self.encoder, prompt))
 
     def trim_history(self, conversation: Conversation) -> tuple[Conversation, int, int]:
-        """(the conversation from the first question on with which it fits, turns left out, tokens of it still cut)."""
+        """(the conversation from the first question with which it fits, number of turns left out, tokens still cut)."""
         messages = conversation.messages
         begins = [number for number, one in enumerate(messages) if one.role == USER]
         if not begins:
             raise UserError(
-                "nothing is asked", found=quoted(one.role for one in messages), expected="a turn of the user's"
+                "the conversation has no question", found=quoted(one.role for one in messages), expected="a user turn"
             )
         for begin in begins:
             kept = replace(conversation, messages=messages[: begins[0]] + messages[begin:])
@@ -68,13 +68,15 @@ class AnswerWriter:
         return kept, begin - begins[0], num_cut
 
     def _prompts(self, examples: Sequence[Example]) -> list[ChatRow]:
-        """Half of the positions at least are left to write in."""
+        """The rendered prompts; at least half of the positions remain for the answer."""
         room = min(self.sampling.max_new_tokens, self.encoder.max_length // 2)
         asked = [example.target or single_turn(example.text, None) for example in examples]
         try:
             return self.chats.for_generation(asked, room=room)
         except RowError as error:
-            raise UserError(error.reason, hint="Ask it in another way, or train with another task.template.") from None
+            raise UserError(
+                error.reason, hint="Change the conversation, or train with another task.template."
+            ) from None
 
     def _answer(self, example: Example, prompt: ChatRow, tokens: list[int]) -> Answer:
         ids = prompt.ids.tolist()
@@ -93,7 +95,7 @@ class AnswerWriter:
 def generation_metrics(
     model: Any, split: SplitStore, encoder: TextEncoder, *, end_ids: frozenset[int], num_generated: int
 ) -> dict[str, Any]:
-    """`metrics` of answers that the model writes to a seeded sample of a split's prompts, and the `worst_rows` of them."""
+    """`metrics` of answers generated to a seeded sample of a split's prompts, and their `worst_rows`."""
     places = np.array(split.lists("answer", range(len(split))))
     able = np.flatnonzero(places[:, 1] - places[:, 0] > 0) if len(places) else np.zeros(0, int)
     sample = np.sort(np.random.default_rng(0).permutation(able)[:num_generated])

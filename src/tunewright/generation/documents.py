@@ -1,4 +1,4 @@
-"""A text -> what a causal language model writes after it, as after the beginning of a document it was trained on."""
+"""A text -> its completion by a causal language model, as the beginning of a document it was trained on."""
 
 from __future__ import annotations
 
@@ -22,15 +22,23 @@ class DocumentWriter:
     sampling: Sampling
 
     def complete(self, examples: Sequence[Example]) -> list[Completion]:
-        """Written side by side; one by one where a text may end them, so that nothing is written behind it."""
+        """Completions, generated in batches; one by one with stop texts, so that nothing is generated after one."""
         prompts = [self._prompt(example) for example in examples]
         if self.sampling.stop:
-            return [self._alone(*each) for each in zip(examples, prompts, strict=True)]
+            return [
+                self._completion(example, num_cut, self._write(ids))
+                for example, (ids, num_cut) in zip(examples, prompts, strict=True)
+            ]
         written = generate_rows(
             self.model, [ids for ids, _ in prompts], self.sampling, end_ids=self._end_ids,
             pad_id=self.encoder.pad_token_id, longest=self.encoder.max_length,
         )  # fmt: skip
-        return [self._completion(*each) for each in zip(examples, prompts, written, strict=True)]
+        return [
+            self._completion(
+                example, num_cut, Writing(iter(tokens), Stream(self.encoder.tokenizer, ids), self._end_ids)
+            )
+            for example, (ids, num_cut), tokens in zip(examples, prompts, written, strict=True)
+        ]
 
     def written(self, example: Example) -> Iterator[str]:
         return self._write(self._prompt(example)[0])
@@ -39,17 +47,11 @@ class DocumentWriter:
         longest = self.encoder.max_length
         return write(self.model, prompt, self.encoder.tokenizer, self.sampling, end_ids=self._end_ids, longest=longest)
 
-    def _alone(self, example: Example, prompt: tuple[list[int], int]) -> Completion:
-        done = self._write(prompt[0])
-        return Completion(example.text, "".join(done), done.ended, done.num_tokens, prompt[1])
-
-    def _completion(self, example: Example, prompt: tuple[list[int], int], tokens: list[int]) -> Completion:
-        ids, num_cut = prompt
-        done = Writing(iter(tokens), Stream(self.encoder.tokenizer, ids, stop=self.sampling.stop), self._end_ids)
-        return Completion(example.text, "".join(done), done.ended, done.num_tokens, num_cut)
+    def _completion(self, example: Example, num_cut: int, writing: Writing) -> Completion:
+        return Completion(example.text, "".join(writing), writing.ended, writing.num_tokens, num_cut)
 
     def _prompt(self, example: Example) -> tuple[list[int], int]:
-        """(a document's beginning as it is trained, tokens cut off its front): half of the positions at least are left to write in."""
+        """(the beginning of a document as in training, tokens cut off its front); at least half of the positions remain for new tokens."""
         longest = self.encoder.max_length
         ids = [*Frame.of(self.encoder).before, *self.encoder.bare_ids([example.text]).ids.tolist()]
         room = longest - min(self.sampling.max_new_tokens, longest // 2)

@@ -1,10 +1,10 @@
-"""Token ids -> the tokens a causal model writes after them: greedy or sampled, one at a time, a pure function of the seed.
+"""Token ids -> the tokens that a causal model generates after them: greedy or sampled, a pure function of the seed.
 
     for token in generate(model, [1, 403, 407], Sampling(max_new_tokens=3), end_ids={2}):
         print(token)                     261   378   432
 
-Logits become probabilities as transformers' `generate` makes them: temperature, then the `top_k` best, then the fewest that reach
-`top_p` (Holtzman et al. 2020). temperature 0 is greedy: the best token each time.
+Logits become probabilities as in transformers' `generate`: temperature, then the `top_k` most probable tokens, then the fewest that
+reach `top_p` (Holtzman et al. 2020). temperature 0 is greedy: the most probable token each time.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tunewright.models.document_isolation import takes_positions
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
-    """How tokens are chosen. stop: texts that end a completion, themselves left out."""
+    """How tokens are chosen. stop: texts that end a completion, not included in it."""
 
     max_new_tokens: int = 100
     temperature: float = 0.8
@@ -35,13 +35,13 @@ class Sampling:
     def __post_init__(self) -> None:
         wrong = [
             ("--max-new-tokens", self.max_new_tokens, self.max_new_tokens >= 1, "1 or more"),
-            ("--temperature", self.temperature, self.temperature >= 0, "0 (the best token each time) or more"),
+            ("--temperature", self.temperature, self.temperature >= 0, "0 (greedy) or more"),
             ("--top-k", self.top_k, self.top_k is None or self.top_k >= 1, "1 or more"),
             ("--top-p", self.top_p, 0 < self.top_p <= 1, "above 0, at most 1"),
         ]
         for option, value, right, expected in wrong:
             if not right:
-                raise UserError("cannot sample so", where=option, found=str(value), expected=expected)
+                raise UserError("invalid sampling option", where=option, found=str(value), expected=expected)
 
 
 def probabilities(logits_V: torch.Tensor, sampling: Sampling) -> torch.Tensor:
@@ -68,7 +68,7 @@ _OF_KEYS_AND_VALUES = ("DynamicLayer", "DynamicSlidingWindowLayer")
 
 
 class Continued:
-    """A model's logits of the next token, step by step: by its cache of keys and values, or, where it keeps another, all anew.
+    """A model's logits of the next token, step by step: with its cache of keys and values, or recomputed where it has none.
 
     step = Continued(model)
     step.logits(prompts_BL, mask_BL)      (rows, vocabulary)
@@ -86,12 +86,12 @@ class Continued:
 
     @property
     def rows_can_leave(self) -> bool:
-        """Whether rows can be taken out of the cache: of one with keys and values alone, on every layer."""
+        """Whether rows can be removed from the cache: one with only keys and values, on every layer."""
         layers = getattr(self._cache, "layers", ())
         return self.anew or (bool(layers) and all(type(layer).__name__ in _OF_KEYS_AND_VALUES for layer in layers))
 
     def logits(self, ids_BN: torch.Tensor, mask_BM: torch.Tensor) -> torch.Tensor:
-        """ids: what is new in each row. mask: over all of its tokens so far, 0 on padding at the left. fp32 `(rows, vocabulary)`."""
+        """ids: the new tokens of each row. mask: over all of its tokens so far, 0 on padding at the left. fp32 `(rows, vocabulary)`."""
         self._ids = ids_BN if self._ids is None else torch.cat([self._ids, ids_BN], 1)
         given = self._ids if self.anew else ids_BN
         positions = {"position_ids": (mask_BM.cumsum(1) - 1).clamp(0)[:, -given.shape[1] :]} if self._positioned else {}
@@ -104,7 +104,7 @@ class Continued:
         return output.logits[:, -1].float()
 
     def keep(self, rows: torch.Tensor) -> None:
-        """Go on with these rows alone."""
+        """Continue with these rows only."""
         assert self._ids is not None
         self._ids = self._ids[rows]
         if self._cache is not None:
@@ -138,13 +138,13 @@ def generate(
 def write(
     model: Any, prompt: Sequence[int], tokenizer: Any, sampling: Sampling, *, end_ids: frozenset[int], longest: int
 ) -> Writing:
-    """A completion as text, piece by piece as it becomes certain."""
+    """A completion as text, piece by piece as it becomes final."""
     tokens = generate(model, prompt, sampling, end_ids=end_ids, longest=longest)
     return Writing(tokens, Stream(tokenizer, prompt, stop=sampling.stop), end_ids)
 
 
 class Writing(Iterator[str]):
-    """Pieces of a completion. ended: `end` (an end token), `stop` (a stop string) or `length`, known when it is over."""
+    """Pieces of a completion. ended: `end` (an end token), `stop` (a stop string) or `length`, known at the end."""
 
     def __init__(self, tokens: Iterator[int], stream: Stream, end_ids: frozenset[int]) -> None:
         self.ended, self.num_tokens = "length", 0
@@ -169,27 +169,27 @@ class Writing(Iterator[str]):
 
 
 class Stream:
-    """Tokens -> text as it becomes certain: bytes of one character wait for each other, what may be a stop string waits too."""
+    """Tokens -> text as it becomes final: incomplete characters, and what may become a stop string, are held back."""
 
     def __init__(self, tokenizer: Any, prompt: Sequence[int], *, stop: Sequence[str] = ()) -> None:
         self._tokenizer, self._prompt, self._stop = tokenizer, list(prompt), [one for one in stop if one]
         self._ids: list[int] = []
         self._before = self._decoded(self._prompt)
         self.text = ""
-        """What was given out so far."""
+        """The text given so far."""
         self.stopped = False
-        """Whether a stop string was written; it is not given out."""
+        """Whether a stop string was generated; it is not part of the text."""
 
     def _decoded(self, ids: Sequence[int]) -> str:
         return self._tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
 
     def add(self, token: int) -> str:
-        """The text that is certain now and was not before."""
+        """The text that has become final with this token."""
         self._ids.append(token)
         return self._give(self._new_text(), last=False)
 
     def finish(self) -> str:
-        """What was held back, at the end."""
+        """The text that was held back, at the end."""
         return "" if self.stopped else self._give(self._new_text(), last=True)
 
     def _new_text(self) -> str:

@@ -1,11 +1,11 @@
-"""Many prompts -> what a causal model writes after each: the tokens that `generate` writes one by one, side by side.
+"""Many prompts -> the tokens that `generate` gives for each of them, computed in batches.
 
     answers = generate_rows(model, [[1, 403], [1, 77, 9]], Sampling(temperature=0), end_ids=frozenset({2}), pad_id=0)
     answers[0]          [261, 378, 2]
 
 Prompts are sorted by length and cut into batches under a budget of tokens, answers included; each batch is padded on the left. A row
-leaves its batch when it ends, so that nothing is computed for it any more. Rows draw from generators of their own: none
-depends on its neighbours.
+is removed from its batch when it ends, so that nothing more is computed for it. Each row samples with its own generator and does not
+depend on its neighbours.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tunewright.generation.generate import Continued, Sampling, next_token
 
 TOKEN_BUDGET = 8_192
 _LEAVE_SHARE = 0.25
-"""Rows that ended are taken out of a batch when they are this share of it: copying the cache costs something too."""
+"""Ended rows are removed from a batch when they are this share of it, since copying the cache has a cost, too."""
 
 
 @torch.inference_mode()
@@ -45,7 +45,7 @@ def generate_rows(
 
 
 class _Row:
-    """One answer on its way."""
+    """One answer in progress."""
 
     def __init__(self, number: int, prompt: Sequence[int], sampling: Sampling, longest: int | None) -> None:
         self.number, self.prompt, self.tokens = number, list(prompt), list[int]()
@@ -54,14 +54,14 @@ class _Row:
 
 
 def _reads_near_virtual_tokens(model: Any) -> bool:
-    """Whether a learned prompt stands before rows, and attention looks only so far back: padding between them would push it away."""
+    """Whether rows begin with a learned prompt and attention has a window: padding between them would push the prompt out of it."""
     learned = getattr(getattr(model, "active_peft_config", None), "is_prompt_learning", False)
     config = model.config.get_text_config()
     return learned and any(getattr(config, name, None) for name in ("sliding_window", "window_size", "attention_types"))
 
 
 def _batches(lengths: Sequence[int], num_new: int, token_budget: int, *, alike: bool = False) -> Iterator[list[int]]:
-    """Numbers of prompts of about one length (alike: of one length), as many as fit. A prompt over the budget stands alone."""
+    """Numbers of prompts of about one length (alike: of one length), as many as fit. A prompt over the budget is a batch of its own."""
     batch: list[int] = []
     for number in map(int, np.argsort([-length for length in lengths], kind="stable")):
         over = batch and (len(batch) + 1) * (lengths[batch[0]] + num_new) > token_budget
@@ -84,7 +84,7 @@ def _written(model: Any, rows: list[_Row], sampling: Sampling, end_ids: frozense
     step = Continued(model)
     while rows:
         logits_BV = step.logits(ids, mask)
-        if step.anew and not mask.all():  # a state that runs over padding: each row by itself
+        if step.anew and not mask.all():  # recomputing would include padding in the state: each row by itself
             for row in rows:
                 yield from _written(model, [row], sampling, end_ids, pad_id)
             return

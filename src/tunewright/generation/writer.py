@@ -1,4 +1,4 @@
-"""A trained model writes: its task says after which tokens, and where an end is.
+"""A trained model generates text: its task knows the prompt tokens and the end tokens.
 
 writer = task.writer(model, encoder, Sampling(temperature=0))
 writer.complete([Example("What is a spline?")])     [Answer("A smooth curve.", ended="end")]
@@ -14,19 +14,19 @@ from tunewright.records import Example
 
 
 class Writer(Protocol):
-    """A model, how it is asked, and how its words are chosen."""
+    """A model with its prompt format and sampling."""
 
     def complete(self, examples: Sequence[Example]) -> list[Any]:
-        """What the model writes to each of them, in order: a record with `text`, `ended` and `num_tokens`."""
+        """The completion of each example, in order: a record with `text`, `ended` and `num_tokens`."""
         ...
 
     def written(self, example: Example) -> Iterator[str]:
-        """The same of one, piece by piece as it becomes certain."""
+        """The same for one example, piece by piece as it becomes final."""
         ...
 
 
 class Answers(Writer, Protocol):
-    """A writer that takes turns."""
+    """A writer of chat models."""
 
     def trim_history(self, conversation: Any) -> tuple[Any, int, int]:
         """(a `chat.messages.Conversation` without its oldest turns where they leave no room, turns left out, tokens of it still cut)."""

@@ -1,12 +1,12 @@
-"""A tokenizer made to fit its model: words that the user adds, and no token types where the model knows none.
+"""Fits a tokenizer to its model: adds the user's words, drops token types where the model has none.
 
     new_tokens(tokenizer, ["metformin"])        [NewToken("metformin", 30522, (2777, 14192, 2378))]   met ##form ##in
     fit_tokenizer(tokenizer, source)            "metformin" is now one token, 30522
     own_words(tokenizer)                        frozenset({"metformin"}), also after saving and loading
 
-The pieces say where a new embedding starts: at the mean of the rows it replaces (Hewitt 2021), see `models/resize_embeddings.py`. Added words
-are found in every text, also inside other words, and also where they look like control (`[E1]`): they are the user's own. So that
-they stay his, the tokenizer's configuration names them. What is a control token of the tokenizer already cannot be added.
+A new embedding starts at the mean of the rows of its pieces (Hewitt 2021), see `models/resize_embeddings.py`. Added words are found in
+every text, also inside other words, and also if they look like control tokens (`[E1]`), since the user added them. The tokenizer's
+configuration lists them, so that this holds after saving and loading. A control token of the tokenizer cannot be added.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tunewright.errors import UserError, did_you_mean, quoted
 from tunewright.pretrained.model_files import ModelFolder
 
 OWN_WORDS = "tunewright_added_tokens"
-"""The key of tokenizer_config.json under which the user's words stand. transformers keeps keys that it does not know."""
+"""The key of tokenizer_config.json that lists the user's words. transformers keeps keys that it does not know."""
 _LOOKS_LIKE_CONTROL = re.compile(r"<.*>|\[.*\]|\{.*\}|.*<\|.*\|>.*", re.DOTALL)
 _ROLE_LIKE = re.compile(r"</?s>|<pad>|<unk>|<mask>|\[(PAD|UNK|CLS|SEP|MASK)\]|<\|[\w-]+\|>")
 _WHERE = "model.add_tokens"
@@ -29,7 +29,7 @@ _WHERE = "model.add_tokens"
 
 @dataclass(frozen=True)
 class NewToken:
-    """A token that the vocabulary did not have: the id it gets, and the ids that its text was split into before."""
+    """A token that is new in the vocabulary: its id, and the ids that its text was split into before."""
 
     token: str
     id: int
@@ -37,15 +37,14 @@ class NewToken:
 
 
 def new_tokens(tokenizer: Any, tokens: Sequence[str]) -> list[NewToken]:
-    """Of `tokens` those that a tokenizer, not yet extended, does not have, in order."""
+    """The tokens that a tokenizer, before it is extended, does not have, in order."""
     known = tokenizer.get_vocab()
     fresh = [token for token in dict.fromkeys(tokens) if token not in known]
-    first = len(tokenizer)
-    return [NewToken(token, first + number, _pieces(tokenizer, token)) for number, token in enumerate(fresh)]
-
-
-def _pieces(tokenizer: Any, token: str) -> tuple[int, ...]:
-    return tuple(tokenizer(token, add_special_tokens=False, split_special_tokens=True)["input_ids"])
+    pieces = (tokenizer(token, add_special_tokens=False, split_special_tokens=True)["input_ids"] for token in fresh)
+    return [
+        NewToken(token, len(tokenizer) + number, tuple(ids))
+        for number, (token, ids) in enumerate(zip(fresh, pieces, strict=True))
+    ]
 
 
 def looks_like_control(token: str) -> bool:
@@ -54,9 +53,9 @@ def looks_like_control(token: str) -> bool:
 
 
 def own_words(tokenizer: Any, *, template: str | None = None) -> frozenset[str]:
-    """The tokens of a tokenizer that the user added, whatever they look like. A registered special is never one.
+    """The tokens that the user added to a tokenizer, whatever they look like. A registered special token is never one.
 
-    template: what the template of the chats in which they are to be found writes itself (`<|im_end|>`), which is control there.
+    template: text that the chat template itself writes (`<|im_end|>`), which is control in its chats.
     """
     named = tokenizer.init_kwargs.get(OWN_WORDS)
     if not isinstance(named, list):
@@ -68,15 +67,15 @@ def own_words(tokenizer: Any, *, template: str | None = None) -> frozenset[str]:
 
 
 def keep_control_as_text(tokenizer: Any) -> None:
-    """Other programs that open the saved tokenizer read control tokens in a text as text.
+    """Make other programs that open the saved tokenizer read control tokens in a text as text.
 
-    One written in Python would then split the user's words too: there they read them as control.
+    A tokenizer written in Python would then split the user's words, too; there they are read as control.
     """
     _set_split(tokenizer, tokenizer.is_fast or not own_words(tokenizer))
 
 
 def read_control_in_texts(tokenizer: Any) -> None:
-    """Other programs that open the saved tokenizer read control tokens in a text as such: where texts come with those of a template."""
+    """Make other programs that open the saved tokenizer read control tokens in a text as control: for texts rendered by a template."""
     _set_split(tokenizer, False)
 
 
@@ -94,7 +93,7 @@ def fit_tokenizer(tokenizer: Any, source: ModelFolder) -> None:
     if source.added_tokens:
         _add(tokenizer, list(dict.fromkeys(source.added_tokens)))
     if isinstance(legacy := getattr(tokenizer, "legacy", None), bool):
-        tokenizer.init_kwargs["legacy"] = legacy  # LlamaTokenizer splits by it, and saves itself without it
+        tokenizer.init_kwargs["legacy"] = legacy  # LlamaTokenizer depends on it, but does not save it
     names = tokenizer.model_input_names
     if source.tokenizer and source.json_file("config.json").get("type_vocab_size", 0) < 2 and "token_type_ids" in names:
         tokenizer.model_input_names = [name for name in names if name != "token_type_ids"]
@@ -102,13 +101,13 @@ def fit_tokenizer(tokenizer: Any, source: ModelFolder) -> None:
 
 
 def name_roles(tokenizer: Any, roles: Mapping[str, str]) -> None:
-    """Give tokens of the vocabulary the roles that the user names. UserError for a token that it does not have."""
+    """Give tokens of the vocabulary the roles that the user names. UserError for an unknown token."""
     known = tokenizer.get_vocab()
     for role, token in roles.items():
         if token not in known:
             near = did_you_mean(token, control_candidates(tokenizer))
             raise UserError(
-                f"{token!r} is no token of this tokenizer",
+                f"{token!r} is not a token of this tokenizer",
                 where=f"model.special_tokens.{role}",
                 expected=f"one of {quoted(control_candidates(tokenizer), limit=6)}",
                 hint=f"Did you mean {near!r}?" if near else None,
@@ -117,7 +116,7 @@ def name_roles(tokenizer: Any, roles: Mapping[str, str]) -> None:
 
 
 def control_candidates(tokenizer: Any) -> list[str]:
-    """What in a vocabulary looks as if it had a role, in the order of ids: for messages."""
+    """Tokens that look like control tokens, in the order of ids: for messages."""
     vocabulary = tokenizer.get_vocab()
     special = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
     found = [token for token in vocabulary if token in special or _ROLE_LIKE.fullmatch(token)]
@@ -142,23 +141,23 @@ def _refuse_control(tokenizer: Any, words: Sequence[str]) -> None:
     for word in words:
         if word in control | written:
             raise UserError(
-                f"{word!r} is a control token of this tokenizer already, and stays text where a text spells it",
+                f"{word!r} is already a control token of this tokenizer, so it cannot be an added word",
                 where=_WHERE,
-                hint="Leave it out, or add a token of another name.",
+                hint="Leave it out, or add a token with another name.",
             )
         if held := next((token for token in sorted(control) if len(token) > 1 and token in word), None):
             raise UserError(
-                f"{word!r} holds {held!r}, a control token of this tokenizer",
+                f"{word!r} contains {held!r}, a control token of this tokenizer",
                 where=_WHERE,
                 hint="Choose another name for it.",
             )
 
 
 def _as_normalized(tokenizer: Any, words: Sequence[str]) -> dict[str, bool]:
-    """Word -> is it found in the normalized text (any case, where the tokenizer knows none), or exactly as it is spelled?
+    """Word -> is it searched in the normalized text (in any case, for an uncased tokenizer), or exactly as written?
 
-    The latter for what looks like control, for words that only case tells apart, and where a normalizer changes a word by what
-    stands around it (one that puts a blank before a text): such a word would be missed.
+    Exactly for words that look like control tokens or differ only by case, and where a normalizer changes a word depending on
+    its context (one that puts a blank before a text): such a word would be missed.
     """
     backend = getattr(tokenizer, "backend_tokenizer", None)
     normalizer = None if backend is None else backend.normalizer
@@ -177,20 +176,16 @@ def _as_normalized(tokenizer: Any, words: Sequence[str]) -> dict[str, bool]:
 
 
 def missing_role(tokenizer: Any, role: str, problem: str, *, where: str) -> UserError:
-    """The error for a token that is needed and not named: with what the tokenizer has, and how to name it."""
+    """The error for a token that is needed but not named: with candidates of the tokenizer, and how to name one."""
     found = control_candidates(tokenizer)
     signs = "mask|fill" if role == "mask" else "eos|end|stop|eot|</s>|sep"
     fitting = next((token for token in found if re.search(signs, token, re.IGNORECASE)), None)
     example = fitting or (found[0] if found else None)
     shown = quoted(found, limit=6) if found else "no token that looks like one"
-    name_it = "Name it" if fitting else f"Name the one that is it, as here {example}"
+    name_it = "Name it" if fitting else f"Name the right one, for example {example}"
     hint = (
-        f"{name_it}: 'model.special_tokens={{{role}: {_yaml(example)}}}', or {role}_token in tokenizer_config.json."
+        f"{name_it}: 'model.special_tokens={{{role}: \"{example}\"}}', or {role}_token in tokenizer_config.json."
         if example
         else f"Choose a tokenizer that has one; `{hints.tokenizer_train()}` learns one with an end token."
     )
     return UserError(problem, where=where, found=shown, hint=hint)
-
-
-def _yaml(token: str) -> str:
-    return f'"{token}"'

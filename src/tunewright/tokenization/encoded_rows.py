@@ -1,4 +1,4 @@
-"""Encoded examples, side by side in flat arrays: what tasks give to the store, and what prediction batches.
+"""Encoded examples in flat arrays: what tasks give to the store, and what prediction batches.
 
     two texts, the second cut into two windows:
     input_ids  [101 7592 102 | 101 2748 102 | 101 2053 102]      offsets  [0 3 6 9]
@@ -54,9 +54,9 @@ class EncodedRows:
         examples = np.arange(len(rows)) if example is None else np.asarray(example, dtype=np.int64)
         typed = bool(rows) and rows[0].token_type_ids is not None
         return cls(
-            input_ids=_joined([row.input_ids for row in rows], np.int32),
+            input_ids=concatenated([row.input_ids for row in rows], np.int32),
             offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
-            token_type_ids=_joined([row.token_type_ids for row in rows], np.int8) if typed else None,
+            token_type_ids=concatenated([row.token_type_ids for row in rows], np.int8) if typed else None,
             num_cut=np.array([row.num_cut for row in rows], dtype=np.int32),
             num_supervised=np.zeros(len(rows), np.int32)
             if num_supervised is None
@@ -94,5 +94,6 @@ def part_numbers(example: np.ndarray) -> np.ndarray:
     return (np.arange(len(example)) - np.repeat(starts, np.diff([*starts, len(example)]))).astype(np.int32)
 
 
-def _joined(arrays: Sequence[Any], dtype: Any) -> np.ndarray:
+def concatenated(arrays: Sequence[Any], dtype: Any) -> np.ndarray:
+    """One array of this dtype, also of no arrays."""
     return np.concatenate(arrays).astype(dtype, copy=False) if arrays else np.zeros(0, dtype=dtype)

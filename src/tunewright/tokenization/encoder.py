@@ -62,18 +62,18 @@ class TextEncoder:
     def encode(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[Encoded]:
         """Encode texts, or texts with their second texts. Each row is at most `max_length` tokens, specials included."""
         return list(
-            self._rows(RaggedIds.of(self._ids_of(texts)), None if pairs is None else RaggedIds.of(self._ids_of(pairs)))
+            self.frame(RaggedIds.of(self._ids_of(texts)), None if pairs is None else RaggedIds.of(self._ids_of(pairs)))
         )
 
     def encode_rows(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> EncodedRows:
-        """The same rows, side by side in flat arrays and by the fast path where there is one: what a store is made of.
+        """The same rows in flat arrays, by the fast path where there is one: what a store is made of.
 
-        `difference` says when the fast path was found to be wrong: what it gave before is to be encoded again.
+        Check `difference` afterwards: where the fast path was found to be wrong, everything must be encoded again.
         """
-        return self._rows(self.bare_ids(texts), None if pairs is None else self.bare_ids(pairs))
+        return self.frame(self.bare_ids(texts), None if pairs is None else self.bare_ids(pairs))
 
     def bare_ids(self, texts: Sequence[str]) -> RaggedIds:
-        """Ids of whole texts without the template's tokens, flat."""
+        """Ids of whole texts without the template's tokens."""
         return RaggedIds.of(self._ids_of(texts)) if self._fast is None else self._fast.flat(texts)
 
     @property
@@ -99,12 +99,8 @@ class TextEncoder:
             raise UserError("this tokenizer has no template for pairs of texts", hint="Choose another model.")
         return self.max_length - self._double.num_special
 
-    def frame(self, first: RaggedIds, second: RaggedIds | None = None) -> EncodedRows:
-        """Rows of texts (or pairs) that are ids already: cut to `max_length`, the template around them."""
-        return self._rows(first, second)
-
     def with_control(self, token: str) -> TextEncoder:
-        """The same encoder for texts in which this one control token, typed, is meant (the mask in masked-LM prediction)."""
+        """The same encoder for texts in which this one control token is control when typed (the mask in masked-LM prediction)."""
         if token not in self._typing:
             self._typing[token] = replace(self, _ids_of=TextOnly.of(self.tokenizer, control=(token,)), _fast=None)
         return self._typing[token]
@@ -115,18 +111,18 @@ class TextEncoder:
 
     @property
     def difference(self) -> str | None:
-        """A text on which the fast path gave other ids than the plain one, if that ever happened."""
+        """The text on which the fast path gave other ids than the plain one; None where that never happened."""
         return None if self._fast is None else self._fast.difference
 
     def encode_with_offsets(self, texts: Sequence[str]) -> list[Aligned]:
-        """Whole texts (nothing is cut) with the place of every token in its text. UserError where the tokenizer has none."""
-        return framed(self.with_offsets().encodings(texts), self._single)
+        """Whole texts (nothing is cut) with the offsets of every token. UserError where the tokenizer gives none."""
+        return [framed(encoding, self._single) for encoding in self.with_offsets().encodings(texts)]
 
     def with_offsets(self) -> TextOnly:
-        """The text-only tokenizer, which knows where tokens stand. UserError where it does not."""
+        """The text-only tokenizer with offsets. UserError where it gives none."""
         if self._ids_of.rust is None:
             raise UserError(
-                "this tokenizer cannot say where in a text its tokens stand",
+                "this tokenizer gives no offsets of its tokens in a text",
                 found=type(self.tokenizer).__name__,
                 expected="a tokenizer with a tokenizer.json",
                 hint="Choose another model.",
@@ -134,26 +130,27 @@ class TextEncoder:
         return self._ids_of
 
     def gives_type_ids(self, *, pair: bool) -> bool:
-        """Whether rows carry token type ids: where the model takes them and they are not all 0."""
+        """Whether rows have token type ids: where the model takes them and they are not all 0."""
         before, one, _, _, after = self._single.types
         return self._type_ids and (pair or any((*before, one, *after)))
 
     def single_type_ids(self, length: int) -> np.ndarray | None:
-        """int8 `(length,)`: the types of a row of one text, template included; None where rows carry none."""
+        """int8 `(length,)`: the types of a row of one text, template included; None where rows have none."""
         if not self.gives_type_ids(pair=False):
             return None
         before, one, _, _, after = self._single.types
         return np.array([*before, *[one] * (length - len(before) - len(after)), *after], dtype=np.int8)
 
     def tokens(self, ids: Sequence[int] | np.ndarray) -> list[str]:
-        """The vocabulary entries behind ids, for people to look at."""
+        """The vocabulary entries of ids, for display."""
         return self.tokenizer.convert_ids_to_tokens([int(i) for i in ids])
 
     def texts(self, ids: Sequence[int] | np.ndarray) -> list[str]:
         """The same as the texts that they stand for: see `tokenization/readable.py`."""
         return readable(self.tokenizer, self.tokens(ids), decoder=self._ids_of.settings.get("decoder"))
 
-    def _rows(self, first: RaggedIds, second: RaggedIds | None) -> EncodedRows:
+    def frame(self, first: RaggedIds, second: RaggedIds | None = None) -> EncodedRows:
+        """Rows of texts (or pairs) that are ids already: cut to `max_length`, the template around them."""
         layout = self._single if second is None else self._double
         if layout is None:
             raise UserError(
@@ -171,10 +168,10 @@ class TextEncoder:
 
 
 def for_computing(encoder: TextEncoder, source: ModelFolder) -> TextEncoder:
-    """The encoder as batches are made for the model: padded on the side where padding has no say.
+    """The encoder that makes batches for the model: it pads on the side where padding does not change the result.
 
-    Heads look at a row's first position, and learned positions count from it: padded on the left, a row would be read otherwise
-    beside a longer one. The side that the user or the tokenizer wants is for the saved tokenizer, and for those who take our batches.
+    Heads read a row's first position, and learned positions count from it: padded on the left, a row would be read differently
+    next to a longer one. The side that the user or the tokenizer chooses is for the saved tokenizer and for exported batches.
     """
     at_end = source.json_file("config.json").get("model_type") in _READS_AT_THE_END
     return replace(encoder, padding_side="left" if at_end else "right")
@@ -190,7 +187,7 @@ def load_encoder(
 ) -> TextEncoder:
     """Load a model's tokenizer. UserError when there is none, it cannot pad, or `max_length` does not fit the model.
 
-    pads: whether rows are to be padded; to look at texts no padding token is needed.
+    pads: whether rows will be padded; without padding no padding token is needed.
     """
     tokenizer = load_tokenizer(source)
     rows = source.json_file("config.json").get(
@@ -199,7 +196,7 @@ def load_encoder(
     if tokenizer.pad_token_id is None or (isinstance(rows, int) and tokenizer.pad_token_id >= rows):
         if tokenizer.eos_token is None and pads:
             raise missing_role(
-                tokenizer, "eos", "the tokenizer names neither a padding nor an end token", where=f"model {source.name}"
+                tokenizer, "eos", "the tokenizer has neither a padding nor an end token", where=f"model {source.name}"
             )
         if tokenizer.eos_token is not None:
             tokenizer.pad_token = tokenizer.eos_token

@@ -1,4 +1,4 @@
-"""Token ids that still know where in the text they came from: what tagging words and finding spans stand on.
+"""Token ids with their offsets in the text: what tagging words and finding spans is built on.
 
 encoder.encode_with_offsets(["New York!"])[0]
 input_ids   [101, 2047, 2259, 999, 102]
@@ -8,7 +8,6 @@ word_ids    [-1 0 1 2 -1]                       which pre-token (or which of the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,12 +35,8 @@ class Aligned:
         return len(self.input_ids)
 
 
-def framed(encodings: Sequence[Any], layout: Layout) -> list[Aligned]:
-    """Encodings without special tokens -> aligned texts with the template around them."""
-    return [_frame(encoding, layout) for encoding in encodings]
-
-
-def _frame(encoding: Any, layout: Layout) -> Aligned:
+def framed(encoding: Any, layout: Layout) -> Aligned:
+    """An encoding without special tokens -> the aligned text with the template around it."""
     before, after = len(layout.before), len(layout.after)
     body = slice(before, before + len(encoding))
     length = before + len(encoding) + after
