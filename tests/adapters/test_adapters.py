@@ -384,7 +384,7 @@ def test_an_adapter_is_kept_or_merged_as_the_config_says(run_values, tmp_path):
         UserError, match=r"is another adapter than the config describes; found .*\(4, 32\); expected \(8, 32\)"
     ):
         assembled({**again, "adapter": {"name": "lora", "rank": 8, "continue_training": True}})
-    with pytest.raises(UserError, match="there is no adapter to keep"):
+    with pytest.raises(UserError, match="there is no adapter to continue with"):
         assembled({**run_values, "adapter": {"name": "lora", "continue_training": True}})
 
 
