@@ -164,10 +164,10 @@ def test_an_evaluation_after_the_last_step_that_fails_loses_no_step(run_values, 
 
 
 def test_golden_examples_whose_file_is_gone_are_left_out_with_a_note(run_values, monkeypatch):
-    def gone(*_: object) -> None:
+    def gone(*_: object, **__: object) -> None:
         raise UserError("no such file")
 
-    monkeypatch.setattr(report, "open_inputs", gone)
+    monkeypatch.setattr(report, "read_again", gone)
     notes = Notes()
     done = train(run_values, reporter=notes)
     assert any("no golden examples" in line for line in notes.said)
