@@ -194,7 +194,7 @@ def test_train_writes_and_refuses_folders_of_others(texts, tmp_path):
     done = invoke("train", texts, "--algorithm", "char", "-o", str(tmp_path / "tok"), "--json")
     assert json.loads(done.stdout)["vocab_size"] == 12  # 5 special tokens, and A a b c d x and the blank
     assert invoke("train", texts, "--algorithm", "char", "-o", str(tmp_path / "tok")).exit_code == 0
-    with pytest.raises(UserError, match="something else"):
+    with pytest.raises(UserError, match="holds other files"):
         app(["tokenizer", "train", texts, "--algorithm", "char", "-o", str(tmp_path)], standalone_mode=False)
 
 
