@@ -350,7 +350,7 @@ def test_chat_reads_bytes_and_tells_what_is_no_text(learned, monkeypatch, capsys
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(lines)))
     assert list(_turns(1_000)) == ["Hä?"]
     said = capsys.readouterr().err
-    assert "not UTF-8" in said and "/new begins again" in said
+    assert "not UTF-8" in said and "/new starts a new conversation" in said
 
 
 def test_an_interrupt_ends_an_answer_and_not_the_talk(learned, monkeypatch):
