@@ -42,8 +42,11 @@ class RowContext:
     """Values that an execution computes once for these rows and needs in every layer."""
 
     def __post_init__(self) -> None:
-        starts = self.width - self.lengths if self.left_padded else np.zeros_like(self.lengths)
-        object.__setattr__(self, "starts", starts)
+        object.__setattr__(self, "starts", self._starts())
+
+    def _starts(self) -> np.ndarray:
+        """An execution that puts rows elsewhere overrides this."""
+        return self.width - self.lengths if self.left_padded else np.zeros_like(self.lengths)
 
     def __len__(self) -> int:
         return len(self.row_ids)
