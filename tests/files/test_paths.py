@@ -21,7 +21,7 @@ from tunewright.verification import verify
 
 NO_PATHS = {
     "task", "text", "pair", "label", "split", "precision", "device", "texts", "format", "stop", "system", "to", "dtype", "padding",
-    "padding_side", "truncation_side", "algorithm", "template", "special", "normalizer", "pre_tokenizer", "plugin", "plugins",
+    "padding_side", "truncation_side", "algorithm", "template", "special", "normalizer", "pre_tokenizer", "plugin", "plugins", "execution",
 }  # fmt: skip
 """Text-valued parameters of verbs that name no file: texts, columns, choices."""
 

@@ -50,7 +50,7 @@ STATES = [
         "transitions": 0.2,
     }),
     ("mlm", {"columns": COLUMNS, "mask_probability": 0.15, "whole_word": False, "next_sentence": True, "seed": 3}),
-    ("clm", {"columns": COLUMNS, "stride": None, "transcript": None, "strip_end_tokens": False, "common_literal_end": None}),
+    ("clm", {"columns": COLUMNS, "stride": None, "transcript": None, "strip_end_tokens": False, "spelled_end": None}),
     ("sft", SFT),
     ("reward", COMPARED),
     ("preference", COMPARED),
