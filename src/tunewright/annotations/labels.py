@@ -80,7 +80,7 @@ def label_names(
 ) -> tuple[str, ...]:
     """The names of a multi-label cell: a list, or a text split at `delimiter`. An empty list is a row without labels.
 
-    multi_hot: every list of the column has a nought or one for each label (`are_multi_hot`); else a list shows it by a repeat.
+    multi_hot: every list of the column has a zero or one for each label (`are_multi_hot`); else a list shows it by a repeat.
     """
     found = stringified_list(value) if isinstance(value, str) else None
     value = value if found is None else found
@@ -136,7 +136,7 @@ def joined_labels(names: Sequence[str]) -> tuple[str, str] | None:
 
 
 def are_multi_hot(values: Iterable[Any]) -> bool:
-    """Whether a column's lists are noughts and ones, one for each label: all of one length of two or more.
+    """Whether a column's lists are zeros and ones, one for each label: all of one length of two or more.
 
     Also of two labels, where `[0, 1]` alone could be the ids of both: no data set gives every row all of its labels.
     """
@@ -149,7 +149,7 @@ def are_multi_hot(values: Iterable[Any]) -> bool:
 
 
 def _is_multi_hot(value: Sequence[Any]) -> bool:
-    """Noughts and ones with a repeat, or as 0.0 and 1.0, which a list of label ids never has: one number for each label there is."""
+    """Zeros and ones with a repeat, or as 0.0 and 1.0, which a list of label ids never has: one number for each label there is."""
     if not _are_ones(value):
         return False
     ones = [_is_one(part) for part in value]
@@ -157,7 +157,7 @@ def _is_multi_hot(value: Sequence[Any]) -> bool:
 
 
 def _are_ones(value: Sequence[Any]) -> bool:
-    """Noughts and ones throughout; words (`yes`, `N`) in a list are names of labels."""
+    """Only zeros and ones; words (`yes`, `N`) in a list are names of labels."""
     return all(_is_one(part) is not None and str(part).strip().lower() not in _NAMES for part in value)
 
 

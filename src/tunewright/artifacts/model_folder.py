@@ -128,7 +128,7 @@ class SavedModel:
         if lost and self.facts["schema"] == SCHEMA:  # a new field of a task's state is a new schema
             raise self._not_as_written(f"task_state.{min(lost)}", "no such key")
         for key, value in self.facts["task_state"].items():
-            negative = fits(value, int) and value < 0  # nothing that a task keeps counts below nought
+            negative = fits(value, int) and value < 0  # no count that a task keeps is negative
             if negative or (
                 key in again and again[key] != value
             ):  # a text is a list of letters to whoever asks for a list

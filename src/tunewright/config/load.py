@@ -23,7 +23,7 @@ from tunewright.files.paths import expanded
 from tunewright.plugins import trust, untrusted
 
 _OF_RUNS = ("ledger.json", "scores.json", "metrics.jsonl", "model/tunewright.json")
-"""What stands beside the config.yaml that a run wrote, and not beside a user's own."""
+"""Files next to the config.yaml that a run wrote; a user's own config has none of them."""
 _SHORTHANDS = {"data": "train", "model": "name", "task": "name", "adapter": "name"}
 """What a text or list stands for where a section is expected: `data: train.csv`."""
 
@@ -61,7 +61,7 @@ def _heed_plugins(modules: Any, *, where: str, of_run: bool) -> None:
     """Trust the modules that the user's own config names. UserError for one that a run folder names and the user does not."""
     named = [modules] if isinstance(modules, str) else modules
     if not isinstance(named, list):
-        return  # nothing is named, or it is told as a wrong value
+        return  # nothing is named, or the wrong value is reported elsewhere
     if not of_run:
         trust(named)
     elif unknown := untrusted(named):

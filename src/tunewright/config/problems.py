@@ -135,11 +135,11 @@ def unread(config: RunConfig, task: str) -> list[str]:
 
 
 def explained(errors: Sequence[Any]) -> list[str]:
-    """One line per fault. A union reports each of its branches: of those that came equally far into the value all are told."""
+    """One line per fault. A union reports each of its branches: those that failed deepest in the value are all given."""
     known = all_keys()
     of_key: dict[str, list[_Fault]] = {}
     for error in errors:
-        if error["type"] in ("extra_forbidden", "invalid_key"):  # told before, with the key that was meant
+        if error["type"] in ("extra_forbidden", "invalid_key"):  # reported before, with the key that was meant
             continue
         path, *rest = map(str, error["loc"])
         while rest and path not in known:

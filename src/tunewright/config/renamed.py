@@ -1,4 +1,4 @@
-"""Config keys and values that had other names in version 0.1: still understood, and told by their new names.
+"""Config keys and values that had other names in version 0.1: still accepted, with a line that gives the new name.
 
     upgraded({"data": {"train": "a.csv", "stride": 32}, "task": "ner"})
         ({"data": {"train": "a.csv"}, "task": {"name": "ner", "window_overlap": 32}}, ["data.stride is now task.window_overlap"])
@@ -76,7 +76,7 @@ def upgraded(values: Mapping[str, Any], *, of_run: bool = False) -> tuple[dict[s
 
 
 def _move(values: dict[str, Any], renamed: Renamed, *, of_run: bool) -> str | None:
-    """Move one key to where it stands today; the line that says so, None where nothing moved."""
+    """Move one key to its place today; returns the line that says so, None where nothing moved."""
     (old_section, old), (new_section, new) = renamed.old.split("."), renamed.new.split(".")
     task = _task_of(values)
     inner = values.get(old_section)

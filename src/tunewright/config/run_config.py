@@ -10,7 +10,7 @@ the names that keys had before.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -119,23 +119,13 @@ class RunConfig(Section):
     @classmethod
     def _task_by_name(cls, value: Any) -> Any:
         """The options of the task that is named; of `auto` there are none yet."""
-        if isinstance(value, TaskOptions):
-            return value
-        values = {"name": value} if isinstance(value, str) else value
-        return (
-            task_options(values.get("name", "auto")).model_validate(values) if isinstance(values, Mapping) else values
-        )
+        return _options_by_name(value, task_options, "auto")
 
     @field_validator("adapter", mode="before")
     @classmethod
     def _adapter_by_name(cls, value: Any) -> Any:
         """The options of the adapter that is named."""
-        if isinstance(value, AdapterOptions):
-            return value
-        values = {"name": value} if isinstance(value, str) else value
-        return (
-            adapter_options(values.get("name", NONE)).model_validate(values) if isinstance(values, Mapping) else values
-        )
+        return _options_by_name(value, adapter_options, NONE)
 
     @field_validator("model", mode="before")
     @classmethod
@@ -191,6 +181,12 @@ class RunConfig(Section):
 
     def _short_hash(self) -> str:
         return json_sha256(as_before({**self.as_dict(), "output": None}))[:6]
+
+
+def _options_by_name(value: Any, options_of: Callable[[str], type[Section]], default: str) -> Any:
+    """A section given as a name or as keys -> the options of what it names; anything else as it is."""
+    values = {"name": value} if isinstance(value, str) else value
+    return options_of(values.get("name", default)).model_validate(values) if isinstance(values, Mapping) else values
 
 
 def task_options(name: str) -> type[TaskOptions]:

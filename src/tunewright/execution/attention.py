@@ -71,6 +71,12 @@ def checked_rows(
     return rows
 
 
+def repeated_heads(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Keys and values `(B, H, K, D)`, one head for each of the queries': grouped heads are repeated."""
+    groups = query.shape[1] // key.shape[1]
+    return (key, value) if groups == 1 else (key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1))
+
+
 @dataclass(frozen=True)
 class Segment:
     """Whole documents of a packed row, tokens `[start, start + length)`: the `number`-th segment of the row. Or a row itself."""
@@ -132,9 +138,7 @@ def plain_attention(
 
         return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
     assert rows is not None
-    if key.shape[1] != query.shape[1]:
-        groups = query.shape[1] // key.shape[1]
-        key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
+    key, value = repeated_heads(query, key, value)
     scores_BHLK = query @ key.transpose(2, 3) * (query.shape[-1] ** -0.5 if scaling is None else scaling)
     scores_BHLK = scores_BHLK.to(torch.promote_types(scores_BHLK.dtype, torch.float32))
     if attention_mask is not None and attention_mask.dtype == torch.bool:

@@ -44,8 +44,8 @@ class OutputKernels:
         return torch.softmax(wide_PV, -1)
 
     def add_gradient(self, weight_VH: torch.Tensor, gradient_VH: torch.Tensor, factor: float) -> None:
-        """Add factor · gradient to the gradient of the output rows."""
-        raise NotImplementedError
+        """Add factor · gradient to the gradient of the output rows. Only for kernels with `takes_gradient`."""
+        raise NotImplementedError("autograd adds this gradient: takes_gradient is False")
 
 
 _PLAIN = OutputKernels()

@@ -20,7 +20,7 @@ _SHAPELESS = ("Cc", "Cf", "Zs", "Zl", "Zp")
 
 @dataclass(frozen=True)
 class TextColumns:
-    """Columns by role. `text` may be several, joined by a blank line; `labels`: columns of noughts and ones, a label each."""
+    """Columns by role. `text` may be several, joined by a blank line; `labels`: columns of zeros and ones, a label each."""
 
     text: tuple[str, ...]
     pair: str | None = None

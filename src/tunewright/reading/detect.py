@@ -161,14 +161,14 @@ def _label(
 
 
 def _ask_about_one_hot(label: str, candidates: Sequence[str], values: dict[str, list[Any]], where: str | None) -> None:
-    """UserError where two columns or more beside the label hold noughts and ones as it does: a column for each label."""
+    """UserError where two columns or more beside the label hold zeros and ones as it does: a column for each label."""
     ones = _binary(candidates, values)
     if label in ones and len(ones) > 2:
         raise _several_labels(ones, where)
 
 
 def _binary(candidates: Sequence[str], values: dict[str, list[Any]]) -> list[str]:
-    """The columns that hold noughts and ones, however they are written: 0, 1.0, True, "yes"."""
+    """The columns that hold zeros and ones, however they are written: 0, 1.0, True, "yes"."""
     return [column for column in candidates if nearly_all(is_binary, _given(values[column]))]
 
 

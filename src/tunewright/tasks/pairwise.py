@@ -14,7 +14,7 @@ import json
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import numpy as np
 from pydantic import Field
@@ -42,7 +42,7 @@ from tunewright.reading.detect import check_columns, is_prose, peek
 from tunewright.reading.file_shapes import shape_of, with_shape
 from tunewright.records import IGNORED, Batch, Encoded, Example, Row
 from tunewright.tasks import base, sft
-from tunewright.tasks.base import ExplainedRow, TaskOptions, explained_row
+from tunewright.tasks.base import ExplainedRow, explained_row
 from tunewright.tokenization.encoded_rows import EncodedRows
 from tunewright.tokenization.encoder import TextEncoder
 
@@ -50,7 +50,7 @@ Text = tuple[np.ndarray, np.ndarray]
 """Ids of one side, and which of them are an answer's."""
 
 
-class ChatOptions(TaskOptions):
+class ChatOptions(sft.ConversationOptions):
     """What tasks that compare answers have in common."""
 
     reads = frozenset({"data.label", "data.weight"})
@@ -60,15 +60,6 @@ class ChatOptions(TaskOptions):
         description="How conversations become text: alpaca, chatml, encoder, gemma, llama3, mistral, plain, question-answer, qwen3, or Jinja. "
         "auto: the tokenizer's own, else alpaca for instructions, else plain.",
     )
-    template_kwargs: dict[str, Any] = Field(
-        default_factory=dict, description="Values handed to the template, such as enable_thinking: false."
-    )
-    too_long: Literal["truncate_prompt", "reject"] = Field(
-        "truncate_prompt",
-        description="Rows longer than max_length. truncate_prompt: the start of the prompt is cut where that suffices; reject: rejected.",
-    )
-    reasoning: Literal["keep", "drop", "refuse"] = Field("refuse", description=sft.REASONING_HELP)
-    strip_end_tokens: bool = Field(False, description=sft.STRIP_HELP)
 
 
 @dataclass(frozen=True)

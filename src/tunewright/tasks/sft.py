@@ -67,11 +67,6 @@ if TYPE_CHECKING:
 TERM = "cross_entropy"
 _TOKENS_SHOWN = 8
 """Tokens shown on each side of where an answer begins."""
-STRIP_HELP = "Remove end tokens that are spelled out at the end of answers (</s>, <|endoftext|>): each answer ends with the template's end token anyway."
-REASONING_HELP = (
-    "What becomes of an answer's reasoning that the template leaves out. refuse: the row is rejected; keep: it is written before the "
-    "answer, in <think>; drop: the answer is learned without it."
-)
 _SPELLED_SHARE = 0.2
 """Of the rows, those that must spell an end token before it is called a fault."""
 _UNREAD = "unread "
@@ -79,7 +74,29 @@ _RECOGNIZED = ("question-answer", "alpaca")
 """Templates whose words are recognized in prompts that already carry them."""
 
 
-class Options(TaskOptions):
+class ConversationOptions(TaskOptions):
+    """What every task that renders conversations reads."""
+
+    template_kwargs: dict[str, Any] = Field(
+        default_factory=dict, description="Values handed to the template, such as enable_thinking: false."
+    )
+    too_long: Literal["truncate_prompt", "reject"] = Field(
+        "truncate_prompt",
+        description="Rows longer than max_length. truncate_prompt: the start of the prompt is cut where that suffices; reject: rejected.",
+    )
+    reasoning: Literal["keep", "drop", "refuse"] = Field(
+        "refuse",
+        description="What becomes of an answer's reasoning that the template leaves out. refuse: the row is rejected; keep: it is written before the "
+        "answer, in <think>; drop: the answer is learned without it.",
+    )
+    strip_end_tokens: bool = Field(
+        False,
+        description="Remove end tokens that are spelled out at the end of answers (</s>, <|endoftext|>): each answer ends with the "
+        "template's end token anyway.",
+    )
+
+
+class Options(ConversationOptions):
     reads = frozenset({"data.label", "data.weight", "evaluate.num_generated"})
 
     name: str = "sft"
@@ -97,15 +114,6 @@ class Options(TaskOptions):
         description="How conversations become text: alpaca, chatml, encoder, gemma, llama3, mistral, plain, question-answer, qwen3, or Jinja. "
         "auto: words that the prompts already carry, else the tokenizer's own, else alpaca for instructions, else plain.",
     )
-    template_kwargs: dict[str, Any] = Field(
-        default_factory=dict, description="Values handed to the template, such as enable_thinking: false."
-    )
-    too_long: Literal["truncate_prompt", "reject"] = Field(
-        "truncate_prompt",
-        description="Rows longer than max_length. truncate_prompt: the start of the prompt is cut where that suffices; reject: rejected.",
-    )
-    reasoning: Literal["keep", "drop", "refuse"] = Field("refuse", description=REASONING_HELP)
-    strip_end_tokens: bool = Field(False, description=STRIP_HELP)
     answers_after: str | None = Field(
         None,
         description="For texts that are rendered conversations: the text before each answer ('### Assistant:'), or the template they "

@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from tunewright.batching.row_context import current_row_context
-from tunewright.execution.attention import UnsupportedAttention, checked_rows
+from tunewright.execution.attention import UnsupportedAttention, checked_rows, repeated_heads
 from tunewright.execution.cpu.pieces import AttentionCall, Block, Blocks
 from tunewright.execution.cpu.segments import SegmentLayout, Segments
 from tunewright.execution.cpu.shape_buckets import shape_positions
@@ -93,9 +93,7 @@ def row_attention(
     Scores and probabilities are fp32 when the inputs are of half precision, of their own dtype otherwise.
     """
     rows = checked_rows(module, query, attention_mask, dropout, kwargs)
-    if key.shape[1] != query.shape[1]:
-        groups = query.shape[1] // key.shape[1]
-        key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
+    key, value = repeated_heads(query, key, value)
     if isinstance(rows, UnpaddedRows) and not query.shape[2] == key.shape[2] == rows.width:
         raise UnsupportedAttention("queries or keys that are not the rows end to end")
     call = AttentionCall(

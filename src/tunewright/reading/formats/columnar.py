@@ -219,7 +219,7 @@ def _batches(path: Path, name: str) -> Iterator[pyarrow.RecordBatch]:
 
 
 def _require_size(path: Path, name: str, size: int) -> None:
-    """UserError where a file was cut that is mapped: what lies beyond its end would be noughts, or a signal."""
+    """UserError where a file was cut that is mapped: what lies beyond its end would be zeros, or a signal."""
     if path.stat().st_size < size:
         raise UserError("the file became shorter while it was read", where=name, hint="Start again.")
 
