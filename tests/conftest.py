@@ -43,11 +43,23 @@ def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.BertNormalizer()
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    trainer = trainers.WordPieceTrainer(vocab_size=600, special_tokens=special)
-    tokenizer.train_from_iterator([row["text"] for row in messages()], trainer)
+
+    def with_model(model: models.WordPiece) -> Tokenizer:
+        tokenizer = Tokenizer(model)
+        tokenizer.normalizer = normalizers.BertNormalizer()
+        tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        return tokenizer
+
+    # The trainer numbers continuations differently in every run, unless they are handed in as special tokens.
+    trained = with_model(models.WordPiece(unk_token="[UNK]"))
+    texts = [row["text"] for row in messages()]
+    normalized = [trained.normalizer.normalize_str(text) for text in texts]
+    words = {word for text in normalized for word, _ in trained.pre_tokenizer.pre_tokenize_str(text)}
+    continuations = sorted({f"##{letter}" for word in words for letter in word[1:]})
+    trainer = trainers.WordPieceTrainer(vocab_size=600, special_tokens=[*special, *continuations])
+    trained.train_from_iterator(texts, trainer)
+    tokenizer = with_model(models.WordPiece(trained.get_vocab(), unk_token="[UNK]"))
+    tokenizer.add_special_tokens(special)
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
     )

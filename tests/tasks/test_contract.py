@@ -114,6 +114,10 @@ def preference_values(kind: str, base: dict, folder: Path) -> dict:
         prompt, label, other = row["text"], row["label"], messages(90)[number + 10]["text"][:60]
         if kind == "kto":
             rows.append({"prompt": prompt, "completion": other if number % 3 == 0 else label, "label": number % 3 > 0})
+        elif (
+            kind == "judge"
+        ):  # answers as unlike as can be: else the gradients of the sides cancel to less than fp32 tells apart
+            rows.append({"prompt": prompt, "chosen": "Yes.", "rejected": other * 2})
         else:
             rows.append({"prompt": prompt, "chosen": label, "rejected": other})
     write_jsonl(folder / "data.jsonl", rows)
