@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test lint types readme clean
+.PHONY: demo test lint types readme docs docs-test clean
 
 demo: $(INSTALLED)
 	$(BIN)/tunewright demo
@@ -14,8 +14,8 @@ test: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 lint: $(INSTALLED)
-	$(BIN)/ruff check src tests benchmarks
-	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks docs
+	$(BIN)/ruff format --check src tests benchmarks docs
 
 types: $(INSTALLED)
 	$(BIN)/mypy
@@ -23,12 +23,20 @@ types: $(INSTALLED)
 readme: $(INSTALLED)
 	$(BIN)/python -m pytest tests/test_readme.py
 
+# The site, into docs/_build/html; every warning is an error.
+docs: $(INSTALLED)
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet -b html docs docs/_build/html
+
+# Every code block of the site is run.
+docs-test: $(INSTALLED) docs
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile docs
+
 # torch first, at the pinned version: a range would fetch the newest build with everything for a GPU.
 $(INSTALLED): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt "torch==$$(sed -n 's/^torch==//p' constraints.txt)"
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[demo,track,onnx,quant,dev]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[demo,track,onnx,quant,dev,docs]"
 	touch $(INSTALLED)
 
 clean:
-	rm -rf $(VENV) runs
+	rm -rf $(VENV) runs docs/_build

@@ -1,6 +1,6 @@
-"""Write what the documents say of the code, from the code itself: docs/reference.md, and the picture in docs/architecture.md.
+"""Write what the documents say of the code from the code itself: the commands, the config keys, and the picture in docs/architecture.md.
 
-python docs/generate.py            tests compare both files with what this writes
+python docs/generate.py            tests compare the files with what this writes
 """
 
 from __future__ import annotations
@@ -11,9 +11,25 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tunewright.config.keys import Setting
 
 DOCS = Path(__file__).parent
 SOURCES = DOCS.parent / "src" / "tunewright"
+COMMANDS_BEGIN = """Written by `python docs/generate.py` from the help of each command. Any [config key](keys.md) is also a `key=value` word of
+`train`, `check`, `prepare`, `explain` and `config`.
+
+| exit code | meaning |
+|---|---|
+| 0 | done |
+| 1 | done, and there is something to look at: findings of `check`, a failed check of `verify`, scores of `demo` that are too low |
+| 2 | nothing was done: the input, the config or a file is wrong; the message says where, what was found, and what to do |
+| 130, 143 | stopped by Ctrl-C or SIGTERM; the same command goes on where it stopped |"""
+KEYS_BEGIN = """Written by `python docs/generate.py` from the code. A key is written in YAML below its section, or as a `key=value` word on the command line
+(`train.epochs=5`). `tunewright config --all` prints the same, `tunewright config --schema` a JSON Schema for editors. A key that the
+chosen task, adapter or optimizer does not read is refused."""
 BEGIN, END = "<!-- begin: written by docs/generate.py -->", "<!-- end -->"
 
 
@@ -42,17 +58,44 @@ def output_of(*words: str) -> str:
     return done.stdout.replace("python -m tunewright.cli.main", "tunewright").rstrip()
 
 
-def reference() -> str:
-    parts = [
-        "# Reference",
-        "",
-        "Written by `python docs/generate.py`. Any config key is also a `key=value` word on the command line.",
-        "",
-    ]
+def commands() -> str:
+    """docs/reference/commands.md: the help of every verb."""
+    parts = ["# Commands", "", COMMANDS_BEGIN, ""]
     for verb in verbs():
         parts += [f"## tunewright {verb}", "", "```text", output_of(*verb.split(), "--help"), "```", ""]
-    parts += ["## Config keys", "", "```text", output_of("config", "--all"), "```", ""]
     return "\n".join(parts)
+
+
+def keys() -> str:
+    """docs/reference/keys.md: a table of the keys of each section."""
+    from tunewright.config.keys import all_keys
+
+    sections: dict[str, list[str]] = {}
+    for key, settings in all_keys().items():
+        section = key.rpartition(".")[0]
+        sections.setdefault(section, []).extend(_row_of(key, setting) for setting in settings)
+    parts = ["# Config keys", "", KEYS_BEGIN, ""]
+    for section, rows in sorted(sections.items(), key=lambda item: item[0] == ""):
+        parts += [f"## {section}" if section else "## Beside the sections", ""]
+        parts += ["| key | default | values | read by | meaning |", "|---|---|---|---|---|", *rows, ""]
+    return "\n".join(parts)
+
+
+def _row_of(key: str, setting: Setting) -> str:
+    from tunewright.config.schema import key_schema, values_in_words
+    from tunewright.plugins import names
+
+    field, owners = setting
+    default = "required" if field.is_required() else field.get_default(call_default_factory=True)
+    shown = "" if default is None else f"`{str(default).lower() if isinstance(default, bool) else default}`"
+    values = {
+        "task.name": ", ".join(["auto", *names("tasks")]), "adapter.name": ", ".join(["none", *names("adapters")])
+    }.get(key) or values_in_words(key_schema(setting))  # fmt: skip
+    reads = ", ".join(owners) or (
+        "every run" if not key.startswith(("task.", "adapter.")) else f"every {key.split('.')[0]}"
+    )
+    meaning = str(field.description).replace("|", "\\|").replace("<", "&lt;")
+    return f"| `{key}` | {shown} | {values} | {reads} | {meaning} |"
 
 
 def room_of(path: Path) -> str:
@@ -121,6 +164,9 @@ def architecture() -> str:
     return f"{before}{BEGIN}\n\n{picture()}\n\n{END}{rest.split(END)[1]}"
 
 
+PAGES = {"reference/commands.md": commands, "reference/keys.md": keys, "architecture.md": architecture}
+"""Path under docs -> what writes it."""
+
 if __name__ == "__main__":
-    (DOCS / "reference.md").write_text(reference(), encoding="utf-8")
-    (DOCS / "architecture.md").write_text(architecture(), encoding="utf-8")
+    for name, written in PAGES.items():
+        (DOCS / name).write_text(written(), encoding="utf-8")

@@ -75,6 +75,7 @@ def proposed(folder, tiny_bert):
         "train": (hints.train(data, f"model={tiny_bert}", "train.max_steps=1"), {0}),
         "train_in_turn": (hints.train_in_turn(Path("a.yaml"), Path("b.yaml")), {0}),
         "init": (hints.init(data), {0}),
+        "config_schema": (hints.config_schema(), {0}),
         "check": (hints.check("a.yaml"), {0, 1}),
         "explain": (hints.explain("a.yaml", "my data.jsonl:3"), {0}),
         "tokenizer_train": (hints.tokenizer_train("t.txt"), {0}),

@@ -1,4 +1,4 @@
-"""The commands and the Python of README and docs/using.md run as they stand."""
+"""The commands and the Python of README and docs/how-to/use-a-model.md run as they stand."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from tests.conftest import SAMPLES
 
 ROOT = Path(__file__).parents[1]
-README, USING = ((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/using.md"))
+README, USING = ((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/how-to/use-a-model.md"))
 
 
 def commands() -> list[str]:

@@ -50,6 +50,11 @@ def init(data: Word = "DATA") -> str:
 
 
 @_hint
+def config_schema() -> str:
+    return command("config", "--schema")
+
+
+@_hint
 def check(config: Word = "DATA") -> str:
     return command("check", config)
 

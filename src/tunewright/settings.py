@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, WithJsonSchema
 
 from tunewright.errors import UserError
 from tunewright.files.paths import expanded
@@ -64,4 +64,11 @@ def _cadence(value: Any) -> str | int:
     return value
 
 
-Every = Annotated[str | int, BeforeValidator(_cadence)]
+_EVERY_SCHEMA = {
+    "anyOf": [
+        {"enum": ["epoch", "never"]},
+        {"type": "integer", "exclusiveMinimum": 0},
+        {"type": "string", "pattern": r"^\s*\d+\s*[smhSMH]\s*$", "examples": ["10m"]},
+    ]
+}
+Every = Annotated[str | int, BeforeValidator(_cadence), WithJsonSchema(_EVERY_SCHEMA)]

@@ -1,4 +1,4 @@
-"""What docs/using.md says about `transformers.pipeline`, for every task and every tokenizer: the same labels, scores, ids and texts.
+"""What docs/how-to/use-a-model.md says about `transformers.pipeline`, for every task and every tokenizer: the same labels, scores, ids and texts.
 
 Texts hold letters beyond ASCII and tokens that the user added; models are tiny and trained for one step. What a model gives follows from its
 ids, so models are trained with two tokenizers only, and of all others the ids are compared that their saved folders give.

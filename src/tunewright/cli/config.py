@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Any
 
 import typer
@@ -21,10 +22,18 @@ def run(
             help="List every key with its value and meaning; in brackets the tasks or adapters that have it.",
         ),
     ] = False,
+    schema: Annotated[
+        bool, typer.Option("--schema", help="Print the config as a JSON Schema, for editors that check YAML.")
+    ] = False,
 ) -> None:
     """Show every config key with its default, or a config with every value filled in."""
     from tunewright.cli.train import config_from
 
+    if schema:
+        from tunewright.config.schema import json_schema
+
+        print(json.dumps(json_schema(), indent=2, ensure_ascii=False))
+        return
     config = config_from(words) if words else None
     if every or config is None:
         _print_keys(config)

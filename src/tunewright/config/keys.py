@@ -1,4 +1,4 @@
-"""Every config key there is, and to which tasks or adapters it belongs: what help, docs/reference.md and error messages go by.
+"""Every config key there is, and to which tasks or adapters it belongs: what help, docs/reference/keys.md and error messages go by.
 
 all_keys()["train.epochs"]          (Setting(field, owners=()),)                       every run has it
 all_keys()["adapter.targets"]       (Setting(field, ("lora",)), Setting(field, ("ia3",)))    each with its own text

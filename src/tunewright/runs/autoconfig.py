@@ -17,7 +17,7 @@ import yaml
 from tunewright.config.load import load_config, parse_config
 from tunewright.config.run_config import DEFAULT_MODEL, ModelConfig, RunConfig
 from tunewright.errors import UserError, quoted
-from tunewright.hints import init, train
+from tunewright.hints import config_schema, init, train
 from tunewright.preparation import TEST, VALIDATION, Inputs, open_inputs
 from tunewright.preparation.inputs import Opened, read_options
 from tunewright.reading import open_source
@@ -30,6 +30,8 @@ from tunewright.reading.split import TRAIN
 from tunewright.reading.split_column import find_split_column
 from tunewright.runs.decision import Decision, decision_of
 
+SCHEMA_FILE = "tunewright.schema.json"
+"""The JSON Schema that a written config names for editors."""
 _TEXTS = (".txt", ".text")
 _PACKED = (".gz", ".zst")
 
@@ -321,6 +323,8 @@ def config_text(guess: Guess) -> str:
     max_length = data.pop("max_length", "auto")
     of_column = guess.inputs.sources.keys() - data.keys()  # splits that a column of the training file makes
     lines = [
+        f"# yaml-language-server: $schema={SCHEMA_FILE}",
+        f"# Editors complete and check the keys below if that file holds what `{config_schema()}` prints.",
         *(f"# {_on_one_line(reason)}" for reason in guess.reasons),
         line("task", values["task"], "what is learned", 0),
         *_model_lines(values["model"], line),
