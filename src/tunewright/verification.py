@@ -26,6 +26,7 @@ from tunewright.exporters import ONNX_FACTS
 from tunewright.files.manifests import MANIFEST, changed_files, listed_files, what_of
 from tunewright.files.paths import expanded
 from tunewright.plugins import check_name, trust
+from tunewright.reporting.phases import phase
 
 EXPORTS, SCORES = "exports", "scores.json"
 _PIPELINES = {
@@ -130,7 +131,8 @@ def _examples_of(folder: Path) -> dict[str, Any] | None:
 
 def _folder_checks(folder: Path, given: dict[str, Any] | None) -> Iterator[Check]:
     """The checks of a model folder; changed files that do not change the examples' outputs are reported last."""
-    changed = changed_files(folder)
+    with phase("hashing the files"):
+        changed = changed_files(folder)
     if broken := _damaged(folder, changed):
         yield Check("files", 0, 0.0, 0.0, broken)
         return
@@ -184,7 +186,8 @@ def _checked(
     way: str, compute: Any, folder: Path, examples: dict[str, Any], tolerance: float, changed: Sequence[str]
 ) -> Check:
     try:
-        num_rows, difference, note = compute(folder, examples, tolerance)
+        with phase(f"computing the examples: {way}"):
+            num_rows, difference, note = compute(folder, examples, tolerance)
     except _Differs as differs:
         return Check(way, 0, float("nan"), tolerance, differs.broken)
     except Exception as error:  # a damaged file makes the libraries raise anything

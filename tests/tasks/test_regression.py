@@ -114,7 +114,7 @@ def test_equal_numbers_have_no_correlation_and_a_constant_answer_has_none_of_its
 def test_baselines_are_the_mean_and_a_ridge_on_words():
     texts = ["good film", "bad film", "good day", "bad day"] * 5
     right = np.array([[9.0], [1.0], [9.0], [1.0]] * 5)
-    found = simple_predictions(texts, right, ["good", "bad"])
+    found = simple_predictions(texts, right)(["good", "bad"])
     assert found["mean"][0].tolist() == [[5.0], [5.0]] and found["mean"][1] == 20
     (good,), (bad,) = found["tfidf_ridge"][0]
     assert good > 7 and bad < 3

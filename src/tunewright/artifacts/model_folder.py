@@ -30,6 +30,7 @@ from tunewright.files.paths import expanded
 from tunewright.plugins import find
 from tunewright.pretrained.folder_checks import read_object
 from tunewright.pretrained.model_files import ModelFolder
+from tunewright.reporting.phases import phase
 from tunewright.tasks.base import Task
 
 SCHEMA = 2
@@ -94,6 +95,10 @@ class SavedModel:
         say: told what else has changed in the run (scores, what a merged adapter was made of), and where no manifest can tell.
         remember: files that were hashed before and not touched since are not read again.
         """
+        with phase("checking the run's files"):
+            self._check(remember=remember, say=say)
+
+    def _check(self, *, remember: bool, say: Callable[[str], object]) -> None:
         run = self.folder.parent
         sealed = changed_run_files(run, remember=remember) if self.folder.name == "model" else []
         own_manifest = f"model/{MANIFEST}"

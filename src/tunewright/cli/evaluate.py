@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from tunewright.cli.options import Device, Execution, Json, NoCheck, Plugins, Precision, RunFolder
+from tunewright.cli.options import Device, Execution, Json, NoCheck, Plugins, Precision, RunFolder, load_libraries
 
 NAME = "evaluate"
 
@@ -43,6 +43,7 @@ def run(
     saved = check_run(run_folder, precision=precision, no_check=no_check)
     if data is not None:
         check_file(saved, data, labelled=True, skip_bad_rows=skip_bad_rows)
+    load_libraries()
     from contextlib import nullcontext
 
     from tunewright.cli.progress import print_scores

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from tunewright.cli.options import Json, NoCheck, Plugins, RunFolder
+from tunewright.cli.options import Json, NoCheck, Plugins, RunFolder, load_libraries
 
 NAME = "export"
 
@@ -33,6 +33,7 @@ def run(
 
     check_choice("--dtype", dtype, DTYPES)
     saved = open_saved(run_folder)
+    load_libraries()
     folder = export(run_folder, to, output=output, dtype=dtype, check=not no_check, say=notice)
     from tunewright.verification import verify
 

@@ -37,6 +37,8 @@ from tunewright.cli import (
 from tunewright.cli.options import with_expanded_paths
 from tunewright.config.renamed import RenamedKeys
 from tunewright.errors import UserError
+from tunewright.reporting.display import display_for
+from tunewright.reporting.phases import shown_by
 from tunewright.training.signals import Stopped, answering
 
 app = typer.Typer(
@@ -71,7 +73,7 @@ _USERS_TO_FIX = {
 def main() -> None:
     """Run a verb and exit."""
     try:
-        with answering(by_force=True):
+        with answering(by_force=True), shown_by(display_for(sys.stderr)):
             code = run()
             if code in _INTERRUPTED or int(os.environ.get("WORLD_SIZE", "1")) > 1:
                 _leave_without_teardown(code)

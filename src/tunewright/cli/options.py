@@ -15,6 +15,7 @@ import typer
 
 from tunewright.errors import UserError, check_choice, counted
 from tunewright.files.paths import expanded
+from tunewright.reporting.phases import paused, phase
 
 if TYPE_CHECKING:
     from tunewright.artifacts.model_folder import SavedModel
@@ -104,7 +105,15 @@ def check_run(run: str, *, precision: str = "auto", no_check: bool = False) -> S
 
 def say(text: str) -> None:
     """A message to the user, on stderr."""
-    print(text, file=sys.stderr)
+    with paused():
+        print(text, file=sys.stderr)
+
+
+def load_libraries() -> None:
+    """Import what takes seconds, and say so meanwhile."""
+    with phase("loading PyTorch and Transformers"):
+        import torch  # noqa: F401
+        import transformers  # noqa: F401
 
 
 def notice(line: str) -> None:

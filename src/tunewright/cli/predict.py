@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tunewright import __version__, hints
-from tunewright.cli.options import Device, Execution, NoCheck, Plugins, Precision, RunFolder
+from tunewright.cli.options import Device, Execution, NoCheck, Plugins, Precision, RunFolder, load_libraries
 from tunewright.errors import UserError
 from tunewright.records import Example, NoAnswer
 
@@ -129,6 +129,7 @@ def run(
     reading = reading_of(saved, file, format=format, max_row_bytes=max_row_bytes)
     if file is not None:
         check_file(saved, file, labelled=False, skip_bad_rows=skip_bad_rows, options=reading)
+    load_libraries()
     from tunewright.prediction import load
 
     model = load(run_folder, precision=precision, device=device, execution=execution, check=False).with_top_k(top)
@@ -235,7 +236,8 @@ def _predict_file(
     from tunewright.cli.predict_words import shape_of
     from tunewright.errors import counted
     from tunewright.preparation import open_like
-    from tunewright.reading.unchanged import Unchanged
+    from tunewright.reading.unchanged import Unchanged, size_of
+    from tunewright.reporting.phases import BYTES, phase
 
     source = open_like(file, reading, model.task, labelled=False)
     shape = shape_of(model.task, source, file, reading, output, as_json=as_json)
@@ -254,9 +256,10 @@ def _predict_file(
     part = PartFile.open(path, origin, say=say)
     try:
         num_rows = 0
-        with _unchanged_input(inputs, part):
+        with _unchanged_input(inputs, part), phase("predicting", size_of(files), BYTES) as shown:
             for window in model.windows(rows, lambda asked: asked.example):
                 num_rows += len(window)
+                shown.detail = f"{num_rows:,} rows"
                 if num_rows <= part.num_lines:  # written by an earlier command
                     for asked in window:
                         if isinstance(asked.example, NoAnswer):

@@ -1,19 +1,15 @@
-"""What a run prints: the preflight, one live line of progress (on stderr), tables of scores (on stdout).
+"""What a run prints: the preflight (on stderr), tables of scores (on stdout). No colour off a terminal, or under NO_COLOR.
 
-Plain lines and no colour when the stream is not a terminal, or under NO_COLOR.
+The line of progress is shown by `reporting/display.py`.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
-
-import psutil
 
 from tunewright import hints
 from tunewright.artifacts.model_folder import open_saved
@@ -22,27 +18,22 @@ from tunewright.errors import counted
 from tunewright.evaluation.overfitting import curve_plot, points_of
 from tunewright.reading.ledger import kept_rows, told
 from tunewright.records import TaggedText
+from tunewright.reporting.display import clock
 from tunewright.runs.data_checks import label_findings, split_findings
 from tunewright.runs.reporter import Reporter, RunResult
 
 if TYPE_CHECKING:  # they import torch, which printing does not need
     from tunewright.config.run_config import RunConfig
+    from tunewright.evaluation.estimate import Estimate
     from tunewright.evaluation.score_split import Evaluation
     from tunewright.runs.decision import Decision
-    from tunewright.training.engine import Step
     from tunewright.training.preflight import Preflight
     from tunewright.training.progress import HistoryPoint
 
-_PLAIN_EVERY_SECONDS = 10.0
-_LIVE_EVERY_SECONDS = 0.1
+_WORTH_SAYING_SECONDS = 30
 _FRESH_SHOWN = 6
 _LABELS_SHOWN = 8
 _WIDEST = 60
-
-
-def is_live(stream: TextIO) -> bool:
-    """Can lines be redrawn on this stream?"""
-    return stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
 def bold(text: str, stream: TextIO) -> str:
@@ -67,20 +58,16 @@ class ConsoleReporter(Reporter):
     """Prints a run as it goes; `summary` prints the final scores on stdout."""
 
     def __init__(self, *, summary: bool = True, config: RunConfig | None = None) -> None:
-        self._summary, self._live, self._config = summary, is_live(sys.stderr), config
-        self._began, self._last_shown, self._line_open = 0.0, 0.0, False
-        self._tokens, self._padded, self._seconds = 0, 0, 0.0
-        self._first_step: int | None = None
+        self._summary, self._config = summary, config
 
     def note(self, text: str) -> None:
-        self.close_line()
         say(text)
 
     def decided(self, decision: Decision) -> None:
         say("\n".join(decision.lines()))
 
-    def before_first_step(self, preflight: Preflight) -> None:
-        say(preflight_text(preflight))
+    def before_first_step(self, preflight: Preflight, estimate: Estimate) -> None:
+        say(preflight_text(preflight, estimate))
         if self._config is not None:
             for finding in (
                 *label_findings(
@@ -89,33 +76,6 @@ class ConsoleReporter(Reporter):
                 *split_findings(self._config, preflight.splits),
             ):
                 say(f"finding   {finding}")
-        self._began = self._last_shown = time.monotonic()
-
-    def step(self, step: Step, num_steps: int) -> None:
-        self._tokens += step.num_tokens
-        self._padded += step.num_padded_tokens
-        self._seconds += step.seconds
-        if self._first_step is None:
-            self._first_step = step.number - 1
-        now = time.monotonic()
-        if (
-            now - self._last_shown < (_LIVE_EVERY_SECONDS if self._live else _PLAIN_EVERY_SECONDS)
-            and step.number < num_steps
-        ):
-            return
-        self._last_shown = now
-        left = (now - self._began) / (step.number - self._first_step) * (num_steps - step.number)
-        memory = psutil.Process().memory_info().rss / 2**30
-        line = (
-            f"step {step.number:>{len(str(num_steps))}}/{num_steps}  epoch {step.epoch:5.2f}  loss {step.loss:.4f}  lr {step.learning_rate:.2e}  "
-            f"{self._tokens / self._seconds:,.0f} tokens/s  padding {1 - self._tokens / self._padded:.0%}  {memory:.1f} GB  {clock(left)} left"
-        )
-        if self._live:
-            sys.stderr.write(f"\r\x1b[2K{line[: shutil.get_terminal_size().columns - 1]}")
-            sys.stderr.flush()
-            self._line_open = True
-        else:
-            say(line)
 
     def evaluated(self, evaluation: Evaluation, step: int, *, is_best: bool, metric: str) -> None:
         metrics = evaluation.metrics
@@ -123,7 +83,6 @@ class ConsoleReporter(Reporter):
         self.note(f"validation after step {step}: {shown}{'  (best so far)' if is_best else ''}")
 
     def finished(self, result: RunResult) -> None:
-        self.close_line()
         if not self._summary:
             return
         if result.already_finished:
@@ -142,12 +101,6 @@ class ConsoleReporter(Reporter):
         print(f"\nmodel    {result.folder / 'model'}")
         print(f"try it   {try_it(result.folder)}")
 
-    def close_line(self) -> None:
-        """End the live line, before anything else is printed."""
-        if self._line_open:
-            sys.stderr.write("\n")
-            self._line_open = False
-
 
 def try_it(run: Path) -> str:
     """A command that predicts with the run: a text, a pair of texts, or a text with a mask, as the model needs."""
@@ -155,17 +108,7 @@ def try_it(run: Path) -> str:
     return hints.predict(run, sample) if isinstance(sample, str) else hints.predict_pair(run, *sample)
 
 
-def clock(seconds: float) -> str:
-    """`42s`, `3m07s`, `2h05m`."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole}s"
-    if whole < 3600:
-        return f"{whole // 60}m{whole % 60:02}s"
-    return f"{whole // 3600}h{whole % 3600 // 60:02}m"
-
-
-def preflight_text(facts: Preflight) -> str:
+def preflight_text(facts: Preflight, estimate: Estimate) -> str:
     """About ten lines: the data, the model and the training that are about to start."""
     ledger = facts.ledger
     read = sum(source["read"] for source in ledger["sources"])
@@ -216,9 +159,15 @@ def preflight_text(facts: Preflight) -> str:
         f"learning rate {body:.2g} (fresh head {head:.2g}), {facts.precision} on {facts.device}"
     )
     lines.append(
-        f"estimate  padding {facts.padding_share:.0%}, {clock(facts.seconds_left)}, "
-        f"{facts.memory_bytes / 2**30:.1f} GB of {facts.memory_available / 2**30:.0f} GB"
+        f"estimate  {clock(estimate.total)}: training {clock(estimate.training)}, scoring {clock(estimate.scoring)}, the rest "
+        f"{clock(estimate.rest)}; padding {facts.padding_share:.0%}; {facts.memory_bytes / 2**30:.1f} GB of "
+        f"{facts.memory_available / 2**30:.0f} GB"
     )
+    if estimate.scoring > max(estimate.training, _WORTH_SAYING_SECONDS):
+        most = max(estimate.rows_scored, key=lambda name: estimate.rows_scored[name])
+        lines.append(
+            f"notice    Scoring {of_each(estimate.rows_scored)} takes longer than training: data.limit.{most}=2000 scores a random subset."
+        )
     return "\n".join(lines)
 
 
@@ -313,8 +262,11 @@ def rows_text(scores: Mapping[str, Any]) -> str:
     """`2,000 rows`; `8 rows in 1 block` where rows were packed or split for the store."""
     kept, unit = scores.get("rows_kept"), scores.get("unit", "row")
     if kept is None or kept == scores["rows"]:
-        return counted(scores["rows"], "row" if kept is not None else unit)
-    return f"{counted(kept, 'row')} in {counted(scores['rows'], unit)}"
+        shown = counted(scores["rows"], "row" if kept is not None else unit)
+    else:
+        shown = f"{counted(kept, 'row')} in {counted(scores['rows'], unit)}"
+    left_out = scores.get("rows_not_selected", 0)
+    return f"{shown}, a random subset of {kept + left_out:,} (data.limit)" if kept and left_out else shown
 
 
 def _short(value: object) -> str:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from tunewright.cli.options import Plugins
+from tunewright.cli.options import Plugins, load_libraries
 
 NAME = "train"
 
@@ -28,6 +28,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object with t
 def run(words: Words, as_json: Json = False, plugin: Plugins = None) -> None:
     """Fine-tune a model: a data file alone is enough. Several configs run in turn. The same command again resumes the run."""
     configs = configs_from(words)
+    load_libraries()
     from tunewright.runs.sequence import check_in_turn, train_in_turn
 
     check_in_turn(configs)
@@ -42,11 +43,7 @@ def run(words: Words, as_json: Json = False, plugin: Plugins = None) -> None:
         reporters.append(ConsoleReporter(summary=not as_json, config=config))
         return reporters[-1]
 
-    try:
-        results = [_as_json(result) for result in train_in_turn(configs, reporter=reporter)]
-    finally:
-        for one in reporters:
-            one.close_line()
+    results = [_as_json(result) for result in train_in_turn(configs, reporter=reporter)]
     if as_json:
         print(json.dumps(results[0] if len(results) == 1 else {"schema": 1, "runs": results}))
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tunewright.cli.options import Json, Plugins
+from tunewright.cli.options import Json, Plugins, load_libraries
 
 if TYPE_CHECKING:
     from tunewright.verification import Check
@@ -28,6 +28,7 @@ def run(
 
     if golden is None:
         _check_target(target)
+    load_libraries()
     from tunewright.verification import run_checks
 
     checks = []

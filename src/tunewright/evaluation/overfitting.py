@@ -82,7 +82,7 @@ def verdict(
 
     history: in the order of training; points at sample 0 are left out (nothing was trained yet).
     baseline_loss: validation loss of the best constant answer
-    (`baseline.fit_and_score(…)["majority"]["log_loss"]`), None where there is none.
+    (`scores["baseline"]["majority"]["log_loss"]`), None where there is none.
     limited_by: the key that ends training. validated: whether there are rows to validate on.
     """
     if not validated:

@@ -29,7 +29,7 @@ from tunewright.execution.base import AUTO, PLAIN, Wanted
 from tunewright.files.atomic import read_json
 from tunewright.prediction import Model, load
 from tunewright.preparation import TEST, TRAIN, encode_file, open_like, options_of_run, prepare
-from tunewright.reading.ledger import kept_rows
+from tunewright.reading.ledger import kept_rows, not_selected_rows
 from tunewright.reading.unchanged import Unchanged
 from tunewright.training.fingerprint import check, hash_of_rows
 from tunewright.training.reference import reference_of
@@ -115,20 +115,30 @@ def _of_split(model: Model, config: RunConfig | None, split: str, note: Callable
             found=", ".join(prepared.store.splits),
             hint=_GIVE_A_FILE,
         )
-    num_kept = kept_rows(prepared.manifest["ledger"], split)
-    scores = _scored(model, prepared.store[split], config, num_kept=num_kept)
+    ledger = prepared.manifest["ledger"]
+    scores = _scored(
+        model,
+        prepared.store[split],
+        config,
+        num_kept=kept_rows(ledger, split),
+        num_not_selected=not_selected_rows(ledger, split),
+    )
     report.complete({split: scores}, config, prepared, model.task, note)
     return scores
 
 
-def _scored(model: Model, rows: SplitStore, config: RunConfig | None, *, num_kept: int) -> dict[str, Any]:
+def _scored(
+    model: Model, rows: SplitStore, config: RunConfig | None, *, num_kept: int, num_not_selected: int = 0
+) -> dict[str, Any]:
     task = _referenced(model, rows) if model.task.needs_reference else model.task
     evaluation: Evaluation = evaluate_split(
         model.network, task, rows, model.encoder, execution=model.execution, intervals=True
     )
     limit = config.evaluate.worst_rows if config else 20
     worst = model.task.worst(evaluation.scores, rows, limit)
-    scores = report.split_scores(evaluation, worst, unit=model.task.stored_as, num_kept=num_kept)
+    scores = report.split_scores(
+        evaluation, worst, unit=model.task.stored_as, num_kept=num_kept, num_not_selected=num_not_selected
+    )
     return {"schema": 1, "task": model.task.name, **scores}
 
 
@@ -162,4 +172,4 @@ def _add_baseline(
     except UserError as error:
         note(f"No baselines: the training files cannot be read again ({error.problem}).")
         return
-    scores["baseline"] = learned.fit_and_score(texts)
+    report.add_text_baselines({TEST: scores}, learned, {TEST: texts}, note)

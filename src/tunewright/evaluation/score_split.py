@@ -18,6 +18,7 @@ from tunewright.errors import UserError, quoted
 from tunewright.execution.base import Execution
 from tunewright.metrics.metric import Metric, lower
 from tunewright.records import Batch
+from tunewright.reporting.phases import phase
 from tunewright.tasks.base import Task
 from tunewright.tokenization.encoder import TextEncoder
 from tunewright.training.forward import forward_rows
@@ -48,9 +49,10 @@ def evaluate_split(
     intervals: bool = False,
 ) -> Evaluation:
     """Score every row of a split. `loss` is the task's loss per row, without class weights or dropout."""
-    outputs, losses = model_outputs(model, task, split, encoder, execution=execution)
-    scores = task.scores(outputs)
-    result = task.metrics(scores, split, intervals=intervals)
+    with phase(f"scoring {split.name}", len(split)) as shown:
+        outputs, losses = model_outputs(model, task, split, encoder, execution=execution, progress=shown.reached)
+        scores = task.scores(outputs)
+        result = task.metrics(scores, split, intervals=intervals)
     terms = {f"loss_{term}": loss for term, loss in losses.items()} if len(losses) > 1 else {}
     result["metrics"] = {**lower({"loss": sum(losses.values()), **terms}), **result["metrics"]}
     if intervals:
@@ -69,7 +71,7 @@ def _add_written(
     """What the model writes, beside what it should have."""
     was_training = model.training
     model.eval()
-    with execution.autocast():
+    with execution.autocast(), phase("writing answers"):
         found = task.generation_metrics(model, split, encoder)
     model.train(was_training)
     result["metrics"] |= found.pop("metrics", {})

@@ -17,7 +17,10 @@ from tunewright.errors import UserError
 from tunewright.evaluation.read_again import RowInputs, RowReader, read_again
 from tunewright.evaluation.score_split import Evaluation
 from tunewright.preparation import TRAIN, Prepared
+from tunewright.reading.split import assign
+from tunewright.reading.unchanged import size_of
 from tunewright.records import Example
+from tunewright.reporting.phases import BYTES, phase
 from tunewright.tasks.base import LabelledTexts, Task
 from tunewright.tokenization.encoder import load_encoder
 
@@ -32,7 +35,8 @@ class Confusion(TypedDict):
 class Scores(TypedDict, total=False):
     """The scores of a split or a file, as `evaluate --json` prints them. Keys that a task has no value for are absent.
 
-    rows: of the store, each a `unit` (row, window, block); rows_kept: the user's rows in them. intervals: 95 %, low and high.
+    rows: of the store, each a `unit` (row, window, block); rows_kept: the user's rows in them; rows_not_selected: those that `data.limit`
+    left out. intervals: 95 %, low and high.
     baseline: name -> metric -> value. most_confused, worst_rows: for people to look at.
     """
 
@@ -40,6 +44,7 @@ class Scores(TypedDict, total=False):
     task: str
     rows: int
     rows_kept: int | None
+    rows_not_selected: int
     unit: str
     metrics: dict[str, float]
     intervals: dict[str, list[float]]
@@ -52,14 +57,20 @@ class Scores(TypedDict, total=False):
 
 
 _MOST_CONFUSIONS = 10
-_MOST_BASELINE_ROWS = 20_000
+MOST_BASELINE_ROWS, _LEARNED = 20_000, "learned"
 _LONGEST_SHOWN = 300  # characters of a worst row's text
 
 
 def split_scores(
-    evaluation: Evaluation, worst: list[dict[str, Any]], *, unit: str = "row", num_kept: int | None = None
+    evaluation: Evaluation,
+    worst: list[dict[str, Any]],
+    *,
+    unit: str = "row",
+    num_kept: int | None = None,
+    num_not_selected: int = 0,
 ) -> dict[str, Any]:
-    """The JSON form of one split's evaluation. unit: what a row of the store is; num_kept: the user's rows in them."""
+    """The JSON form of one split's evaluation. unit: what a row of the store is; num_kept: the user's rows in them;
+    num_not_selected: those that `data.limit` left out."""
     result = dict(evaluation.result)
     worst = worst or result.pop("worst_rows", [])
     scores = {
@@ -69,6 +80,8 @@ def split_scores(
         "metrics": result.pop("metrics"),
         "intervals": result.pop("intervals", {}),
     }
+    if num_not_selected:
+        scores["rows_not_selected"] = num_not_selected
     if np.ndim(result.get("confusion", {}).get("matrix", 0)) == 2:
         result["most_confused"] = most_confused(result["confusion"])
     return {**scores, **result, "worst_rows": worst}
@@ -106,7 +119,7 @@ def complete(
     }
     fault: UserError | None = None
     try:
-        with prepared.files.while_read():
+        with prepared.files.while_read(), phase("reading the texts", size_of(prepared.files.stamps), BYTES):
             read_again(
                 prepared.inputs.rows(), [*worst.values(), *baselines.values(), *others], where=str(config.data.train)
             )
@@ -120,8 +133,8 @@ def complete(
         note(f"The training files cannot be read again ({error.problem}), so there are no {' and no '.join(lost)}.")
     for name in scores:
         add_worst_texts(scores[name], store[name], {} if fault else worst[name].of)
-        if from_texts and not fault:
-            scores[name]["baseline"] = baselines[TRAIN].fit_and_score(baselines[name])
+    if from_texts and not fault:
+        add_text_baselines(scores, baselines.pop(TRAIN), baselines, note)
     if config.evaluate.baselines and not has_gold:
         encoder = load_encoder(prepared.model, max_length=prepared.manifest["max_length"])
         for name in scores:
@@ -130,14 +143,18 @@ def complete(
 
 
 class BaselineTexts(RowInputs):
-    """Texts and gold labels of a split's rows; of a long training split, which baselines learn from, a seeded subset."""
+    """Texts and gold labels of a split's rows; of a long training split, which baselines learn from, a seeded subset: of each label
+    its share."""
 
     def __init__(self, task: Task, split: SplitStore, *, capped: bool) -> None:
-        positions = np.arange(len(split))
-        if capped and len(split) > _MOST_BASELINE_ROWS:
-            positions = np.sort(np.random.default_rng(0).permutation(len(split))[:_MOST_BASELINE_ROWS])
+        gold = np.asarray(task.gold(split))
+        positions, self.num_rows = np.arange(len(split)), len(split)
+        if capped and len(split) > MOST_BASELINE_ROWS:
+            is_label = gold.ndim == 1 and np.issubdtype(gold.dtype, np.integer)
+            share = {_LEARNED: MOST_BASELINE_ROWS / len(split)}
+            positions = np.flatnonzero(assign(len(split), share, seed=0, labels=gold if is_label else None) == _LEARNED)
         self.row_ids = split.row_ids[positions].tolist()
-        self.gold = np.asarray(task.gold(split))[positions]
+        self.gold = gold[positions]
         super().__init__(task, self.row_ids)
 
     @property
@@ -145,9 +162,23 @@ class BaselineTexts(RowInputs):
         examples = (self.of[row_id] for row_id in self.row_ids)
         return LabelledTexts([one.text if one.pair is None else (one.text, one.pair) for one in examples], self.gold)
 
-    def fit_and_score(self, other: BaselineTexts) -> dict[str, Any]:
-        """Baselines learned from these rows, scored on others."""
-        return self.task.text_baselines(self.labelled, other.labelled)
+
+def add_text_baselines(
+    scores: Mapping[str, dict[str, Any]],
+    train: BaselineTexts,
+    rows: Mapping[str, BaselineTexts],
+    note: Callable[[str], None],
+) -> None:
+    """Baselines, learned once from the training rows, beside the scores of each split."""
+    if len(train.row_ids) < train.num_rows:
+        note(
+            f"The baselines learn from {len(train.row_ids):,} of {train.num_rows:,} training rows: of each label its share."
+        )
+    with phase("learning the baselines"):
+        score = train.task.text_baselines(train.labelled)
+    for name in scores:
+        with phase(f"scoring the baselines on {name}"):
+            scores[name]["baseline"] = score(rows[name].labelled)
 
 
 def worst_inputs(scores: Mapping[str, Any], split: SplitStore, task: Task) -> RowInputs:

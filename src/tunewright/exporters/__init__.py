@@ -15,6 +15,7 @@ from tunewright.files.atomic import refused, whole_folder
 from tunewright.files.manifests import MANIFEST, listed_files, refuse_changed, unchecked, write_manifest
 from tunewright.files.paths import expanded
 from tunewright.plugins import find, names, trust
+from tunewright.reporting.phases import phase
 
 ONNX_FACTS = "onnx.json"
 DTYPES = ("fp32", "bf16", "fp16")
@@ -65,7 +66,7 @@ def export(
     if dtype not in module.DTYPES:
         raise UserError(f"{to} cannot be {dtype}", where="--dtype", expected=", ".join(module.DTYPES))
     with whole_folder(folder) as inside:
-        with nullcontext() if check else unchecked():
+        with nullcontext() if check else unchecked(), phase(f"exporting to {to}"):
             module.write(saved, inside, dtype=dtype)
         write_manifest(inside)
     return folder

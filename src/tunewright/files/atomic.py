@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from tunewright.errors import UserError
+from tunewright.reporting.phases import read_bytes
 
 TEMPORARY = ".tmp-"
 _LARGE_READ = 2**22
@@ -192,4 +193,5 @@ def file_sha256(path: Path) -> str:
     with open(path, "rb", buffering=0) as file:
         while size := file.readinto(buffer):
             digest.update(buffer[:size])
+            read_bytes(size)
     return digest.hexdigest()

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -46,44 +46,53 @@ UNSPACED_SHARE = 0.3
 Text = str | tuple[str, str]
 
 
-def fit_and_score(
-    train_texts: Sequence[Text],
-    train_targets: Any,
-    test_texts: Sequence[Text],
-    test_targets: Any,
-    *,
-    labels: Sequence[str],
-    multi_label: bool = False,
-    seed: int = 0,
-) -> dict[str, dict[str, float]]:
-    """`{"majority": {"accuracy": …, …, "rows_used": 10003.0}, "tfidf_logreg": {…}}`, scored on the test rows.
+def fitted(
+    train_texts: Sequence[Text], train_targets: Any, *, labels: Sequence[str], multi_label: bool = False, seed: int = 0
+) -> Callable[[Sequence[Text], Any], dict[str, dict[str, float]]]:
+    """Learn both baselines; the result scores any rows: (texts, targets) -> `{"majority": {"accuracy": …, …, "rows_used": 10003.0},
+    "tfidf_logreg": {…}}`.
 
-    texts: strings, or (text, pair) tuples. targets: what `gold_array` takes: label names (multi-label: tuples
-    of them), or an int `(rows,)` / bool `(rows, labels)` array. rows_used: how many training rows the
-    baseline learned from. A pure function of its arguments; `seed` picks the subset when there are more
-    training rows than it learns from. Raises ValueError where there is no training row or no test row.
+    texts: strings, or (text, pair) tuples. targets: what `gold_array` takes: label names (multi-label: tuples of them), or an int
+    `(rows,)` / bool `(rows, labels)` array. rows_used: how many training rows the baseline learned from. A pure function of its
+    arguments; `seed` picks the subset when there are more training rows than it learns from. ValueError where there is no row.
     """
-    if not len(train_texts) or not len(test_texts):
-        raise ValueError(f"a baseline needs rows: {len(train_texts)} for training, {len(test_texts)} to score")
-    if len({len(_sides(text)) for texts in (train_texts, test_texts) for text in texts}) > 1:
-        raise ValueError("some rows have one text and others two; give a missing second text as ''")
+    require_rows(train_texts)
     train_gold = gold_array(train_targets, labels, multi_label=multi_label)
-    test_gold = gold_array(test_targets, labels, multi_label=multi_label)
     yes_BL = train_gold if multi_label else train_gold[:, None] == np.arange(len(labels))
     rows = training_rows(train_texts, num_labels=len(labels), seed=seed)
-
-    majority = _majority(yes_BL, test_gold, labels, multi_label=multi_label)
     train_BF, to_features = learn_features([train_texts[row] for row in rows])
     weights_FL, bias_L = _fit_labels(train_BF, yes_BL[rows], exclusive=not multi_label, seed=seed)
-    chunks = (test_texts[start : start + CHUNK_ROWS] for start in range(0, len(test_texts), CHUNK_ROWS))
-    log_odds_BL = np.concatenate([to_features(chunk).astype(np.float32) @ weights_FL + bias_L for chunk in chunks])
-    probabilities_BL = _sigmoid(log_odds_BL) if multi_label else _softmax(log_odds_BL)
-    scores = multi_label_scores if multi_label else single_label_scores
-    learned = scores(probabilities_BL, test_gold, labels)["metrics"]
-    return {
-        "majority": {**majority, "rows_used": float(len(train_texts))},
-        "tfidf_logreg": {**learned, "rows_used": float(len(rows))},
-    }
+    num_sides = {len(_sides(text)) for text in train_texts}
+
+    def score(texts: Sequence[Text], targets: Any) -> dict[str, dict[str, float]]:
+        require_rows(texts)
+        if len(num_sides | {len(_sides(text)) for text in texts}) > 1:
+            raise ValueError("some rows have one text and others two; give a missing second text as ''")
+        gold = gold_array(targets, labels, multi_label=multi_label)
+        log_odds_BL = np.concatenate(
+            [to_features(chunk).astype(np.float32) @ weights_FL + bias_L for chunk in chunks_of(texts)]
+        )
+        probabilities_BL = _sigmoid(log_odds_BL) if multi_label else _softmax(log_odds_BL)
+        scores = multi_label_scores if multi_label else single_label_scores
+        return {
+            "majority": {
+                **_majority(yes_BL, gold, labels, multi_label=multi_label), "rows_used": float(len(train_texts))
+            },
+            "tfidf_logreg": {**scores(probabilities_BL, gold, labels)["metrics"], "rows_used": float(len(rows))},
+        }  # fmt: skip
+
+    return score
+
+
+def require_rows(texts: Sequence[Text]) -> None:
+    """ValueError where there is none to learn from, or to score."""
+    if not len(texts):
+        raise ValueError("a baseline needs rows, to learn from and to score; found 0")
+
+
+def chunks_of(texts: Sequence[Text]) -> Iterator[Sequence[Text]]:
+    """The texts, `CHUNK_ROWS` at a time: their features take memory."""
+    return (texts[start : start + CHUNK_ROWS] for start in range(0, len(texts), CHUNK_ROWS))
 
 
 def _majority(

@@ -10,12 +10,12 @@ Array suffixes: B rows, K numbers of a row, R resamples, U units (see `metrics.i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from tunewright.metrics.baselines import CHUNK_ROWS, learn_features, training_rows
+from tunewright.metrics.baselines import chunks_of, learn_features, require_rows, training_rows
 from tunewright.metrics.intervals import LEVEL, NUM_RESAMPLES, Intervals, group_rows, percentile_intervals
 from tunewright.metrics.metric import Metric, higher, lower
 from tunewright.metrics.preference import ranks
@@ -110,14 +110,14 @@ def _scores_of_sums(rows_R: np.ndarray, sums: np.ndarray, varies: bool) -> dict[
 
 
 def simple_predictions(
-    train_texts: Sequence[Any], train_right_BK: np.ndarray, texts: Sequence[Any], *, seed: int = 0
-) -> dict[str, tuple[np.ndarray, int]]:
-    """`{"mean": (predicted (rows, numbers), training rows used), "tfidf_ridge": …}`: the mean of training, and ridge regression on the
-    bag of words of `metrics.baselines`. ValueError where there is no training row or no row to predict."""
+    train_texts: Sequence[Any], train_right_BK: np.ndarray, *, seed: int = 0
+) -> Callable[[Sequence[Any]], dict[str, tuple[np.ndarray, int]]]:
+    """Learns two simple models once; the result takes texts and gives `{"mean": (predicted (rows, numbers), training rows used),
+    "tfidf_ridge": …}`: the mean of training, and ridge regression on the bag of words of `metrics.baselines`. ValueError where there is
+    no training row or no row to predict."""
     from sklearn.linear_model import Ridge
 
-    if not len(train_texts) or not len(texts):
-        raise ValueError(f"a baseline needs rows: {len(train_texts)} for training, {len(texts)} to score")
+    require_rows(train_texts)
     mean_K, spread_K = (
         train_right_BK.mean(axis=0),
         np.where(np.ptp(train_right_BK, axis=0) > 0, train_right_BK.std(axis=0), 1.0),
@@ -125,7 +125,13 @@ def simple_predictions(
     rows = training_rows(train_texts, num_labels=train_right_BK.shape[1], seed=seed)
     train_BF, to_features = learn_features([train_texts[row] for row in rows])
     model = Ridge(alpha=RIDGE).fit(train_BF, (train_right_BK[rows] - mean_K) / spread_K)
-    chunks = (texts[start : start + CHUNK_ROWS] for start in range(0, len(texts), CHUNK_ROWS))
-    learned_BK = np.concatenate([model.predict(to_features(chunk)).reshape(len(chunk), -1) for chunk in chunks])
-    constant_BK = np.tile(mean_K, (len(texts), 1))
-    return {"mean": (constant_BK, len(train_texts)), "tfidf_ridge": (learned_BK * spread_K + mean_K, len(rows))}
+
+    def predicted(texts: Sequence[Any]) -> dict[str, tuple[np.ndarray, int]]:
+        require_rows(texts)
+        learned_BK = np.concatenate(
+            [model.predict(to_features(chunk)).reshape(len(chunk), -1) for chunk in chunks_of(texts)]
+        )
+        constant_BK = np.tile(mean_K, (len(texts), 1))
+        return {"mean": (constant_BK, len(train_texts)), "tfidf_ridge": (learned_BK * spread_K + mean_K, len(rows))}
+
+    return predicted

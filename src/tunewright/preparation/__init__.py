@@ -42,6 +42,7 @@ from tunewright.pretrained.model_files import ModelFolder
 from tunewright.reading.ledger import Ledger, RejectFile, after_rejects, bad_rows_error, first_rejects
 from tunewright.reading.split import TRAIN
 from tunewright.reading.unchanged import Unchanged
+from tunewright.reporting.phases import phase
 from tunewright.tasks.base import Task
 from tunewright.tokenization.fast import FastPathDiffers
 
@@ -82,9 +83,11 @@ def prepare(
     """
     from filelock import FileLock
 
-    inputs = open_inputs(config)
+    with phase("opening the files"):
+        inputs = open_inputs(config)
     opened(inputs)
-    model = config.model.locate()
+    with phase("finding the model"):
+        model = config.model.locate()
     files = Unchanged.hashed(source for _, source in inputs.of())
     fingerprint = _fingerprint(config, inputs, model, files)
     folder = config.store_folder / fingerprint[:16]

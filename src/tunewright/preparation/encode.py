@@ -26,8 +26,9 @@ from tunewright.preparation.inputs import SPLITS, Inputs, open_like
 from tunewright.pretrained.model_files import ModelFolder
 from tunewright.reading import ReadOptions, Source
 from tunewright.reading.ledger import KEPT, Ledger, RejectFile, bad_rows_error
-from tunewright.reading.unchanged import Unchanged
+from tunewright.reading.unchanged import Unchanged, size_of
 from tunewright.records import Example, Reject, Row
+from tunewright.reporting.phases import BYTES, phase
 from tunewright.tasks.base import Task
 from tunewright.tokenization.encoded_rows import EncodedRows
 from tunewright.tokenization.fast import FastPathDiffers
@@ -151,13 +152,15 @@ def encode_splits(
         if of_split.writer.num_finished:
             say(f"{of_split.writer.num_finished:,} rows of the {name} split are already encoded; going on after them.")
     row_id = -1
-    for number, (_, source) in enumerate(inputs.of()):
-        for row in source.rows():
-            row_id += 1
-            if fates.kept[row_id]:
-                assert isinstance(row, Row), "a row that was read well in the first pass"
-                waiting[SPLITS[fates.split[row_id]]].add(row_id, number, row, partial(task.to_example, row))
-    shards = {name: of_split.finish() for name, of_split in waiting.items()}
+    with phase("encoding", len(fates.kept)) as shown:
+        for number, (_, source) in enumerate(inputs.of()):
+            for row in source.rows():
+                row_id += 1
+                shown.advance()
+                if fates.kept[row_id]:
+                    assert isinstance(row, Row), "a row that was read well in the first pass"
+                    waiting[SPLITS[fates.split[row_id]]].add(row_id, number, row, partial(task.to_example, row))
+        shards = {name: of_split.finish() for name, of_split in waiting.items()}
     return {name: of_split for name, of_split in shards.items() if of_split}, encoder
 
 
@@ -187,7 +190,7 @@ def _encode_file(
 ) -> tuple[SplitStore, Ledger]:
     source = open_like(path, options, task)
     ledger = Ledger()
-    with RejectFile(folder / "rejected.jsonl") as rejects:
+    with RejectFile(folder / "rejected.jsonl") as rejects, phase("encoding", size_of(source.files()), BYTES):
         longest = encoder.max_length * task.texts_per_row
         type_ids = task.gives_type_ids(encoder)
         writer = SplitWriter(folder, "data", task.label_schema(), type_ids=type_ids, max_length=longest)

@@ -23,7 +23,9 @@ from tunewright.preparation.inputs import SPLITS, TEST, VALIDATION, Inputs
 from tunewright.reading.file_shapes import bare_fields
 from tunewright.reading.ledger import FILTERED, KEPT, NOT_SELECTED, REJECTED, Ledger, RejectFile
 from tunewright.reading.split import TRAIN, assign, subset
+from tunewright.reading.unchanged import size_of
 from tunewright.records import Reject, Row
+from tunewright.reporting.phases import BYTES, phase
 from tunewright.tokenization.tokenizer_checks import SAMPLE_ROWS
 
 _DEFAULT_TEST_RATIO = 0.1
@@ -72,6 +74,11 @@ def _hash(text: str) -> int:
 
 def first_pass(config: RunConfig, inputs: Inputs, ledger: Ledger, rejects: RejectFile) -> FirstPass:
     """Understand every row once; those that cannot be used go to the ledger and to `rejects`."""
+    with phase("reading", size_of(path for _, source in inputs.of() for path in source.files()), BYTES):
+        return _first_pass(config, inputs, ledger, rejects)
+
+
+def _first_pass(config: RunConfig, inputs: Inputs, ledger: Ledger, rejects: RejectFile) -> FirstPass:
     survey, task = FirstPass(), inputs.task
     for split, source in inputs.of():
         known = set(survey.counts) if split != TRAIN and survey.counts else None

@@ -25,6 +25,7 @@ from tunewright.reading.encodings import encoding_hint
 from tunewright.reading.options import ReadOptions
 from tunewright.reading.source import MAX_RAW, MAX_RAW_LARGE
 from tunewright.reading.unpack import Recoded, ZstdStream
+from tunewright.reporting.phases import read_bytes
 
 Line = tuple[int, str, str | None]
 """(1-based number, text with its line end, fault). With a fault the text is what can be shown of the line."""
@@ -37,15 +38,30 @@ _UTF8_MARK = b"\xef\xbb\xbf"
 _MARKS = {
     b"\xff\xfe\0\0": "utf-32", b"\0\0\xfe\xff": "utf-32", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16", _UTF8_MARK: "utf-8",
 }  # fmt: skip
+_READ_AT_ONCE = 2**17
 _GZIP_MAGIC, _ZSTD_MAGIC = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+
+
+class _CountedFile(io.FileIO):
+    """A file whose bytes count for the phase that reads it."""
+
+    def readinto(self, buffer: memoryview | bytearray, /) -> int:  # type: ignore[override] # any buffer; nobody gives another
+        size = super().readinto(buffer)
+        read_bytes(size)
+        return size
+
+    def readall(self) -> bytes:
+        content = super().readall()
+        read_bytes(len(content))
+        return content
 
 
 @contextmanager
 def opened(path: Path, name: str) -> Iterator[io.BufferedReader]:
     """The unpacked bytes of a file; what goes wrong while they are read becomes a UserError."""
     try:
-        with path.open("rb") as packed:
-            yield _unpacked(packed)
+        with io.BufferedReader(_CountedFile(path), _READ_AT_ONCE) as packed:
+            yield _unpacked(cast(io.BufferedReader, packed))
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise UserError(
             f"the packed file is broken or cut ({error})",

@@ -89,6 +89,11 @@ def kept_rows(ledger: Mapping[str, Any], split: str) -> int:
     return sum(source["splits"].get(split, {}).get(KEPT, 0) for source in ledger["sources"])
 
 
+def not_selected_rows(ledger: Mapping[str, Any], split: str) -> int:
+    """The user's rows that `data.limit` left out of a split."""
+    return sum(source["splits"].get(split, {}).get(NOT_SELECTED, 0) for source in ledger["sources"])
+
+
 def kind_of(reason: str) -> str:
     """What a reason says apart from the value met: `'label' holds int 3` and `'label' holds list [1]` are one kind.
 

@@ -18,9 +18,10 @@ from pathlib import Path
 from tunewright.errors import UserError
 from tunewright.files.atomic import file_sha256, file_stamp
 from tunewright.reading.source import Source
+from tunewright.reporting.phases import BYTES, phase
 
 Stamp = tuple[int, ...] | None
-_CHANGE_TIME = 4
+_SIZE, _CHANGE_TIME = 2, 4
 
 
 def stamp_of(path: Path) -> Stamp:
@@ -29,6 +30,12 @@ def stamp_of(path: Path) -> Stamp:
         return file_stamp(path)
     except (OSError, ValueError):  # ValueError: a name that no file can have
         return None
+
+
+def size_of(paths: Iterable[Path]) -> int:
+    """Bytes of these files together, as they are on the disk; 0 for one that is gone."""
+    stamps = (stamp_of(path) for path in paths)
+    return sum(stamp[_SIZE] for stamp in stamps if stamp is not None)
 
 
 @dataclass(frozen=True)
@@ -52,7 +59,8 @@ class Unchanged:
     def hashed(cls, sources: Iterable[Source]) -> Unchanged:
         """UserError for a file that changes between its opening and the end of its hashing."""
         files = cls.opened(sources)
-        found = {path: _hash(path, files.names[path]) for path in files.stamps}
+        with phase("hashing the files", size_of(files.stamps), BYTES):
+            found = {path: _hash(path, files.names[path]) for path in files.stamps}
         files.check()
         return cls(files.stamps, files.names, found)
 

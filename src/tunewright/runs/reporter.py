@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from tunewright import hints
 
 if TYPE_CHECKING:  # they import torch, which a command that only prints a mistake does not wait for
+    from tunewright.evaluation.estimate import Estimate
     from tunewright.evaluation.score_split import Evaluation
     from tunewright.evaluation.scores import Scores
     from tunewright.runs.decision import Decision
@@ -28,7 +29,7 @@ class Reporter:
 
     def decided(self, decision: Decision) -> None: ...
 
-    def before_first_step(self, preflight: Preflight) -> None: ...
+    def before_first_step(self, preflight: Preflight, estimate: Estimate) -> None: ...
 
     def step(self, step: Step, num_steps: int) -> None: ...
 

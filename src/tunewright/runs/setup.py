@@ -28,6 +28,7 @@ from tunewright.execution.row_keyed import draws_randomly
 from tunewright.models.device import resolve_precision
 from tunewright.models.heads import head_parameters
 from tunewright.preparation import TRAIN, Inputs, Prepared, prepare
+from tunewright.reporting.phases import phase
 from tunewright.tasks.base import Task
 from tunewright.tokenization.encoder import TextEncoder, for_computing, load_encoder
 from tunewright.training.optimizer import Schedule, build_optimizer, freeze, learning_rates, parameter_groups
@@ -91,7 +92,8 @@ def build_components(
         adapters.refuse(adapter, adapters.situation_of(config, source, task=prepared.manifest["task"]))
     stays = adapter is not None or (train.freeze == "body" and source.preset is None)
     dtype = adapters.base_dtype(precision) if stays else whole  # weights that do not learn keep their checkpoint's
-    model, fresh = task.build_model(source, seed=train.seed, dtype=dtype)
+    with phase("loading the model"):
+        model, fresh = task.build_model(source, seed=train.seed, dtype=dtype)
     model.config.pad_token_id = encoder.pad_token_id
     dropout = train.dropout if train.dropout != "auto" else ROW_KEYED if task.uses_dropout else OFF
     if dropout == OFF:
@@ -121,8 +123,9 @@ def build_components(
         is_packed=task.is_packed,
         has_adapter=adapter is not None,
     )  # fmt: skip
-    execution = prepare_model(model, wanted, say=say)
-    model.to(processes.device)
+    with phase("preparing the model"):
+        execution = prepare_model(model, wanted, say=say)
+        model.to(processes.device)
     for line in task.model_warnings(model):
         say(line)
     plan = BatchSchedule(len(rows), train.batch_size, train.seed, train.epochs, train.max_steps)

@@ -28,11 +28,13 @@ from tunewright.config.run_config import SCHEMA, RunConfig
 from tunewright.errors import UserError, counted
 from tunewright.evaluation import scores as report
 from tunewright.evaluation.best_metric import best_metric, without_value
+from tunewright.evaluation.estimate import estimate
 from tunewright.evaluation.overfitting import points_of, verdict
 from tunewright.evaluation.score_split import Evaluation, evaluate_split
 from tunewright.files.atomic import read_json, remove_leftovers, whole_file, write_json, write_whole
 from tunewright.preparation import TEST, VALIDATION, Inputs, prepare
-from tunewright.reading.ledger import kept_rows
+from tunewright.reading.ledger import kept_rows, not_selected_rows
+from tunewright.reporting.phases import phase
 from tunewright.runs.autoconfig import AnyConfig, as_config
 from tunewright.runs.decision import decision_of
 from tunewright.runs.environment import describe, differences
@@ -46,7 +48,7 @@ from tunewright.training.fingerprint import hash_of_rows, origin_of
 from tunewright.training.optimizer import set_learning_rate
 from tunewright.training.preflight import preflight
 from tunewright.training.processes import Processes
-from tunewright.training.progress import Due, Progress
+from tunewright.training.progress import Due, Progress, Speed
 from tunewright.training.signals import Stop, Stopped, saving, stop_signals
 from tunewright.training.trackers import MetricsFile, TensorBoard
 
@@ -64,6 +66,7 @@ class Run:
         self.folder = config.run_folder
         self.checkpoints = self.folder / "checkpoints"
         self.progress, self.is_judged, self.is_saved = Progress(), True, False
+        self.speed = Speed()
         self.processes: Processes | None = None
         self.beginnings: dict[str, str] = {}
         self.has_begun = False
@@ -162,8 +165,15 @@ class Run:
         self.trackers = self._open_trackers() if self.is_main else []
         accelerator = parts.processes.accelerator
         self.network = parts.model if accelerator is None else accelerator.prepare(parts.model)
-        self.reporter.before_first_step(preflight(parts, first_step=self.progress.step))
-        with stop_signals() as stop:
+        with phase("measuring a step"):
+            facts = preflight(parts, first_step=self.progress.step)
+            time = estimate(parts, first_step=self.progress.step, training=facts.seconds_left)
+        self.reporter.before_first_step(facts, time)
+        with (
+            stop_signals() as stop,
+            phase("training", parts.plan.num_steps, "steps", first=self.progress.step) as shown,
+        ):
+            self.shown = shown
             self._loop(stop)
         return self._finish()
 
@@ -230,6 +240,8 @@ class Run:
         progress.step, progress.samples = step.number, step.samples
         progress.loss_sum += step.loss
         progress.loss_steps += 1
+        self.shown.reached(step.number)
+        self.shown.detail = self.speed.after(step)
         self.reporter.step(step, num_steps)
         if step.number % self.config.train.log_every == 0 or step.number == num_steps:
             record = {"step": step.number, "epoch": round(step.epoch, 4), "samples": step.samples, "loss": step.loss}
@@ -305,7 +317,7 @@ class Run:
     def _save(self) -> None:
         if self.is_main:
             self._require_folder()
-            with saving():
+            with saving(), phase("saving a checkpoint"):
                 checkpoints.save(self.checkpoints, self.parts.model, self.parts.optimizer, self._state())
             self._prune()
 
@@ -415,7 +427,7 @@ class Run:
         self.parts = replace(self.parts, task=self.parts.task.finish_model(self.parts.model))
         if self.is_main:
             self._require_folder()
-            with self._behind_last_step("writing the model"):
+            with self._behind_last_step("writing the model"), phase("writing the model"):
                 save_weights(self.folder, self.parts)
             self.is_saved = True
         with self._behind_last_step("the final evaluation"):
@@ -424,7 +436,7 @@ class Run:
             judged = self._verdict(scores)
         result = RunResult(self.folder, scores, judged, self.progress.history, self.progress.step)
         if self.is_main:
-            with self._behind_last_step("completing the model"):
+            with self._behind_last_step("completing the model"), phase("computing golden examples"):
                 save_trained(self.folder, self.parts, golden_texts)
             with self._behind_last_step("writing the scores"):
                 _write_scores(result, self)
@@ -476,6 +488,7 @@ class Run:
                     worst,
                     unit=parts.task.stored_as,
                     num_kept=kept_rows(parts.prepared.manifest["ledger"], name),
+                    num_not_selected=not_selected_rows(parts.prepared.manifest["ledger"], name),
                 )
         if not self.is_main:
             return scores, None

@@ -19,7 +19,7 @@ is loaded.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -451,9 +451,9 @@ class Task(ABC):
         """What is right, an entry for each row, where `text_baselines` learns from it; else None."""
         return None
 
-    def text_baselines(self, train: LabelledTexts, rows: LabelledTexts) -> dict[str, dict[str, float]]:
-        """Name -> metrics on `rows` of simple answers learned from `train`, for a task with `gold`."""
-        return {}
+    def text_baselines(self, train: LabelledTexts) -> Callable[[LabelledTexts], dict[str, dict[str, float]]]:
+        """For a task with `gold`: learns simple answers from `train`; the result gives name -> metrics on the rows that it is given."""
+        return lambda rows: {}
 
     def baselines(self, train: SplitStore, split: SplitStore, encoder: TextEncoder) -> dict[str, dict[str, float]]:
         """The same of simple answers that can be told from the stores alone, for a task without `gold`."""

@@ -10,7 +10,7 @@ The model is transformers' own `AutoModelForSequenceClassification`, so `pipelin
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
@@ -267,12 +267,12 @@ class Task(base.Task):
         values = split.array("labels")
         return values.reshape(len(split), len(self.labels)) > 0.5 if self.multi_label else values
 
-    def text_baselines(self, train: LabelledTexts, rows: LabelledTexts) -> dict[str, dict[str, float]]:
+    def text_baselines(self, train: LabelledTexts) -> Callable[[LabelledTexts], dict[str, dict[str, float]]]:
         """majority: the most frequent label, whatever the text; tfidf_logreg: a bag of words."""
-        from tunewright.metrics.baselines import fit_and_score
+        from tunewright.metrics.baselines import fitted
 
-        texts, gold = (train.texts, train.gold), (rows.texts, rows.gold)
-        return fit_and_score(*texts, *gold, labels=self.labels, multi_label=self.multi_label)
+        score = fitted(train.texts, train.gold, labels=self.labels, multi_label=self.multi_label)
+        return lambda rows: score(rows.texts, rows.gold)
 
     def label_counts(self, split: SplitStore) -> dict[str, int]:
         gold = self.gold(split)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -352,13 +352,20 @@ class Task(base.Task):
         ]
         return dict.fromkeys(("r2", "pearson", "spearman"), f"every row has the same {constant[0]}") if constant else {}
 
-    def text_baselines(self, train: LabelledTexts, rows: LabelledTexts) -> dict[str, dict[str, float]]:
+    def text_baselines(self, train: LabelledTexts) -> Callable[[LabelledTexts], dict[str, dict[str, float]]]:
         """mean: that of the training rows, whatever the text; tfidf_ridge: ridge regression on a bag of words."""
-        found = simple_predictions(train.texts, train.gold, rows.texts)
-        return {
-            name: {**regression_scores(predicted, rows.gold, self.names)["metrics"], "loss": self._loss_of(predicted, rows.gold), "rows_used": used}
-            for name, (predicted, used) in found.items()
-        }  # fmt: skip
+        predictions = simple_predictions(train.texts, train.gold)
+
+        def score(rows: LabelledTexts) -> dict[str, dict[str, float]]:
+            return {
+                name: {
+                    **regression_scores(predicted, rows.gold, self.names)["metrics"], "loss": self._loss_of(predicted, rows.gold),
+                    "rows_used": used,
+                }
+                for name, (predicted, used) in predictions(rows.texts).items()
+            }  # fmt: skip
+
+        return score
 
     def _loss_of(self, predicted_BK: np.ndarray, right_BK: np.ndarray) -> float:
         """The loss of numbers in the data's own unit."""

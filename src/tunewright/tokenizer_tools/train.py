@@ -20,6 +20,7 @@ from typing import Any
 
 from tunewright.errors import UserError, quoted
 from tunewright.files.atomic import whole_folder
+from tunewright.reporting.phases import phase
 from tunewright.tokenizer_tools.corpus import Corpus
 from tunewright.tokenizer_tools.recipe import Recipe, split_characters
 
@@ -238,7 +239,10 @@ def _rust(model: str, recipe: Recipe) -> Any:
 def _trained(rust: Any, corpus: Corpus, trainer: str, **settings: Any) -> Any:
     from tokenizers import trainers
 
-    rust.train_from_iterator(corpus.texts(), getattr(trainers, f"{trainer}Trainer")(show_progress=False, **settings))
+    with phase("learning the vocabulary"):
+        rust.train_from_iterator(
+            corpus.texts(), getattr(trainers, f"{trainer}Trainer")(show_progress=False, **settings)
+        )
     return rust
 
 

@@ -57,6 +57,7 @@ class Preflight:
     precision: str
     device: str
     seconds_left: float
+    """Of the steps alone."""
     memory_bytes: int
     memory_available: int
     ledger: dict[str, Any]

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from tunewright.batching.schedule import BatchSchedule
 from tunewright.metrics import Metric
 from tunewright.settings import Cadence
+
+if TYPE_CHECKING:
+    from tunewright.training.engine import Step
 
 
 class HistoryPoint(TypedDict):
@@ -75,3 +78,21 @@ class Due:
             return False
         self._since = time.monotonic()
         return True
+
+
+@dataclass
+class Speed:
+    """What the line of progress says beside the number of a step: the last loss, and tokens a second since this process began."""
+
+    num_tokens: int = 0
+    num_padded_tokens: int = 0
+    seconds: float = 0.0
+
+    def after(self, step: Step) -> str:
+        """`epoch  0.50  loss 0.6123  lr 1.00e-04  5,120 tokens/s  padding 4%`."""
+        self.num_tokens += step.num_tokens
+        self.num_padded_tokens += step.num_padded_tokens
+        self.seconds += step.seconds
+        rate, padding = self.num_tokens / self.seconds, 1 - self.num_tokens / self.num_padded_tokens
+        learned = f"epoch {step.epoch:5.2f}  loss {step.loss:.4f}  lr {step.learning_rate:.2e}"
+        return f"{learned}  {rate:,.0f} tokens/s  padding {padding:.0%}"

@@ -10,7 +10,6 @@ rows. The model is the one that preference tuning starts from, its adapter switc
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
@@ -24,12 +23,12 @@ from tunewright.batching.store import SplitStore, TokenStore
 from tunewright.execution.base import Execution
 from tunewright.files.atomic import write_whole
 from tunewright.records import Batch
+from tunewright.reporting.phases import phase
 from tunewright.tasks.base import Task
 from tunewright.tokenization.encoder import TextEncoder
 from tunewright.training.forward import forward_rows
 
 Log = Callable[[str], None]
-_SAID_EVERY_SECONDS = 30.0
 
 
 def with_reference(
@@ -54,7 +53,7 @@ def with_reference(
         say(f"Computing the start model's log-probabilities of {sum(num_rows.values()):,} rows, once.")
         found = {}
         for split in store.splits:
-            found |= reference_of(task, model, store[split], encoder, execution, say=say)
+            found |= reference_of(task, model, store[split], encoder, execution)
         if is_main:
             _write(path, found)
     return task.with_reference_log_probs(found)
@@ -66,8 +65,6 @@ def reference_of(
     split: SplitStore,
     encoder: TextEncoder,
     execution: Execution,
-    *,
-    say: Log = lambda _: None,
 ) -> dict[str, np.ndarray]:
     """`{split: (rows, sides)}`, float64: summed log-probabilities of the answers; and of mismatched ones, where the task wants them."""
     batches = {split.name: lambda rows: task.collate(split, rows, encoder, execution.padding)}
@@ -75,7 +72,7 @@ def reference_of(
         batches[f"{split.name}.mismatched"] = lambda rows: task.collate_mismatched(
             split, rows, encoder, execution.padding
         )
-    return {name: _log_probs(task, model, split, encoder, execution, of, say) for name, of in batches.items()}
+    return {name: _log_probs(task, model, split, encoder, execution, of) for name, of in batches.items()}
 
 
 def _log_probs(
@@ -85,21 +82,13 @@ def _log_probs(
     encoder: TextEncoder,
     execution: Execution,
     batch_of: Callable[[np.ndarray], Batch],
-    say: Log,
 ) -> np.ndarray:
-    said = time.monotonic()
-
-    def progress(done: int) -> None:
-        nonlocal said
-        if time.monotonic() - said > _SAID_EVERY_SECONDS:
-            said = time.monotonic()
-            say(f"  {split.name}: {done:,} of {len(split):,} rows")
-
     def compute(batch: Batch) -> tuple[list[np.ndarray], None]:
         return list(task.log_probs(model, batch)[0].double().cpu().numpy()), None
 
-    with model.disable_adapter() if _starts_without(model) else nullcontext():
-        found, _ = forward_rows(model, encoder, execution, split.lengths, batch_of, compute, progress=progress)
+    name = f"scoring {split.name} with the start model"
+    with model.disable_adapter() if _starts_without(model) else nullcontext(), phase(name, len(split)) as shown:
+        found, _ = forward_rows(model, encoder, execution, split.lengths, batch_of, compute, progress=shown.reached)
     return np.stack(found)
 
 

@@ -1,0 +1,111 @@
+"""What takes long is a phase: it has a name, says how far it is, and whoever shows progress looks at it.
+
+    with phase("encoding", total=len(rows), unit="rows") as shown:
+        for row in rows:
+            ...
+            shown.advance()
+
+Code that does the work knows nothing of terminals: without a display (`shown_by`) a phase costs an addition a step. Phases are begun
+and ended by the main thread, and advanced by any. A phase within another one is shown in its place.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Protocol
+
+BYTES = "B"
+"""The unit of phases that count what is read from files."""
+
+
+class Phase:
+    """One piece of work. total: how many `unit` there are, None where nobody knows. detail: what else is worth a look, such as a loss."""
+
+    __slots__ = ("began", "detail", "done", "first", "name", "total", "unit")
+
+    def __init__(self, name: str, total: int | None, unit: str, first: int = 0) -> None:
+        self.name, self.total, self.unit = name, total, unit
+        self.first = self.done = first
+        self.began, self.detail = time.monotonic(), ""
+
+    def advance(self, count: int = 1) -> None:
+        self.done += count
+
+    def reached(self, done: int) -> None:
+        self.done = done
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self.began
+
+    @property
+    def rate(self) -> float | None:
+        """Units a second, None where nothing is done yet."""
+        return (self.done - self.first) / self.seconds if self.done > self.first and self.seconds > 0 else None
+
+    @property
+    def seconds_left(self) -> float | None:
+        """None where nobody knows."""
+        if self.total is None or not self.rate:
+            return None
+        return max(0.0, (self.total - self.done) / self.rate)
+
+
+class Display(Protocol):
+    """Shows phases. It is told when the innermost one changes, and looks at it by itself in between."""
+
+    def changed(self, current: Phase | None, ended: Phase | None) -> None:
+        """current: what is under way now, None where nothing is. ended: the phase that has just ended."""
+
+    def paused(self) -> AbstractContextManager[None]:
+        """While a line is printed."""
+
+
+_display: Display | None = None
+_stack: list[Phase] = []
+
+
+@contextmanager
+def shown_by(display: Display) -> Iterator[None]:
+    """Phases are shown by this display, and by no other one, meanwhile."""
+    global _display
+    before, _display = _display, display
+    try:
+        yield
+    finally:
+        _display = before
+
+
+@contextmanager
+def phase(name: str, total: int | None = None, unit: str = "rows", *, first: int = 0) -> Iterator[Phase]:
+    """first: how much was done by an earlier process. A phase of another thread than the main one is not shown."""
+    current = Phase(name, total, unit, first)
+    if threading.current_thread() is not threading.main_thread():
+        yield current
+        return
+    _stack.append(current)
+    _tell(None)
+    try:
+        yield current
+    finally:
+        _stack.remove(current)
+        _tell(current)
+
+
+def read_bytes(count: int) -> None:
+    """So many bytes of a file were read: the phase under way goes on by them if it counts bytes."""
+    if _stack and _stack[-1].unit == BYTES:
+        _stack[-1].done += count
+
+
+def paused() -> AbstractContextManager[None]:
+    """Around whatever prints a line of its own: the line of progress is taken away and comes back."""
+    return nullcontext() if _display is None else _display.paused()
+
+
+def _tell(ended: Phase | None) -> None:
+    if _display is not None:
+        _display.changed(_stack[-1] if _stack else None, ended)
