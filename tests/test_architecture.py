@@ -12,6 +12,7 @@ import tunewright
 ROOT = Path(tunewright.__file__).parent
 ROOMS = [
     "errors",
+    "reporting",
     "hints",
     "records",
     "plugins",

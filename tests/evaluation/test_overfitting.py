@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tunewright.evaluation.overfitting import Point, Verdict, curve_plot, verdict
+from tunewright.evaluation.overfitting import Point, Verdict, as_good_a_baseline, curve_plot, verdict
 
 
 def curve(*losses: tuple[float, float], scores: list[float] | None = None) -> list[Point]:
@@ -176,3 +176,20 @@ def test_plot_stays_in_its_box_and_in_ascii(losses: list[tuple[float, float]], w
     assert all(len(line) <= width and line.isascii() for line in lines)
     assert "t" in "".join(lines[:height]) or "*" in "".join(lines[:height])
     assert lines[-2].rstrip().endswith("epoch")
+
+
+@pytest.mark.parametrize(
+    ("metric", "higher_is_better", "own", "baseline", "sentence"),
+    [
+        ("accuracy", True, 0.721, {"majority": 0.5, "tfidf_logreg": 0.809}, "TF-IDF + logistic regression scores 0.809 in accuracy, this model 0.721"),
+        ("accuracy", True, 0.5, {"majority": 0.5}, "The most frequent label alone scores 0.500 in accuracy, this model 0.500"),
+        ("accuracy", True, 0.9, {"majority": 0.5, "tfidf_logreg": 0.809}, ""),
+        ("rmse", False, 2.0, {"mean": 3.0, "tfidf_ridge": 1.5}, "TF-IDF + ridge regression scores 1.500 in rmse, this model 2.000"),
+        ("rmse", False, 1.0, {"mean": 3.0, "tfidf_ridge": 1.5}, ""),
+        ("loss", False, 1.0, {}, ""),
+    ],
+)  # fmt: skip
+def test_a_baseline_that_is_as_good_is_named(metric, higher_is_better, own, baseline, sentence):
+    scores = {"metrics": {metric: own}, "baseline": {name: {metric: value} for name, value in baseline.items()}}
+    found = as_good_a_baseline(scores, metric, higher_is_better=higher_is_better)
+    assert found.startswith(sentence) and bool(found) == bool(sentence)

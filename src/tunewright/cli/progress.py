@@ -96,6 +96,7 @@ class ConsoleReporter(Reporter):
             result.verdict["reason"].rstrip(".") + ".",
             result.verdict.get("kept", ""),
             result.verdict["advice"],
+            result.verdict.get("baseline", ""),
         ]
         print(f"\n{bold(result.verdict['kind'], sys.stdout)}: {' '.join(filter(None, sentences))}")
         print(f"\nmodel    {result.folder / 'model'}")

@@ -13,9 +13,9 @@ only a gap that this cannot hide counts.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 from tunewright.training.progress import HistoryPoint
 
@@ -35,6 +35,14 @@ GAP = 0.3
 """In nats, beside the ratio: 0.03 against 0.01 is three times as high and harmless."""
 BASELINE_SHARE = 0.95
 """A model is worth its text when it takes at least a twentieth off the loss of a constant answer."""
+
+
+_BASELINES = {
+    "majority": "The most frequent label alone",
+    "tfidf_logreg": "TF-IDF + logistic regression",
+    "mean": "The mean of the training rows alone",
+    "tfidf_ridge": "TF-IDF + ridge regression",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +76,8 @@ class Verdict:
     """One sentence with the config keys to turn."""
     kept: str = ""
     """One sentence on the model that is kept, where it is not that of the last evaluation."""
+    baseline: str = ""
+    """One sentence on a simple baseline that scores as well as the model, or better."""
 
 
 def verdict(
@@ -92,6 +102,24 @@ def verdict(
     points = [point for point in history if point.samples > 0]
     found = _judged(points, baseline_loss, limited_by)
     return replace(found, reason=f"{found.reason}.", kept=_kept(points))
+
+
+def as_good_a_baseline(scores: Mapping[str, Any], metric: str, *, higher_is_better: bool) -> str:
+    """A sentence where a baseline scores as well as the model or better, in `metric`; empty where none does.
+
+    scores: of one split, as `scores.json` holds them.
+    """
+    own, sign = scores["metrics"].get(metric), 1 if higher_is_better else -1
+    others = {name: found[metric] for name, found in scores.get("baseline", {}).items() if metric in found}
+    if own is None or not others:
+        return ""
+    best = max(others, key=lambda name: sign * others[name])
+    if sign * others[best] < sign * own:
+        return ""
+    return (
+        f"{_BASELINES.get(best, best)} scores {others[best]:.3f} in {metric}, this model {own:.3f}: fine-tuning does not pay here yet; more "
+        "epochs or a larger model may help."
+    )
 
 
 def _kept(points: Sequence[Point]) -> str:

@@ -29,7 +29,7 @@ from tunewright.errors import UserError, counted
 from tunewright.evaluation import scores as report
 from tunewright.evaluation.best_metric import best_metric, without_value
 from tunewright.evaluation.estimate import estimate
-from tunewright.evaluation.overfitting import points_of, verdict
+from tunewright.evaluation.overfitting import as_good_a_baseline, points_of, verdict
 from tunewright.evaluation.score_split import Evaluation, evaluate_split
 from tunewright.files.atomic import read_json, remove_leftovers, whole_file, write_json, write_whole
 from tunewright.preparation import TEST, VALIDATION, Inputs, prepare
@@ -448,11 +448,15 @@ class Run:
         baseline = constant.get("log_loss", constant.get("loss"))
         limited_by = "train.max_steps" if self.parts.plan.is_cut else "train.epochs"
         validated = VALIDATION in self.parts.prepared.store.splits
-        return asdict(
-            verdict(
-                points_of(self.progress.history), baseline_loss=baseline, limited_by=limited_by, validated=validated
-            )
+        judged = verdict(
+            points_of(self.progress.history), baseline_loss=baseline, limited_by=limited_by, validated=validated
         )
+        of_split = scores.get(TEST) or scores.get(VALIDATION) or {}
+        score = of_split.get("metrics", {}).get(self.metric)
+        if score is not None and score.higher_is_better is not None:
+            found = as_good_a_baseline(of_split, self.metric, higher_is_better=score.higher_is_better)
+            judged = replace(judged, baseline=found)
+        return asdict(judged)
 
     @contextmanager
     def _behind_last_step(self, what: str) -> Iterator[None]:
