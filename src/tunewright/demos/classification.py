@@ -8,6 +8,7 @@ from tunewright import hints
 from tunewright.cli.options import say
 from tunewright.demos.base import SAMPLES, config_of, headline, trained
 from tunewright.prediction import load
+from tunewright.pretrained.hub import PACKAGED_ENCODER
 from tunewright.records import Prediction
 
 _TRY = (
@@ -17,6 +18,7 @@ _TRY = (
 )
 _VALUES = {
     "task": "classification",
+    "model": PACKAGED_ENCODER,
     "data": {"train": str(SAMPLES / "customer_messages.jsonl"), "test_ratio": 0.2},
     "train": {"epochs": 6},
 }

@@ -9,6 +9,7 @@ from tunewright import hints
 from tunewright.cli.options import say
 from tunewright.demos.base import SAMPLES, before, config_of, headline, side_by_side, tell_loss, trained
 from tunewright.prediction import Model, load
+from tunewright.pretrained.hub import PACKAGED_ENCODER
 
 _TRY = (
     "You charged my [MASK] twice for one order.",
@@ -17,6 +18,7 @@ _TRY = (
 )
 _VALUES = {
     "task": "mlm",
+    "model": PACKAGED_ENCODER,
     "data": {"train": str(SAMPLES / "customer_messages.jsonl"), "text": "text", "test_ratio": 0.15},
     "train": {"epochs": 6, "learning_rate": 3e-4, "save_every": "never"},
 }

@@ -10,6 +10,7 @@ from tunewright.cli.progress import highlighted, print_table
 from tunewright.demos.base import SAMPLES, config_of, headline, trained
 from tunewright.prediction import load
 from tunewright.preparation import TEST
+from tunewright.pretrained.hub import PACKAGED_ENCODER
 from tunewright.records import TaggedText
 
 _TRY = (
@@ -19,6 +20,7 @@ _TRY = (
 )
 _VALUES = {
     "task": "ner",
+    "model": PACKAGED_ENCODER,
     "data": {"train": str(SAMPLES / "entities.jsonl"), "test_ratio": 0.2},
     "train": {"epochs": 15},
 }

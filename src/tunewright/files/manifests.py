@@ -24,6 +24,7 @@ from typing import Any
 from tunewright import hints
 from tunewright.errors import UserError
 from tunewright.files.atomic import file_sha256, file_stamp, json_text, write_json
+from tunewright.files.user_cache import cache_folder
 
 MANIFEST = "manifest.json"
 SCHEMA = 1
@@ -176,17 +177,9 @@ class _Known:
 
 def _memory_file(key: str) -> Path | None:
     """Where a folder's hashes are remembered; None where the user has no cache folder."""
-    named = os.environ.get("XDG_CACHE_HOME", "")
-    try:
-        root = Path(named) if os.path.isabs(named) else Path.home() / ".cache"
-    except RuntimeError:  # nobody knows the home
-        return None
-    return (
-        root
-        / "tunewright"
-        / "hashes"
-        / f"{hashlib.sha256(key.encode('utf-8', 'surrogateescape')).hexdigest()[:32]}.json"
-    )
+    root = cache_folder()
+    name = f"{hashlib.sha256(key.encode('utf-8', 'surrogateescape')).hexdigest()[:32]}.json"
+    return root / "hashes" / name if root is not None else None
 
 
 def _read_memory(file: Path | None, key: str) -> dict[str, tuple[Stat, str]]:

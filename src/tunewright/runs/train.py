@@ -180,7 +180,7 @@ class Run:
     def _tell_decision(self, inputs: Inputs) -> None:
         """The first lines of a run, told by its main process before the files are read through."""
         if os.environ.get("RANK", "0") == "0":
-            self.reporter.decided(decision_of(self.config, inputs))
+            self.reporter.decided(decision_of(self.config, inputs, model=self.config.model.locate()))
 
     # The loop
 

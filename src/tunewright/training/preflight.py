@@ -16,6 +16,7 @@ import torch
 
 from tunewright.batching.store import SplitStore
 from tunewright.errors import UserError
+from tunewright.files.user_cache import is_first_time
 from tunewright.models.linear import num_weights
 from tunewright.training.engine import accumulate_gradient
 
@@ -106,10 +107,19 @@ def preflight(run: Any, *, first_step: int = 0) -> Preflight:
             *manifest["notes"],
             *run.task.data_warnings(store),
             *run.task.findings(store),
-            *(line for lines in manifest["tokenizer"].values() for line in lines),
+            *manifest["tokenizer"]["findings"],
+            *_not_told(run, manifest["tokenizer"]["hints"]),
         ],
         store_reused=run.prepared.reused,
     )
+
+
+def _not_told(run: Any, hints: list[str]) -> list[str]:
+    """What this machine was not told of this tokenizer yet. A hint is known by its words before the share of letters: `(4.1% …`."""
+    if not run.processes.is_main:
+        return []
+    tokenizer = run.prepared.model.tokenizer_hash()
+    return [hint for hint in hints if is_first_time("tokenizer", tokenizer, hint.partition(" (")[0])]
 
 
 def _facts(split: SplitStore, counted: dict[str, Any]) -> SplitFacts:

@@ -94,6 +94,8 @@ def test_without_a_network_the_cache_is_read_offline(unreached, monkeypatch, tmp
     from huggingface_hub import constants
 
     (tmp_path / cached).mkdir(parents=True)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
     offline = []
 
     def load(*words, **named):
@@ -108,6 +110,8 @@ def test_without_a_network_the_cache_is_read_offline(unreached, monkeypatch, tmp
 
 def test_a_closed_port_is_no_hub(monkeypatch):
     from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
 
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.delenv("http_proxy", raising=False)
