@@ -79,7 +79,7 @@ def test_small_steps_of_many_evaluations_add_up():
 def test_underfitting_never_left_the_constant_answer():
     found = verdict(curve((0.70, 0.692), (0.69, 0.690), (0.69, 0.689)), baseline_loss=0.693)
     assert found.kind == "underfitting"
-    assert "rests at 0.689 (epoch 3), no better than a constant answer (0.693)" in found.reason
+    assert "has plateaued at 0.689 (epoch 3), no better than a constant answer (0.693)" in found.reason
 
 
 def test_validation_below_training_is_normal():
@@ -88,7 +88,7 @@ def test_validation_below_training_is_normal():
     assert found.kind == "good fit"
     assert (
         found.reason
-        == "validation loss rests at 0.300 (epoch 3) beside a training loss of 0.350 (constant answer: 1.100)."
+        == "validation loss has plateaued at 0.300 (epoch 3), with a training loss of 0.350 (constant answer: 1.100)."
     )
 
 

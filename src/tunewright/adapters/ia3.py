@@ -25,9 +25,9 @@ _ATTENTION = "attention.output.dense"
 
 class Options(AdapterOptions):
     name: str = "ia3"
-    targets: list[str] | None = Field(None, description="Layers whose outputs are stretched. Default: keys and values.")
+    targets: list[str] | None = Field(None, description="Layers whose outputs are scaled. Default: keys and values.")
     feed_forward: list[str] | None = Field(
-        None, description="Layers whose inputs are stretched. Default: the last one of each feed-forward part."
+        None, description="Layers whose inputs are scaled. Default: the last one of each feed-forward part."
     )
 
 

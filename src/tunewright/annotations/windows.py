@@ -1,4 +1,4 @@
-"""A text longer than the model -> windows that overlap, of which each unit belongs to one; and their scores put together again.
+"""A text longer than the model -> overlapping windows; each unit belongs to exactly one of them.
 
     10 units, room for 6 tokens, overlap 4      [0 1 2 3|4 5]
                                                      [2 3|4 5 6 7]      each unit is labelled, and scored, where it has
@@ -29,8 +29,8 @@ class Window:
 def windows_of(num_tokens: int, room: int, overlap: int, cuts: np.ndarray) -> list[Window]:
     """Windows of at most `room` tokens over a text of `num_tokens`, neighbours sharing about `overlap` of them.
 
-    cuts: sorted token positions where a window may begin, end or hand over (the first tokens of words); a word longer than the
-    room is cut within. The tokens that belong to the windows are those of the text, each once.
+    cuts: sorted token positions where a window may begin, end or hand over (the first tokens of words); a word longer than
+    `room` is split. Every token of the text belongs to exactly one window.
     """
     assert 0 <= overlap < room
     if num_tokens <= room:

@@ -185,32 +185,32 @@ def _fall(points: Sequence[Point], limited_by: str) -> Verdict | None:
 
 
 def _level(points: Sequence[Point], baseline_loss: float | None) -> Verdict:
-    """Validation loss has come to rest: too high, too far from training loss, or well."""
+    """Validation loss has plateaued: too high, too far above training loss, or good."""
     first, last = points[0], points[-1]
-    rests = f"validation loss rests at {last.validation_loss:.3f} ({_at(last)})"
+    plateau = f"validation loss has plateaued at {last.validation_loss:.3f} ({_at(last)})"
     if baseline_loss is not None and last.validation_loss > BASELINE_SHARE * baseline_loss:
         return Verdict(
             "underfitting",
-            f"{rests}, no better than a constant answer ({baseline_loss:.3f}); training loss is {last.train_loss:.3f}",
+            f"{plateau}, no better than a constant answer ({baseline_loss:.3f}); training loss is {last.train_loss:.3f}",
             "Raise train.learning_rate or train.epochs, train more layers (train.freeze), and check the labels.",
         )
     gap = last.validation_loss - last.train_loss
     if gap > GAP and last.validation_loss > GAP_RATIO * last.train_loss:
         return Verdict(
             "overfitting",
-            f"{rests} while training loss is {last.train_loss:.3f}: training rows are remembered, new ones are not",
+            f"{plateau} while training loss is {last.train_loss:.3f}: the model has memorized training rows and does not generalize",
             "Add data, freeze layers (train.freeze) or use fewer train.epochs; validation loss has not risen yet.",
         )
     moved = _moved(last.train_loss, first.train_loss) or _moved(last.validation_loss, first.validation_loss)
     if baseline_loss is None and not moved:
         return Verdict(
             "too short to tell",
-            f"{rests}, where it began, and there is no baseline loss to tell whether that is high",
+            f"{plateau}, where it began, and there is no baseline loss to compare it with",
             "Compare with the same run at a higher train.learning_rate.",
         )
     return Verdict(
         "good fit",
-        f"{rests} beside a training loss of {last.train_loss:.3f}" + _versus(baseline_loss),
+        f"{plateau}, with a training loss of {last.train_loss:.3f}" + _versus(baseline_loss),
         "More train.epochs would change little; for a better score add data or a larger model.",
     )
 

@@ -20,7 +20,7 @@ _SHAPELESS = ("Cc", "Cf", "Zs", "Zl", "Zp")
 
 @dataclass(frozen=True)
 class TextColumns:
-    """Columns by role. `text` may be several, joined by a blank line; `labels`: columns of zeros and ones, a label each."""
+    """Columns by role. `text` may be several, joined by a blank line; `labels`: columns of zeros and ones, one per label."""
 
     text: tuple[str, ...]
     pair: str | None = None
@@ -31,7 +31,7 @@ class TextColumns:
 
     @property
     def named_label(self) -> str:
-        """The label's column, or columns, as the user is told."""
+        """The label column, or columns, for messages."""
         return ", ".join(self.labels) or str(self.label)
 
     @property
@@ -56,7 +56,7 @@ class TextColumns:
         return {"text": " + ".join(filter(None, (*self.text, self.pair))), **label}
 
     def texts_of(self, row: Row) -> tuple[str, str | None]:
-        """(text, pair or None). RowError for a missing column, a value that is no text, or a blank text."""
+        """(text, pair or None). RowError for a missing column, a value that is not text, or a blank text."""
         text = JOINER.join(part for part in (_text(row, name) for name in self.text) if not is_blank(part))
         if not text:
             raise RowError("blank text")
@@ -82,7 +82,7 @@ class TextColumns:
 
 
 def is_blank(text: str) -> bool:
-    """Nothing to read: white space and characters without a shape of their own (zero-width space, byte order mark, …)."""
+    """Whether a text has only white space and invisible characters (zero-width space, byte order mark, …)."""
     return not any(unicodedata.category(character) not in _SHAPELESS for character in text.strip())
 
 

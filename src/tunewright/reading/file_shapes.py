@@ -1,7 +1,7 @@
-"""Several files of different shapes as one source of rows: each is read by its own columns, whatever the first file's are.
+"""Several files of different shapes as one source of rows: each is read by its own columns.
 
     alpaca.jsonl     instruction, input, output
-    sharegpt.jsonl   conversations        with_shape(source, found)      its rows carry how they are read, under SHAPE
+    sharegpt.jsonl   conversations        with_shape(source, found)      each row carries its shape in the field SHAPE
 
 `shape_of(row, shape)` gives a row's own shape, else the first file's.
 """
@@ -16,18 +16,18 @@ from tunewright.reading import Source
 from tunewright.records import Reject, Row
 
 SHAPE = "\0shape"
-"""A field that no file has: how the row is read, where its file has another shape than the first one."""
+"""A field name that no file can have: holds the shape of rows whose file differs from the first one."""
 Shape = TypeVar("Shape")
 
 
 def with_shape(source: Source, shape: Any, columns: Mapping[str, str]) -> Source:
-    """`source`, its rows marked as of this shape. columns: role -> column, as the user is told."""
+    """`source` with this shape on every row. columns: role -> column, for messages."""
     said = ", ".join(f"{role} {column}" for role, column in columns.items())
     return replace(source, read=lambda self: _marked(source.read(self), shape), shape=said)
 
 
 def shape_of(row: Row, shape: Shape) -> tuple[Row, Shape]:
-    """(the row as its file has it, its own shape or the one given)."""
+    """(the row as in its file, its own shape or else the given one)."""
     if SHAPE not in row.fields:
         return row, shape
     return Row(row.source, row.line, bare_fields(row)), row.fields[SHAPE]

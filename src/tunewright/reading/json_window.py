@@ -2,7 +2,7 @@
 
     window.at -> '{"a": [1, "]"]}, …'          window.skip_value() leaves window.at at ', …' whatever the value's size
 
-Holds one value and what was read beyond it; never the file.
+Holds one value and what was read beyond it; never the whole file.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Window:
         self._line, self._counted = 1, 0
 
     def fill(self) -> bool:
-        """Drops what lies before `at` and reads more; False at the end of the file."""
+        """Drops the text before `at` and reads more; False at the end of the file."""
         if self.ended:
             return False
         self.line()
@@ -61,7 +61,7 @@ class Window:
         return None if self._offset is None else self._offset + self.num_bytes(0, position)
 
     def peek(self) -> str:
-        """The next character that is no white space, `at` moved to it; "" at the end of the file."""
+        """Moves `at` to the next character that is not white space and returns it; "" at the end of the file."""
         while True:
             self.at = _SPACE.match(self.text, self.at).end()  # type: ignore[union-attr]
             if self.at < len(self.text):
@@ -70,7 +70,7 @@ class Window:
                 return ""
 
     def whole_value(self, limit: int) -> int | None:
-        """Where the value at `at` ends, the window filled that far; None: the file or `limit` characters end before."""
+        """End of the value at `at`, reading as far as needed; None where the file or `limit` characters end first."""
         extent, seen = _Extent(), self.at
         while (end := extent.find(self.text, seen)) is None:
             num_seen = len(self.text) - self.at

@@ -27,7 +27,7 @@ _NUM_LINES, _LONGEST_LABEL = 2_000, 64
 
 
 def label_file_of(texts: Path) -> Path | None:
-    """The file beside `texts` that is named for labels as `texts` is for texts, and whose lines are labels; None without one."""
+    """The label file next to `texts`: its name has a label word where `texts` has a text word, and its lines are labels. None without one."""
     if not texts.is_file() or _without(texts, _LABEL_WORDS) != _words(texts):
         return None
     bare = _without(texts, _TEXT_WORDS)
@@ -67,7 +67,7 @@ def num_lines(path: Path) -> int:
 
 
 def names_of_labels(labels: Path) -> tuple[str, ...] | None:
-    """What the labels 0, 1, 2, … are called, where a file beside them says it: `0 anger` on each line, or a name on each."""
+    """The names of the labels 0, 1, 2, … from a mapping file next to them: `0 anger` on each line, or one name per line."""
     ids = {line.strip() for line in lines_of(labels)} - {""}
     if not ids or not all(one.isdecimal() for one in ids):
         return None

@@ -1,4 +1,4 @@
-"""Are values of a kind? A few damaged ones change no answer: they are rejected with their lines when the rows are read."""
+"""Whether nearly all values are of a kind. A few damaged ones do not change the answer; their rows are rejected later."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _SEVERAL = 5
 
 
 def nearly_all(fits: Callable[[Any], object], values: Collection[Any]) -> bool:
-    """Of more than five values all but one, of many all but one in twenty; of none False.
+    """All but one of more than five values, all but one in twenty of many; False without values.
 
     nearly_all(str.isdigit, ["1", "2", "3", "4", "5", "x"])      True
     """

@@ -22,10 +22,10 @@ def assign(
     labels: np.ndarray | None = None,
     groups: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Split name of each row, `(rows,)` of str; what no ratio takes is `train`.
+    """Split name of each row, `(rows,)` of str; the rest is `train`.
 
     labels: int codes to stratify by. Of each label every split takes its share, and one row at least stays in train.
-    groups: codes; rows of one group stay together. Groups with the same labels are shared out among the splits, the rarest first.
+    groups: codes; rows of one group stay together. Groups with the same labels are distributed over the splits, the rarest first.
     """
     names = np.full(num_rows, TRAIN, dtype=object)
     generator = _generator(_SPLIT_STREAM, seed)

@@ -65,7 +65,7 @@ class TaskOptions(Section):
     reads: ClassVar[frozenset[str]] = TASK_SPECIFIC
     """The TASK_SPECIFIC keys that the task reads: any other is refused where a config sets it. All, where a task does not say."""
 
-    name: str = Field("auto", description="What is learned. auto: told by the columns. `task: NAME` is enough.")
+    name: str = Field("auto", description="What is learned. auto: detected from the columns. `task: NAME` is enough.")
 
     @property
     def documents(self) -> str | None:
