@@ -83,15 +83,25 @@ def did_you_mean(name: str, known: Iterable[str]) -> str | None:
     return close[0] if close else None
 
 
+def suggestion(name: str, known: Iterable[str], otherwise: str | None = None) -> str | None:
+    """The hint `Did you mean lora?`, or `otherwise` when nothing is close."""
+    near = did_you_mean(name, known)
+    return f"Did you mean {near}?" if near else otherwise
+
+
+def first_line(error: BaseException, *, limit: int = 200) -> str:
+    """The first line of what a library said, at most `limit` characters; the error's type where it said nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:limit]
+
+
 def check_choice(option: str, value: str, choices: Sequence[str]) -> None:
     """UserError when `value` is none of `choices`."""
     if value not in choices:
-        near = did_you_mean(value, choices)
         raise UserError(
             f"no such choice {value!r}",
             where=option,
             expected=", ".join(choices),
-            hint=f"Did you mean {near}?" if near else None,
+            hint=suggestion(value, choices),
         )
 
 

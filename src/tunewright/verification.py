@@ -22,6 +22,7 @@ from tunewright.artifacts import golden_examples
 from tunewright.artifacts.adapter_folder import ADAPTER, BASE, with_adapter
 from tunewright.artifacts.model_folder import FILE, Run, open_saved, path_of
 from tunewright.artifacts.run_files import changed_run_files
+from tunewright.errors import first_line
 from tunewright.exporters import ONNX_FACTS
 from tunewright.files.manifests import MANIFEST, changed_files, listed_files, what_of
 from tunewright.files.paths import expanded
@@ -192,7 +193,7 @@ def _checked(
         return Check(way, 0, float("nan"), tolerance, differs.broken)
     except Exception as error:  # a damaged file makes the libraries raise anything
         stage = _stage_of(changed[0]) if changed else "weights"
-        reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+        reason = first_line(error)
         return Check(way, 0, float("nan"), tolerance, Broken(stage, f"cannot be loaded ({reason})"))
     return Check(way, num_rows, difference, tolerance, note=note)
 

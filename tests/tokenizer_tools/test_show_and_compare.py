@@ -77,11 +77,11 @@ def test_bytes_are_shown_as_the_text_they_stand_for(name, pieces):
 def test_the_characters_of_bytes_are_those_of_the_library():
     from tokenizers.pre_tokenizers import ByteLevel
 
-    from tunewright.tokenization.readable import _byte_of_character
+    from tunewright.tokenization.readable import byte_of_character
 
-    assert sorted(_byte_of_character()) == sorted(ByteLevel.alphabet())
-    assert sorted(_byte_of_character().values()) == list(range(256))
-    assert _byte_of_character()["Ġ"] == 32
+    assert sorted(byte_of_character()) == sorted(ByteLevel.alphabet())
+    assert sorted(byte_of_character().values()) == list(range(256))
+    assert byte_of_character()["Ġ"] == 32
 
 
 @pytest.fixture

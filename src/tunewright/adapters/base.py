@@ -17,7 +17,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from tunewright.adapters.config import AdapterOptions, adapter_of
-from tunewright.errors import UserError, counted, quoted
+from tunewright.errors import UserError, counted, first_line, quoted
 from tunewright.plugins import find
 from tunewright.pretrained.architecture import unused_positions
 from tunewright.pretrained.model_files import ModelFolder
@@ -259,7 +259,7 @@ def attach(
             adapted = get_peft_model(model, config)
     except (ValueError, KeyError, AttributeError, NotImplementedError, TypeError) as error:
         raise UserError(
-            f"cannot be put on this model ({str(error).strip().splitlines()[0][:200]})",
+            f"cannot be put on this model ({first_line(error)})",
             where=f"adapter {adapter.options.name}",
             found=type(model).__name__,
             hint="Set adapter.targets to names of its linear layers, or use another adapter.",

@@ -32,7 +32,7 @@ from tunewright.artifacts.model_folder import (
     save_tokenizer,
     write_manifest,
 )
-from tunewright.errors import UserError
+from tunewright.errors import UserError, first_line
 from tunewright.files.atomic import file_sha256, whole_folder, write_json
 from tunewright.files.manifests import MANIFEST
 from tunewright.pretrained.model_files import ModelFolder
@@ -305,7 +305,7 @@ def with_adapter(network: Any, run: Path, *, plain: bool = False) -> Any:
             raise
         except Exception as error:  # damaged files make the library raise anything
             raise UserError(
-                f"the adapter cannot be loaded ({(str(error).strip() or type(error).__name__).splitlines()[0][:200]})",
+                f"the adapter cannot be loaded ({first_line(error)})",
                 where=str(run / ADAPTER),
                 hint="Restore the folder, or train again.",
             ) from None

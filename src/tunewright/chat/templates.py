@@ -19,7 +19,7 @@ from importlib.resources import files
 from typing import Any
 
 from tunewright.chat.messages import DEVELOPER, SYSTEM, Conversation, Message, ToolCall, message_text
-from tunewright.errors import RowError, UserError, did_you_mean, quoted
+from tunewright.errors import RowError, UserError, quoted, suggestion
 
 GENERATION_BEGINS, GENERATION_ENDS = "\U0010fff0", "\U0010fff1"
 _FOLDER = files("tunewright") / "chat" / "chat_templates"
@@ -180,10 +180,9 @@ def names() -> list[str]:
 def named(name: str) -> str:
     """The source of a shipped template. UserError that names the closest one."""
     if name not in names():
-        near = did_you_mean(name, names())
         raise UserError(
             f"no template {name!r}", where="task.template", expected=f"{quoted(names())}, or Jinja",
-            hint=f"Did you mean {near}?" if near else None,
+            hint=suggestion(name, names()),
         )  # fmt: skip
     return (_FOLDER / f"{name}.jinja").read_text(encoding="utf-8")
 

@@ -18,7 +18,7 @@ from tunewright.config.problems import explained, refuse, shortly, unknown_keys,
 from tunewright.config.renamed import other_names, tell_renamed, upgraded
 from tunewright.config.run_config import SCHEMA, RunConfig
 from tunewright.config.yaml_words import MAX_CHARACTERS, read_values, value_of_word
-from tunewright.errors import UserError, did_you_mean, quoted
+from tunewright.errors import UserError, quoted, suggestion
 from tunewright.files.paths import expanded
 from tunewright.plugins import trust, untrusted
 
@@ -108,11 +108,10 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         with path.open("rb") as file:
             content = file.read(MAX_CHARACTERS + 1)
     except FileNotFoundError:
-        near = did_you_mean(path.name, [p.name for p in path.parent.glob("*.y*ml")]) if path.parent.is_dir() else None
         raise UserError(
             "no such config file",
             where=str(path),
-            hint=f"Did you mean {near}?" if near else f"`{hints.init()}` writes one.",
+            hint=suggestion(path.name, [p.name for p in path.parent.glob("*.y*ml")], f"`{hints.init()}` writes one."),
         ) from None
     except OSError as error:
         raise UserError(f"cannot be read ({error})", where=str(path), hint="Give a YAML file.") from None

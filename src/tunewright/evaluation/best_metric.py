@@ -6,7 +6,7 @@ best_metric(config.evaluate.metric, task, store)      "f1_macro"; UserError for 
 from __future__ import annotations
 
 from tunewright.batching.store import TokenStore
-from tunewright.errors import UserError, did_you_mean
+from tunewright.errors import UserError, suggestion
 from tunewright.preparation import VALIDATION
 from tunewright.tasks.base import Task
 
@@ -18,8 +18,7 @@ def best_metric(metric: str, task: Task, store: TokenStore) -> str:
         return str(task.best_metric_on(store[VALIDATION]) if judges else task.best_metric())
     names = task.metric_names()
     if metric not in names:
-        near = did_you_mean(metric, names)
-        hint = f"Did you mean {near}?" if near else "Choose one of them."
+        hint = suggestion(metric, names, "Choose one of them.")
         raise UserError(f"no metric {metric!r}", where="evaluate.metric", found=", ".join(names), hint=hint)
     absent = task.metrics_without_value(store[VALIDATION]) if judges else {}
     if metric in absent:

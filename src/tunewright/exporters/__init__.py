@@ -10,7 +10,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from tunewright.artifacts.model_folder import Run, SavedModel, open_saved
-from tunewright.errors import UserError, did_you_mean
+from tunewright.errors import UserError, suggestion
 from tunewright.files.atomic import refused, whole_folder
 from tunewright.files.manifests import MANIFEST, listed_files, refuse_changed, unchecked, write_manifest
 from tunewright.files.paths import expanded
@@ -37,12 +37,11 @@ def export(
     trust(plugins)
     saved = open_saved(run)
     if to not in kinds():
-        near = did_you_mean(to, kinds())
         raise UserError(
             f"no export {to!r}",
             where="--to",
             expected=", ".join(kinds()),
-            hint=f"Did you mean {near}?" if near else None,
+            hint=suggestion(to, kinds()),
         )
     if saved.unmerged:
         raise UserError(

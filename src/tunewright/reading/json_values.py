@@ -86,6 +86,25 @@ class StrictJson:
         return number
 
 
+def is_json_object(text: str) -> bool:
+    """Whether `text`, a line of a file for example, is an object in JSON and nothing else."""
+    return _spells(text, "{", dict)
+
+
+def is_json_list(text: str) -> bool:
+    """Whether `text` is a list in JSON and nothing else."""
+    return _spells(text, "[", list)
+
+
+def _spells(text: str, opening: str, kind: type) -> bool:
+    if not text.lstrip().startswith(opening):
+        return False
+    try:
+        return isinstance(json.loads(text), kind)
+    except (ValueError, RecursionError):
+        return False
+
+
 def is_text_and_fields(value: Any) -> bool:
     """`["Ulm liegt hier", {"entities": …}]`, where the object has no text of its own."""
     return (

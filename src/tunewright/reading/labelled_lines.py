@@ -12,7 +12,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import re
 import shlex
 from collections.abc import Callable, Sequence
@@ -20,6 +19,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from tunewright.reading.json_values import is_json_list
 from tunewright.reading.names import one_of
 from tunewright.reading.sniff import is_header
 
@@ -130,7 +130,7 @@ def line_question(texts: Sequence[str]) -> LineQuestion | None:
         return LineQuestion(_WHAT[layout], "data.format=labelled")
     if len(given) >= _SEVERAL and all(len(text.split()) == 1 for text in given) and _are_labels(given, len(given)):
         return LineQuestion("lines that are labels, without a text", "")
-    if len(given) >= _FEW and _nearly_all(_is_json_list, given):
+    if len(given) >= _FEW and _nearly_all(is_json_list, given):
         return LineQuestion("lines that are lists in JSON", "", 'Write an object on each line: {"text": …, "label": …}')
     if len(given) >= _FEW and _nearly_all(_is_tagged, given):
         return LineQuestion(
@@ -138,15 +138,6 @@ def line_question(texts: Sequence[str]) -> LineQuestion | None:
             "Write a word and its tag on each line, and a blank line between sentences (CoNLL)",
         )  # fmt: skip
     return None
-
-
-def _is_json_list(text: str) -> bool:
-    if not text.lstrip().startswith("["):
-        return False
-    try:
-        return isinstance(json.loads(text), list)
-    except (ValueError, RecursionError):
-        return False
 
 
 def _is_tagged(text: str) -> bool:
@@ -227,13 +218,11 @@ def _are_cells(texts: Sequence[str], layout: str, *, sure: bool) -> bool:
     return sure or _are_labels(labels, len(texts))
 
 
-def _are_labels(words: Sequence[str], num_lines: int, *, sure: bool = False) -> bool:
+def _are_labels(words: Sequence[str], num_lines: int) -> bool:
     """Few words of a kind that labels are, each again and again: numbers, what stands in brackets, names of judgements."""
     distinct = set(words)
     if len(words) < _SURELY * num_lines or not distinct:
         return False
-    if sure:
-        return len(distinct) <= max(_MOST_LABELS, num_lines // 2)
     if num_lines < _SEVERAL or not 2 <= len(distinct) <= _MOST_LABELS or len(words) < _ROWS_EACH * len(distinct):
         return False
     if all(map(_NUMBER.fullmatch, distinct)):

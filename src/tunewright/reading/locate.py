@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path
 from types import ModuleType
 
-from tunewright.errors import UserError, did_you_mean, quoted
+from tunewright.errors import UserError, did_you_mean, quoted, suggestion
 from tunewright.files.paths import expanded
 from tunewright.reading import formats
 from tunewright.reading.files import Line, TextFile, opened, unreadable
@@ -68,8 +68,7 @@ def suffixes() -> dict[str, str]:
 def locate(name: str, options: ReadOptions) -> tuple[Path, str]:
     """The path and its format. Raises UserError where there is no such file, or none that we read."""
     if options.format is not None and options.format not in readers():
-        close = did_you_mean(options.format, readers())
-        hint = f"Did you mean {close}?" if close else f"Known: {', '.join(sorted(readers()))}."
+        hint = suggestion(options.format, readers(), f"Known: {', '.join(sorted(readers()))}.")
         raise UserError(f"no format {options.format!r}", where="data.format", hint=hint)
     if name.startswith("hub:"):
         return Path(name), "hub"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import codecs
 from dataclasses import dataclass
 
-from tunewright.errors import UserError, did_you_mean
+from tunewright.errors import UserError, suggestion
 
 _COMMON_ENCODINGS = ("utf-8", "utf-16", "utf-32", "cp1252", "latin-1", "shift_jis", "gb18030", "big5", "euc-kr")
 _LONGEST_DELIMITER = 8
@@ -60,11 +60,10 @@ def _known_encoding(name: str) -> str:
         codec = codecs.lookup(name)
         "".encode(name)  # refuses codecs that are no text encodings, such as hex
     except (LookupError, ValueError):
-        close = did_you_mean(name.lower(), _COMMON_ENCODINGS)
         raise UserError(
             f"no text encoding {name!r}",
             where="data.encoding",
-            hint=f"Did you mean {close}?" if close else f"Common ones: {', '.join(_COMMON_ENCODINGS)}.",
+            hint=suggestion(name.lower(), _COMMON_ENCODINGS, f"Common ones: {', '.join(_COMMON_ENCODINGS)}."),
         ) from None
     return "utf-8" if codec.name in ("utf-8", "utf-8-sig") else name
 

@@ -6,7 +6,6 @@ TableShape(delimiter='\\t', quoting=False, header=False, num_columns=2, names=No
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from dataclasses import dataclass
 from tunewright.errors import UserError
 from tunewright.reading.fields import NEVER_CLOSED, Record, records, unquoted
 from tunewright.reading.files import Line
+from tunewright.reading.json_values import is_json_object
 from tunewright.reading.names import KNOWN, TEXT_TIERS, plain, tier
 from tunewright.reading.options import ReadOptions
 from tunewright.reading.shares import nearly_all
@@ -212,16 +212,7 @@ def json_format(lines: Sequence[Line]) -> str | None:
     texts = [text.strip() for _, text, fault in lines if fault is None and text.strip()]
     if texts and _ARRAY.match("".join(texts[:2])):
         return "json"
-    return "jsonl" if nearly_all(_is_object, texts[:200]) else None
-
-
-def _is_object(text: str) -> bool:
-    if not (text.startswith("{") and text.endswith("}")):
-        return False
-    try:
-        return isinstance(json.loads(text), dict)
-    except (ValueError, RecursionError):
-        return False
+    return "jsonl" if nearly_all(is_json_object, texts[:200]) else None
 
 
 def _has_labels(rows: Sequence[Sequence[str]]) -> bool:

@@ -27,15 +27,13 @@ from tunewright.execution.row_dropout import switch_off_dropout
 from tunewright.execution.row_keyed import draws_randomly
 from tunewright.models.device import resolve_precision
 from tunewright.models.heads import head_parameters
-from tunewright.preparation import TRAIN, Inputs, Prepared, prepare
+from tunewright.preparation import TRAIN, Inputs, Log, Prepared, prepare
 from tunewright.reporting.phases import phase
 from tunewright.tasks.base import Task
 from tunewright.tokenization.encoder import TextEncoder, for_computing, load_encoder
 from tunewright.training.optimizer import Schedule, build_optimizer, freeze, learning_rates, parameter_groups
 from tunewright.training.processes import Processes
 from tunewright.training.reference import with_reference
-
-Log = Callable[[str], None]
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from tunewright.errors import UserError
+from tunewright.errors import UserError, first_line
 from tunewright.pretrained.architecture import unused_positions
 from tunewright.pretrained.folder_checks import check_tokenizer, code_refused, wants_code
 from tunewright.pretrained.model_files import ModelFolder
@@ -206,7 +206,7 @@ def load_encoder(
     except UserError:
         raise
     except Exception as error:  # of a damaged tokenizer, met when it first encodes
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        reason = first_line(error)
         raise UserError(
             f"its tokenizer cannot encode a text ({reason})", where=f"model {source.name}", hint="Restore its files."
         ) from None
@@ -255,7 +255,7 @@ def load_tokenizer(source: ModelFolder) -> Any:
     except Exception as error:  # transformers raises many types for a missing or broken tokenizer
         if wants_code(error):
             raise code_refused(f"model {source.name}") from None
-        reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+        reason = first_line(error)
     if lone := _lone_sentencepiece(source.tokenizer_folder):
         raise UserError(
             f"its tokenizer is {lone} alone, which transformers could not convert ({reason})",

@@ -26,7 +26,7 @@ def readable(tokenizer: Any, tokens: Sequence[str], *, decoder: Any) -> list[str
 
 def _shown(tokenizer: Any, token: str, kinds: set[str]) -> str:
     if "ByteLevel" in kinds:
-        known = _byte_of_character()
+        known = byte_of_character()
         if all(character in known for character in token):
             return _text(bytes(known[character] for character in token))
     elif "ByteFallback" in kinds and (found := _BYTE.fullmatch(token)):
@@ -51,7 +51,7 @@ def _types(step: Any) -> list[str]:
 
 
 @cache
-def _byte_of_character() -> dict[str, int]:
+def byte_of_character() -> dict[str, int]:
     """The characters by which GPT-2's vocabulary writes bytes: printable ones are themselves, others follow at 256."""
     printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     others = [byte for byte in range(256) if byte not in printable]

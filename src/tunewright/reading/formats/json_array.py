@@ -19,7 +19,7 @@ from tunewright.errors import RowError, UserError
 from tunewright.reading.encodings import encoding_hint
 from tunewright.reading.files import TextFile, empty, too_large
 from tunewright.reading.formats import jsonl
-from tunewright.reading.json_values import StrictJson, unparsable
+from tunewright.reading.json_values import StrictJson, is_json_object, unparsable
 from tunewright.reading.json_window import Window
 from tunewright.reading.options import ReadOptions
 from tunewright.reading.source import MAX_RAW, Source
@@ -88,14 +88,7 @@ def _one_object_a_line(file: TextFile) -> bool:
     """Of a file that begins with an object: two lines or more, of which the first or second is one by itself."""
     sample, _ = file.first_lines(100)
     lines = [text for _, text, fault in sample if fault is None and text.strip()]
-    return len(lines) > 1 and any(_is_object(text) for text in lines[:2])
-
-
-def _is_object(text: str) -> bool:
-    try:
-        return isinstance(json.loads(text), dict)
-    except (ValueError, RecursionError):
-        return False
+    return len(lines) > 1 and any(is_json_object(text) for text in lines[:2])
 
 
 def _enter_list(window: Window, name: str) -> str | None:

@@ -21,6 +21,7 @@ import numpy as np
 
 from tunewright.tokenization.fast import split
 from tunewright.tokenization.fast.classes import BLANK, LETTER, NEWLINE, NUMBER, OTHER, UNSAFE
+from tunewright.tokenization.readable import byte_of_character
 
 Split = Callable[[np.ndarray, np.ndarray], np.ndarray]
 _META = "▁"
@@ -174,14 +175,7 @@ def _meta_class(char: str, *, pieces: Callable[[str], list[str]], normal: Callab
 # A piece as the model gets it
 
 
-def _byte_table() -> dict[int, str]:
-    """GPT-2's printable stand-ins of the 256 bytes: printable ones stand for themselves, the others follow from U+0100 on."""
-    own = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    others = [byte for byte in range(256) if byte not in own]
-    return {**{byte: chr(byte) for byte in own}, **{byte: chr(0x100 + n) for n, byte in enumerate(others)}}
-
-
-_BYTE_CHARS = _byte_table()
+_BYTE_CHARS = {byte: char for char, byte in byte_of_character().items()}
 
 
 def _byte_level_texts(pieces: list[bytes]) -> list[str]:
