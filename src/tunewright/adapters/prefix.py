@@ -15,6 +15,7 @@ from pydantic import Field, PositiveInt
 from tunewright.adapters.base import AdapterContext, BaseAdapter
 from tunewright.adapters.config import AdapterOptions
 from tunewright.errors import UserError
+from tunewright.models.kv_cache import cache_word
 
 _TAKES_NO_CACHE = {
     "distilbert",
@@ -94,7 +95,7 @@ def keys_and_values(model: Any, num_tokens: int, *, seed: int) -> Any:
     model.eval()
     try:
         with torch.no_grad():
-            model.base_model(input_ids=ids.to(model.device), past_key_values=cache, use_cache=True)
+            model.base_model(input_ids=ids.to(model.device), use_cache=True, **{cache_word(model.base_model): cache})
     except (TypeError, ValueError, NotImplementedError) as error:  # models without a place for keys say so in many ways
         raise _takes_no_keys("adapter prefix", model.config.model_type) from error
     finally:

@@ -19,6 +19,7 @@ import torch
 
 from tunewright.errors import UserError
 from tunewright.models.document_isolation import takes_positions
+from tunewright.models.kv_cache import cache_of, cache_word
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +83,7 @@ class Continued:
         self._ids: torch.Tensor | None = None
         parameters = inspect.signature(model.forward).parameters
         self._last_only = {"logits_to_keep": 1} if "logits_to_keep" in parameters else {}
+        self._cache_word = cache_word(model)
         self._positioned = takes_positions(model)
 
     @property
@@ -97,9 +99,9 @@ class Continued:
         positions = {"position_ids": (mask_BM.cumsum(1) - 1).clamp(0)[:, -given.shape[1] :]} if self._positioned else {}
         cached: dict[str, Any] = {} if self.anew else {"use_cache": True}
         if self._cache is not None:
-            cached["past_key_values"] = self._cache
+            cached[self._cache_word] = self._cache
         output = self._model(input_ids=given, attention_mask=mask_BM, **cached, **self._last_only, **positions)
-        self._cache = None if self.anew else getattr(output, "past_key_values", None)
+        self._cache = None if self.anew else cache_of(output)
         self.anew = self._cache is None
         return output.logits[:, -1].float()
 

@@ -14,16 +14,26 @@ from typing import Any
 import torch
 
 from tunewright.batching.row_context import current_row_context, row_context, with_virtual_tokens
+from tunewright.models.kv_cache import accept_old_word, cache_word
 
 
 def fit(adapted: Any) -> None:
     """Change the pass of PEFT's model in place. Weights and files stay PEFT's."""
     config = adapted.active_peft_config
+    _accept_old_word(adapted)
     prefix = str(getattr(config.peft_type, "value", config.peft_type)) == "PREFIX_TUNING"
     if str(getattr(config.task_type, "value", config.task_type)) == "CAUSAL_LM":
         _fit_decoder(adapted, config.num_virtual_tokens, prefix=prefix)
     elif not prefix:
         _fit_rows(adapted.base_model, config.num_virtual_tokens)
+
+
+def _accept_old_word(adapted: Any) -> None:
+    """PEFT hands a prefix over as `past_key_values`, and looks for a parameter of that name."""
+    base = adapted.base_model
+    body = getattr(adapted, "transformer_backbone_name", None)
+    for module in (base, base.get_submodule(body) if body else base):
+        accept_old_word(module)
 
 
 def _fit_rows(base: Any, num_virtual: int) -> None:
@@ -50,6 +60,7 @@ def _without(output: Any, num_virtual: int, width: int) -> Any:
 
 def _fit_decoder(adapted: Any, num_virtual: int, *, prefix: bool) -> None:
     base = adapted.base_model
+    word = cache_word(base)
     if not prefix:
         _fit_rows(base, num_virtual)
 
@@ -57,7 +68,6 @@ def _fit_decoder(adapted: Any, num_virtual: int, *, prefix: bool) -> None:
     def forward(
         input_ids: torch.Tensor,
         attention_mask: torch.Tensor | None = None,
-        past_key_values: Any = None,
         position_ids: torch.Tensor | None = None,
         **kwargs: Any,
     ) -> Any:
@@ -67,10 +77,11 @@ def _fit_decoder(adapted: Any, num_virtual: int, *, prefix: bool) -> None:
         inputs: dict[str, Any] = {"input_ids": input_ids}
         if position_ids is not None:
             inputs["position_ids"] = position_ids = position_ids + num_virtual
-        if past_key_values is not None and past_key_values.get_seq_length():
-            inputs["past_key_values"] = past_key_values  # the virtual tokens are in it already
+        cache = kwargs.pop(word, None)
+        if cache is not None and cache.get_seq_length():
+            inputs[word] = cache  # the virtual tokens are in it already
         elif prefix:
-            inputs["past_key_values"] = adapted.get_prompt(num_rows)
+            inputs[word] = adapted.get_prompt(num_rows)
         else:
             words = adapted.word_embeddings(inputs.pop("input_ids"))
             inputs["inputs_embeds"] = torch.cat([adapted.get_prompt(num_rows).to(words.dtype), words], dim=1)

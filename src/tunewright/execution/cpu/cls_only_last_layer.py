@@ -57,7 +57,7 @@ def _forward(
 ) -> torch.Tensor:
     """others: the encoder's states of a model with cross attention, a cache: where there is any, the layer is computed whole."""
     rows = current_row_context()
-    alone = all(other is None for other in (*others, kwargs.get("past_key_values")))
+    alone = all(other is None for other in (*others, kwargs.get("cache"), kwargs.get("past_key_values")))
     if rows is None or rows.left_padded or hidden_BLH.shape[1] != rows.width or not alone:
         return whole(hidden_BLH, attention_mask, *others, **kwargs)
     first_B1H = hidden_BLH[:, :1]
