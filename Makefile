@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test lint types readme docs docs-test clean
+.PHONY: demo test lint types versions readme docs docs-test clean
 
 demo: $(INSTALLED)
 	$(BIN)/tunewright demo
@@ -19,6 +19,10 @@ lint: $(INSTALLED)
 
 types: $(INSTALLED)
 	$(BIN)/mypy
+
+# About 300 tests with the lowest versions that pyproject.toml names, and with the newest of the package index.
+versions: $(INSTALLED)
+	PYTHON=$(BIN)/python tests/versions.sh
 
 readme: $(INSTALLED)
 	$(BIN)/python -m pytest tests/test_readme.py

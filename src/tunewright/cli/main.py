@@ -23,6 +23,7 @@ from tunewright.cli import (
     check,
     config,
     demo,
+    env,
     evaluate,
     explain,
     export,
@@ -42,10 +43,10 @@ from tunewright.reporting.phases import shown_by
 from tunewright.training.signals import Stopped, answering
 
 app = typer.Typer(
-    add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False,
+    no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False,
     help="From raw text to a fine-tuned language model you can trust, and on to predictions.",
 )  # fmt: skip
-for verb in (demo, init, train, check, explain, prepare, evaluate, predict, chat, verify, export, runs, config):
+for verb in (demo, init, train, check, explain, prepare, evaluate, predict, chat, verify, export, runs, config, env):
     app.command(name=verb.NAME)(verb.run)
 app.add_typer(tokenizer.app, name=tokenizer.NAME)
 for registered in (*app.registered_commands, *tokenizer.app.registered_commands):

@@ -37,7 +37,7 @@ from tunewright.reading.ledger import kept_rows, not_selected_rows
 from tunewright.reporting.phases import phase
 from tunewright.runs.autoconfig import AnyConfig, as_config
 from tunewright.runs.decision import decision_of
-from tunewright.runs.environment import describe, differences
+from tunewright.runs.environment import describe, differences, untested_line
 from tunewright.runs.reporter import Interrupted, Reporter, RunResult
 from tunewright.runs.resume import check_folder, check_settled, is_finished
 from tunewright.runs.setup import build_components
@@ -153,6 +153,8 @@ class Run:
         self.is_main = parts.processes.is_main
         if not self.is_main:
             self.reporter = Reporter()
+        if said := untested_line():
+            self.reporter.note(said)
         asked = (self.config.evaluate.metric, parts.task, parts.prepared.store)
         self.metric = best_metric(*asked)
         if said := without_value(*asked):
