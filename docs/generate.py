@@ -168,5 +168,8 @@ PAGES = {"reference/commands.md": commands, "reference/keys.md": keys, "architec
 """Path under docs -> what writes it."""
 
 if __name__ == "__main__":
+    from sections import sections
+
+    (SOURCES / "config" / "sections.py").write_text(sections(), encoding="utf-8")
     for name, written in PAGES.items():
         (DOCS / name).write_text(written(), encoding="utf-8")

@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from tunewright.exporters import export
     from tunewright.prediction import Model, load, predict
     from tunewright.preparation import Prepared
-    from tunewright.reading import ReadOptions, Source
-    from tunewright.reading import open_source as read
+    from tunewright.reading import Readable, ReadOptions, Source, read
     from tunewright.records import AnyPrediction, Completion, FilledMask, Prediction, TaggedText
     from tunewright.runs.batches import batches, prepare
     from tunewright.runs.explain import Explanation, explain
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.2.0"
 __all__ = [
-    "AnyPrediction", "Check", "Completion", "Explanation", "FilledMask", "Model", "Numbers", "Prediction", "Prepared", "ReadOptions", "Reporter",
+    "AnyPrediction", "Check", "Completion", "Explanation", "FilledMask", "Model", "Numbers", "Prediction", "Prepared", "ReadOptions", "Readable", "Reporter",
     "RunConfig", "RunResult", "Scores", "Source", "TaggedText", "Task", "TokenStore", "UserError", "batches", "evaluate", "explain",
     "export", "load", "predict", "prepare", "read", "train", "verify",
 ]  # fmt: skip
@@ -48,7 +47,7 @@ _MODULES = {
     "exporters": ("export",),
     "prediction": ("Model", "load", "predict"),
     "preparation": ("Prepared",),
-    "reading": ("ReadOptions", "Source"),
+    "reading": ("ReadOptions", "Readable", "Source", "read"),
     "records": ("AnyPrediction", "Completion", "FilledMask", "Prediction", "TaggedText"),
     "runs.batches": ("batches", "prepare"),
     "runs.explain": ("Explanation", "explain"),
@@ -58,9 +57,7 @@ _MODULES = {
     "tasks.regression": ("Numbers",),
     "verification": ("Check", "verify"),
 }
-_WHERE = {name: (module, name) for module, names in _MODULES.items() for name in names} | {
-    "read": ("reading", "open_source")
-}
+_WHERE = {name: (module, name) for module, names in _MODULES.items() for name in names}
 
 
 if not TYPE_CHECKING:  # a type checker looks at the imports above, and reports a name that is not there

@@ -5,7 +5,7 @@ Row  --tasks/-->  Example  --tokenization/, encoding/-->  Encoded  --batching/--
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -18,6 +18,32 @@ if TYPE_CHECKING:
 Fields = Mapping[str, Any]
 IGNORED = -100
 """A label that no loss counts, as PyTorch has it."""
+
+
+class HeldRows(str):
+    """The name of rows that were handed over in memory: `train`, whose rows are called `train[17]`.
+
+    described: `pandas DataFrame, 500 rows`. labels: what the object called each row (the index of a frame); None where it counts from 0.
+    """
+
+    described: str
+    labels: Sequence[str] | Mapping[int, str] | None
+
+    def __new__(
+        cls, name: str, *, described: str = "", labels: Sequence[str] | Mapping[int, str] | None = None
+    ) -> HeldRows:
+        made = super().__new__(cls, name)
+        made.described, made.labels = described, labels
+        return made
+
+    def address(self, line: int) -> str:
+        """line: 1-based, as of every row."""
+        return f"{self}[{line - 1 if self.labels is None else self.labels[line - 1]}]"
+
+
+def address_of(source: str, line: int) -> str:
+    """`train.csv:418`, or `train[417]` for rows in memory."""
+    return source.address(line) if isinstance(source, HeldRows) else f"{source}:{line}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +59,7 @@ class Row:
     @property
     def address(self) -> str:
         """`train.csv:418`, the form that errors print and `explain` takes."""
-        return f"{self.source}:{self.line}"
+        return address_of(self.source, self.line)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +73,7 @@ class Reject:
 
     @property
     def address(self) -> str:
-        return f"{self.source}:{self.line}"
+        return address_of(self.source, self.line)
 
 
 @dataclass(frozen=True, slots=True)
@@ -330,3 +356,31 @@ class Typed:
     text: str
     ids: list[int]
     otherwise: str = ""
+
+
+_ECHOES = {"TaggedText": "text", "FilledMask": "text", "Completion": "prompt"}
+"""What a prediction says of its input, which the row holds already."""
+
+
+def prediction_columns(predictions: Sequence[AnyPrediction], taken: Sequence[str]) -> dict[str, list[Any]]:
+    """Predictions of rows as further columns, under names that are not taken: `predicted_label`, `score`, `scores`.
+
+    A prediction without a value for one of them has None there.
+    """
+    values = [one.as_dict() for one in predictions]
+    echoes = {_ECHOES.get(type(one).__name__) for one in predictions}
+    found: dict[str, list[Any]] = {}
+    for key in dict.fromkeys(key for one in values for key in one):
+        if key not in echoes:
+            wanted = f"predicted_{key}" if key in taken or key.startswith(("label", "tags")) else key
+            found[free_name(wanted, [*taken, *found])] = [one.get(key) for one in values]
+    return found
+
+
+def free_name(wanted: str, taken: Iterable[str]) -> str:
+    """`score`, or `score_2` where that is taken."""
+    name, number, names = wanted, 1, set(taken)
+    while name in names:
+        number += 1
+        name = f"{wanted}_{number}"
+    return name

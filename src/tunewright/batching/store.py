@@ -19,7 +19,7 @@ import numpy as np
 
 from tunewright.errors import UserError
 from tunewright.files.atomic import TEMPORARY, file_sha256, json_sha256, whole_file, write_json
-from tunewright.records import Encoded
+from tunewright.records import Encoded, HeldRows, address_of
 from tunewright.tokenization.encoded_rows import EncodedRows, concatenated
 
 SCHEMA = 3
@@ -272,7 +272,7 @@ class SplitStore:
 
     def address(self, position: int) -> str:
         """`train.csv:418`, the place of the row in the user's file."""
-        return f"{self.sources[self.array('source')[position]]}:{self.array('line')[position]}"
+        return address_of(self.sources[self.array("source")[position]], int(self.array("line")[position]))
 
     def torch_dataset(self) -> StoreDataset:
         """A `torch.utils.data.Dataset` of dicts with Hugging Face names (`input_ids`, `labels`), unpadded."""
@@ -384,7 +384,7 @@ def _open_split(folder: Path, split: str, manifest: Mapping[str, Any]) -> SplitS
     parts = concatenated([chunk.to_numpy() for chunk in _chunks(tables, "part")], np.int64)
     return SplitStore(
         name=split,
-        sources=tuple(manifest["sources"]),
+        sources=_sources_of(manifest),
         lengths=concatenated([np.diff(offsets) for offsets, _ in ids], np.int32),
         row_ids=row_ids,
         keys=row_ids | parts << _PART_SHIFT,
@@ -394,6 +394,23 @@ def _open_split(folder: Path, split: str, manifest: Mapping[str, Any]) -> SplitS
         _starts=np.cumsum([0, *counts[:-1]]) if counts else np.zeros(0, dtype=np.int64),
         _ids=ids,
         _type_ids=[_offsets_and_values(chunk) for chunk in _chunks(tables, "token_type_ids")] if has_types else None,
+    )
+
+
+def names_of_sources(sources: Sequence[str]) -> dict[str, Any]:
+    """What a manifest keeps of the names of sources: for rows that were in memory, also what these were called."""
+    held = {
+        str(n): list(name.labels) if name.labels else None
+        for n, name in enumerate(sources)
+        if isinstance(name, HeldRows)
+    }
+    return {"sources": list(sources), **({"held_rows": held} if held else {})}
+
+
+def _sources_of(manifest: Mapping[str, Any]) -> tuple[str, ...]:
+    held = manifest.get("held_rows", {})
+    return tuple(
+        HeldRows(name, labels=held[str(n)]) if str(n) in held else name for n, name in enumerate(manifest["sources"])
     )
 
 

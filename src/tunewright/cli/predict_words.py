@@ -29,7 +29,7 @@ from tunewright.reading.formats.conll import TAGS, WORDS, Block, open_blocks
 from tunewright.reading.locate import locate
 from tunewright.reading.names import plain
 from tunewright.reading.tagged import TagLayout, is_document_mark, looks_like_tag
-from tunewright.records import NoAnswer, Row
+from tunewright.records import NoAnswer, Row, free_name
 from tunewright.tasks.base import Task
 
 _TAG = "predicted_tag"
@@ -66,15 +66,6 @@ def with_prediction(fields: Mapping[str, Any], prediction: Any) -> dict[str, Any
         wanted = f"predicted_{key}" if key in fields or key.startswith(("label", "tags")) else key
         found[free_name(wanted, found)] = value
     return found
-
-
-def free_name(wanted: str, taken: Iterable[str]) -> str:
-    """`score`, or `score_2` where that is taken."""
-    name, number, names = wanted, 1, set(taken)
-    while name in names:
-        number += 1
-        name = f"{wanted}_{number}"
-    return name
 
 
 @dataclass(frozen=True)

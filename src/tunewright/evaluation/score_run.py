@@ -29,6 +29,7 @@ from tunewright.execution.base import AUTO, PLAIN, Wanted
 from tunewright.files.atomic import read_json
 from tunewright.prediction import Model, load
 from tunewright.preparation import TEST, TRAIN, encode_file, open_like, options_of_run, prepare
+from tunewright.reading.in_memory import Readable, one_file
 from tunewright.reading.ledger import kept_rows, not_selected_rows
 from tunewright.reading.unchanged import Unchanged
 from tunewright.training.fingerprint import check, hash_of_rows
@@ -38,10 +39,10 @@ _GIVE_A_FILE = f"Give a file: {hints.evaluate()}."
 
 
 def evaluate(
-    run: Run, data: str | Path | None = None, *, split: str = TEST, precision: str = "auto", device: str = "auto", execution: str = AUTO,
+    run: Run, data: Readable | None = None, *, split: str = TEST, precision: str = "auto", device: str = "auto", execution: str = AUTO,
     skip_bad_rows: bool = False, note: Callable[[str], None] = lambda _: None, plugins: Iterable[str] = (), check: bool = True,
 ) -> report.Scores:  # fmt: skip
-    """Scores of a trained run on its own `split`, or on the file `data`. UserError for bad input.
+    """Scores of a trained run on its own `split`, or on `data`: a file, or rows in memory. UserError for bad input.
 
     execution, plugins, check: as for `load`.
     """
@@ -53,7 +54,13 @@ def evaluate(
     config = _config_of(model)
     if data is None:
         return cast(report.Scores, _of_split(model, config, split, note))
-    data = str(data)
+    with one_file(data, "data") as path:
+        return cast(report.Scores, _of_file(model, config, path, skip_bad_rows=skip_bad_rows, note=note))
+
+
+def _of_file(
+    model: Model, config: RunConfig | None, data: str, *, skip_bad_rows: bool, note: Callable[[str], None]
+) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="tunewright-") as folder:
         options = options_of_run(model.saved.folder.parent, data)
         files = Unchanged.opened([open_like(data, options, model.task)])
@@ -80,11 +87,11 @@ def evaluate(
                 f"{data} cannot be read again ({error.problem}), so there are no baselines and no texts of the worst rows."
             )
             report.add_worst_texts(scores, rows, {})
-            return cast(report.Scores, scores)
+            return scores
         report.add_worst_texts(scores, rows, worst.of)
         if texts is not None and config is not None:
             _add_baseline(scores, config, texts, note)
-        return cast(report.Scores, scores)
+        return scores
 
 
 def _config_of(model: Model) -> RunConfig | None:

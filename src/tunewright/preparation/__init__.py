@@ -197,7 +197,7 @@ def _build(
     extra = {
         "task": task.name, "task_state": task.state(), "columns_found_by": inputs.reason,
         "max_length": encoder.max_length, "tokenizer": match_tokenizer(survey.texts, model, encoder),
-        "sources": [source.name for _, source in inputs.of()],
+        **stores.names_of_sources([source.name for _, source in inputs.of()]),
         "notes": [f"{source.name}: {note}" for _, source in inputs.of() for note in source.notes], "ledger": written,
     }  # fmt: skip
     check()

@@ -215,7 +215,7 @@ def _encode_file(
         raise bad_rows_error(rejects.first, rejects.count, ledger.read[source.name], None, go_on="--skip-bad-rows")
     if not shards:
         raise UserError("no row to evaluate", where=path)
-    return stores.finish_store(folder, "", {"data": shards}, {"sources": [source.name]})["data"], ledger
+    return stores.finish_store(folder, "", {"data": shards}, stores.names_of_sources([source.name]))["data"], ledger
 
 
 def _unchanged_rows(source: Source) -> Iterator[Row | Reject]:

@@ -24,6 +24,7 @@ from tunewright.reading import ReadOptions, Source, open_source, splits_of
 from tunewright.reading.detect import find_column, is_prose, peek
 from tunewright.reading.documents import BEGINS, ENDS
 from tunewright.reading.file_shapes import SHAPE
+from tunewright.reading.in_memory import resolved
 from tunewright.reading.label_files import AUTO, label_file_of
 from tunewright.reading.locate import matching, readers
 from tunewright.reading.names import SPLIT_NAMES
@@ -254,7 +255,10 @@ def for_inputs(options: ReadOptions, task: Task) -> ReadOptions:
 def _open_sources(config: RunConfig, opened: Opened, *, task: str | None = None) -> dict[str, list[Source]]:
     data = config.data
     named = {TRAIN: data.train_split, VALIDATION: data.validation_split, TEST: data.test_split}
-    paths = {split: [file for path in _as_list(getattr(data, split)) for file in matching(path)] for split in SPLITS}
+    paths = {
+        split: [file for path in _as_list(getattr(data, split)) for file in matching(resolved(path, config.run_folder))]
+        for split in SPLITS
+    }
     inner = {path: splits_of(path, read_options(config)) for split in SPLITS for path in paths[split]}
     for split in (VALIDATION, TEST):  # a source that brings its own validation and test splits
         path = paths[TRAIN][0]

@@ -17,13 +17,14 @@ from pathlib import Path
 from tunewright.errors import UserError
 from tunewright.files.paths import expanded
 from tunewright.reading.files import is_utf8
-from tunewright.reading.locate import locate, readers
+from tunewright.reading.in_memory import Readable, paths_in, staged_file
+from tunewright.reading.locate import locate, matching, readers
 from tunewright.reading.options import ReadOptions
 from tunewright.reading.source import Source
 from tunewright.reading.unchanged import stamp_of
 from tunewright.reading.words import with_sentences
 
-__all__ = ["ReadOptions", "Source", "open_source", "splits_of"]
+__all__ = ["ReadOptions", "Readable", "Source", "open_source", "read", "splits_of"]
 
 _MAY_HOLD_WORDS = ("jsonl", "json", "parquet", "arrow")
 """Formats whose rows may be words, beside tables."""
@@ -50,6 +51,29 @@ def open_source(path: str, options: ReadOptions = ReadOptions()) -> Source:  # n
         if made is not None:
             made.stamps.update({one: stamp if one == place else stamp_of(one) for one in made.files()})
     return source
+
+
+def read(data: Readable, options: ReadOptions = ReadOptions()) -> Source:  # noqa: B008 (frozen)
+    """The rows of a file, of several that a pattern names, or of an object in memory: a DataFrame, a Table, a Dataset, dicts.
+
+    options: how a file is read; rows in memory need none. UserError as of `open_source`.
+    """
+    if isinstance(data, str | Path):
+        paths = matching(str(data))
+    else:
+        paths = paths_in(data) or [staged_file(data, "data")]
+    sources = [open_source(path, options) for path in paths]
+    return sources[0] if len(sources) == 1 else _one_after_another(sources, str(data))
+
+
+def _one_after_another(sources: list[Source], name: str) -> Source:
+    """Several sources as one: their columns are those of the first."""
+    first = sources[0]
+    return replace(
+        first, name=name, read=lambda _: (row for source in sources for row in source.rows()), keep=None, by_word=None,
+        paths=tuple(path for source in sources for path in source.paths), notes=[note for source in sources for note in source.notes],
+        stamps={path: stamp for source in sources for path, stamp in source.stamps.items()},
+    )  # fmt: skip
 
 
 def splits_of(path: str, options: ReadOptions = ReadOptions()) -> tuple[str, ...]:  # noqa: B008 (frozen)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tunewright.errors import UserError, counted
-from tunewright.records import Reject
+from tunewright.records import HeldRows, Reject
 
 KEPT, REJECTED, FILTERED, NOT_SELECTED = "kept", "rejected", "filtered", "not_selected"
 FATES = (KEPT, REJECTED, FILTERED, NOT_SELECTED)
@@ -155,6 +155,8 @@ class RejectFile:
         if len(self.first) < _SHOWN:
             self.first.append(reject)
         record = {"source": reject.source, "line": reject.line, "reason": reject.reason, "raw": reject.raw}
+        if isinstance(reject.source, HeldRows):
+            record["row"] = reject.address
         self._file.write(json.dumps(record, ensure_ascii=True) + "\n")
 
 
@@ -163,7 +165,16 @@ def first_rejects(path: Path) -> list[Reject]:
     if not path.is_file():
         return []
     with open(path, encoding="utf-8") as file:
-        return [Reject(**json.loads(line)) for line in itertools.islice(file, _SHOWN)]
+        return [_reject_of(json.loads(line)) for line in itertools.islice(file, _SHOWN)]
+
+
+def _reject_of(record: dict[str, Any]) -> Reject:
+    """A line of rejected.jsonl; `row` is the address of a row that was handed over in memory."""
+    address = record.pop("row", None)
+    if address is not None:
+        label = address[len(record["source"]) + 1 : -1]
+        record["source"] = HeldRows(record["source"], labels={record["line"] - 1: label})
+    return Reject(**record)
 
 
 def bad_rows_error(

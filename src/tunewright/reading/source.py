@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tunewright.errors import UserError
-from tunewright.records import Reject, Row
+from tunewright.records import Reject, Row, address_of
 
 MAX_RAW = 10_000
 """Characters of a rejected row that are kept."""
@@ -90,7 +90,9 @@ class Source:
             if row.line > line:
                 if before is not None and self.format in _ROWS_OVER_SEVERAL_LINES:
                     return before
-                raise UserError("no row stands here", where=f"{self.name}:{line}", hint=f"The next is {row.address}.")
+                raise UserError(
+                    "no row stands here", where=address_of(self.name, line), hint=f"The next is {row.address}."
+                )
             before = row
         last = f"the last row is {before.address}" if before else "it has no rows"
-        raise UserError("no row stands here", where=f"{self.name}:{line}", found=last)
+        raise UserError("no row stands here", where=address_of(self.name, line), found=last)

@@ -29,15 +29,14 @@ from tunewright.reading.names import SPLIT_NAMES
 from tunewright.reading.split import TRAIN
 from tunewright.reading.split_column import find_split_column
 from tunewright.runs.decision import Decision, decision_of
+from tunewright.runs.from_python import AnyConfig, config_of
+
+__all__ = ["AnyConfig", "Guess", "as_config", "config_for_data", "guess_config", "guess_for_data"]
 
 SCHEMA_FILE = "tunewright.schema.json"
 """The JSON Schema that a written config names for editors."""
 _TEXTS = (".txt", ".text")
 _PACKED = (".gz", ".zst")
-
-
-AnyConfig = RunConfig | Mapping[str, object] | str | Path
-"""A config as an object, its values, the path of a YAML file, or a data file alone."""
 
 
 @dataclass(frozen=True)
@@ -133,17 +132,18 @@ def config_for_data(
     return config
 
 
-def as_config(config: AnyConfig, overrides: Sequence[str] = ()) -> RunConfig:
-    """From a RunConfig, its values, the path of a YAML file, or a data file alone; `key=value` words laid over it."""
+def as_config(config: AnyConfig, overrides: Sequence[str] = (), *, words: Sequence[str] = ()) -> RunConfig:
+    """From anything that `AnyConfig` names; `key=value` words laid over it. words: further ones, of keyword arguments."""
     if isinstance(overrides, (str, Mapping)):
         raise UserError("overrides are a list of words", found=repr(overrides)[:80], hint='Write ["train.epochs=5"].')
-    if isinstance(config, RunConfig):
-        return config
-    if isinstance(config, Mapping):
-        return parse_config(config) if not overrides else load_config(None, overrides, base=config)
-    if Path(config).suffix in (".yaml", ".yml"):
-        return load_config(config, overrides)
-    return config_for_data(str(config), overrides)
+    given, laid = config_of(config, [*overrides, *words])
+    if isinstance(given, RunConfig):
+        return load_config(None, laid, base=given.as_dict()) if words else given
+    if isinstance(given, Mapping):
+        return parse_config(given) if not laid else load_config(None, laid, base=given)
+    if isinstance(given, str) and Path(given).suffix in (".yaml", ".yml"):
+        return load_config(given, laid)
+    return config_for_data(given, laid)
 
 
 def guess_for_data(data: str | Sequence[str], overrides: Sequence[str] = ()) -> tuple[Guess, RunConfig]:

@@ -26,6 +26,7 @@ from tunewright.preparation import SPLITS, TEST, VALIDATION, Inputs
 from tunewright.preparation.first_pass import carved
 from tunewright.pretrained.model_files import ModelFolder
 from tunewright.reading import Source
+from tunewright.records import HeldRows
 
 _NAMES_SHOWN, _FILES_SHOWN = 10, 4
 _LABEL_WIDTH = 10
@@ -123,7 +124,8 @@ def decision_of(config: RunConfig, inputs: Inputs, *, model: ModelFolder | None 
 def _name(source: Source) -> str:
     """A source as the user wrote it, and the file that holds its labels."""
     beside = [path.name for path in source.paths[1:]] if source.format == "text" else []
-    return " + ".join([source.name, *beside])
+    name = f"{source.name} ({source.name.described})" if isinstance(source.name, HeldRows) else source.name
+    return " + ".join([name, *beside])
 
 
 def shortened(names: Sequence[str], most: int) -> str:

@@ -14,7 +14,7 @@ from tunewright.errors import RowError, UserError, quoted
 from tunewright.preparation import TRAIN, Inputs, open_inputs
 from tunewright.reading import Source
 from tunewright.reading.file_shapes import bare_fields
-from tunewright.records import Reject
+from tunewright.records import HeldRows, Reject, address_of
 from tunewright.runs.autoconfig import AnyConfig, as_config
 
 
@@ -48,7 +48,7 @@ def explain(config: AnyConfig, address: str) -> Explanation:
     inputs = open_inputs(config)
     source, line = _find(inputs, address)
     row = source.row_at(line)
-    stages: Explanation = {"row": f"{source.name}:{row.line}"}
+    stages: Explanation = {"row": address_of(source.name, row.line)}
     if isinstance(row, Reject):
         return {**stages, "rejected": row.reason, "raw": row.raw}
     stages["fields"] = bare_fields(row)
@@ -90,6 +90,9 @@ def explain(config: AnyConfig, address: str) -> Explanation:
 
 
 def _find(inputs: Inputs, address: str) -> tuple[Source, int]:
+    for source in (source for _, source in inputs.of() if isinstance(source.name, HeldRows)):
+        if address.startswith(f"{source.name}[") and address.endswith("]"):
+            return source, _line_labelled(source, address)
     name, colon, line = address.rpartition(":")
     if not line.isdecimal():
         raise UserError(
@@ -106,3 +109,16 @@ def _find(inputs: Inputs, address: str) -> tuple[Source, int]:
     if not matching:
         raise UserError(f"{name} is not one of this config's files", found=quoted(source.name for source in sources))
     return matching[0], int(line)
+
+
+def _line_labelled(source: Source, address: str) -> int:
+    """The line of `train[17]` or `train['a7']`. UserError where the object has no such row."""
+    assert isinstance(source.name, HeldRows)
+    label, labels = address[len(source.name) + 1 : -1], source.name.labels
+    if labels is None and label.isdecimal():
+        return int(label) + 1
+    if labels is not None and label in (known := list(labels)):
+        return known.index(label) + 1
+    raise UserError(
+        "no row is called so", where=address, found=f"a {source.name.described}, the first {source.name.address(1)}"
+    )

@@ -15,6 +15,7 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -25,6 +26,7 @@ from tunewright.artifacts.adapter_folder import save_beginning, save_trained, sa
 from tunewright.artifacts.run_files import METRICS, changed_run_files, is_known, said, seal, state_of, unseal
 from tunewright.config.renamed import manifests_of
 from tunewright.config.run_config import SCHEMA, RunConfig
+from tunewright.config.sections import AdapterKeys, DataKeys, EvaluateKeys, ModelKeys, TaskKeys, TrainKeys
 from tunewright.errors import UserError, counted
 from tunewright.evaluation import scores as report
 from tunewright.evaluation.best_metric import best_metric, without_value
@@ -33,11 +35,13 @@ from tunewright.evaluation.overfitting import as_good_a_baseline, points_of, ver
 from tunewright.evaluation.score_split import Evaluation, evaluate_split
 from tunewright.files.atomic import read_json, remove_leftovers, whole_file, write_json, write_whole
 from tunewright.preparation import TEST, VALIDATION, Inputs, prepare
+from tunewright.reading.in_memory import keep_in_run
 from tunewright.reading.ledger import kept_rows, not_selected_rows
 from tunewright.reporting.phases import phase
 from tunewright.runs.autoconfig import AnyConfig, as_config
 from tunewright.runs.decision import decision_of
 from tunewright.runs.environment import describe, differences, untested_line
+from tunewright.runs.from_python import words_of
 from tunewright.runs.reporter import Interrupted, Reporter, RunResult
 from tunewright.runs.resume import check_folder, check_settled, is_finished
 from tunewright.runs.setup import build_components
@@ -53,9 +57,29 @@ from tunewright.training.signals import Stop, Stopped, saving, stop_signals
 from tunewright.training.trackers import MetricsFile, TensorBoard
 
 
-def train(config: AnyConfig, overrides: Sequence[str] = (), *, reporter: Reporter | None = None) -> RunResult:
-    """Train as a config says, or go on with a run that was interrupted. UserError for everything the user can mend."""
-    return Run(as_config(config, overrides), reporter or Reporter()).go()
+def train(
+    config: AnyConfig, overrides: Sequence[str] = (), *, task: str | TaskKeys | None = None, model: str | Path | ModelKeys | None = None,
+    data: DataKeys | None = None, adapter: str | AdapterKeys | None = None, train: TrainKeys | None = None,
+    evaluate: EvaluateKeys | None = None, plugins: Sequence[str] = (), output: str | Path | None = None, reporter: Reporter | None = None,
+) -> RunResult:  # fmt: skip
+    """Train on data, or as a config says; or go on with a run that was interrupted. UserError for everything the user can mend.
+
+    config: data (a path, a pandas or polars DataFrame, a pyarrow Table, a datasets.Dataset or DatasetDict, a list or dict of dicts, a dict
+    of splits), a config as an object or as its values, or the path of a YAML file. The keyword arguments are the sections of the config,
+    and lie over it: `train(frame, model="bert-base-cased", train={"epochs": 3}, output="runs/x")`. overrides: `key=value` words, as on the
+    command line.
+    """
+    words = words_of(
+        task=task,
+        model=model,
+        data=data,
+        adapter=adapter,
+        train=train,
+        evaluate=evaluate,
+        plugins=plugins,
+        output=output,
+    )
+    return Run(as_config(config, overrides, words=words), reporter or Reporter()).go()
 
 
 class Run:
@@ -387,6 +411,9 @@ class Run:
         unseal(self.folder)  # a shorter run was finished: this one is not
         resolved = yaml.safe_dump({"schema": SCHEMA, **self._resolved()}, sort_keys=False, allow_unicode=True)
         write_whole(self.folder / "config.yaml", resolved)
+        data = self.config.data
+        for paths in (data.train, data.validation, data.test):
+            keep_in_run([paths] if isinstance(paths, str) else paths or (), self.folder)
         write_json(self.folder / "ledger.json", self.parts.prepared.manifest["ledger"])
         rejected = self.parts.prepared.store.folder / "rejected.jsonl"
         if rejected.is_file():

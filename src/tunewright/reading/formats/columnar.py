@@ -14,13 +14,14 @@ import json
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunewright.errors import UserError
+from tunewright.reading import in_memory
 from tunewright.reading.files import empty, is_packed, opened, too_large, unreadable
 from tunewright.reading.json_values import text_fault
 from tunewright.reading.options import ReadOptions
@@ -62,9 +63,17 @@ def shards_source(paths: Sequence[Path], name: str, format: str, options: ReadOp
     if len(set(columns)) < len(columns):
         raise UserError("a column name stands twice", where=name, found=", ".join(columns), hint="Rename one of them.")
 
+    facts = in_memory.described(schemas[0]) if len(paths) == 1 else None
+    decode = None if facts is None else in_memory.decoder(facts)
+    if facts is not None:
+        name, columns = (
+            in_memory.source_name(facts, in_memory.labels_in(paths[0], schemas[0])),
+            in_memory.columns_of(columns),
+        )
+
     def rows(_: Source) -> Iterator[Row | Reject]:
         batches = (batch for path in paths for batch in _batches(path, name))
-        yield from rows_of(batches, name, options.max_row_bytes)
+        yield from rows_of(batches, name, options.max_row_bytes, decode)
 
     metadata = (schemas[0].metadata or {}).get(b"huggingface", b"{}")
     return Source(name, format, rows, columns, class_names(metadata), paths=tuple(paths))
@@ -86,8 +95,13 @@ def _are_names(names: Any) -> bool:
     return isinstance(names, list) and all(isinstance(name, str) and text_fault(name) is None for name in names)
 
 
-def rows_of(batches: Iterator[pyarrow.RecordBatch], name: str, limit: int) -> Iterator[Row | Reject]:
-    """The rows of record batches that are `sound`, numbered through."""
+def rows_of(
+    batches: Iterator[pyarrow.RecordBatch],
+    name: str,
+    limit: int,
+    decode: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
+) -> Iterator[Row | Reject]:
+    """The rows of record batches that are `sound`, numbered through. decode: the values of a row from those that were written."""
     number = 0
     for batch in batches:
         for start in range(0, batch.num_rows, _BATCH):
@@ -95,6 +109,8 @@ def rows_of(batches: Iterator[pyarrow.RecordBatch], name: str, limit: int) -> It
             large = piece.nbytes > limit
             for fields in _python_rows(piece):
                 number += 1
+                if decode is not None and isinstance(fields, dict):
+                    fields = decode(fields)
                 yield _row(name, number, fields, limit if large else None)
 
 
