@@ -13,6 +13,7 @@ import pytest
 import tunewright as tw
 
 SOURCES = Path(tw.__file__).parents[1]
+EXAMPLE = Path(__file__).parents[1] / "examples/plugin/src/tunewright_extras"
 SCRIPT = '''
 """All of the public API, as a user types it."""
 
@@ -116,7 +117,7 @@ def test_functions_keep_their_names_whatever_is_imported():
 
 
 @pytest.mark.slow
-def test_a_users_script_passes_mypy_strict(tmp_path):
+def test_a_users_script_and_the_example_of_a_plugin_pass_mypy_strict(tmp_path):
     pytest.importorskip("mypy")
     script = tmp_path / "script.py"
     script.write_text(SCRIPT, encoding="utf-8")
@@ -141,7 +142,7 @@ def test_a_users_script_passes_mypy_strict(tmp_path):
     options = ["--strict", "--follow-imports=silent", "--no-error-summary", "--config-file", str(config)]
     options += ["--cache-dir", str(tmp_path / "cache")]
     checked = subprocess.run(
-        [sys.executable, "-m", "mypy", *options, str(script), str(wrong)],
+        [sys.executable, "-m", "mypy", *options, str(script), str(wrong), str(EXAMPLE)],
         cwd=tmp_path, env={**os.environ, "MYPYPATH": str(SOURCES)}, capture_output=True, text=True, timeout=500,
     )  # fmt: skip
     assert [line.split(" error: ")[1] for line in checked.stdout.splitlines()] == [

@@ -12,8 +12,33 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, WithJsonSchema
 
-from tunewright.errors import UserError
+from tunewright.errors import UserError, did_you_mean
 from tunewright.files.paths import expanded
+from tunewright.plugins import OURS, known, names
+
+
+@dataclass(frozen=True)
+class named_plugin:
+    """A text that names one of ours, or a plug-in of this kind."""
+
+    kind: str
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+        from pydantic_core import core_schema
+
+        return core_schema.no_info_after_validator_function(self._known, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> dict[str, Any]:
+        plugin = {"type": "string", "title": "the name of a plug-in"}
+        return {"anyOf": [{"enum": list(OURS[self.kind])}, plugin]} if OURS[self.kind] else plugin
+
+    def _known(self, name: str) -> str:
+        if known(self.kind, name):
+            return name
+        near = did_you_mean(name, names(self.kind))
+        expected = ", ".join(names(self.kind)) or "the name of a plug-in"
+        raise ValueError(f"expected {expected}" + (f"; did you mean {near}?" if near else ""))
+
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
 

@@ -14,7 +14,7 @@ from tunewright.config.load import load_config, parse_config
 from tunewright.config.problems import FOREIGN_KEYS
 from tunewright.config.run_config import RunConfig
 from tunewright.errors import UserError
-from tunewright.plugins import find, names
+from tunewright.plugins import find, names, trust
 from tunewright.runs.resume import EXTENDABLE, HARMLESS, compare_configs, flat
 from tunewright.settings import Cadence
 
@@ -269,6 +269,7 @@ def test_no_such_time(text):
 
 # Resuming
 
+trust(["my_package.my_metric"])
 CHANGED = {
     "output": "x", "plugins": ["my_package.my_task"], "train.log_every": 7, "train.log_to": ["tensorboard"], "train.save_every": 7, "train.keep_checkpoints": 5,
     "train.micro_batch_tokens": 77, "train.device": "cpu",
@@ -281,7 +282,7 @@ CHANGED = {
     "train.epsilon": 1e-6, "train.max_grad_norm": 5.0,
     "train.class_weights": "balanced", "train.freeze": 1, "train.dropout": "pytorch", "train.execution": "plain", "train.precision": "fp32",
     "train.gradient_checkpointing": True, "evaluate.every": 7,
-    "evaluate.metric": "accuracy", "evaluate.threshold": 0.3, "evaluate.num_generated": 5,
+    "evaluate.metric": "accuracy", "evaluate.metrics": ["my_package.my_metric"], "evaluate.threshold": 0.3, "evaluate.num_generated": 5,
 }  # fmt: skip
 OTHER_DATA = {
     "train": "b.csv", "validation": "b.csv", "test": "b.csv", "format": "csv", "encoding": "cp1252", "delimiter": ";",

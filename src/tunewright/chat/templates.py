@@ -20,6 +20,7 @@ from typing import Any
 
 from tunewright.chat.messages import DEVELOPER, SYSTEM, Conversation, Message, ToolCall, message_text
 from tunewright.errors import RowError, UserError, quoted, suggestion
+from tunewright.plugins import find, installed, known
 
 GENERATION_BEGINS, GENERATION_ENDS = "\U0010fff0", "\U0010fff1"
 _FOLDER = files("tunewright") / "chat" / "chat_templates"
@@ -179,10 +180,12 @@ def names() -> list[str]:
 
 def named(name: str) -> str:
     """The source of a shipped template. UserError that names the closest one."""
+    if name not in names() and known("templates", name):
+        return str(find("templates", name).TEMPLATE)
     if name not in names():
+        ours = [*names(), *installed("templates")]
         raise UserError(
-            f"no template {name!r}", where="task.template", expected=f"{quoted(names())}, or Jinja",
-            hint=suggestion(name, names()),
+            f"no template {name!r}", where="task.template", expected=f"{quoted(ours)}, or Jinja", hint=suggestion(name, ours),
         )  # fmt: skip
     return (_FOLDER / f"{name}.jinja").read_text(encoding="utf-8")
 

@@ -53,7 +53,7 @@ STATES = {
     "sft": {"num_compared": "num_generated"},
 }
 """Task -> keys of its state in `tunewright.json` and in the manifest of a store, old -> new."""
-_NEW = {"plugins": [], "train": {"execution": "auto"}}
+_NEW = {"plugins": [], "train": {"execution": "auto"}, "evaluate": {"metrics": []}}
 """Keys that version 0.1 had not, with what it did without them."""
 _OWN_TASKS = {task for renamed in KEYS for task in renamed.tasks} | {"auto"}
 """Tasks whose `task` section had the old keys; another task's key of such a name is its own."""

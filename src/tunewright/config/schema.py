@@ -69,6 +69,8 @@ def values_in_words(schema: Mapping[str, Any]) -> str:
         words = [values_in_words(one) for one in schema["anyOf"]]
         fixed = [word for word, one in zip(words, schema["anyOf"], strict=True) if "const" in one or "enum" in one]
         return ", or ".join(dict.fromkeys([*fixed, *(word for word in words if word and word not in fixed)]))
+    if "title" in schema:
+        return str(schema["title"])
     if "enum" in schema:
         return ", ".join(map(str, schema["enum"]))
     if "const" in schema:

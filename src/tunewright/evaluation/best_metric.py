@@ -5,18 +5,21 @@ best_metric(config.evaluate.metric, task, store)      "f1_macro"; UserError for 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from tunewright.batching.store import TokenStore
 from tunewright.errors import UserError, suggestion
+from tunewright.evaluation.score_split import metric_names
 from tunewright.preparation import VALIDATION
 from tunewright.tasks.base import Task
 
 
-def best_metric(metric: str, task: Task, store: TokenStore) -> str:
-    """`metric`, or what "auto" stands for. UserError where the task has none of that name, or the validation rows give it no value."""
+def best_metric(metric: str, task: Task, store: TokenStore, *, plugins: Sequence[str] = ()) -> str:
+    """`metric`, or what "auto" stands for. UserError where neither the task nor a plug-in has one of that name, or the validation rows give it no value."""
     judges = VALIDATION in store.splits
     if metric == "auto":
         return str(task.best_metric_on(store[VALIDATION]) if judges else task.best_metric())
-    names = task.metric_names()
+    names = [*task.metric_names(), *metric_names(plugins)]
     if metric not in names:
         hint = suggestion(metric, names, "Choose one of them.")
         raise UserError(f"no metric {metric!r}", where="evaluate.metric", found=", ".join(names), hint=hint)

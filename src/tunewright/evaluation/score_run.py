@@ -139,7 +139,13 @@ def _scored(
 ) -> dict[str, Any]:
     task = _referenced(model, rows) if model.task.needs_reference else model.task
     evaluation: Evaluation = evaluate_split(
-        model.network, task, rows, model.encoder, execution=model.execution, intervals=True
+        model.network,
+        task,
+        rows,
+        model.encoder,
+        execution=model.execution,
+        intervals=True,
+        plugins=config.evaluate.metrics if config else (),
     )
     limit = config.evaluate.worst_rows if config else 20
     worst = model.task.worst(evaluation.scores, rows, limit)

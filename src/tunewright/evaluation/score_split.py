@@ -6,7 +6,7 @@ task.metrics(task.scores(outputs), store["test"], intervals=True)["metrics"]["ac
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from tunewright.batching.store import SplitStore
 from tunewright.errors import UserError, quoted
 from tunewright.execution.base import Execution
 from tunewright.metrics.metric import Metric, lower
+from tunewright.plugins import find
 from tunewright.records import Batch
 from tunewright.reporting.phases import phase
 from tunewright.tasks.base import Task
@@ -47,14 +48,17 @@ def evaluate_split(
     *,
     execution: Execution,
     intervals: bool = False,
+    plugins: Sequence[str] = (),
 ) -> Evaluation:
-    """Score every row of a split. `loss` is the task's loss per row, without class weights or dropout."""
+    """Score every row of a split. `loss` is the task's loss per row, without class weights or dropout. plugins: metrics beside the task's."""
     with phase(f"scoring {split.name}", len(split)) as shown:
         outputs, losses = model_outputs(model, task, split, encoder, execution=execution, progress=shown.reached)
         scores = task.scores(outputs)
         result = task.metrics(scores, split, intervals=intervals)
     terms = {f"loss_{term}": loss for term, loss in losses.items()} if len(losses) > 1 else {}
     result["metrics"] = {**lower({"loss": sum(losses.values()), **terms}), **result["metrics"]}
+    for name in plugins:
+        result["metrics"] |= _of_plugin(name, Scored(task, split, scores), result["metrics"])
     if intervals:
         _add_written(result, model, task, split, encoder, execution)
     if plain := [name for name, value in result["metrics"].items() if not isinstance(value, Metric)]:
@@ -63,6 +67,58 @@ def evaluate_split(
             hint="Let its `metrics` give tunewright.metrics.Metric(value, higher_is_better=…) for each.",
         )  # fmt: skip
     return Evaluation(split.name, len(split), result, scores)
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What a metric plug-in is given of a split.
+
+    scores: as `task.scores` gives them, in the order of the rows: probabilities `(rows, labels)` in classification, numbers `(rows,
+    numbers)` in regression. gold: what is right, where the task has one answer a row, else None.
+    """
+
+    task: Task
+    split: SplitStore
+    scores: Any
+
+    @property
+    def gold(self) -> np.ndarray | None:
+        return self.task.gold(self.split)
+
+    @property
+    def labels(self) -> Sequence[str]:
+        return self.task.output_names
+
+
+def _of_plugin(name: str, scored: Scored, known: Mapping[str, Metric]) -> dict[str, Metric]:
+    """The metrics of one plug-in. UserError where it fails, gives no Metric, or a name that is taken."""
+    module, where = find("metrics", name), f"evaluate.metrics: {name}"
+    try:
+        found = dict(module.score(scored))
+    except Exception as error:  # a plug-in's own code may raise anything
+        raise UserError(f"the metric fails ({type(error).__name__}: {error})", where=where) from error
+    if plain := [one for one, value in found.items() if not isinstance(value, Metric)]:
+        raise UserError(
+            "the metric does not say whether more of it is better", where=where, found=quoted(plain),
+            hint="Let `score` give tunewright.metrics.Metric(value, higher_is_better=…) for each name.",
+        )  # fmt: skip
+    if taken := found.keys() & known.keys():
+        raise UserError(
+            "the task has a metric of that name", where=where, found=quoted(sorted(taken)), hint="Rename it."
+        )
+    if other := sorted(found.keys() - set(metric_names([name]))):
+        raise UserError(
+            "the metric gives names that it does not announce",
+            where=where,
+            found=quoted(other),
+            hint="List them in NAMES of its module.",
+        )
+    return found
+
+
+def metric_names(plugins: Sequence[str]) -> list[str]:
+    """What these plug-ins score: `NAMES` of their modules, or a module's own name."""
+    return [one for name in plugins for one in getattr(find("metrics", name), "NAMES", (name.rpartition(".")[2],))]
 
 
 def _add_written(

@@ -14,7 +14,7 @@ from tunewright.errors import UserError, suggestion
 from tunewright.files.atomic import refused, whole_folder
 from tunewright.files.manifests import MANIFEST, listed_files, refuse_changed, unchecked, write_manifest
 from tunewright.files.paths import expanded
-from tunewright.plugins import find, names, trust
+from tunewright.plugins import find, known, names, trust
 from tunewright.reporting.phases import phase
 
 ONNX_FACTS = "onnx.json"
@@ -22,7 +22,7 @@ DTYPES = ("fp32", "bf16", "fp16")
 
 
 def kinds() -> list[str]:
-    return [name.replace("_", "-") for name in names("export")]
+    return [name.replace("_", "-") for name in names("exporters")]
 
 
 def export(
@@ -36,7 +36,8 @@ def export(
     """
     trust(plugins)
     saved = open_saved(run)
-    if to not in kinds():
+    name = next((one for one in names("exporters") if one.replace("_", "-") == to), to)
+    if not known("exporters", name):
         raise UserError(
             f"no export {to!r}",
             where="--to",
@@ -61,7 +62,7 @@ def export(
         raise UserError(
             f"no folder can be made there ({reason})", where=str(folder), hint="Choose another one with -o."
         )
-    module = find("export", to.replace("-", "_"))
+    module = find("exporters", name)
     if dtype not in module.DTYPES:
         raise UserError(f"{to} cannot be {dtype}", where="--dtype", expected=", ".join(module.DTYPES))
     with whole_folder(folder) as inside:

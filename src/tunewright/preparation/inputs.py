@@ -163,7 +163,7 @@ def _require_known_columns(task: Task, source: Source, first: Source) -> None:
 def _refuse_idle_keys(config: RunConfig, formats: set[str]) -> None:
     """UserError for a key about reading that none of the sources heeds: it was meant for something."""
     heeds = {name: getattr(module, "READS_KEYS", frozenset[str]()) for name, module in readers().items()}
-    heeded = set[str]().union(*(heeds[format] for format in formats))
+    heeded = set[str]().union(*(heeds.get(format, {"format"}) for format in formats))
     for key in sorted(set[str]().union(*heeds.values()) - heeded):
         if getattr(config.data, key) != type(config.data).model_fields[key].default:
             able = sorted(name for name in heeds if key in heeds[name])

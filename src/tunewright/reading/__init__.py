@@ -18,7 +18,7 @@ from tunewright.errors import UserError
 from tunewright.files.paths import expanded
 from tunewright.reading.files import is_utf8
 from tunewright.reading.in_memory import Readable, paths_in, staged_file
-from tunewright.reading.locate import locate, matching, readers
+from tunewright.reading.locate import locate, matching, reader_of
 from tunewright.reading.options import ReadOptions
 from tunewright.reading.source import Source
 from tunewright.reading.unchanged import stamp_of
@@ -41,7 +41,7 @@ def open_source(path: str, options: ReadOptions = ReadOptions()) -> Source:  # n
     place = Path(expanded(path))
     stamp = stamp_of(place)
     where, format = locate(path, options)
-    source = readers()[format].make_source(where, name, format, options)
+    source = reader_of(format).make_source(where, name, format, options)
     if format in _MAY_HOLD_WORDS:
         source = with_sentences(source, words_alone=options.words_alone, limit=options.max_row_bytes)
     wrong = next((one for one in (name, *map(str, source.paths)) if not is_utf8(one)), None)

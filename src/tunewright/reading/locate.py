@@ -18,10 +18,12 @@ from types import ModuleType
 
 from tunewright.errors import UserError, did_you_mean, quoted, suggestion
 from tunewright.files.paths import expanded
+from tunewright.plugins import installed, known
 from tunewright.reading import formats
 from tunewright.reading.files import Line, TextFile, opened, unreadable
 from tunewright.reading.formats.class_folder import is_class_folder
 from tunewright.reading.options import ReadOptions
+from tunewright.reading.plugin_reader import PluginReader
 from tunewright.reading.sniff import json_format, table_format, text_format
 from tunewright.reading.tagged import NUM_LINES, are_words_in_lines, tag_layout
 from tunewright.reading.words import names_words
@@ -59,16 +61,27 @@ def readers() -> dict[str, ModuleType]:
     return {format: module for module in modules for format in module.FORMATS}
 
 
+def reader_of(format: str) -> ModuleType | PluginReader:
+    """What reads a format: a module of ours, or a plug-in."""
+    return readers()[format] if format in readers() else PluginReader(format)
+
+
+def _is_readable(format: str) -> bool:
+    return format in readers() or known("readers", format)
+
+
 @cache
 def suffixes() -> dict[str, str]:
     """`.csv` -> `csv`, for all readers."""
-    return {suffix: name for name, module in readers().items() for suffix in module.FORMATS[name]}
+    ours = {suffix: name for name, module in readers().items() for suffix in module.FORMATS[name]}
+    return {suffix: name for name in installed("readers") for suffix in PluginReader(name).suffixes} | ours
 
 
 def locate(name: str, options: ReadOptions) -> tuple[Path, str]:
     """The path and its format. Raises UserError where there is no such file, or none that we read."""
-    if options.format is not None and options.format not in readers():
-        hint = suggestion(options.format, readers(), f"Known: {', '.join(sorted(readers()))}.")
+    if options.format is not None and not _is_readable(options.format):
+        every = [*readers(), *installed("readers")]
+        hint = suggestion(options.format, every, f"Known: {', '.join(sorted(every))}.")
         raise UserError(f"no format {options.format!r}", where="data.format", hint=hint)
     if name.startswith("hub:"):
         return Path(name), "hub"

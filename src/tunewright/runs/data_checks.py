@@ -64,7 +64,7 @@ def find_problems(config: RunConfig, *, say: Callable[[str], None]) -> tuple[lis
             f"{counted(count, f'{split} row')} of a group (data.group_by) that is also in train: a given file is not split. Move them."
         )
     task = prepared.task()
-    best_metric(config.evaluate.metric, task, prepared.store)
+    best_metric(config.evaluate.metric, task, prepared.store, plugins=config.evaluate.metrics)
     if said := without_value(config.evaluate.metric, task, prepared.store):
         findings.append(f"{said} Set evaluate.metric, or give another validation split.")
     counts = task.label_counts(prepared.store["train"])

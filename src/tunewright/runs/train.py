@@ -180,7 +180,7 @@ class Run:
         if said := untested_line():
             self.reporter.note(said)
         asked = (self.config.evaluate.metric, parts.task, parts.prepared.store)
-        self.metric = best_metric(*asked)
+        self.metric = best_metric(*asked, plugins=self.config.evaluate.metrics)
         if said := without_value(*asked):
             self.reporter.note(said)
         self.origin = origin_of(parts)
@@ -285,7 +285,14 @@ class Run:
         rows = parts.prepared.store[VALIDATION]
         try:
             with stop.at_once():
-                evaluation = evaluate_split(parts.model, parts.task, rows, parts.encoder, execution=parts.execution)
+                evaluation = evaluate_split(
+                    parts.model,
+                    parts.task,
+                    rows,
+                    parts.encoder,
+                    execution=parts.execution,
+                    plugins=self.config.evaluate.metrics,
+                )
         except Stopped:
             if not is_saved:
                 self._save()
@@ -513,7 +520,13 @@ class Run:
             if name in parts.prepared.store.splits:
                 rows = parts.prepared.store[name]
                 evaluation = evaluate_split(
-                    parts.model, parts.task, rows, parts.encoder, execution=parts.execution, intervals=True
+                    parts.model,
+                    parts.task,
+                    rows,
+                    parts.encoder,
+                    execution=parts.execution,
+                    intervals=True,
+                    plugins=config.evaluate.metrics,
                 )
                 worst = parts.task.worst(evaluation.scores, rows, config.evaluate.worst_rows)
                 scores[name] = report.split_scores(

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from annotated_types import Ge
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, Strict
 
-from tunewright.settings import Every, Section
+from tunewright.settings import Every, Section, named_plugin
 
 Auto = Literal["auto"]
 
@@ -37,11 +37,11 @@ class TrainConfig(Section):
         "auto",
         description="Peak learning rate of a head that starts fresh, its pooler included. auto: 10 times learning_rate, at most 1e-3.",
     )
-    schedule: Literal["linear", "cosine", "constant"] = Field(
+    schedule: Annotated[str, named_plugin("schedules")] = Field(
         "linear", description="How the learning rate falls after warmup."
     )
     warmup: float = Field(0.1, ge=0, description="Below 1: share of all steps; from 1 on: number of steps.")
-    optimizer: Literal["adamw", "adam", "sgd", "adafactor", "rmsprop"] = Field("adamw", description="Optimizer.")
+    optimizer: Annotated[str, named_plugin("optimizers")] = Field("adamw", description="Optimizer.")
     weight_decay: float = Field(
         0.01,
         ge=0,
@@ -102,6 +102,10 @@ class EvaluateConfig(Section):
     metric: str = Field(
         "auto",
         description="What decides the best checkpoint, on the validation split. auto: f1_macro; f1_micro for multi-label.",
+    )
+    metrics: list[Annotated[str, named_plugin("metrics")]] = Field(
+        default_factory=list,
+        description="Metrics of your own beside the task's: names of plug-ins. Each of them may be evaluate.metric too.",
     )
     baselines: bool = Field(
         True, description="Score a majority and a TF-IDF + logistic-regression baseline on the same rows."

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from tunewright.errors import UserError
+from tunewright.plugins import OURS, find
 from tunewright.training.config import TrainConfig
 
 _REFERENCE_RATE, _REFERENCE_WIDTH = 5e-5, 768  # BERT-base's usual rate (Devlin et al. 2019, appendix A.3)
@@ -23,7 +24,8 @@ _MOST_HEAD_RATE = 1e-3
 
 @dataclass(frozen=True)
 class Schedule:
-    """Learning rate factor of each step: a linear warmup, then linear or cosine to zero, or constant."""
+    """Learning rate factor of each step: a linear warmup, then linear or cosine to zero, constant, or a plug-in's `factor`, which gets
+    the share of the steps after the warmup that are done, from 0 to 1."""
 
     kind: str
     warmup_steps: int
@@ -50,6 +52,8 @@ class Schedule:
             return 1.0
         left = (self.num_steps - step) / max(1, self.num_steps - self.warmup_steps)
         left = min(1.0, max(0.0, left))
+        if self.kind not in OURS["schedules"]:
+            return float(find("schedules", self.kind).factor(1 - left))
         return left if self.kind == "linear" else 0.5 * (1 - math.cos(math.pi * left))
 
 
@@ -121,7 +125,7 @@ def parameter_groups(
 
 
 def build_optimizer(groups: list[dict[str, Any]], config: TrainConfig) -> torch.optim.Optimizer:
-    """The optimizer named in `train.optimizer`."""
+    """The optimizer named in `train.optimizer`. A plug-in's `build` gets the groups (`params`, `lr`, `weight_decay`) and the config."""
     betas = (config.beta1, config.beta2)
     device = groups[0]["params"][0].device.type
     match config.optimizer:
@@ -133,8 +137,11 @@ def build_optimizer(groups: list[dict[str, Any]], config: TrainConfig) -> torch.
             return torch.optim.SGD(groups, lr=groups[0]["lr"], momentum=config.beta1)
         case "rmsprop":
             return torch.optim.RMSprop(groups, alpha=config.beta2, eps=config.epsilon)
-        case _:
+        case "adafactor":
             return torch.optim.Adafactor(groups)
+        case name:
+            built: torch.optim.Optimizer = find("optimizers", name).build(groups, config)
+            return built
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, factor: float) -> float:

@@ -1,0 +1,1 @@
+"""One plug-in of each kind; pyproject.toml gives them their names."""
