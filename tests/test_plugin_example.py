@@ -74,7 +74,7 @@ def test_every_kind_works_by_name_through_every_verb(installed, tiny_bert, tmp_p
     )
     records = [json.loads(line) for line in Path("run/metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     rates = [record["learning_rate"] for record in records if "learning_rate" in record]
-    assert rates[-1] < 0.3 * max(rates), "the schedule of the plug-in has halved the rate"
+    assert rates[-1] <= max(rates) / 2, "the schedule of the plug-in has halved the rate"
 
 
 def test_its_template_writes_conversations(installed):

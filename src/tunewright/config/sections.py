@@ -140,9 +140,9 @@ class TrainKeys(TypedDict, total=False):
     micro_batch_tokens: int | Literal["auto"]
     learning_rate: float | Literal["auto"]
     head_learning_rate: float | Literal["auto"]
-    schedule: Literal["linear", "cosine", "constant"]
+    schedule: str
     warmup: float
-    optimizer: Literal["adamw", "adam", "sgd", "adafactor", "rmsprop"]
+    optimizer: str
     weight_decay: float
     beta1: float
     beta2: float
@@ -167,6 +167,7 @@ class EvaluateKeys(TypedDict, total=False):
 
     every: str | int
     metric: str
+    metrics: list[str]
     baselines: bool
     threshold: float
     num_generated: int
