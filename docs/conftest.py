@@ -6,8 +6,9 @@ A page has a folder of its own with the files that its first lines name. Blocks 
     ```python    shares its names with the page's other Python blocks
     ```yaml, ```csv, ```json, …   below a line that is only a file's name in backticks and a colon (`rows.csv`:): the file is written
 
-A block below `<!-- skip: next -->` is only shown. Two more lines that the site does not show: `<!-- samples: reviews.csv=stars.csv -->`
-copies sample data of the package, `<!-- before: tunewright train reviews.csv output=runs/mine -->` runs a command that the page takes as done.
+A block below `<!-- skip: next -->` is only shown. Three more lines that the site does not show: `<!-- samples: reviews.csv=stars.csv -->`
+copies sample data of the package, `<!-- before: tunewright train reviews.csv output=runs/mine -->` runs a command that the page takes as done,
+`<!-- with: model=scratch:bert-tiny … -->` adds these words to every `tunewright train` below that names no model: pages about files need no large one.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ _BLOCK = re.compile(r"^```(?P<language>[\w+-]+)\n(?P<body>.*?)^```$", re.MULTILI
 _NAMED = re.compile(r"^`(?P<name>[\w./-]+)`:\n\n```(?P<language>[\w+-]+)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
 _SAMPLES = re.compile(r"^<!-- samples: (?P<pairs>.*?) -->$", re.MULTILINE)
 _BEFORE = re.compile(r"^<!-- before: (?P<command>.*?) -->$", re.MULTILINE)
+_WITH = re.compile(r"^<!-- with: (?P<words>.*?) -->$", re.MULTILINE)
+_ADDED = "words to add to a command that trains"
 _EXPECTED = re.compile(r"#\s*exit code (\d+)\s*$")
 
 
@@ -60,6 +63,15 @@ def commands_before(document: Document) -> Iterable[Region]:
         yield Region(match.start(), match.end(), match["command"], run_commands)
 
 
+def words_to_add(document: Document) -> Iterable[Region]:
+    for match in _WITH.finditer(document.text):
+        yield Region(match.start(), match.end(), match["words"], add_words)
+
+
+def add_words(example: Example) -> None:
+    example.namespace[_ADDED] = example.parsed
+
+
 def copy_samples(example: Example) -> None:
     for pair in example.parsed.split():
         name, _, sample = pair.partition("=")
@@ -77,7 +89,10 @@ def run_commands(example: Example) -> str | None:
     lines = example.parsed.replace("\\\n", " ").splitlines()
     for line in filter(None, map(str.strip, lines)):
         expected = int(found[1]) if (found := _EXPECTED.search(line)) else 0
-        code, said = run_line(re.sub(r"\s+#\s.*$", "", line))
+        command = re.sub(r"\s+#\s.*$", "", line)
+        if command.startswith("tunewright train ") and " model=" not in command:
+            command = f"{command} {example.namespace.get(_ADDED, '')}"
+        code, said = run_line(command)
         if code != expected:
             return f"{line}\nexit code {code}, expected {expected}\n{said}"
     return None
@@ -124,7 +139,7 @@ def own_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterable[Path]:
 
 
 pytest_collect_file = Sybil(
-    parsers=[sample_files, commands_before, named_files, commands, PythonCodeBlockParser(), SkipParser()],
+    parsers=[sample_files, commands_before, words_to_add, named_files, commands, PythonCodeBlockParser(), SkipParser()],
     patterns=["*.md"],
     fixtures=["own_folder"],
     excludes=[

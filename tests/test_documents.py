@@ -16,7 +16,7 @@ SOURCES = ROOT / "src" / "tunewright"
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")] + sorted(
     (ROOT / "docs").rglob("*.md")
 )
-SUFFIXES = {"csv", "jsonl", "tsv"}
+SUFFIXES = {"csv", "jsonl", "tsv", "safetensors"}
 ROOMS = {path.name for path in SOURCES.iterdir() if path.is_dir()}
 
 
