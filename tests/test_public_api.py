@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import subprocess
 import sys
+import typing
 from pathlib import Path
 
 import pytest
@@ -21,6 +23,7 @@ import json
 import sys
 from pathlib import Path
 
+import pandas as pd  # type: ignore[import-untyped]
 import torch
 
 import tunewright as tw
@@ -71,6 +74,26 @@ def use(run: tw.RunResult) -> str:
     return f"{task.name} {label}"
 
 
+def with_frames(path: Path, run: tw.RunResult) -> float:
+    """As someone who has a DataFrame, a list of dicts and keyword arguments."""
+    frame = pd.DataFrame([{"text": "Where is my parcel?", "label": ("order_status", "return_item")[n % 2]} for n in range(8)])
+    rows = [{"text": "Where is my parcel?"}, {"text": "I want to return it."}]
+    model = config(path).model.name
+    found: tw.Findings = tw.check(frame, model=model, output=path.parent / "y")
+    print(found.findings, len(found.summary))
+    small: tw.RunResult = tw.train(
+        pd.DataFrame([{"text": f"text {n}", "label": "ab"[n % 2]} for n in range(40)]), model=model, task="classification",
+        data={"max_length": 16}, train={"max_steps": 1, "learning_rate": 1e-4}, evaluate={"baselines": False}, output=path.parent / "x",
+    )
+    loaded: tw.LoadedRun = tw.load(small.folder)
+    same: tw.Comparison = loaded.compare(small)
+    predicted: list[dict[str, object]] = run.predict(rows)
+    columns: dict[str, object] = run.predict({"text": ["Where is my parcel?"]})
+    print(run.predict(frame), predicted[0]["score"], columns["score"], same.config, loaded.metrics, loaded.verdict)
+    accuracy: float = run.evaluate(frame)["metrics"]["accuracy"]
+    return accuracy + small.metrics["accuracy"]
+
+
 def prove(run: tw.RunResult, folder: Path) -> float:
     scores: tw.Scores = tw.evaluate(run, split="test")
     low, high = scores["intervals"]["accuracy"]
@@ -90,7 +113,7 @@ def main(path: Path) -> None:
     run: tw.RunResult = tw.train(values, reporter=losses)
     point = run.history[-1]
     print(point["validation_loss"], run.scores["test"]["metrics"]["accuracy"], run.verdict["kind"], run.num_steps)
-    print(use(run), prove(run, path.parent / "merged"))
+    print(use(run), prove(run, path.parent / "merged"), with_frames(path, run))
     try:
         tw.train({"data": {"train": "nothing.csv"}})
     except tw.UserError as error:
@@ -149,6 +172,27 @@ def test_a_users_script_and_the_example_of_a_plugin_pass_mypy_strict(tmp_path):
         'Module has no attribute "trian"; maybe "train"?  [attr-defined]',
         'Incompatible types in assignment (expression has type "int", variable has type "str")  [assignment]',
     ], checked.stdout
+
+
+def test_no_public_signature_says_any():
+    """What a type checker sees of the functions and methods that `tw.*` offers: overloads where there are some."""
+    hidden = []
+    for name in tw.__all__:
+        found = getattr(tw, name)
+        for one in (
+            [found, *(value for key, value in vars(found).items() if not key.startswith("_"))]
+            if inspect.isclass(found)
+            else [found]
+        ):
+            if inspect.isfunction(one) and one.__module__.startswith("tunewright") and not typing.get_overloads(one):
+                said = {key: str(kind) for key, kind in one.__annotations__.items()}
+                hidden += [f"{name}.{one.__name__}: {key}" for key, kind in said.items() if kind == "Any"]
+    assert [
+        one
+        for one in hidden
+        if one.split(".")[0]
+        in ("train", "check", "read", "evaluate", "predict", "prepare", "load", "RunResult", "LoadedRun")
+    ] == []
 
 
 def test_a_users_script_runs(run_values, tmp_path):

@@ -19,12 +19,15 @@ if TYPE_CHECKING:
     from tunewright.evaluation.score_run import evaluate
     from tunewright.evaluation.scores import Scores
     from tunewright.exporters import export
-    from tunewright.prediction import Model, load, predict
+    from tunewright.prediction import Model, predict
     from tunewright.preparation import Prepared
     from tunewright.reading import Readable, ReadOptions, Source, read
     from tunewright.records import AnyPrediction, Completion, FilledMask, Prediction, TaggedText
     from tunewright.runs.batches import batches, prepare
+    from tunewright.runs.comparison import Comparison
+    from tunewright.runs.data_checks import Findings, check
     from tunewright.runs.explain import Explanation, explain
+    from tunewright.runs.loaded import LoadedRun, load
     from tunewright.runs.reporter import Reporter, RunResult
     from tunewright.runs.train import train
     from tunewright.tasks.base import Task
@@ -33,9 +36,9 @@ if TYPE_CHECKING:
 
 __version__ = "0.2.0"
 __all__ = [
-    "AnyPrediction", "Check", "Completion", "Explanation", "FilledMask", "Model", "Numbers", "Prediction", "Prepared", "ReadOptions", "Readable", "Reporter",
-    "RunConfig", "RunResult", "Scores", "Source", "TaggedText", "Task", "TokenStore", "UserError", "batches", "evaluate", "explain",
-    "export", "load", "predict", "prepare", "read", "train", "verify",
+    "AnyPrediction", "Check", "Comparison", "Completion", "Explanation", "FilledMask", "Findings", "LoadedRun", "Model", "Numbers",
+    "Prediction", "Prepared", "ReadOptions", "Readable", "Reporter", "RunConfig", "RunResult", "Scores", "Source", "TaggedText", "Task",
+    "TokenStore", "UserError", "batches", "check", "evaluate", "explain", "export", "load", "predict", "prepare", "read", "train", "verify",
 ]  # fmt: skip
 
 _MODULES = {
@@ -45,11 +48,14 @@ _MODULES = {
     "evaluation.score_run": ("evaluate",),
     "evaluation.scores": ("Scores",),
     "exporters": ("export",),
-    "prediction": ("Model", "load", "predict"),
+    "prediction": ("Model", "predict"),
     "preparation": ("Prepared",),
     "reading": ("ReadOptions", "Readable", "Source", "read"),
     "records": ("AnyPrediction", "Completion", "FilledMask", "Prediction", "TaggedText"),
     "runs.batches": ("batches", "prepare"),
+    "runs.comparison": ("Comparison",),
+    "runs.data_checks": ("Findings", "check"),
+    "runs.loaded": ("LoadedRun", "load"),
     "runs.explain": ("Explanation", "explain"),
     "runs.reporter": ("Reporter", "RunResult"),
     "runs.train": ("train",),

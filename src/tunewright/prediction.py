@@ -9,9 +9,11 @@ Inputs are read in windows, sorted by length, cut into micro-batches of a token 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import glob
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar, cast
+from pathlib import Path
+from typing import Any, TypeVar, cast, overload
 
 import numpy as np
 import torch
@@ -19,6 +21,7 @@ from torch import nn
 
 from tunewright.artifacts.adapter_folder import load_network
 from tunewright.artifacts.model_folder import Run, SavedModel, open_saved
+from tunewright.artifacts.run_files import CONFIG
 from tunewright.chat.messages import Conversation
 from tunewright.errors import RowError, UserError, renamed
 from tunewright.execution import before_models, prepare_model
@@ -26,7 +29,22 @@ from tunewright.execution.base import AUTO, Execution, Wanted
 from tunewright.generation.generate import Sampling
 from tunewright.models.device import choose_device, resolve_precision
 from tunewright.plugins import trust
-from tunewright.records import AnyPrediction, Batch, Example, NoAnswer, Row
+from tunewright.preparation import open_like, options_of_run
+from tunewright.reading.in_memory import one_file
+from tunewright.reading.locate import matching
+from tunewright.reading.tables import TableLike, column_names, holds_rows, splits_in, with_columns
+from tunewright.records import (
+    AnyPrediction,
+    Batch,
+    Example,
+    NoAnswer,
+    Prediction,
+    Reject,
+    Row,
+    TaggedText,
+    prediction_columns,
+)
+from tunewright.reporting import html
 from tunewright.tasks.base import Task
 from tunewright.tokenization.encoded_rows import EncodedRows
 from tunewright.tokenization.encoder import TextEncoder
@@ -37,13 +55,41 @@ WINDOW_ROWS, WRITING_ROWS = 1_024, 128
 WINDOW_CHARACTERS = 1 << 22
 """Of long rows fewer are held at a time: memory does not depend on how many there are."""
 
+_ROWS_SHOWN, _LONGEST_PATH = 50, 1_000
 Text = str | tuple[str, str]
+TableT = TypeVar("TableT", bound=TableLike)
 T = TypeVar("T")
 Refused = Callable[[str, str], object]
 """Told where an input stands and why it cannot be predicted."""
 
 
-@dataclass
+class Predictions(list[AnyPrediction]):
+    """A list of predictions that a notebook shows as a table, entities coloured."""
+
+    def _repr_html_(self) -> str:
+        rows = [[number, *_cells(one)] for number, one in enumerate(self[:_ROWS_SHOWN])]
+        title = f"the first {_ROWS_SHOWN} of {len(self):,} predictions" if len(self) > _ROWS_SHOWN else ""
+        return html.table(["", "prediction", "score"], rows, title=title)
+
+
+def _cells(one: AnyPrediction) -> list[object]:
+    """A prediction as its cells of a table: what is said, and how sure the model is."""
+    if isinstance(one, TaggedText):
+        return [html.with_entities(one.text, [(e.start, e.end, e.label) for e in one.entities]), ""]
+    values = one.as_dict()
+    if isinstance(one, Prediction):
+        return [one.label if one.labels is None else ", ".join(one.labels), one.score]
+    return [values.get("text", values), values.get("score", "")]
+
+
+def _is_path(text: object) -> bool:
+    """Whether a text is the name of a file, or a pattern of such names."""
+    if not isinstance(text, str) or len(text) > _LONGEST_PATH or "\0" in text or "\n" in text:
+        return isinstance(text, Path)
+    return Path(text).is_file() or bool(glob.glob(text))
+
+
+@dataclass(repr=False)
 class Model:
     """A trained model, ready for use. Made by `load`."""
 
@@ -91,10 +137,69 @@ class Model:
     def _writer(self) -> Any:
         return self.writing(self.sampling).task.writer(self.network, self.encoder, self.sampling)
 
-    def predict(self, texts: Iterable[Text], *, min_score: float = 0.0) -> list[AnyPrediction]:
+    @property
+    def folder(self) -> Path:
+        """Of the run; of the model, where that stands alone."""
+        run = self.saved.folder.parent
+        return run if (run / CONFIG).is_file() else self.saved.folder
+
+    @overload
+    def predict(self, texts: TableT, *, min_score: float = 0.0) -> TableT: ...
+    @overload
+    def predict(self, texts: Sequence[Mapping[str, object]], *, min_score: float = 0.0) -> list[dict[str, object]]: ...
+    @overload
+    def predict(self, texts: Mapping[str, object], *, min_score: float = 0.0) -> dict[str, object]: ...  # type: ignore[overload-overlap]
+    @overload
+    def predict(self, texts: str | Path | Iterable[Text], *, min_score: float = 0.0) -> list[AnyPrediction]: ...
+    def predict(self, texts: Any, *, min_score: float = 0.0) -> Any:
         """One prediction per input, in order: `Prediction`, `TaggedText`, … as the task decodes. min_score: a less probable label
-        becomes None."""
-        return list(self.stream(texts, min_score=min_score))
+        becomes None.
+
+        Rows come back as what they came as, with the predictions as further columns (`predicted_label`, `score`, …): a pandas or polars
+        DataFrame, a pyarrow Table, a datasets.Dataset or DatasetDict, a list or dict of dicts, a dict of columns. A path gives the
+        predictions of the file's rows. UserError for a row that cannot be predicted.
+        """
+        if splits_in(texts):
+            return type(texts)({name: self.predict(rows, min_score=min_score) for name, rows in texts.items()})
+        if holds_rows(texts):
+            with one_file(texts, "data") as path:
+                predictions = self._of_file(path, min_score)
+            return with_columns(texts, prediction_columns(predictions, column_names(texts)))
+        if isinstance(texts, Path) or (isinstance(texts, str) and _is_path(texts)):
+            paths = matching(str(texts))
+            return Predictions(one for path in paths for one in self._of_file(path, min_score))
+        return Predictions(self.stream(texts, min_score=min_score))
+
+    def _of_file(self, path: str, min_score: float) -> list[AnyPrediction]:
+        """The predictions of all rows. UserError for the first that cannot be predicted."""
+        options = options_of_run(self.saved.folder.parent, path)
+        source = open_like(path, options, self.task, labelled=False)
+        if source.by_word is not None:
+            raise UserError(
+                "a row for each word, and a prediction is for a row", where=source.name,
+                hint="Give a row for each sentence: a list of words in one column.",
+            )  # fmt: skip
+        rows = (self._usable(row) for row in source.rows())
+        return [found for _, found in self.predict_rows(rows, min_score=min_score)]
+
+    def _usable(self, row: Row | Reject) -> Row:
+        if isinstance(row, Reject):
+            raise UserError(row.reason, where=row.address, hint="Fix the row; every input gets one prediction.")
+        return row
+
+    def __repr__(self) -> str:
+        names = self.task.known_names
+        shown = (
+            f", {len(names)} {self.task.label_noun}s ({', '.join(names[:8])}{', …' if len(names) > 8 else ''})"
+            if names
+            else ""
+        )
+        size = sum(parameter.numel() for parameter in self.network.parameters())
+        return (
+            f"{type(self).__name__} {self.saved.folder}: {self.task.name}{shown}\n"
+            f"  {type(self.network).__name__}, {size / 1e6:.1f} M parameters, {self.execution.precision} on {self.execution.device}, "
+            f"texts of at most {self.encoder.max_length} tokens"
+        )
 
     def stream(
         self, texts: Iterable[Text], *, min_score: float = 0.0, refused: Refused | None = None
@@ -281,16 +386,30 @@ def load(
     return Model(saved, task, encoder, network, prepared, Sampling(**task.sampling_defaults))
 
 
+@overload
 def predict(
-    run: Run,
-    texts: Iterable[Text],
-    *,
-    min_score: float = 0.0,
-    device: str = "auto",
-    precision: str = "auto",
-    execution: str = AUTO,
+    run: Run, texts: TableT, *, min_score: float = ..., device: str = ..., precision: str = ..., execution: str = ...,
+    plugins: Iterable[str] = ...,
+) -> TableT: ...  # fmt: skip
+@overload
+def predict(
+    run: Run, texts: Sequence[Mapping[str, object]], *, min_score: float = ..., device: str = ..., precision: str = ...,
+    execution: str = ..., plugins: Iterable[str] = ...,
+) -> list[dict[str, object]]: ...  # fmt: skip
+@overload
+def predict(  # type: ignore[overload-overlap]
+    run: Run, texts: Mapping[str, object], *, min_score: float = ..., device: str = ..., precision: str = ..., execution: str = ...,
+    plugins: Iterable[str] = ...,
+) -> dict[str, object]: ...  # fmt: skip
+@overload
+def predict(
+    run: Run, texts: str | Path | Iterable[Text], *, min_score: float = ..., device: str = ..., precision: str = ..., execution: str = ...,
+    plugins: Iterable[str] = ...,
+) -> list[AnyPrediction]: ...  # fmt: skip
+def predict(
+    run: Run, texts: Any, *, min_score: float = 0.0, device: str = "auto", precision: str = "auto", execution: str = AUTO,
     plugins: Iterable[str] = (),
-) -> list[AnyPrediction]:
+) -> Any:  # fmt: skip
     """Load a trained model and predict once: `load(run).predict(texts)`. For several calls, keep what `load` gives."""
     model = load(run, device=device, precision=precision, execution=execution, plugins=plugins)
     return model.predict(texts, min_score=min_score)

@@ -44,18 +44,23 @@ def evaluate(
 ) -> report.Scores:  # fmt: skip
     """Scores of a trained run on its own `split`, or on `data`: a file, or rows in memory. UserError for bad input.
 
-    execution, plugins, check: as for `load`.
+    run: a model from `load` is used as it is; execution, plugins, check: as for `load`.
     """
     if data is not None and split != TEST:
         raise UserError(
             "a split is one of the run's own, and a file is given", found=f"split {split!r}", hint="Leave out one."
         )
-    model = load(run, precision=precision, device=device, execution=execution, plugins=plugins, check=check, say=note)
+    model = run
+    if not isinstance(model, Model):
+        model = load(
+            run, precision=precision, device=device, execution=execution, plugins=plugins, check=check, say=note
+        )
     config = _config_of(model)
     if data is None:
-        return cast(report.Scores, _of_split(model, config, split, note))
+        return cast(report.Scores, report.ShownScores(_of_split(model, config, split, note)))
     with one_file(data, "data") as path:
-        return cast(report.Scores, _of_file(model, config, path, skip_bad_rows=skip_bad_rows, note=note))
+        scores = _of_file(model, config, path, skip_bad_rows=skip_bad_rows, note=note)
+        return cast(report.Scores, report.ShownScores(scores))
 
 
 def _of_file(

@@ -20,6 +20,7 @@ from tunewright.preparation import TRAIN, Prepared
 from tunewright.reading.split import assign
 from tunewright.reading.unchanged import size_of
 from tunewright.records import Example
+from tunewright.reporting import html
 from tunewright.reporting.phases import BYTES, phase
 from tunewright.tasks.base import LabelledTexts, Task
 from tunewright.tokenization.encoder import load_encoder
@@ -54,6 +55,39 @@ class Scores(TypedDict, total=False):
     most_confused: list[dict[str, object]]
     worst_rows: list[dict[str, object]]
     ledger: dict[str, object]
+
+
+class ShownScores(dict[str, Any]):
+    """Scores that a notebook shows as tables."""
+
+    def _repr_html_(self) -> str:
+        return scores_html("", self)
+
+
+def scores_html(title: str, scores: Mapping[str, Any]) -> str:
+    """The metrics next to those of the baselines, the labels, and the worst rows."""
+    baselines, intervals = scores.get("baseline", {}), scores.get("intervals", {})
+    rows = []
+    for name, value in scores["metrics"].items():
+        interval = " - ".join(f"{end:.4f}" for end in intervals.get(name, ()))
+        rows.append([name, float(value), interval, *(of.get(name) for of in baselines.values())])
+    found = [
+        html.table(
+            ["", "model", "95 % interval", *baselines], rows, title=f"{title} {scores.get('rows', 0):,} rows".strip()
+        )
+    ]
+    if scores.get("per_class"):
+        columns = ("precision", "recall", "f1", "support")
+        of_labels = [[name, *(values.get(key) for key in columns)] for name, values in scores["per_class"].items()]
+        found.append(html.table(["label", *columns], of_labels))
+    if worst := scores.get("worst_rows"):
+        keys = ("row", "gold", "predicted", "score", "text")
+        found.append(
+            html.table(
+                keys, [[row.get(key) for key in keys] for row in worst[:_MOST_CONFUSIONS]], title="confident and wrong"
+            )
+        )
+    return "".join(found)
 
 
 _MOST_CONFUSIONS = 10

@@ -22,7 +22,7 @@ from tunewright.adapters.base import longest_row
 from tunewright.batching import store as stores
 from tunewright.batching.store import StoreDamaged, TokenStore
 from tunewright.config.run_config import RunConfig
-from tunewright.errors import UserError
+from tunewright.errors import UserError, counted
 from tunewright.files.atomic import json_sha256, write_json
 from tunewright.plugins import find
 from tunewright.preparation.encode import Log, encode_file, encode_splits, match_tokenizer, token_ledger
@@ -42,6 +42,7 @@ from tunewright.pretrained.model_files import ModelFolder
 from tunewright.reading.ledger import Ledger, RejectFile, after_rejects, bad_rows_error, first_rejects
 from tunewright.reading.split import TRAIN
 from tunewright.reading.unchanged import Unchanged
+from tunewright.reporting import html
 from tunewright.reporting.phases import phase
 from tunewright.tasks.base import Task
 from tunewright.tokenization.fast import FastPathDiffers
@@ -51,8 +52,10 @@ __all__ = [
     "prepare", "read_options",
 ]  # fmt: skip
 
+_ROWS_SHOWN, _TOKENS_SHOWN = 5, 48
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class Prepared:
     """A finished store, and what was said while it was made."""
 
@@ -70,6 +73,35 @@ class Prepared:
     def task(self) -> Task:
         """The task as the store knows it (labels, columns)."""
         return find("tasks", self.manifest["task"]).Task.from_state(self.manifest["task_state"])
+
+    def __repr__(self) -> str:
+        splits = self.manifest["splits"].items()
+        sizes = (
+            f"  {name}: {counted(split['rows'], 'row')}, {counted(split['tokens'], 'token')}" for name, split in splits
+        )
+        return "\n".join([f"Token store {self.store.folder}: {self.manifest['task']}", *sizes])
+
+    def _repr_html_(self) -> str:
+        from tunewright.tokenization.encoder import load_encoder  # with transformers, which nothing else here waits for
+
+        return html_of(self.store, load_encoder(self.model, max_length=self.manifest["max_length"]).tokenizer)
+
+
+def html_of(store: TokenStore, tokenizer: Any) -> str:
+    """What became of the rows of each source, and the first training rows as tokens."""
+    sources = store.manifest["ledger"]["sources"]
+    columns = [
+        "source",
+        *(key for key in sources[0] if key not in ("source", "splits") and not isinstance(sources[0][key], dict)),
+    ]
+    rows = store[TRAIN]
+    first = range(min(_ROWS_SHOWN, len(rows)))
+    tokens = [
+        [rows.address(n), html.with_tokens(tokenizer.convert_ids_to_tokens(rows.input_ids(n)[:_TOKENS_SHOWN].tolist()))]
+        for n in first
+    ]
+    ledger = html.table(columns, [[source.get(column) for column in columns] for source in sources], title="rows")
+    return ledger + html.table(["row", "tokens"], tokens, title="the first training rows")
 
 
 def prepare(

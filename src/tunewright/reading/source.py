@@ -12,13 +12,15 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tunewright.errors import UserError
+from tunewright.errors import UserError, quoted
 from tunewright.records import Reject, Row, address_of
+from tunewright.reporting import html
 
 MAX_RAW = 10_000
 """Characters of a rejected row that are kept."""
 MAX_RAW_LARGE = 2_000
 """Characters kept of a row that is too large."""
+_ROWS_SHOWN = 5
 _LOOKED_AT = 200
 """First rows that are read at once: as many as most ask for."""
 _MOST_KEPT = 2**22
@@ -26,7 +28,7 @@ _MOST_KEPT = 2**22
 _ROWS_OVER_SEVERAL_LINES = ("csv", "tsv", "json", "conll")
 
 
-@dataclass
+@dataclass(repr=False)
 class Source:
     """One readable thing: a file, one split of a dataset folder, one split of a Hub data set."""
 
@@ -75,6 +77,16 @@ class Source:
             if sum(len(str(value)) for row in known for value in row.fields.values()) < _MOST_KEPT:
                 self._first = known, len(known) < n_read
         return known[:n]
+
+    def __repr__(self) -> str:
+        columns = quoted(self.columns) if self.columns else "as each row has them"
+        return f"Source {self.name}: {self.format}, columns {columns}"
+
+    def _repr_html_(self) -> str:
+        rows = self.first_rows(_ROWS_SHOWN)
+        columns = self.columns or tuple(dict.fromkeys(key for row in rows for key in row.fields))
+        cells = ([row.address, *(row.fields.get(column) for column in columns)] for row in rows)
+        return html.table(["row", *columns], cells, title=f"{self.name} ({self.format}), its first rows")
 
     def files(self) -> list[Path]:
         """The files whose content defines the rows; none for a Hub data set."""

@@ -17,9 +17,11 @@ import math
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from tunewright.errors import UserError, quoted
+from tunewright.reading.names import SPLIT_NAMES
 
 if TYPE_CHECKING:
     import pyarrow
@@ -81,6 +83,26 @@ def holds_rows(data: object) -> bool:
         and not isinstance(data, str | bytes)
         and any(isinstance(one, Mapping) for one in data)
     )
+
+
+def splits_in(data: object) -> dict[str, Any]:
+    """Split -> its rows or paths, under our names, where this is a DatasetDict or a dict of splits; nothing for anything else.
+
+    Other splits of a DatasetDict are left out.
+    """
+    if not isinstance(data, Mapping):
+        return {}
+    names = {key: split for split, known in SPLIT_NAMES.items() for key in data if str(key).lower() in known}
+    are_splits = (
+        bool(names) and len(names) == len(data) and all(holds_rows(one) or _is_path(one) for one in data.values())
+    )
+    if class_of(data) != ("datasets", "DatasetDict") and not are_splits:
+        return {}
+    return {split: data[key] for key, split in names.items()}
+
+
+def _is_path(value: object) -> bool:
+    return isinstance(value, str | Path)
 
 
 def _is_column(value: object) -> bool:

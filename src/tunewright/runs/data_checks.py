@@ -6,18 +6,75 @@ findings       ["12.4 % of the tokens are cut at data.max_length 128 (31 % of th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Mapping
-from typing import Any
+from collections.abc import Callable, Container, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
 
 from tunewright.config.run_config import RunConfig
+from tunewright.config.sections import AdapterKeys, DataKeys, EvaluateKeys, ModelKeys, TaskKeys, TrainKeys
 from tunewright.errors import counted, quoted
 from tunewright.evaluation.best_metric import best_metric, without_value
 from tunewright.preparation import Inputs, prepare
 from tunewright.reading.ledger import kept_rows
+from tunewright.reporting import html
+from tunewright.runs.autoconfig import AnyConfig, as_config
 from tunewright.runs.decision import Decision, decision_of
+from tunewright.runs.early_checks import refuse_early
+from tunewright.runs.from_python import words_of
 
 _CUT_SHARE, _DUPLICATE_SHARE, _RARE_LABEL, _IMBALANCE = 0.02, 0.05, 5, 20
-_NAMES_SHOWN = 12
+_NAMES_SHOWN, _FINDINGS_SHOWN = 12, 8
+
+
+@dataclass(frozen=True, repr=False)
+class Findings:
+    """What would go wrong. findings: a sentence each, with what to do. summary: rows, tokens and labels, as `check --json` prints them."""
+
+    findings: list[str]
+    summary: dict[str, object]
+
+    def __bool__(self) -> bool:
+        """Whether there are any."""
+        return bool(self.findings)
+
+    def __repr__(self) -> str:
+        shown = [f"- {finding}" for finding in self.findings[:_FINDINGS_SHOWN]]
+        more = [f"and {len(self.findings) - len(shown)} more"] if len(self.findings) > len(shown) else []
+        return "\n".join(
+            [f"{counted(len(self.findings), 'finding') if self.findings else 'no findings'}", *shown, *more]
+        )
+
+    def _repr_html_(self) -> str:
+        rows = [[str(split), count] for split, count in cast(dict[str, int], self.summary["kept"]).items()]
+        return html.table(["split", "rows"], rows) + html.table(
+            ["findings"], [[one] for one in self.findings or ["none"]]
+        )
+
+
+def check(
+    config: AnyConfig, overrides: Sequence[str] = (), *, task: str | TaskKeys | None = None, model: str | Path | ModelKeys | None = None,
+    data: DataKeys | None = None, adapter: str | AdapterKeys | None = None, train: TrainKeys | None = None,
+    evaluate: EvaluateKeys | None = None, plugins: Sequence[str] = (), output: str | Path | None = None,
+    say: Callable[[str], None] = lambda _: None,
+) -> Findings:  # fmt: skip
+    """What would go wrong with data or a config, before training. UserError where the data cannot be used at all.
+
+    config and the sections: as `train` takes them. say: told where a token store cannot be used and is built again.
+    """
+    words = words_of(
+        task=task,
+        model=model,
+        data=data,
+        adapter=adapter,
+        train=train,
+        evaluate=evaluate,
+        plugins=plugins,
+        output=output,
+    )
+    resolved = as_config(config, overrides, words=words)
+    refuse_early(resolved, trains=False)
+    return Findings(*find_problems(resolved, say=say))
 
 
 def find_problems(config: RunConfig, *, say: Callable[[str], None]) -> tuple[list[str], dict[str, Any]]:

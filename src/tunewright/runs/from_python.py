@@ -18,7 +18,7 @@ from tunewright.config.sections import AdapterKeys, DataKeys, EvaluateKeys, Mode
 from tunewright.errors import UserError, quoted
 from tunewright.reading.in_memory import Readable, kept_for_run, paths_in
 from tunewright.reading.names import SPLIT_NAMES
-from tunewright.reading.tables import class_of, holds_rows
+from tunewright.reading.tables import class_of, holds_rows, splits_in
 
 AnyConfig = RunConfig | Readable | Mapping[str, Readable] | Mapping[str, object]
 """A config as an object, its values, the path of a YAML file; or the data alone: readable, or a dict (a DatasetDict) of splits."""
@@ -134,16 +134,11 @@ def _with_rows_as_files(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _splits_of(given: object) -> dict[str, Any]:
-    """The splits of a DatasetDict or a dict of splits, under our names; none for anything else. UserError without a training split."""
-    if not isinstance(given, Mapping):
-        return {}
-    names = {key: split for split, known in SPLIT_NAMES.items() for key in given if str(key).lower() in known}
+    """The splits of a DatasetDict or a dict of splits; none for anything else. UserError without a training split."""
+    found = splits_in(given)
     is_dict_of_sets = class_of(given) == ("datasets", "DatasetDict")
-    are_splits = names and all(holds_rows(one) or isinstance(one, str | Path) for one in given.values())
-    if not is_dict_of_sets and not (are_splits and len(names) == len(given)):
-        return {}
-    found = {split: given[key] for key, split in names.items()}
-    if "train" not in found:
+    if (found or is_dict_of_sets) and "train" not in found:
+        assert isinstance(given, Mapping)
         raise UserError(
             "which split is the training split?", found=quoted(map(str, given)), expected="train",
             hint="Give it alone, or name it: {'train': data['…']}.",

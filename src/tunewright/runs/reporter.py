@@ -6,20 +6,28 @@ class Quiet(Reporter):
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from tunewright import hints
+from tunewright.reading.tables import TableLike
+from tunewright.runs.trained import TrainedRun
 
 if TYPE_CHECKING:  # they import torch, which a command that only prints a mistake does not wait for
     from tunewright.evaluation.estimate import Estimate
     from tunewright.evaluation.score_split import Evaluation
     from tunewright.evaluation.scores import Scores
+    from tunewright.prediction import Model, Text
+    from tunewright.records import AnyPrediction
     from tunewright.runs.decision import Decision
     from tunewright.training.engine import Step
     from tunewright.training.preflight import Preflight
     from tunewright.training.progress import HistoryPoint
+
+TableT = TypeVar("TableT", bound=TableLike)
 
 
 class Reporter:
@@ -38,9 +46,12 @@ class Reporter:
     def finished(self, result: RunResult) -> None: ...
 
 
-@dataclass(frozen=True)
-class RunResult:
-    """A finished run. scores: split -> what `scores.json` holds for it. verdict: kind, reason, advice, kept. history: every evaluation."""
+@dataclass(frozen=True, repr=False)
+class RunResult(TrainedRun):
+    """A finished run. scores: split -> what `scores.json` holds for it. verdict: kind, reason, advice, kept. history: every evaluation.
+
+    `predict`, `evaluate`, `compare` and `export` do what those of a model from `load` do, with the model as it was saved.
+    """
 
     folder: Path
     scores: dict[str, Scores]
@@ -48,6 +59,37 @@ class RunResult:
     history: list[HistoryPoint]
     num_steps: int
     already_finished: bool = False
+
+    @cached_property
+    def model(self) -> Model:
+        from tunewright.runs.loaded import load
+
+        return load(self.folder)
+
+    @overload
+    def predict(self, texts: TableT, *, min_score: float = 0.0) -> TableT: ...
+    @overload
+    def predict(self, texts: Sequence[Mapping[str, object]], *, min_score: float = 0.0) -> list[dict[str, object]]: ...
+    @overload
+    def predict(self, texts: Mapping[str, object], *, min_score: float = 0.0) -> dict[str, object]: ...  # type: ignore[overload-overlap]
+    @overload
+    def predict(self, texts: str | Path | Iterable[Text], *, min_score: float = 0.0) -> list[AnyPrediction]: ...
+    def predict(self, texts: Any, *, min_score: float = 0.0) -> Any:
+        """As `Model.predict`: one prediction per input; rows come back as what they came as, with further columns."""
+        return self.model.predict(texts, min_score=min_score)
+
+    @property
+    def _split_scores(self) -> Mapping[str, Scores]:
+        return self.scores
+
+    @property
+    def _folder(self) -> Path:
+        return self.folder
+
+    def __repr__(self) -> str:
+        advice = " ".join(filter(None, (self.verdict.get("reason", ""), self.verdict.get("advice", ""))))
+        verdict = [f"  {advice}"] if advice else []
+        return "\n".join([f"Run {self.folder}: {self.num_steps:,} steps", f"  {self._score_line()}", *verdict])
 
 
 class Interrupted(Exception):
