@@ -264,6 +264,38 @@ def test_a_written_table_holds_the_texts_exactly_and_safe_ones_where_it_is_wishe
     assert done.returncode == 2 and "needs a table as output" in done.stderr
 
 
+def test_a_written_parquet_file_has_types_and_every_value(tmp_path, monkeypatch):
+    import pyarrow.parquet as pq
+
+    monkeypatch.setattr(outputs, "_PARQUET_ROWS", 2)
+    rows = [
+        {"text": "a", "n": 1, "scores": {"x": 0.5}, "entities": [], "any": 1, "empty": {}},
+        {"text": "=b\n", "n": None, "scores": {"y": 1.0}, "entities": [], "any": "one"},
+        {"text": None, "n": 3, "scores": {}, "entities": [{"start": 0, "label": "PER"}], "any": [1]},
+    ]
+    with open(tmp_path / "out.parquet", "wb") as sink:
+        outputs.write_parquet(lambda: iter(rows), sink)
+    found = pq.read_table(tmp_path / "out.parquet").to_pylist()
+    assert [(row["text"], row["n"]) for row in found] == [("a", 1), ("=b\n", None), (None, 3)]
+    assert [row["scores"] for row in found] == [{"x": 0.5, "y": None}, {"x": None, "y": 1.0}, {"x": None, "y": None}]
+    assert [row["entities"] for row in found] == [[], [], [{"start": 0, "label": "PER"}]]
+    assert [json.loads(row["any"]) for row in found] == [1, "one", [1]]
+    assert [row["empty"] for row in found] == ["{}", None, None]
+
+
+@pytest.mark.parametrize("kind", ["classification", "ner", "dpo"])
+def test_predictions_are_written_as_parquet(runs, tmp_path, kind):
+    import pyarrow.parquet as pq
+
+    write_jsonl(tmp_path / "in.jsonl", rows_for(kind, 9))
+    for suffix in ("jsonl", "parquet"):
+        done = tunewright("predict", str(runs(kind)), "--file", "in.jsonl", "-o", f"out.{suffix}", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+    lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    found = pq.read_table(tmp_path / "out.parquet").to_pylist()
+    assert [{name: value for name, value in row.items() if value is not None} for row in found] == lines
+
+
 def test_our_own_reader_gets_the_texts_of_a_written_table_back(runs, tmp_path):
     from tunewright.reading import open_source
 

@@ -50,7 +50,7 @@ def run(
         typer.Option(
             "-o",
             "--output",
-            help="File to write, the input's columns kept: .jsonl, .json, .csv, .tsv, or .conll for words and tags. Default: stdout. "
+            help="File to write, the input's columns kept: .jsonl, .json, .csv, .tsv, .parquet, or .conll for words and tags. Default: stdout. "
             "Results are saved as they are computed; if interrupted, the same command continues where it stopped.",
         ),
     ] = None,

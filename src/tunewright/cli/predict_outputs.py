@@ -14,6 +14,7 @@ import csv
 import glob
 import hashlib
 import io
+import itertools
 import json
 import os
 import stat
@@ -21,20 +22,25 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from tunewright.artifacts.model_folder import MANIFEST, SavedModel
 from tunewright.errors import UserError, counted
 from tunewright.files.atomic import file_sha256, new_file, sync_folder, whole_file
 
+if TYPE_CHECKING:
+    import pyarrow
+
 JSON_SUFFIXES = (".jsonl", ".ndjson", ".json")
 TABLES = {".csv": ",", ".tsv": "\t"}
+PARQUET = ".parquet"
 WORD_SUFFIXES = (".conll", ".bio", ".iob", ".iob2")
-SUFFIXES = (*JSON_SUFFIXES, *TABLES, *WORD_SUFFIXES)
-_SHOWN_SUFFIXES = ".jsonl, .json, .csv, .tsv or, for words and their tags, .conll"
+SUFFIXES = (*JSON_SUFFIXES, *TABLES, PARQUET, *WORD_SUFFIXES)
+_SHOWN_SUFFIXES = ".jsonl, .json, .csv, .tsv, .parquet or, for words and their tags, .conll"
 _DIGITS = 12
 _UNSAFE = tuple("=+-@\t\r\n＝＋－＠")
 _LONGEST_NAME = 120
+_PARQUET_ROWS = 4_096
 
 
 def check_output(path: Path, file: str | None) -> None:
@@ -156,6 +162,8 @@ class PartFile:
         with whole_file(self.path) as sink:
             if self.path.suffix in TABLES:
                 write_table(self.results, sink, TABLES[self.path.suffix], spreadsheet_safe=spreadsheet_safe)
+            elif self.path.suffix == PARQUET:
+                write_parquet(self.results, sink)
             elif self.path.suffix in WORD_SUFFIXES:
                 for lines in self.results():
                     sink.write(lines.encode())
@@ -247,6 +255,60 @@ def write_table(
             writer.write(row)
     text.flush()
     text.detach()
+
+
+def write_parquet(results: Callable[[], Iterable[Any]], sink: BinaryIO) -> None:
+    """Write a table with all columns of all rows. Lists and objects stay lists and structs; a column of several types is text, as JSON."""
+    import pyarrow
+    import pyarrow.parquet
+
+    types: dict[str, pyarrow.DataType | None] = {}
+    for columns in _columns_of(results()):
+        for name, values in columns.items():
+            types[name] = _common_type(types.get(name, pyarrow.null()), values)
+    schema = pyarrow.schema([(name, pyarrow.large_string() if kind is None else kind) for name, kind in types.items()])
+    with pyarrow.parquet.ParquetWriter(sink, schema) as writer:
+        for columns in _columns_of(results()):
+            num_rows = max(map(len, columns.values()))
+            given = {name: columns.get(name, [None] * num_rows) for name in types}
+            cells = [_as_json(values) if types[name] is None else values for name, values in given.items()]
+            arrays = [pyarrow.array(values, field.type) for values, field in zip(cells, schema, strict=True)]
+            writer.write_table(pyarrow.table(arrays, schema=schema))
+
+
+def _columns_of(results: Iterable[Any]) -> Iterator[dict[str, list[Any]]]:
+    """The rows of results by columns, some thousand rows at a time."""
+    rows = (row for result in results for row in _rows(result))
+    while some := list(itertools.islice(rows, _PARQUET_ROWS)):
+        names = dict.fromkeys(name for row in some for name in row)
+        yield {name: [row.get(name) for row in some] for name in names}
+
+
+def _as_json(values: list[Any]) -> list[str | None]:
+    return [None if value is None else json.dumps(value, ensure_ascii=False) for value in values]
+
+
+def _common_type(known: Any, values: list[Any]) -> Any:
+    """The Arrow type of a column, with more of its values; None where no type holds all of them."""
+    import pyarrow
+
+    if known is None:
+        return None
+    try:
+        fields = [pyarrow.schema([("x", kind)]) for kind in (known, pyarrow.infer_type(values))]
+        found = pyarrow.unify_schemas(fields, promote_options="permissive").field(0).type
+    except pyarrow.ArrowException:
+        return None
+    return None if _holds_nothing(found) else found
+
+
+def _holds_nothing(kind: Any) -> bool:
+    """Whether a struct without fields is in it, which Parquet does not have."""
+    import pyarrow
+
+    if pyarrow.types.is_struct(kind):
+        return kind.num_fields == 0 or any(_holds_nothing(kind.field(n).type) for n in range(kind.num_fields))
+    return pyarrow.types.is_list(kind) and _holds_nothing(kind.value_type)
 
 
 class TableRows:

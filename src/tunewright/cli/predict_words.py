@@ -21,7 +21,7 @@ from typing import Any
 
 from tunewright.cli.options import json_text
 from tunewright.cli.predict_inputs import RAISE_LIMIT
-from tunewright.cli.predict_outputs import TABLES, WORD_SUFFIXES, TableRows
+from tunewright.cli.predict_outputs import PARQUET, TABLES, WORD_SUFFIXES, TableRows
 from tunewright.errors import UserError, quoted, with_article
 from tunewright.reading import ReadOptions, Source, open_source
 from tunewright.reading.detect import peek
@@ -227,7 +227,7 @@ def shape_of(
     _refuse_unclear_words(source, file, reading, model_task.read_columns[0])
     if source.format == "conll" and (own or suffix in WORD_SUFFIXES):
         return WordLines(file, reading)
-    if source.by_word is not None and (own or suffix in TABLES):
+    if source.by_word is not None and (own or suffix in (*TABLES, PARQUET)):
         return WordTable(file, reading, source)
     if suffix in WORD_SUFFIXES:
         label = model_task.label_columns[0]
