@@ -58,6 +58,8 @@ def look(path: Path, rows: str) -> int:
 def use(run: tw.RunResult) -> str:
     model: tw.Model = tw.load(run, device="cpu", precision="fp32")
     task: tw.Task = model.task
+    if task.generates_text:
+        model = model.writing(tw.Sampling(temperature=0.5, max_new_tokens=5))
     found: list[tw.AnyPrediction] = model.predict(["Where is my parcel?"], min_score=0.01)
     again = tw.predict(run.folder, ["Where is my parcel?"], device="cpu", precision="fp32", execution="plain")
     label: str | None = None

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from tunewright.evaluation.score_run import evaluate
     from tunewright.evaluation.scores import Scores
     from tunewright.exporters import export
+    from tunewright.generation.generate import Sampling
     from tunewright.prediction import Model, predict
     from tunewright.preparation import Prepared
     from tunewright.reading import Readable, ReadOptions, Source, read
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 __version__ = "0.2.0"
 __all__ = [
     "AnyPrediction", "Check", "Comparison", "Completion", "Explanation", "FilledMask", "Findings", "LoadedRun", "Model", "Numbers",
-    "Prediction", "Prepared", "ReadOptions", "Readable", "Reporter", "RunConfig", "RunResult", "Scores", "Source", "TaggedText", "Task",
+    "Prediction", "Prepared", "ReadOptions", "Readable", "Reporter", "RunConfig", "RunResult", "Sampling", "Scores", "Source", "TaggedText", "Task",
     "TokenStore", "UserError", "batches", "check", "evaluate", "explain", "export", "load", "predict", "prepare", "read", "train", "verify",
 ]  # fmt: skip
 
@@ -48,6 +49,7 @@ _MODULES = {
     "evaluation.score_run": ("evaluate",),
     "evaluation.scores": ("Scores",),
     "exporters": ("export",),
+    "generation.generate": ("Sampling",),
     "prediction": ("Model", "predict"),
     "preparation": ("Prepared",),
     "reading": ("ReadOptions", "Readable", "Source", "read"),
