@@ -104,6 +104,15 @@ def test_numpy_values_times_and_nested_lists():
     assert fields_of(pd.DataFrame(rows, dtype=object)) == [expected]
 
 
+def test_periods_intervals_and_time_zones_are_text():
+    frame = pd.DataFrame({
+        "period": pd.period_range("2024-01", periods=2, freq="M"), "interval": pd.cut(np.arange(2), [-1, 0, 1]),
+        "when": pd.date_range("2024-01-01", periods=2, tz="Europe/Berlin"), "took": pd.to_timedelta(["1h", "2h"]),
+    })  # fmt: skip
+    expected = {"period": "2024-01", "interval": "(-1, 0]", "when": "2024-01-01 00:00:00+01:00", "took": "1:00:00"}
+    assert fields_of(frame)[0] == expected
+
+
 def test_values_of_several_types_stay_as_they_are():
     rows = [
         {"v": 1},
@@ -184,3 +193,11 @@ def test_columns_are_added_to_what_came():
         assert type(found) is type(data), kind
         assert [row["score"] for row in fields_of(found)] == [0.5, 1.0]
         assert fields_of(data) == ROWS
+
+
+def test_objects_in_a_polars_frame_are_their_values():
+    pl = pytest.importorskip("polars")
+    frame = pl.DataFrame({"text": ["a"], "day": pl.Series([decimal.Decimal("1.5")], dtype=pl.Object)})
+    assert fields_of(frame) == [{"text": "a", "day": "1.5"}]
+    with pytest.raises(tw.UserError, match=r"data\[0\]: a value that is neither text nor number"):
+        tw.read(pl.DataFrame({"x": [object()]}))

@@ -169,3 +169,12 @@ def test_a_list_of_texts_is_rows_and_a_list_of_paths_files(tmp_path):
     assert isinstance(given, str) and given.startswith("run:data/train-")
     assert config_of([tmp_path / "a.csv", "b.csv"], []) == ([str(tmp_path / "a.csv"), "b.csv"], [])
     assert config_of(["gone.csv"], []) == (["gone.csv"], [])
+
+
+def test_the_same_rows_find_their_finished_run_without_an_output(tiny_bert, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    given = {key: value for key, value in keywords(tiny_bert, tmp_path).items() if key != "output"}
+    given["train"] = {"max_steps": 1}
+    first = tw.train(ROWS, **given)
+    again = tw.train(ROWS, **given)
+    assert (first.already_finished, again.already_finished, again.folder) == (False, True, first.folder)

@@ -13,8 +13,10 @@ from __future__ import annotations
 
 import atexit
 import json
+import os
 import shutil
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -117,8 +119,14 @@ def keep_in_run(paths: Sequence[str], run_folder: Path) -> None:
 @cache
 def _staging() -> Path:
     folder = Path(tempfile.mkdtemp(prefix="tunewright-rows-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    atexit.register(_remove, folder, os.getpid())
     return folder
+
+
+def _remove(folder: Path, process: int) -> None:
+    """At the end of the process that made it, not of one that was forked from it."""
+    if os.getpid() == process:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _written(held: Held, name: str, folder: Path) -> Path:
@@ -130,7 +138,7 @@ def _written(held: Held, name: str, folder: Path) -> Path:
         table = table.append_column(_LABELS, pyarrow.array(held.labels, pyarrow.large_string()))
     facts = {"name": name, "kind": held.kind, "rows": table.num_rows, "json": list(held.as_json)}
     described = {**(table.schema.metadata or {}), _METADATA: json.dumps(facts).encode()}
-    part = folder / f"{name}.part"
+    part = folder / f".{name}-{os.getpid()}-{threading.get_ident()}.part"
     try:
         pyarrow.parquet.write_table(
             table.replace_schema_metadata(described), part, row_group_size=_ROW_GROUP, compression="zstd"

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _AS_TEXT = (datetime.date, datetime.time, datetime.timedelta, decimal.Decimal, uuid.UUID)
 _MISSING = ("NAType", "NaTType")
+_PANDAS_AS_TEXT = ("Period", "Interval")
 _DEEPEST = 100
 """Levels of lists and dicts in a value: what is deeper refers to itself."""
 _KINDS = {
@@ -118,6 +119,8 @@ def as_table(data: object, *, where: str) -> Held:
         raise UserError("rows of this kind are not read", where=where, found=found, hint=_NOT_READ[package])
     if package[0] == "pandas":
         return _from_pandas(data, where)
+    if package[0] == "polars" and any(str(kind) == "Object" for kind in data.dtypes):  # type: ignore[attr-defined]
+        return _from_lists(_KINDS[package], data.to_dict(as_series=False), where)  # type: ignore[attr-defined]
     if package in _KINDS:
         return Held(_KINDS[package], _checked(_arrow_of(data, package, where), where))
     if isinstance(data, Mapping) and data and all(isinstance(one, Mapping) for one in data.values()):
@@ -205,7 +208,7 @@ def _from_series(series: Any, name: str, where: str, labels: Sequence[str] | Non
             column = None
         if isinstance(column, pyarrow.ChunkedArray):
             column = column.combine_chunks()
-        if column is not None and not isinstance(column, pyarrow.ExtensionArray):
+        if column is not None and not _is_extension(column.type):
             if pyarrow.types.is_floating(column.type) and column.null_count:
                 given = column.drop_null()
                 if (
@@ -216,6 +219,14 @@ def _from_series(series: Any, name: str, where: str, labels: Sequence[str] | Non
                     column = column if with_gaps is None else with_gaps
             return column, False
     return _from_values(series.tolist(), name, where, labels)
+
+
+def _is_extension(kind: pyarrow.DataType) -> bool:
+    """A type of pandas' own (periods, intervals), also as categories."""
+    import pyarrow
+
+    inner = kind.value_type if pyarrow.types.is_dictionary(kind) else kind
+    return isinstance(inner, pyarrow.BaseExtensionType)
 
 
 def _whole(column: pyarrow.Array) -> pyarrow.Array | None:
@@ -312,6 +323,8 @@ def plain_value(value: Any, depth: int = 0) -> Any:
         return [plain_value(part, depth + 1) for part in value]
     if type(value).__module__.split(".")[0] == "numpy" and hasattr(value, "tolist"):
         return plain_value(value.tolist(), depth + 1)
+    if type(value).__module__.split(".")[0] == "pandas" and type(value).__name__ in _PANDAS_AS_TEXT:
+        return str(value)
     raise TypeError(f"{type(value).__module__}.{type(value).__qualname__}")
 
 

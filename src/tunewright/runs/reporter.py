@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from tunewright import hints
+from tunewright.errors import counted
 from tunewright.reading.tables import TableLike
 from tunewright.runs.trained import TrainedRun
 
@@ -89,7 +90,7 @@ class RunResult(TrainedRun):
     def __repr__(self) -> str:
         advice = " ".join(filter(None, (self.verdict.get("reason", ""), self.verdict.get("advice", ""))))
         verdict = [f"  {advice}"] if advice else []
-        return "\n".join([f"Run {self.folder}: {self.num_steps:,} steps", f"  {self._score_line()}", *verdict])
+        return "\n".join([f"Run {self.folder}: {counted(self.num_steps, 'step')}", f"  {self._score_line()}", *verdict])
 
 
 class Interrupted(Exception):

@@ -113,6 +113,7 @@ def _compare(before: Mapping[str, Any], after: Mapping[str, Any], *, folder: Pat
 def settled(saved: RunConfig, now: RunConfig) -> RunConfig:
     """`now`, its `auto` values as the run in the folder settled them: a resumed run goes on as it began."""
     values = now.as_dict()
+    values["output"] = str(now.run_folder)  # which a hash of the values names, where the user names none
     if values["task"]["name"] == "auto":
         values["task"] = saved.as_dict()["task"]
     for key in RESOLVED:
