@@ -9,10 +9,13 @@ A page has a folder of its own with the files that its first lines name. Blocks 
 A block below `<!-- skip: next -->` is only shown. Three more lines that the site does not show: `<!-- samples: reviews.csv=stars.csv -->`
 copies sample data of the package, `<!-- before: tunewright train reviews.csv output=runs/mine -->` runs a command that the page takes as done,
 `<!-- with: model=scratch:bert-tiny … -->` adds these words to every `tunewright train` below that names no model: pages about files need no large one.
+A block below `<!-- skip: next -->` is only shown. Two more lines that the site does not show: `<!-- samples: reviews.csv=stars.csv -->`
+copies sample data of the package (what `tunewright demo --data` copies), `<!-- before: tunewright train reviews.csv output=runs/mine -->` runs a command that the page takes as done.
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import io
 import os
@@ -21,15 +24,16 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 import traceback
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 
 import pytest
 from sybil import Document, Example, Region, Sybil
 from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
 
-SAMPLES = Path(__file__).parents[1] / "src" / "tunewright" / "samples"
 DATA_LANGUAGES = ("csv", "json", "jsonl", "yaml", "text", "conll", "tsv", "xml", "python")
 _BLOCK = re.compile(r"^```(?P<language>[\w+-]+)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
 _NAMED = re.compile(r"^`(?P<name>[\w./-]+)`:\n\n```(?P<language>[\w+-]+)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -75,7 +79,18 @@ def add_words(example: Example) -> None:
 def copy_samples(example: Example) -> None:
     for pair in example.parsed.split():
         name, _, sample = pair.partition("=")
-        shutil.copyfile(SAMPLES / (sample or name), name)
+        shutil.copyfile(samples() / (sample or name), name)
+
+
+@cache
+def samples() -> Path:
+    """A folder with what `tunewright demo --data` copies."""
+    from tunewright.cli.demo import copied
+
+    folder = Path(tempfile.mkdtemp(prefix="samples-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    copied(folder)
+    return folder
 
 
 def write_file(example: Example) -> None:

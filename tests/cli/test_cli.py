@@ -525,3 +525,15 @@ def test_a_word_that_is_no_text_is_the_users_mistake(tmp_path):
         done = tunewright(*words, cwd=tmp_path)
         assert done.returncode == 2 and "not text in UTF-8; found b'" in done.stderr, done.stderr
     assert "word 3 of the command" in tunewright("tokenizer", "show", word, cwd=tmp_path).stderr
+
+
+def test_demo_copies_its_data_and_overwrites_nothing(tmp_path):
+    done = tunewright("demo", "--data", "data", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    table = (tmp_path / "data" / "messages.csv").read_text(encoding="utf-8").splitlines()
+    rows = (tmp_path / "data" / "customer_messages.jsonl").read_text(encoding="utf-8").splitlines()
+    assert table[0] == "text,label"
+    assert len(table) == len(rows) + 1
+    again = tunewright("demo", "--data", "data", cwd=tmp_path)
+    assert again.returncode == 2
+    assert "the file exists" in again.stderr
