@@ -6,12 +6,14 @@ python docs/generate.py            tests compare the files with what this writes
 from __future__ import annotations
 
 import ast
+import inspect
 import os
 import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tunewright.config.keys import Setting
@@ -30,6 +32,8 @@ COMMANDS_BEGIN = """Written by `python docs/generate.py` from the help of each c
 KEYS_BEGIN = """Written by `python docs/generate.py` from the code. A key is written in YAML below its section, or as a `key=value` word on the command line
 (`train.epochs=5`). `tunewright config --all` prints the same, `tunewright config --schema` a JSON Schema for editors. A key that the
 chosen task, adapter or optimizer does not read is refused."""
+WIDEST = 100
+PYTHON_BEGIN = """Written by `python docs/generate.py` from the code. `import tunewright as tw`; names are imported when they are first used."""
 BEGIN, END = "<!-- begin: written by docs/generate.py -->", "<!-- end -->"
 
 
@@ -98,6 +102,50 @@ def _row_of(key: str, setting: Setting) -> str:
     return f"| `{key}` | {shown} | {values} | {reads} | {meaning} |"
 
 
+def python() -> str:
+    """docs/reference/python.md: every public name with its signature and docstring."""
+    import tunewright
+
+    parts = ["# Python", "", PYTHON_BEGIN, ""]
+    for name in sorted(tunewright.__all__, key=lambda one: (one[0].isupper(), one.lower())):
+        found = getattr(tunewright, name)
+        parts += [f"## tw.{name}", "", "```text", *_described(found), "```", ""]
+    return "\n".join(parts)
+
+
+def _described(found: Any) -> list[str]:
+    """A function as it is written down, with its docstring; of a class its fields, public methods and properties too."""
+    try:
+        node = ast.parse(textwrap.dedent(inspect.getsource(found))).body[0]
+    except (OSError, TypeError):  # a type alias
+        return [str(found).replace("tunewright.", "")]
+    if not isinstance(node, ast.ClassDef):
+        return [*_written(node), "", *(inspect.getdoc(found) or "").splitlines()]
+    lines = [f"class {node.name}", "", *(inspect.getdoc(found) or "").splitlines()]
+    fields = [
+        ast.unparse(one) for one in node.body if isinstance(one, ast.AnnAssign) and not ast.unparse(one).startswith("_")
+    ]
+    lines += ["", *fields] if fields else []
+    for one in node.body:
+        doc = ast.get_docstring(one) if isinstance(one, ast.FunctionDef) else None
+        if isinstance(one, ast.FunctionDef) and doc and not one.name.startswith("_"):
+            is_property = any("property" in ast.unparse(decorator) for decorator in one.decorator_list)
+            result = f": {ast.unparse(one.returns)}" if one.returns else ""
+            lines += ["", *([f".{one.name}{result}"] if is_property else _written(one, "."))]
+            lines += [f"    {line}".rstrip() for line in doc.splitlines()]
+    return lines
+
+
+def _written(node: Any, before: str = "") -> list[str]:
+    """A signature, a parameter a line where it is long."""
+    result = f" -> {ast.unparse(node.returns)}" if node.returns else ""
+    short = f"{before}{node.name}({ast.unparse(node.args)}){result}"
+    if len(short) <= WIDEST:
+        return [short]
+    parameters = re.split(r", (?=\*?\*?\w+:|\*,)", ast.unparse(node.args))
+    return [f"{before}{node.name}(", *(f"    {one}," for one in parameters), f"){result}"]
+
+
 def room_of(path: Path) -> str:
     """`reading` for reading/split.py, `errors` for errors.py."""
     return path.relative_to(SOURCES).parts[0].removesuffix(".py")
@@ -164,7 +212,12 @@ def architecture() -> str:
     return f"{before}{BEGIN}\n\n{picture()}\n\n{END}{rest.split(END)[1]}"
 
 
-PAGES = {"reference/commands.md": commands, "reference/keys.md": keys, "architecture.md": architecture}
+PAGES = {
+    "reference/commands.md": commands,
+    "reference/keys.md": keys,
+    "reference/python.md": python,
+    "architecture.md": architecture,
+}
 """Path under docs -> what writes it."""
 
 if __name__ == "__main__":
