@@ -165,6 +165,7 @@ pytest_collect_file = Sybil(
         "decisions/*.md",
         "reference/keys.md",
         "reference/commands.md",
+        "reference/python.md",
         "_build/*",
     ],
 ).pytest()

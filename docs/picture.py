@@ -25,6 +25,7 @@ COLUMNS = 118
 COMMAND = ["train", "messages.csv"]
 TARGET = Path(__file__).parent / "_static" / "terminal.svg"
 _ERASED = re.compile(r".*(?:\x1b\[2K|\r(?!\n))", re.DOTALL)
+_TAKEN_AWAY = re.compile(r"[^\n]*\r?\n\r?\x1b\[1A\x1b\[2K")
 _MOVED = re.compile(r"\x1b\[\d*[A-HJ]|\x1b\[\?25[lh]")
 _STEP = re.compile(r"training.* (\d+)/(\d+) steps")
 
@@ -34,9 +35,12 @@ def main() -> None:
         copied(Path(folder))
         meanwhile, end = recorded(folder)
     console = Console(record=True, width=COLUMNS, file=open(os.devnull, "w"), force_terminal=True)  # noqa: SIM115
-    console.print(Text.from_ansi("\n".join([f"$ tunewright {' '.join(COMMAND)}", *meanwhile, "", *end])))
+    console.print(Text.from_ansi("\n".join([f"$ tunewright {' '.join(COMMAND)}", *meanwhile, "  …", *end])))
     TARGET.parent.mkdir(exist_ok=True)
-    TARGET.write_text(console.export_svg(title="tunewright"), encoding="utf-8")
+    drawn = re.sub(
+        r"@font-face \{.*?\}", "", console.export_svg(title="tunewright"), flags=re.DOTALL
+    )  # fonts of another host
+    TARGET.write_text(drawn, encoding="utf-8")
     print(f"{TARGET}: {TARGET.stat().st_size:,} bytes")
 
 
@@ -72,6 +76,7 @@ def recorded(folder: str) -> tuple[list[str], list[str]]:
 
 def lines_of(screen: str) -> list[str]:
     """What is left on a screen whose last line is redrawn in place."""
+    screen = _TAKEN_AWAY.sub("", screen)
     lines = [_MOVED.sub("", _ERASED.sub("", line.rstrip("\r"))) for line in screen.split("\n")]
     return [line.rstrip() for line in lines if line.strip()]
 

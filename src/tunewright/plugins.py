@@ -122,7 +122,8 @@ def find(kind: str, name: str) -> ModuleType:
             raise
         raise UserError(
             f"{path} cannot be imported ({type(error).__name__}: {error})",
-            hint=f"Install what it needs (or put its folder on PYTHONPATH), or use one of {quoted(names(kind))}.",
+            hint="Install what it needs, or put its folder on PYTHONPATH"
+            + (f"; or use one of {quoted(names(kind))}." if names(kind) else "."),
         ) from None
     wanted = _HOLDS.get(kind)
     if wanted is not None and not hasattr(module, wanted):
