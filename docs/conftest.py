@@ -10,9 +10,6 @@ A block below `<!-- skip: next -->` is only shown. Three more lines that the sit
 copies sample data of the package, `<!-- before: tunewright train reviews.csv output=runs/mine -->` runs a command that the page takes as done,
 `<!-- with: model=scratch:bert-tiny … -->` adds these words to every `tunewright train` below that names no model: pages about files need no large one.
 A block below `<!-- skip: next -->` is only shown. Two more lines that the site does not show: `<!-- samples: reviews.csv=stars.csv -->`
-copies sample data of the package (what `tunewright demo --data` copies), `<!-- before: tunewright train reviews.csv output=runs/mine -->`
-runs a command that the page takes as done.
-"""
 
 from __future__ import annotations
 

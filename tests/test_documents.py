@@ -33,7 +33,9 @@ def text_of(page: Path) -> str:
     return page.read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("page", ["reference/commands.md", "reference/keys.md", "reference/python.md", "architecture.md"])
+@pytest.mark.parametrize(
+    "page", ["reference/commands.md", "reference/keys.md", "reference/python.md", "architecture.md"]
+)
 def test_what_is_generated_is_what_the_code_says(generate, page):
     assert text_of(ROOT / "docs" / page) == generate.PAGES[page](), "run: python docs/generate.py"
 
