@@ -7,7 +7,7 @@ A page has a folder of its own with the files that its first lines name. Blocks 
     ```yaml, ```csv, ```json, …   below a line that is only a file's name in backticks and a colon (`rows.csv`:): the file is written
 
 A block below `<!-- skip: next -->` is only shown. Three more lines that the site does not show: `<!-- samples: reviews.csv=stars.csv -->`
-copies sample data of the package (see `tunewright demo --data`), `<!-- before: tunewright train reviews.csv output=runs/mine -->` runs a command that the page takes as done,
+copies sample data of the package, `<!-- before: tunewright train reviews.csv output=runs/mine -->` runs a command that the page takes as done,
 `<!-- with: model=scratch:bert-tiny … -->` adds these words to every `tunewright train` below that names no model: pages about files need no large one.
 """
 
