@@ -17,14 +17,15 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from common import machine
 from interrupted import SAMPLES
@@ -40,6 +41,26 @@ with torch.inference_mode():
     logits = model(**tokenizer(text, truncation=True, return_tensors="pt")).logits[0]
 print(model.config.id2label[int(logits.argmax())])
 """
+PIPELINE = """
+import sys
+from transformers import pipeline
+folder, text = sys.argv[1:]
+print(pipeline("text-classification", model=folder)(text)[0]["label"])
+"""
+TOKENIZER = """
+import sys
+from transformers import AutoTokenizer
+folder, text = sys.argv[1:]
+print(AutoTokenizer.from_pretrained(folder).tokenize(text))
+"""
+
+
+class Cost(NamedTuple):
+    """Seconds by the clock, seconds of the processor, megabytes at the most."""
+
+    clock: float
+    cpu: float
+    memory: float
 
 
 def main() -> None:
@@ -49,7 +70,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         run, exported = make_run(folder)
-        seconds: dict[str, list[tuple[float, float]]] = {}
+        seconds: dict[str, list[Cost]] = {}
         answers = set()
         for _ in range(asked.rounds):
             cache = folder / "cache"
@@ -61,27 +82,44 @@ def main() -> None:
                     "second call": ours,
                     "--no-check": [*ours, "--no-check"],
                     "plain transformers": [sys.executable, "-c", PLAIN, str(model_of(of)), TEXT],
+                    "plain pipeline": [sys.executable, "-c", PIPELINE, str(model_of(of)), TEXT],
                 }
                 for call, words in calls.items():
                     took, answer = timed(words, cache)
                     seconds.setdefault(f"{name} | {call}", []).append(took)
                     answers.add(answer)
+            for call, words in other_verbs(run, folder).items():
+                seconds.setdefault(f"run folder | {call}", []).append(timed(words, cache)[0])
         if len(answers) != 1:
             raise SystemExit(f"not one answer: {answers}")
         print(machine())
-        print("\n| folder | call | seconds | of the processor |\n|---|---|---:|---:|")
+        print("\n| folder | call | seconds | of the processor | peak memory (MB) |\n|---|---|---:|---:|---:|")
         for call, found in seconds.items():
-            print(f"| {call} | {spread([clock for clock, _ in found])} | {spread([cpu for _, cpu in found])} |")
+            clock, cpu, memory = zip(*found, strict=True)
+            print(f"| {call} | {spread(clock)} | {spread(cpu)} | {max(memory):.0f} |")
 
 
-def spread(values: list[float]) -> str:
+def other_verbs(run: Path, folder: Path) -> dict[str, list[str]]:
+    """Verbs that need no weights, beside what a tokenizer costs alone. `check` reads its file anew: its store is in a folder of its own."""
+    shutil.rmtree(folder / "checked", ignore_errors=True)
+    ours = [sys.executable, "-m", "tunewright"]
+    checked = [*ours, "check", str(run / "config.yaml"), f"output={folder / 'checked' / 'run'}"]
+    return {
+        "check, no store": checked,
+        "check, store there": checked,
+        "tokenizer show": [*ours, "tokenizer", "show", TEXT, "--model", str(run)],
+        "plain AutoTokenizer": [sys.executable, "-c", TOKENIZER, str(model_of(run)), TEXT],
+    }
+
+
+def spread(values: Sequence[float]) -> str:
     return f"{statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
 
 
 def make_run(folder: Path) -> tuple[Path, Path]:
     """(a run, the folder exported from it)."""
     import tunewright as tw
-    from tunewright.exporters import export_run
+    from tunewright.exporters import export
 
     data = folder / "data.jsonl"
     shutil.copy(SAMPLES / "customer_messages.jsonl", data)
@@ -90,7 +128,7 @@ def make_run(folder: Path) -> tuple[Path, Path]:
         "evaluate": {"baselines": False}, "output": str(folder / "run"),
     }  # fmt: skip
     run = tw.train(values).folder
-    exported = export_run(run, to="merged", output=folder / "exported")
+    exported = export(run, "merged", output=folder / "exported")
     time.sleep(3)  # what was written just now is not remembered: it could change within one tick of the clock
     return run, exported
 
@@ -99,17 +137,23 @@ def model_of(folder: Path) -> Path:
     return folder / "model" if (folder / "model").is_dir() else folder
 
 
-def timed(words: list[str], cache: Path) -> tuple[tuple[float, float], str]:
-    """(seconds of the whole process by the clock and of the processor, the label that it answered)."""
+def timed(words: list[str], cache: Path) -> tuple[Cost, str]:
+    """(what the whole process cost, the label that it answered)."""
     environment = {**os.environ, "XDG_CACHE_HOME": str(cache), "HF_HUB_OFFLINE": "1"}
-    began, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = subprocess.run(words, capture_output=True, text=True, env=environment)
-    took, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
-    if done.returncode:
-        raise SystemExit(f"{' '.join(words)} failed:\n{done.stderr[-3000:]}")
-    answer = done.stdout.strip().splitlines()[-1]
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return (took, cpu), str(json.loads(answer)["label"]) if answer.startswith("{") else answer
+    began = time.perf_counter()
+    with tempfile.TemporaryFile("w+") as said, tempfile.TemporaryFile("w+") as failed:
+        process = subprocess.Popen(words, stdout=said, stderr=failed, env=environment)
+        _, status, usage = os.wait4(process.pid, 0)  # of this process alone: the maximum of all children would hide it
+        process.returncode = os.waitstatus_to_exitcode(status)
+        took = time.perf_counter() - began
+        for stream in (said, failed):
+            stream.seek(0)
+        if process.returncode not in (0, 1):  # 1: `check` has findings
+            raise SystemExit(f"{' '.join(words)} failed:\n{failed.read()[-3000:]}")
+        lines = said.read().strip().splitlines()
+    answer = lines[-1] if lines else ""
+    cost = Cost(took, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+    return cost, str(json.loads(answer)["label"]) if answer.startswith("{") else answer
 
 
 if __name__ == "__main__":

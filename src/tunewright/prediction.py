@@ -28,6 +28,7 @@ from tunewright.execution import before_models, prepare_model
 from tunewright.execution.base import AUTO, Execution, Wanted
 from tunewright.generation.generate import Sampling
 from tunewright.models.device import choose_device, resolve_precision
+from tunewright.models.loading import for_reading
 from tunewright.plugins import trust
 from tunewright.preparation import open_like, options_of_run
 from tunewright.reading.in_memory import one_file
@@ -377,7 +378,8 @@ def load(
     task, encoder = saved.task(), saved.encoder()
     on = choose_device(device)
     precision = resolve_precision(precision, on)
-    network = load_network(task, saved, dtype=torch.float64 if precision == "fp64" else torch.float32)
+    with for_reading():
+        network = load_network(task, saved, dtype=torch.float64 if precision == "fp64" else torch.float32)
     refuse_other_names(saved, task, network)
     cast(Any, network).config.pad_token_id = encoder.pad_token_id
     wanted = Wanted(execution, on, precision, is_training=False)

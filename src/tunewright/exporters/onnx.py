@@ -39,7 +39,7 @@ def write(saved: SavedModel, folder: Path, *, dtype: str) -> None:
     inputs = _sample(saved.encoder(), network)
     try:
         with _quiet():
-            program, _ = OnnxExporter().export_program(network, inputs, OnnxConfig(dynamic=True))
+            program = _traced(OnnxExporter(), network, inputs, OnnxConfig(dynamic=True))
     except Exception as error:  # tracing fails in as many ways as there are models
         reason = first_line(error)
         raise UserError(
@@ -61,6 +61,13 @@ def write(saved: SavedModel, folder: Path, *, dtype: str) -> None:
     for file in kept_files(saved):
         if file.suffix != ".safetensors" and file.name != FILE:
             shutil.copyfile(file, folder / file.name)
+
+
+def _traced(exporter: Any, network: Any, inputs: dict[str, Any], config: Any) -> Any:
+    """The graph, an `onnx_ir.Model`. Exporters of transformers before 5.20 or so gave torch's program around it."""
+    if hasattr(exporter, "export_program"):
+        return exporter.export_program(network, inputs, config)[0]
+    return exporter.export(network, inputs, config).model
 
 
 def _sample(encoder: Any, network: Any) -> dict[str, Any]:

@@ -6,6 +6,9 @@ fresh                                   # ["classifier.weight", "classifier.bias
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 from tunewright.errors import UserError, first_line
+from tunewright.models.mapped_memory import give_back, mapped_files
 from tunewright.models.resize_embeddings import extend_embeddings
 from tunewright.pretrained.folder_checks import check_folder, code_refused, wants_code
 from tunewright.pretrained.model_files import ModelFolder
@@ -150,10 +154,39 @@ def _name_of(mismatch: Any) -> str:
     return mismatch if isinstance(mismatch, str) else mismatch[0]
 
 
+_reads_only: ContextVar[bool] = ContextVar("reads_only", default=False)
+
+
+@contextmanager
+def for_reading() -> Iterator[None]:
+    """Inside, models are loaded to be used and not trained: tables that are only looked up in stay in their file."""
+    token = _reads_only.set(True)
+    try:
+        yield
+    finally:
+        _reads_only.reset(token)
+
+
 def _own_memory(model: nn.Module) -> None:
-    """Copy what is memory-mapped: products of fp32 matrices depend on their alignment in the last bit."""
+    """Copy what is memory-mapped: products of fp32 matrices depend on their alignment in the last bit.
+
+    What was copied is given back at once, so that a model is never in memory twice. A table of embeddings multiplies nothing unless it is
+    tied to an output: of one that is only read, the rows that texts need are enough.
+    """
+    kept = _lookup_tables(model) if _reads_only.get() else set()
+    mapped = mapped_files(".safetensors")
     for tensor in (*model.parameters(), *model.buffers()):
-        tensor.data = tensor.data.clone(memory_format=torch.contiguous_format)
+        if id(tensor) not in kept:
+            loaded = tensor.data
+            tensor.data = loaded.clone(memory_format=torch.contiguous_format)
+            give_back(loaded, mapped)
+
+
+def _lookup_tables(model: nn.Module) -> set[int]:
+    """Weights of embeddings that no other kind of module has too."""
+    of_tables = {id(module.weight) for module in model.modules() if type(module) is nn.Embedding}
+    others = (module for module in model.modules() if type(module) is not nn.Embedding)
+    return of_tables - {id(parameter) for module in others for parameter in module.parameters(recurse=False)}
 
 
 def load_as_named(folder: Path, *, dtype: str) -> Any:
