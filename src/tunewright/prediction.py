@@ -84,10 +84,15 @@ def _cells(one: AnyPrediction) -> list[object]:
 
 
 def _is_path(text: object) -> bool:
-    """Whether a text is the name of a file, or a pattern of such names."""
+    """Whether this is a path, the name of a file, or a pattern of such names."""
     if not isinstance(text, str) or len(text) > _LONGEST_PATH or "\0" in text or "\n" in text:
         return isinstance(text, Path)
     return Path(text).is_file() or bool(glob.glob(text))
+
+
+def _are_paths(texts: object) -> bool:
+    """Whether these are paths by their class: texts of a list are texts."""
+    return isinstance(texts, Sequence) and len(texts) > 0 and all(isinstance(one, Path) for one in texts)
 
 
 @dataclass(repr=False)
@@ -151,7 +156,9 @@ class Model:
     @overload
     def predict(self, texts: Mapping[str, object], *, min_score: float = 0.0) -> dict[str, object]: ...  # type: ignore[overload-overlap]
     @overload
-    def predict(self, texts: str | Path | Iterable[Text], *, min_score: float = 0.0) -> list[AnyPrediction]: ...
+    def predict(
+        self, texts: str | Path | Sequence[Path] | Iterable[Text], *, min_score: float = 0.0
+    ) -> list[AnyPrediction]: ...
     def predict(self, texts: Any, *, min_score: float = 0.0) -> Any:
         """One prediction per input, in order: `Prediction`, `TaggedText`, … as the task decodes. min_score: a less probable label
         becomes None.
@@ -166,8 +173,8 @@ class Model:
             with one_file(texts, "data") as path:
                 predictions = self._of_file(path, min_score)
             return with_columns(texts, prediction_columns(predictions, column_names(texts)))
-        if isinstance(texts, Path) or (isinstance(texts, str) and _is_path(texts)):
-            paths = matching(str(texts))
+        if _is_path(texts) or _are_paths(texts):
+            paths = matching(str(texts)) if isinstance(texts, str | Path) else [str(path) for path in texts]
             return Predictions(one for path in paths for one in self._of_file(path, min_score))
         return Predictions(self.stream(texts, min_score=min_score))
 
@@ -405,7 +412,7 @@ def predict(  # type: ignore[overload-overlap]
 ) -> dict[str, object]: ...  # fmt: skip
 @overload
 def predict(
-    run: Run, texts: str | Path | Iterable[Text], *, min_score: float = ..., device: str = ..., precision: str = ..., execution: str = ...,
+    run: Run, texts: str | Path | Sequence[Path] | Iterable[Text], *, min_score: float = ..., device: str = ..., precision: str = ..., execution: str = ...,
     plugins: Iterable[str] = ...,
 ) -> list[AnyPrediction]: ...  # fmt: skip
 def predict(

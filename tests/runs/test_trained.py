@@ -77,6 +77,11 @@ def test_a_path_gives_the_predictions_of_its_rows(run, tmp_path):
     pd.DataFrame(ROWS[:4]).to_csv(path, index=False)
     assert run.predict(path) == run.predict(str(path)) == run.predict(TEXTS)
     assert run.predict(f"{tmp_path}/*.csv") == run.predict(TEXTS)
+    (tmp_path / "more.csv").write_text(path.read_text())
+    both = run.evaluate(f"{tmp_path}/*.csv")
+    assert both["rows"] == 8 and both["worst_rows"][0]["row"].endswith(("csv:2']", "csv:3']", "csv:4']", "csv:5']"))  # type: ignore[attr-defined]
+    assert run.evaluate([path, tmp_path / "more.csv"])["metrics"] == both["metrics"]
+    assert run.predict([path, tmp_path / "more.csv"]) == run.predict(TEXTS) * 2
     with pytest.raises(tw.UserError, match="a list of texts is predicted"):
         run.predict("no such file.csv")
 

@@ -7,7 +7,7 @@ scores["metrics"]["accuracy"], scores["intervals"]["accuracy"], scores["baseline
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -29,9 +29,12 @@ from tunewright.execution.base import AUTO, PLAIN, Wanted
 from tunewright.files.atomic import read_json
 from tunewright.prediction import Model, load
 from tunewright.preparation import TEST, TRAIN, encode_file, open_like, options_of_run, prepare
-from tunewright.reading.in_memory import Readable, one_file
+from tunewright.reading.file_shapes import bare_fields
+from tunewright.reading.in_memory import Readable, one_file, paths_in
 from tunewright.reading.ledger import kept_rows, not_selected_rows
+from tunewright.reading.locate import matching
 from tunewright.reading.unchanged import Unchanged
+from tunewright.records import Row
 from tunewright.training.fingerprint import check, hash_of_rows
 from tunewright.training.reference import reference_of
 
@@ -58,9 +61,23 @@ def evaluate(
     config = _config_of(model)
     if data is None:
         return cast(report.Scores, report.ShownScores(_of_split(model, config, split, note)))
-    with one_file(data, "data") as path:
+    paths = matching(str(data)) if isinstance(data, str | Path) else paths_in(data)
+    given = data if len(paths) < 2 else _rows_of(paths, model, skip_bad_rows=skip_bad_rows)
+    with one_file(given, "data") as path:
         scores = _of_file(model, config, path, skip_bad_rows=skip_bad_rows, note=note)
         return cast(report.Scores, report.ShownScores(scores))
+
+
+def _rows_of(paths: Sequence[str], model: Model, *, skip_bad_rows: bool) -> dict[str, dict[str, Any]]:
+    """The rows of several files as one set, by their addresses. UserError for a row that cannot be read, unless such are skipped."""
+    found: dict[str, dict[str, Any]] = {}
+    for path in paths:
+        for row in open_like(path, options_of_run(model.saved.folder.parent, path), model.task).rows():
+            if isinstance(row, Row):
+                found[row.address] = dict(bare_fields(row))
+            elif not skip_bad_rows:
+                raise UserError(row.reason, where=row.address, hint="Fix the row, or skip such rows: --skip-bad-rows.")
+    return found
 
 
 def _of_file(

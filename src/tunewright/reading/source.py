@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tunewright.errors import UserError, quoted
-from tunewright.records import Reject, Row, address_of
+from tunewright.records import HeldRows, Reject, Row, address_of
 from tunewright.reporting import html
 
 MAX_RAW = 10_000
@@ -80,13 +80,15 @@ class Source:
 
     def __repr__(self) -> str:
         columns = quoted(self.columns) if self.columns else "as each row has them"
-        return f"Source {self.name}: {self.format}, columns {columns}"
+        kind = self.name.described if isinstance(self.name, HeldRows) else self.format
+        return f"Source {self.name}: {kind}, columns {columns}"
 
     def _repr_html_(self) -> str:
         rows = self.first_rows(_ROWS_SHOWN)
         columns = self.columns or tuple(dict.fromkeys(key for row in rows for key in row.fields))
         cells = ([row.address, *(row.fields.get(column) for column in columns)] for row in rows)
-        return html.table(["row", *columns], cells, title=f"{self.name} ({self.format}), its first rows")
+        kind = self.name.described if isinstance(self.name, HeldRows) else self.format
+        return html.table(["row", *columns], cells, title=f"{self.name} ({kind}), its first rows")
 
     def files(self) -> list[Path]:
         """The files whose content defines the rows; none for a Hub data set."""

@@ -19,7 +19,11 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]], *, title: str =
     body = "".join(
         "<tr>" + "".join(f'<td style="{_CELL}">{_cell(value)}</td>' for value in row) + "</tr>" for row in rows
     )
-    caption = f'<caption style="text-align:left;font-weight:bold">{escape(title)}</caption>' if title else ""
+    caption = (
+        f'<caption style="text-align:left;font-weight:bold;white-space:nowrap">{escape(title)}</caption>'
+        if title
+        else ""
+    )
     return f"<table>{caption}<thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>"
 
 

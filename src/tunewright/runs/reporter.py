@@ -74,7 +74,9 @@ class RunResult(TrainedRun):
     @overload
     def predict(self, texts: Mapping[str, object], *, min_score: float = 0.0) -> dict[str, object]: ...  # type: ignore[overload-overlap]
     @overload
-    def predict(self, texts: str | Path | Iterable[Text], *, min_score: float = 0.0) -> list[AnyPrediction]: ...
+    def predict(
+        self, texts: str | Path | Sequence[Path] | Iterable[Text], *, min_score: float = 0.0
+    ) -> list[AnyPrediction]: ...
     def predict(self, texts: Any, *, min_score: float = 0.0) -> Any:
         """As `Model.predict`: one prediction per input; rows come back as what they came as, with further columns."""
         return self.model.predict(texts, min_score=min_score)
