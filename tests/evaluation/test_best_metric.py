@@ -78,3 +78,12 @@ def test_what_has_no_value_is_what_the_scores_leave_out():
     scores = np.full((3, 2), 0.5)
     both, one = (single_label_scores(scores, np.array(gold), ("a", "b"))["metrics"] for gold in ([0, 1, 0], [0, 0, 0]))
     assert set(both) - set(one) == {"roc_auc", "average_precision"}
+
+
+def test_a_metric_of_ones_own_that_cannot_be_imported_is_refused_before_training(
+    tmp_path, tiny_bert, tiny_gpt, monkeypatch
+):
+    monkeypatch.setattr("tunewright.plugins._TRUSTED", {"kappa_of_nobody"})
+    prepared = prepare(config_of(tmp_path, "classification", (tiny_bert, tiny_gpt)), say=lambda _: None)
+    with pytest.raises(UserError, match=r"kappa_of_nobody cannot be imported .* on PYTHONPATH"):
+        best_metric("auto", prepared.task(), prepared.store, plugins=["kappa_of_nobody"])

@@ -17,9 +17,10 @@ from tunewright.tasks.base import Task
 def best_metric(metric: str, task: Task, store: TokenStore, *, plugins: Sequence[str] = ()) -> str:
     """`metric`, or what "auto" stands for. UserError where neither the task nor a plug-in has one of that name, or the validation rows give it no value."""
     judges = VALIDATION in store.splits
+    # Also for "auto": this imports the plug-ins, and one that is missing is said before the first step.
+    names = [*task.metric_names(), *metric_names(plugins)]
     if metric == "auto":
         return str(task.best_metric_on(store[VALIDATION]) if judges else task.best_metric())
-    names = [*task.metric_names(), *metric_names(plugins)]
     if metric not in names:
         hint = suggestion(metric, names, "Choose one of them.")
         raise UserError(f"no metric {metric!r}", where="evaluate.metric", found=", ".join(names), hint=hint)
