@@ -296,6 +296,15 @@ def test_predictions_are_written_as_parquet(runs, tmp_path, kind):
     assert [{name: value for name, value in row.items() if value is not None} for row in found] == lines
 
 
+def test_several_files_are_evaluated_as_one(runs, tmp_path):
+    rows = [row for row in messages() if row["label"] in ("order_status", "return_item", "payment_problem")]
+    for number in range(2):
+        write_jsonl(tmp_path / f"part-{number}.jsonl", rows[10 * number : 10 * number + 10])
+    done = tunewright("evaluate", str(runs("classification")), "part-*.jsonl", "--json", cwd=tmp_path)
+    assert done.returncode == 0 and json.loads(done.stdout)["rows"] == 20, done.stderr
+    assert tunewright("evaluate", str(runs("classification")), "none-*.jsonl", cwd=tmp_path).returncode == 2
+
+
 def test_our_own_reader_gets_the_texts_of_a_written_table_back(runs, tmp_path):
     from tunewright.reading import open_source
 

@@ -13,7 +13,10 @@ NAME = "evaluate"
 
 def run(
     run_folder: RunFolder,
-    data: Annotated[str | None, typer.Argument(help="A labelled file. Default: the run's own test split.")] = None,
+    data: Annotated[
+        str | None,
+        typer.Argument(help="A labelled file, or a pattern of files in quotes. Default: the run's own test split."),
+    ] = None,
     split: Annotated[
         str | None,
         typer.Option(
@@ -42,7 +45,10 @@ def run(
     split = split or "test"
     saved = check_run(run_folder, precision=precision, no_check=no_check)
     if data is not None:
-        check_file(saved, data, labelled=True, skip_bad_rows=skip_bad_rows)
+        from tunewright.reading.locate import matching
+
+        for path in matching(data):
+            check_file(saved, path, labelled=True, skip_bad_rows=skip_bad_rows)
     load_libraries()
     from contextlib import nullcontext
 
