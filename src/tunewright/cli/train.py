@@ -28,10 +28,10 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object with t
 def run(words: Words, as_json: Json = False, plugin: Plugins = None) -> None:
     """Fine-tune a model: a data file alone is enough. Several configs run in turn. The same command again resumes the run."""
     configs = configs_from(words)
-    load_libraries()
     from tunewright.runs.sequence import check_in_turn, train_in_turn
 
     check_in_turn(configs)
+    load_libraries()
     from tunewright.cli.options import say
     from tunewright.cli.progress import ConsoleReporter
 

@@ -39,9 +39,9 @@ def clock(seconds: float) -> str:
     return f"{whole // 3600}h{whole % 3600 // 60:02}m"
 
 
-def is_live(stream: TextIO) -> bool:
-    """Can lines be redrawn on this stream?"""
-    return stream.isatty() and os.environ.get("TERM") != "dumb"
+def is_live(stream: TextIO | None) -> bool:
+    """Can lines be redrawn on this stream? None: it is closed."""
+    return stream is not None and stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
 def in_notebook() -> bool:
@@ -50,7 +50,7 @@ def in_notebook() -> bool:
     return ipython is not None and type(ipython.get_ipython()).__name__ == "ZMQInteractiveShell"
 
 
-def display_for(stream: TextIO) -> PhaseDisplay:
+def display_for(stream: TextIO | None) -> PhaseDisplay:
     """The display that fits: this process may run in a notebook, on a terminal, or write to a log."""
     if in_notebook():
         return NotebookDisplay(stream)
@@ -130,7 +130,7 @@ class PhaseDisplay:
 
     _every = PLAIN_EVERY_SECONDS
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO | None) -> None:
         self._stream = stream
         self._current: Phase | None = None
         self._lock, self._wake = threading.RLock(), threading.Event()
@@ -176,7 +176,8 @@ class PhaseDisplay:
         """Nothing is under way any more."""
 
     def _print(self, line: str) -> None:
-        print(line, file=self._stream, flush=True)
+        if self._stream is not None:
+            print(line, file=self._stream, flush=True)
 
 
 class PlainDisplay(PhaseDisplay):
@@ -188,7 +189,7 @@ class LiveDisplay(PhaseDisplay):
 
     _every = _LIVE_EVERY_SECONDS
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO | None) -> None:
         super().__init__(stream)
         self._live: Any = None
 
@@ -251,7 +252,7 @@ class NotebookDisplay(PhaseDisplay):
 
     _every = _NOTEBOOK_EVERY_SECONDS
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO | None) -> None:
         super().__init__(stream)
         self._handle: Any = None
         self._shown_at = 0.0
