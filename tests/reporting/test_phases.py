@@ -147,3 +147,21 @@ def test_a_terminal_gets_one_line_that_goes_away_for_others(monkeypatch):
     assert "a line\n" in drawn
     assert "\x1b[?25l" not in drawn, "a process that is killed would leave the cursor hidden"
     assert drawn.rstrip().endswith("\x1b[2K"), "the line is taken away at the end"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "terminal", "shown"),
+    [(None, False, False), (None, True, True), (True, False, True), (False, True, False)],
+)
+def test_python_shows_progress_on_terminals_unless_told_otherwise(wanted, terminal, shown, monkeypatch):
+    monkeypatch.setattr("sys.stderr", Terminal() if terminal else io.StringIO())
+    with displays.progress_shown(wanted) as is_shown:
+        assert (is_shown, phases.is_shown()) == (shown, shown)
+    assert not phases.is_shown()
+
+
+def test_a_display_that_is_there_already_stays():
+    display = Recorded()
+    with shown_by(display), displays.progress_shown(True) as is_shown, phase("inner"):
+        assert is_shown
+    assert display.told[0] == ("inner", None)

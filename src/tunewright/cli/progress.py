@@ -20,13 +20,11 @@ from tunewright.reading.ledger import kept_rows, told
 from tunewright.records import TaggedText
 from tunewright.reporting.display import clock
 from tunewright.runs.data_checks import label_findings, split_findings
-from tunewright.runs.reporter import Reporter, RunResult
+from tunewright.runs.reporter import LineReporter, RunResult
 
 if TYPE_CHECKING:  # they import torch, which printing does not need
     from tunewright.config.run_config import RunConfig
     from tunewright.evaluation.estimate import Estimate
-    from tunewright.evaluation.score_split import Evaluation
-    from tunewright.runs.decision import Decision
     from tunewright.training.preflight import Preflight
     from tunewright.training.progress import HistoryPoint
 
@@ -54,17 +52,11 @@ def highlighted(tagged: TaggedText) -> str:
     return "".join([*parts, tagged.text[start:]])
 
 
-class ConsoleReporter(Reporter):
+class ConsoleReporter(LineReporter):
     """Prints a run as it goes; `summary` prints the final scores on stdout."""
 
     def __init__(self, *, summary: bool = True, config: RunConfig | None = None) -> None:
         self._summary, self._config = summary, config
-
-    def note(self, text: str) -> None:
-        say(text)
-
-    def decided(self, decision: Decision) -> None:
-        say("\n".join(decision.lines()))
 
     def before_first_step(self, preflight: Preflight, estimate: Estimate) -> None:
         say(preflight_text(preflight, estimate))
@@ -76,11 +68,6 @@ class ConsoleReporter(Reporter):
                 *split_findings(self._config, preflight.splits),
             ):
                 say(f"finding   {finding}")
-
-    def evaluated(self, evaluation: Evaluation, step: int, *, is_best: bool, metric: str) -> None:
-        metrics = evaluation.metrics
-        shown = "  ".join(f"{name} {metrics[name]:.4f}" for name in dict.fromkeys(("loss", metric)) if name in metrics)
-        self.note(f"validation after step {step}: {shown}{'  (best so far)' if is_best else ''}")
 
     def finished(self, result: RunResult) -> None:
         if not self._summary:

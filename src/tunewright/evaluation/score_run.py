@@ -35,6 +35,7 @@ from tunewright.reading.ledger import kept_rows, not_selected_rows
 from tunewright.reading.locate import matching
 from tunewright.reading.unchanged import Unchanged
 from tunewright.records import Row
+from tunewright.reporting.display import progress_shown
 from tunewright.training.fingerprint import check, hash_of_rows
 from tunewright.training.reference import reference_of
 
@@ -44,28 +45,30 @@ _GIVE_A_FILE = f"Give a file: {hints.evaluate()}."
 def evaluate(
     run: Run, data: Readable | None = None, *, split: str = TEST, precision: str = "auto", device: str = "auto", execution: str = AUTO,
     skip_bad_rows: bool = False, note: Callable[[str], None] = lambda _: None, plugins: Iterable[str] = (), check: bool = True,
+    progress: bool | None = None,
 ) -> report.Scores:  # fmt: skip
     """Scores of a trained run on its own `split`, or on `data`: a file, or rows in memory. UserError for bad input.
 
-    run: a model from `load` is used as it is; execution, plugins, check: as for `load`.
+    run: a model from `load` is used as it is; execution, plugins, check: as for `load`; progress: as for `train`.
     """
     if data is not None and split != TEST:
         raise UserError(
             "a split is one of the run's own, and a file is given", found=f"split {split!r}", hint="Leave out one."
         )
-    model = run
-    if not isinstance(model, Model):
-        model = load(
-            run, precision=precision, device=device, execution=execution, plugins=plugins, check=check, say=note
-        )
-    config = _config_of(model)
-    if data is None:
-        return cast(report.Scores, report.ShownScores(_of_split(model, config, split, note)))
-    paths = matching(str(data)) if isinstance(data, str | Path) else paths_in(data)
-    given = data if len(paths) < 2 else _rows_of(paths, model, skip_bad_rows=skip_bad_rows)
-    with one_file(given, "data") as path:
-        scores = _of_file(model, config, path, skip_bad_rows=skip_bad_rows, note=note)
-        return cast(report.Scores, report.ShownScores(scores))
+    with progress_shown(progress):
+        model = run
+        if not isinstance(model, Model):
+            model = load(
+                run, precision=precision, device=device, execution=execution, plugins=plugins, check=check, say=note
+            )
+        config = _config_of(model)
+        if data is None:
+            return cast(report.Scores, report.ShownScores(_of_split(model, config, split, note)))
+        paths = matching(str(data)) if isinstance(data, str | Path) else paths_in(data)
+        given = data if len(paths) < 2 else _rows_of(paths, model, skip_bad_rows=skip_bad_rows)
+        with one_file(given, "data") as path:
+            scores = _of_file(model, config, path, skip_bad_rows=skip_bad_rows, note=note)
+            return cast(report.Scores, report.ShownScores(scores))
 
 
 def _rows_of(paths: Sequence[str], model: Model, *, skip_bad_rows: bool) -> dict[str, dict[str, Any]]:

@@ -19,7 +19,7 @@ from typing import Any, TextIO
 
 import psutil
 
-from tunewright.reporting.phases import BYTES, Phase
+from tunewright.reporting.phases import BYTES, Phase, is_shown, shown_by
 
 PLAIN_EVERY_SECONDS = 10.0
 _LIVE_EVERY_SECONDS = 0.2
@@ -55,6 +55,17 @@ def display_for(stream: TextIO | None) -> PhaseDisplay:
     if in_notebook():
         return NotebookDisplay(stream)
     return LiveDisplay(stream) if is_live(stream) else PlainDisplay(stream)
+
+
+@contextmanager
+def progress_shown(wanted: bool | None) -> Iterator[bool]:
+    """Phases are shown meanwhile; gives whether they are. None: on a terminal and in a notebook, unless somebody shows them already."""
+    is_wanted = (in_notebook() or is_live(sys.stderr)) if wanted is None else wanted
+    if not is_wanted or is_shown():
+        yield is_wanted and is_shown()
+        return
+    with shown_by(display_for(sys.stderr)):
+        yield True
 
 
 # The line

@@ -79,6 +79,11 @@ def shown_by(display: Display) -> Iterator[None]:
         _display = before
 
 
+def is_shown() -> bool:
+    """Whether somebody shows phases now."""
+    return _display is not None
+
+
 @contextmanager
 def phase(name: str, total: int | None = None, unit: str = "rows", *, first: int = 0) -> Iterator[Phase]:
     """first: how much was done by an earlier process. A phase of another thread than the main one is not shown."""

@@ -17,6 +17,7 @@ from tunewright import preparation
 from tunewright.batching.schedule import BatchSchedule
 from tunewright.config.sections import AdapterKeys, DataKeys, EvaluateKeys, ModelKeys, TaskKeys, TrainKeys
 from tunewright.preparation import TRAIN, Prepared
+from tunewright.reporting.display import progress_shown
 from tunewright.runs.autoconfig import AnyConfig, as_config
 from tunewright.runs.from_python import words_of
 from tunewright.runs.setup import encoder_of
@@ -26,11 +27,11 @@ def prepare(
     config: AnyConfig, overrides: Sequence[str] = (), *, task: str | TaskKeys | None = None, model: str | Path | ModelKeys | None = None,
     data: DataKeys | None = None, adapter: str | AdapterKeys | None = None, train: TrainKeys | None = None,
     evaluate: EvaluateKeys | None = None, plugins: Sequence[str] = (), output: str | Path | None = None,
-    say: Callable[[str], None] = lambda _: None,
+    say: Callable[[str], None] = lambda _: None, progress: bool | None = None,
 ) -> Prepared:  # fmt: skip
     """Make the token store of data or a config, or take the one that is there. UserError for everything the user can mend.
 
-    config and the sections: as `train` takes them. say: is given a line where a store cannot be used and is built again.
+    config and the sections: as `train` takes them. say: is given a line where a store cannot be used and is built again. progress: as for `train`.
     """
     words = words_of(
         task=task,
@@ -42,7 +43,8 @@ def prepare(
         plugins=plugins,
         output=output,
     )
-    return preparation.prepare(as_config(config, overrides, words=words), say=say)
+    with progress_shown(progress):
+        return preparation.prepare(as_config(config, overrides, words=words), say=say)
 
 
 def batches(config: AnyConfig, split: str = TRAIN, *, epoch: int = 0) -> Iterator[dict[str, torch.Tensor]]:

@@ -18,6 +18,7 @@ from tunewright.evaluation.best_metric import best_metric, without_value
 from tunewright.preparation import Inputs, prepare
 from tunewright.reading.ledger import kept_rows
 from tunewright.reporting import html
+from tunewright.reporting.display import progress_shown
 from tunewright.runs.autoconfig import AnyConfig, as_config
 from tunewright.runs.decision import Decision, decision_of
 from tunewright.runs.early_checks import refuse_early
@@ -56,11 +57,12 @@ def check(
     config: AnyConfig, overrides: Sequence[str] = (), *, task: str | TaskKeys | None = None, model: str | Path | ModelKeys | None = None,
     data: DataKeys | None = None, adapter: str | AdapterKeys | None = None, train: TrainKeys | None = None,
     evaluate: EvaluateKeys | None = None, plugins: Sequence[str] = (), output: str | Path | None = None,
-    say: Callable[[str], None] = lambda _: None,
+    say: Callable[[str], None] = lambda _: None, progress: bool | None = None,
 ) -> Findings:  # fmt: skip
     """What would go wrong with data or a config, before training. UserError where the data cannot be used at all.
 
     config and the sections: as `train` takes them. say: told where a token store cannot be used and is built again.
+    progress: as for `train`.
     """
     words = words_of(
         task=task,
@@ -72,9 +74,10 @@ def check(
         plugins=plugins,
         output=output,
     )
-    resolved = as_config(config, overrides, words=words)
-    refuse_early(resolved, trains=False)
-    return Findings(*find_problems(resolved, say=say))
+    with progress_shown(progress):
+        resolved = as_config(config, overrides, words=words)
+        refuse_early(resolved, trains=False)
+        return Findings(*find_problems(resolved, say=say))
 
 
 def find_problems(config: RunConfig, *, say: Callable[[str], None]) -> tuple[list[str], dict[str, Any]]:

@@ -6,6 +6,7 @@ class Quiet(Reporter):
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 from tunewright import hints
 from tunewright.errors import counted
 from tunewright.reading.tables import TableLike
+from tunewright.reporting.phases import paused
 from tunewright.runs.trained import TrainedRun
 
 if TYPE_CHECKING:  # they import torch, which a command that only prints a mistake does not wait for
@@ -32,7 +34,7 @@ TableT = TypeVar("TableT", bound=TableLike)
 
 
 class Reporter:
-    """What a run tells while it goes. Every method may be left as it is; the command line's prints."""
+    """What a run tells while it goes. A subclass overrides what it is interested in: `tw.train(…, reporter=…)`."""
 
     def note(self, text: str) -> None: ...
 
@@ -45,6 +47,22 @@ class Reporter:
     def evaluated(self, evaluation: Evaluation, step: int, *, is_best: bool, metric: str) -> None: ...
 
     def finished(self, result: RunResult) -> None: ...
+
+
+class LineReporter(Reporter):
+    """Prints a line on stderr for what was decided, what is worth knowing, and each evaluation."""
+
+    def note(self, text: str) -> None:
+        with paused():
+            print(text, file=sys.stderr)
+
+    def decided(self, decision: Decision) -> None:
+        self.note("\n".join(decision.lines()))
+
+    def evaluated(self, evaluation: Evaluation, step: int, *, is_best: bool, metric: str) -> None:
+        metrics = evaluation.metrics
+        shown = "  ".join(f"{name} {metrics[name]:.4f}" for name in dict.fromkeys(("loss", metric)) if name in metrics)
+        self.note(f"validation after step {step}: {shown}{'  (best so far)' if is_best else ''}")
 
 
 @dataclass(frozen=True, repr=False)

@@ -37,12 +37,13 @@ from tunewright.files.atomic import read_json, remove_leftovers, whole_file, wri
 from tunewright.preparation import TEST, VALIDATION, Inputs, prepare
 from tunewright.reading.in_memory import keep_in_run
 from tunewright.reading.ledger import kept_rows, not_selected_rows
+from tunewright.reporting.display import progress_shown
 from tunewright.reporting.phases import phase
 from tunewright.runs.autoconfig import AnyConfig, as_config
 from tunewright.runs.decision import decision_of
 from tunewright.runs.environment import describe, differences, untested_line
 from tunewright.runs.from_python import words_of
-from tunewright.runs.reporter import Interrupted, Reporter, RunResult
+from tunewright.runs.reporter import Interrupted, LineReporter, Reporter, RunResult
 from tunewright.runs.resume import check_folder, check_settled, is_finished
 from tunewright.runs.setup import build_components
 from tunewright.training import checkpoint as checkpoints
@@ -61,13 +62,15 @@ def train(
     config: AnyConfig, overrides: Sequence[str] = (), *, task: str | TaskKeys | None = None, model: str | Path | ModelKeys | None = None,
     data: DataKeys | None = None, adapter: str | AdapterKeys | None = None, train: TrainKeys | None = None,
     evaluate: EvaluateKeys | None = None, plugins: Sequence[str] = (), output: str | Path | None = None, reporter: Reporter | None = None,
+    progress: bool | None = None,
 ) -> RunResult:  # fmt: skip
     """Train on data, or as a config says; or go on with a run that was interrupted. UserError for everything the user can mend.
 
     config: data (a path, a pandas or polars DataFrame, a pyarrow Table, a datasets.Dataset or DatasetDict, a list or dict of dicts, a dict
     of splits), a config as an object or as its values, or the path of a YAML file. The keyword arguments are the sections of the config,
     and lie over it: `train(frame, model="bert-base-cased", train={"epochs": 3}, output="runs/x")`. overrides: `key=value` words, as on the
-    command line.
+    command line. progress: a line of progress; None: on a terminal and in a notebook. reporter: is told what happens, in place of the
+    lines that are printed there.
     """
     words = words_of(
         task=task,
@@ -79,7 +82,9 @@ def train(
         plugins=plugins,
         output=output,
     )
-    return Run(as_config(config, overrides, words=words), reporter or Reporter()).go()
+    with progress_shown(progress) as is_shown:
+        usual = LineReporter() if is_shown else Reporter()
+        return Run(as_config(config, overrides, words=words), reporter or usual).go()
 
 
 class Run:
