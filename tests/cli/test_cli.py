@@ -478,7 +478,7 @@ def test_two_processes_do_not_train_one_run(trained, tmp_path):
     assert done.returncode == 2 and "another process is training this run" in done.stderr
 
 
-@pytest.mark.parametrize("output", ["out.parquet", "data.jsonl", "nofolder/out.csv"])
+@pytest.mark.parametrize("output", ["out.xlsx", "data.jsonl", "nofolder/out.csv"])
 def test_an_output_that_cannot_be_is_refused_and_nothing_is_lost(trained, output):
     before = (trained[0] / "data.jsonl").read_bytes()
     done = tunewright("predict", "run", "--file", "data.jsonl", "-o", output, cwd=trained[0])
