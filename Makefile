@@ -31,9 +31,9 @@ readme: $(INSTALLED)
 docs: $(INSTALLED)
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet -b html docs docs/_build/html
 
-# Every code block of the site is run.
+# Every code block of the site is run, and every example.
 docs-test: $(INSTALLED) docs
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile docs
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile docs examples/test_examples.py
 
 # torch first, at the pinned version: a range would fetch the newest build with everything for a GPU.
 $(INSTALLED): pyproject.toml constraints.txt
