@@ -1,7 +1,7 @@
 """Small values for the parameters cell of each example: what the tests run. No network is needed.
 
-    values = small_values(Path("work"))           writes the data files there
-    with_parameters(text, values["01_tokens"])    the script with a further cell below its parameters cell
+values = small_values(Path("work"))           writes the data files there
+with_parameters(text, values["01_tokens"])    the script with a further cell below its parameters cell
 """
 
 from __future__ import annotations
