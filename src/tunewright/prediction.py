@@ -302,7 +302,7 @@ class Model:
         for part in text if isinstance(text, (tuple, list)) else (text,):
             if isinstance(part, str) and any("\ud800" <= character <= "\udfff" for character in part):
                 raise UserError(
-                    "a lone surrogate is no text", where=f"input {number}", hint="Decode the text as UTF-8."
+                    "an unpaired surrogate is not valid text", where=f"input {number}", hint="Decode the text as UTF-8."
                 )
         if isinstance(text, str) and not pair_expected:
             return Example(text)
@@ -320,7 +320,7 @@ class Model:
             return self.task.to_input(row)
         except RowError as error:
             raise UserError(
-                error.reason, where=row.address, hint="Mend the row; every input gets one prediction."
+                error.reason, where=row.address, hint="Fix the row; every input gets one prediction."
             ) from None
 
     def _predicted(self, window: Sequence[Example]) -> Iterator[Any]:
@@ -357,7 +357,7 @@ def _size(example: Example | NoAnswer) -> int:
 
 
 def _refuse(where: str, reason: str) -> None:
-    raise UserError(reason, where=where, hint="Mend it; every input gets one prediction.")
+    raise UserError(reason, where=where, hint="Fix it; every input gets one prediction.")
 
 
 def load(

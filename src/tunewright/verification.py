@@ -24,7 +24,7 @@ from tunewright.artifacts.model_folder import FILE, Run, open_saved, path_of
 from tunewright.artifacts.run_files import changed_run_files
 from tunewright.errors import first_line
 from tunewright.exporters import ONNX_FACTS
-from tunewright.files.manifests import MANIFEST, changed_files, listed_files, what_of
+from tunewright.files.manifests import MANIFEST, changed_files, describe_change, listed_files
 from tunewright.files.paths import expanded
 from tunewright.plugins import check_name, trust
 from tunewright.reporting.phases import phase
@@ -172,7 +172,7 @@ def _files_check(folder: Path, changed: Sequence[str]) -> Check:
 
 
 def _changed_file(folder: Path, name: str) -> Broken:
-    return Broken(_stage_of(name), f"{os.path.normpath(folder / name)} {what_of(folder, name)}")
+    return Broken(_stage_of(name), f"{os.path.normpath(folder / name)} {describe_change(folder, name)}")
 
 
 def _golden_folder(name: str | Path) -> Path:

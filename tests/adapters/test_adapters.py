@@ -168,7 +168,7 @@ def test_rows_of_added_tokens_learn_beside_lora(run_values, tmp_path, tiny_gpt, 
         tiny_gpt = untied_copy(tiny_gpt, tmp_path / "untied")
     values = with_added_rows(kind, run_values, tmp_path, tiny_gpt)
     run, notes = assembled(adapted(values, values["adapter"], precision="fp64"))
-    assert not [note for note in notes if "Added tokens stay" in note]
+    assert not [note for note in notes if "Added tokens keep" in note]
     whole, cut = gradient(run, budget=10**6), gradient(run, budget=60)
     norm = torch.sqrt(sum((g**2).sum() for g in whole.values()))
     assert max(float((cut[name] - whole[name]).abs().max() / norm) for name in whole) < 1e-9
@@ -267,12 +267,12 @@ PREFIX_ON = "prefix tuning does not work with"
     ("changes", "said"),
     [
         ({"adapter": "prefix", "train": {"gradient_checkpointing": True}}, f"{PREFIX_ON} gradient checkpointing.*adapter=lora"),
-        ({"adapter": "prefix", "model": "distilbert"}, "takes no keys from outside; found distilbert. Set adapter=lora"),
-        ({"adapter": "prefix", "model": "modernbert"}, "takes no keys from outside; found modernbert"),
+        ({"adapter": "prefix", "model": "distilbert"}, "accepts no additional keys; found distilbert. Set adapter=lora"),
+        ({"adapter": "prefix", "model": "modernbert"}, "accepts no additional keys; found modernbert"),
         ({"adapter": "prefix", "task": "clm", "model": "gpt2"}, f"{PREFIX_ON} packed documents.*task=sft"),
         ({"adapter": "prefix", "data": {"max_length": 60}}, "20 virtual tokens leave no place for rows of 60; found 64 positions.*=44"),
         ({"adapter": "prompt", "model": "gpt2"}, "cannot work on a decoder's classifier.*adapter=prefix"),
-        ({"adapter": "lora", "train": {"freeze": "body"}}, "an adapter leaves the whole base as it is already; found body"),
+        ({"adapter": "lora", "train": {"freeze": "body"}}, "an adapter already freezes the whole base model; found body"),
     ],
 )  # fmt: skip
 def test_what_cannot_work_is_refused_before_anything_is_loaded(run_values, tmp_path, tiny_bert, changes, said):
@@ -296,9 +296,9 @@ def test_unknown_names_and_settings_are_explained(run_values, tiny_bert):
         parse_config({**run_values, "adapter": "lore"})
     with pytest.raises(UserError, match=r"'adapter.rank'; it is a setting of another adapter: set adapter.name"):
         parse_config({**run_values, "adapter": {"rank": 8}})
-    with pytest.raises(UserError, match=r"no linear layer is called 'q_proj'; found 'dense', 'key', 'query', 'value'"):
+    with pytest.raises(UserError, match=r"no linear layer is named 'q_proj'; found 'dense', 'key', 'query', 'value'"):
         assembled({**run_values, "adapter": {"name": "lora", "targets": ["q_proj"]}})
-    with pytest.raises(UserError, match="a base of random weights has nothing to adapt"):
+    with pytest.raises(UserError, match="an adapter needs a pretrained base"):
         assembled(
             {**run_values, "model": {"name": "scratch:bert-tiny", "tokenizer": str(tiny_bert)}, "adapter": "lora"}
         )
@@ -435,7 +435,7 @@ def test_a_model_that_cannot_compute_activations_again_is_told(run_values, tmp_p
     tokenizer.save_pretrained(tmp_path)
     values = {**run_values, "model": str(tmp_path)}
     values["train"] = {**values["train"], "gradient_checkpointing": True}
-    with pytest.raises(UserError, match="cannot compute activations again; found albert"):
+    with pytest.raises(UserError, match="does not support gradient checkpointing; found albert"):
         assembled(values)
 
 

@@ -91,13 +91,13 @@ def test_what_is_wrong_with_a_row_is_said():
         reason({"tokens": ["a"], "ner_tags": ["I-X"]}, words)
         == "word 1: I-X at the beginning, which no IOB2 sequence has"
     )
-    assert "data.label_names says what integers are called" in reason({"tokens": ["a"], "ner_tags": [1]}, words)
+    assert "set data.label_names to name integer tags" in reason({"tokens": ["a"], "ner_tags": [1]}, words)
     assert reason({"tokens": ["a"]}, words) == "no field 'ner_tags'; found 'tokens'"
     assert reason({"tokens": ["", "a"], "ner_tags": ["B-X", "O"]}, words) == "the span 0:0 'X' holds no character"
     assert reason({"text": " ", "entities": []}) == "blank text"
     assert reason({"text": "a", "entities": None}) == "'entities' holds None, expected a list of entities"
     assert reason({"text": "a", "entities": [[0, 1]]}) == "an entity is [0, 1], expected [start, end, label]"
-    assert "has no whole numbers as start and end" in reason({"text": "a", "entities": [[0, 1.5, "X"]]})
+    assert "needs integers as start and end" in reason({"text": "a", "entities": [[0, 1.5, "X"]]})
     assert "has no label" in reason({"text": "a", "entities": [{"start": 0, "end": 1}]})
     assert "lies outside the text of 1 characters" in reason({"text": "a", "entities": [[0, 2, "X"]]})
     assert "overlap" in reason({"text": "abc", "entities": [[0, 2, "X"], [1, 3, "Y"]]})
@@ -130,7 +130,7 @@ def test_cancelled_annotations_and_predictions_are_no_gold():
     assert read(task(cancelled, annotation(*BOTH))).spans == ULM
     reader = EntityReader("data", "annotations")
     for fields in (task(cancelled), task(predictions=[{"result": list(BOTH)}])):
-        with pytest.raises(NotGold, match="no annotation that was not cancelled"):
+        with pytest.raises(NotGold, match="every annotation of this row was cancelled"):
             reader.read(Row("a", 1, fields))
 
 

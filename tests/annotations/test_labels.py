@@ -82,7 +82,7 @@ def test_several_labels(cell, delimiter, names):
 
 
 def test_several_labels_that_are_none():
-    with pytest.raises(RowError, match="no list of labels"):
+    with pytest.raises(RowError, match="no labels"):
         label_names(None)
     with pytest.raises(RowError, match="the labels are 5, expected a list"):
         label_names(5)
@@ -112,7 +112,7 @@ def test_noughts_and_ones_for_each_label_take_its_name(cell, found):
     ],
 )
 def test_noughts_and_ones_without_names_are_no_labels(cell, names, hint):
-    with pytest.raises(RowError, match="a nought or one for each label; " + hint):
+    with pytest.raises(RowError, match="a 0 or 1 for each label; " + hint):
         label_names(cell, names)
 
 
@@ -137,7 +137,8 @@ def test_any_labels_have_an_order_that_does_not_depend_on_the_rows(found):
 def test_what_is_no_set_of_labels():
     for names, found in (((), "none"), (("a",), "only 'a'")):
         with pytest.raises(
-            UserError, match=rf"data.csv, column 'y': there is nothing to tell apart; found {found}; expected two"
+            UserError,
+            match=rf"data.csv, column 'y': classification needs at least two labels; found {found}; expected two",
         ):
             check_labels(LabelSpace(names), where="data.csv, column 'y'")
     with pytest.raises(

@@ -52,7 +52,7 @@ def test_a_hand_written_row_in_every_scheme(scheme):
         ("BIOES", "S-LOC I-LOC", "word 2: I-LOC after S-LOC, which no BIOES sequence has"),
         ("BIOES", "O B-LOC", "word 2: the row ends after B-LOC, which no BIOES sequence does"),
         ("IO", "S-LOC", "word 1: S-LOC at the beginning, which no IO sequence has"),
-        ("IOB2", "O LOC", "word 2: 'LOC' is no tag of the scheme IOB2"),
+        ("IOB2", "O LOC", "word 2: 'LOC' is not a tag of the scheme IOB2"),
     ],
 )
 def test_what_a_scheme_does_not_allow_is_named(scheme, tags, reason):
@@ -78,7 +78,7 @@ def test_the_few_do_not_outvote_the_many():
     assert detect_scheme(one_wrong) == ("IOB2", "entities begin with B-")
     touching = [["I-LOC", "I-LOC"]] * 5 + [["I-LOC", "B-LOC"]]
     assert detect_scheme(touching)[0] == "IOB1"
-    assert detect_scheme([["O", "O"], []]) == ("IOB2", "no entity to tell by")
+    assert detect_scheme([["O", "O"], []]) == ("IOB2", "no entities found")
 
 
 @st.composite

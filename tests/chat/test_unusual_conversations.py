@@ -568,11 +568,11 @@ def test_conversations_that_are_learned_whole_are_a_finding(tmp_path: Path, text
     config = _values(tmp_path, rows)
     config["task"] = {"name": task}
     findings, _ = find_problems(parse_config(config), say=lambda line: None)
-    assert any("conversations already" in one and f"task.answers_after={after!r}" in one for one in findings)
+    assert any("texts are conversations" in one and f"task.answers_after={after!r}" in one for one in findings)
     if task == "sft":
         config["task"]["answers_after"] = after
         assert not any(
-            "conversations already" in one for one in find_problems(parse_config(config), say=lambda line: None)[0]
+            "texts are conversations" in one for one in find_problems(parse_config(config), say=lambda line: None)[0]
         )
 
 

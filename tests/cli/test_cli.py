@@ -90,7 +90,7 @@ def test_help_imports_nothing_heavy():
         (["predict", "run", "data.jsonl"], "is the name of a file"),
         (["predict", "run", "--pair", "a", "b"], "single texts"),
         (["predict", "run", "hello", "--precision", "bf61"], "Did you mean bf16?"),
-        (["explain", "config.yaml", "data.jsonl:1000"], "no row stands here"),
+        (["explain", "config.yaml", "data.jsonl:1000"], "no row begins here"),
         (["explain", "config.yaml", "other.jsonl:1"], "not one of this config's files"),
         (["demo", "nope"], "classification"),
         (["runs", "compare", "run", "nope"], "not a run"),
@@ -108,14 +108,14 @@ def test_help_imports_nothing_heavy():
         (["train", "data.jsonl", "task=nope"], "no task 'nope'"),
         (["train", "data.jsonl", "task=dpo"], "Did you mean task=preference task.loss=dpo?"),
         (["train", "data.jsonl", "model=."], "no config.json"),
-        (["train", "data.jsonl", "model=.", "model.revision=v2"], "a revision is one of a Hub id's"),
-        (["train", "data.jsonl", "model=scratch:bert-mini", "model.revision=v2"], "a revision is one of a Hub id's"),
+        (["train", "data.jsonl", "model=.", "model.revision=v2"], "only a Hub id has a revision"),
+        (["train", "data.jsonl", "model=scratch:bert-mini", "model.revision=v2"], "only a Hub id has a revision"),
         (["train", "config.yaml", "output=other", "data.max_length=3"], "leaves no room for text"),
         (["train", "config.yaml", "output=other", "data.max_length=65"], "longer than the model can take"),
         (["train", "config.yaml", "output=other", "train.freeze=99"], "found 2 layers"),
         (["train", "config.yaml", "output=other", "train.learning_rate=inf"], "finite"),
         (["train", "config.yaml", "output=/dev/null/x"], "no folder can be made there"),
-        (["train", "config.yaml", "output=data.jsonl"], "a run's output is a folder"),
+        (["train", "config.yaml", "output=data.jsonl"], "the output of a run must be a folder"),
         (["train", "/dev/null"], "not a regular file"),
         (["init", "data.jsonl", "-o", "/dev/null/x.yaml"], "cannot be written"),
     ],
@@ -319,7 +319,7 @@ def test_top_says_how_many_labels_are_shown(trained):
 def test_bad_rows_of_evaluate_name_its_own_option(trained, tmp_path):
     write_jsonl(tmp_path / "d.jsonl", [*messages(10), {"text": "x y", "label": "unheard_of"}])
     done = tunewright("evaluate", "run", str(tmp_path / "d.jsonl"), cwd=trained[0])
-    assert done.returncode == 2 and "go on without them: --skip-bad-rows" in done.stderr
+    assert done.returncode == 2 and "skip them: --skip-bad-rows" in done.stderr
 
 
 def test_rejected_rows_that_leave_one_label_are_named_as_the_cause(trained, tmp_path):
@@ -327,7 +327,7 @@ def test_rejected_rows_that_leave_one_label_are_named_as_the_cause(trained, tmp_
     write_jsonl(tmp_path / "d.jsonl", rows)
     done = tunewright("check", "config.yaml", f"data.train={tmp_path}/d.jsonl", "output=other", cwd=trained[0])
     assert done.returncode == 2
-    assert "nothing to tell apart, after 1 of 3 rows could not be used:" in done.stderr
+    assert "nothing to compare, after 1 of 3 rows could not be used:" in done.stderr
     assert "d.jsonl:2: blank text" in done.stderr
 
 
@@ -383,7 +383,7 @@ def test_check_finds_what_would_go_wrong(trained, tmp_path):
     )
     assert done.returncode == 1, done.stderr
     findings = " ".join(json.loads(done.stdout)["findings"])
-    for expected in ("blank text", "are cut at 8 tokens", "different labels"):
+    for expected in ("blank text", "are truncated at 8 tokens", "different labels"):
         assert expected in findings
     assert tunewright("check", "config.yaml", cwd=folder).returncode in (0, 1)
 

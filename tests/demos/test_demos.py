@@ -113,8 +113,8 @@ def test_no_demo_is_listed_that_is_none():
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("classification", ["Three messages", "tunewright train your.csv"]),
-        ("ner", ["span_f1", "PRODUCT", "Three sentences", "Marta Lindgren", "tunewright train your.conll"]),
+        ("classification", ["Three new messages", "tunewright train your.csv"]),
+        ("ner", ["span_f1", "PRODUCT", "Three new sentences", "Marta Lindgren", "tunewright train your.conll"]),
         ("mlm", ["unigram baseline", "You charged my [MASK] twice", "before  ", "after   ", "train your.txt task=mlm"]),
     ],
 )
@@ -147,7 +147,7 @@ def test_the_demo_that_starts_from_nothing_goes_its_whole_way(tmp_path, capsys, 
 def test_the_demo_of_answers_goes_its_whole_way(tmp_path, capsys):
     assert not find("demos", "sft").run(str(tmp_path), ["train.max_steps=2"]), "two steps teach no answer"
     shown = capsys.readouterr().out
-    for text in ("  read     ### Question:", "0% of the 20 answers word for word", "tunewright chat"):
+    for text in ("  context     ### Question:", "0% of the 20 answers match exactly", "tunewright chat"):
         assert text in shown
 
 
@@ -165,7 +165,7 @@ def test_what_is_claimed_of_a_loss_is_compared(tmp_path, capsys):
         return RunResult(tmp_path, {"test": scores}, {}, [], 1)
 
     untrained = base.Untrained(None, 3.0)  # type: ignore[arg-type]
-    assert base.tell_loss(untrained, result(1.5), per="token")
+    assert base.print_losses(untrained, result(1.5), per="token")
     assert "before training   3.000" in capsys.readouterr().out
-    assert not base.tell_loss(untrained, result(2.5), per="token"), "better than before, worse than the baseline"
-    assert not base.tell_loss(base.Untrained(None, 1.0), result(1.5), per="token")  # type: ignore[arg-type]
+    assert not base.print_losses(untrained, result(2.5), per="token"), "better than before, worse than the baseline"
+    assert not base.print_losses(base.Untrained(None, 1.0), result(1.5), per="token")  # type: ignore[arg-type]

@@ -28,8 +28,8 @@ LABELS = ("order_status", "return_item")
 def own_cache(tmp_path, monkeypatch):
     """A cache of the test's own; files count as settled at once."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(manifests, "_SETTLED_NS", -(10**12))
-    monkeypatch.setattr(manifests, "_SEEN", {})
+    monkeypatch.setattr(manifests, "_MIN_AGE_NS", -(10**12))
+    monkeypatch.setattr(manifests, "_HASHES", {})
 
 
 def values_of(folder: Path, tiny_bert: Path, **more) -> dict:
@@ -128,8 +128,8 @@ def test_a_file_that_came_later_is_told(run, name):
     (run / "model" / name).parent.mkdir(exist_ok=True)
     (run / "model" / name).write_text("{}")
     assert told(run) == (
-        f"error: {run / 'model' / name}: this file was not written with the others. Restore what was saved, or train again; "
-        f"`tunewright verify {run}` says more, --no-check takes it as it is."
+        f"error: {run / 'model' / name}: this file was added later. Restore the saved file, or train again. "
+        f"`tunewright verify {run}` gives details; --no-check uses the folder as it is."
     )
 
 
@@ -236,7 +236,7 @@ def test_what_was_hashed_once_is_not_read_again(run, tmp_path, hashed, monkeypat
     hashed.clear()
     open_saved(run).check()
     assert hashed == []
-    monkeypatch.setattr(manifests, "_SEEN", {})  # another process
+    monkeypatch.setattr(manifests, "_HASHES", {})  # another process
     open_saved(run).check()
     assert hashed == []
     os.utime(run / "model" / "model.safetensors")
@@ -260,7 +260,7 @@ def test_a_file_of_the_same_size_and_time_is_told(run):
 
 
 def test_what_was_touched_a_moment_ago_is_not_remembered(run, hashed, monkeypatch):
-    monkeypatch.setattr(manifests, "_SETTLED_NS", 10**12)
+    monkeypatch.setattr(manifests, "_MIN_AGE_NS", 10**12)
     open_saved(run).check()
     hashed.clear()
     open_saved(run).check()
@@ -279,7 +279,7 @@ def test_a_cache_that_cannot_be_used_is_no_error(run, tmp_path, monkeypatch, pla
         open_saved(run).check()
         for path in (tmp_path / "cache" / "tunewright" / "hashes").glob("*.json"):
             path.write_text('{"schema": 1, "files": [1, {"a": 2}]')
-        monkeypatch.setattr(manifests, "_SEEN", {})
+        monkeypatch.setattr(manifests, "_HASHES", {})
     assert told(run) == ""
     flip(run / "model" / "config.json")
     assert told(run).startswith("error: ")
@@ -343,7 +343,7 @@ def test_a_resumed_run_knows_its_config_and_metrics(tiny_bert, tmp_path):
     (run / "config.yaml").write_text(text)
     flip(run / "metrics.jsonl")
     done = command("train", "run", "train.max_steps=3", cwd=tmp_path)
-    assert done.returncode == 0 and "metrics.jsonl is not what this run wrote" in done.stderr
+    assert done.returncode == 0 and "metrics.jsonl has changed since this run wrote it" in done.stderr
 
 
 # What is named and is not there

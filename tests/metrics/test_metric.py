@@ -74,5 +74,5 @@ def test_a_metric_without_a_direction_is_refused(tmp_path, tiny_bert, monkeypatc
 
 def test_no_checkpoint_is_chosen_by_what_is_neither_better_nor_worse(tmp_path, tiny_bert, monkeypatch):
     monkeypatch.setitem(GIVEN, "length", [Metric(3, None)])
-    with pytest.raises(UserError, match="more of 'length' is neither better nor worse"):
+    with pytest.raises(UserError, match="'length' cannot choose a checkpoint"):
         train(config_of(tmp_path, tiny_bert, "length"))

@@ -152,9 +152,9 @@ def test_the_reference_of_a_preference_run_is_the_rounded_model(run_values, tmp_
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"adapter": "none"}, "rounded weights cannot learn; found adapter=none. Set adapter=lora beside it"),
-        ({"train": {"precision": "fp64"}}, "fp64 has no use for rounded weights"),
-        ({"model": {"name": "scratch:bert-tiny", "quantize": "4bit"}}, "random weights has nothing to adapt"),
+        ({"adapter": "none"}, "quantized weights cannot be trained; found adapter=none. Set adapter=lora beside it"),
+        ({"train": {"precision": "fp64"}}, "model.quantize cannot be combined with fp64"),
+        ({"model": {"name": "scratch:bert-tiny", "quantize": "4bit"}}, "an adapter needs a pretrained base"),
     ],
 )
 def test_what_cannot_work_is_refused_before_anything_is_loaded(run_values, tiny_bert, changes, said):

@@ -121,10 +121,10 @@ BAD_FILES = {
     "empty": ("a.csv", b"", r"a.csv: the file is empty"),
     "only a header": ("a.csv", b"text,label\n", r"a.csv: no usable row; found no rows"),
     "only bad rows": ("a.jsonl", b"{broken\n", r"a.jsonl:1: no usable row"),
-    "unknown suffix": ("a.xyz", JSONL, r"a.xyz: the suffix .xyz is not known"),
-    "spreadsheet": ("a.xlsx", b"PK", r"a.xlsx: a spreadsheet is not read"),
-    "one label": ("a.csv", b"text,label\nrow a,x\nrow b,x\nrow c,x\n", r"a.csv, column 'label': there is nothing to tell apart; found only 'x'"),
-    "broken archive": ("a.jsonl.gz", b"\x1f\x8b\x08\x00rubbish", r"a.jsonl.gz: the packed file is broken or cut"),
+    "unknown suffix": ("a.xyz", JSONL, r"a.xyz: unknown file suffix .xyz"),
+    "spreadsheet": ("a.xlsx", b"PK", r"a.xlsx: spreadsheets are not supported"),
+    "one label": ("a.csv", b"text,label\nrow a,x\nrow b,x\nrow c,x\n", r"a.csv, column 'label': classification needs at least two labels; found only 'x'"),
+    "broken archive": ("a.jsonl.gz", b"\x1f\x8b\x08\x00rubbish", r"a.jsonl.gz: the compressed file is damaged or incomplete"),
 }  # fmt: skip
 
 
@@ -146,7 +146,7 @@ def test_a_file_that_is_not_there(run, tmp_path):
     write_jsonl(tmp_path / "train.jsonl", GOOD)
     with pytest.raises(UserError, match=r"trian.jsonl: no such file. Did you mean .*train.jsonl\?"):
         run(None, "trian.jsonl")
-    with pytest.raises(UserError, match=r"a folder, not a file; found inside it 'train.jsonl'"):
+    with pytest.raises(UserError, match=r"this is a folder, not a file; found inside it 'train.jsonl'"):
         run(None, "")
     with pytest.raises(UserError, match=r"test.jsonl: no such file"):
         run(GOOD, test=str(tmp_path / "test.jsonl"))

@@ -157,7 +157,7 @@ def test_a_bin_that_would_run_code_is_refused(tiny_bert, tmp_path):
     torch.save({"a": Evil()}, model / "pytorch_model.bin")
     write_jsonl(tmp_path / "data.jsonl", messages(16))
     done = command("train", "data.jsonl", "model.name=m", "train.max_steps=1", "output=o", cwd=tmp_path)
-    assert done.returncode == 2 and "no plain pickle of tensors" in done.stderr
+    assert done.returncode == 2 and "contains more than tensors" in done.stderr
     assert not (tmp_path / "ran").exists()
 
 

@@ -97,7 +97,7 @@ def test_a_decoder_gets_no_token_types_from_an_encoders_tokenizer(tiny_bert):
         ("scratch:bert-mini", None, "tunewright tokenizer train"),
         ("scratch:bert-mimi", "x", "Did you mean scratch:bert-mini?"),
         ("scratch:bert-mini", "scratch:bert-mini", "has no tokenizer"),
-        ("scratch:bert-mini", "/tmp", "no tokenizer here"),
+        ("scratch:bert-mini", "/tmp", "no tokenizer in this folder"),
     ],
 )
 def test_mistakes_are_said(name, tokenizer, expected):

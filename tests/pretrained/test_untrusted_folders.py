@@ -337,7 +337,7 @@ def test_types_of_numbers_that_models_name_are_taken(dtype):
 def test_a_model_within_a_model_is_measured_too(tmp_path):
     (tmp_path / "model.safetensors").write_bytes(b"0" * 64)
     (tmp_path / "config.json").write_text(json.dumps({"text_config": {"hidden_size": 2**20, "vocab_size": 2**30}}))
-    with pytest.raises(UserError, match="far larger model than its weights"):
+    with pytest.raises(UserError, match="far larger model than the weight files"):
         check_folder(tmp_path, "model m")
 
 
@@ -354,7 +354,7 @@ def test_a_tokenizer_that_writes_far_more_than_it_reads_is_refused_before_it_is_
         text = json.dumps(values)
         for written in (text, text.replace("Replace", "\\u0052eplace")):
             (tmp_path / "tokenizer.json").write_text(written)
-            with pytest.raises(UserError, match=f"its {name} makes of one character up to 160,000"):
+            with pytest.raises(UserError, match=f"its {name} can turn one character into 160,000"):
                 load_tokenizer(ModelFolder("m", tmp_path))
     (tmp_path / "tokenizer.json").write_text(json.dumps({"normalizer": harmless, "decoder": step}))
     check_tokenizer(tmp_path / "tokenizer.json")

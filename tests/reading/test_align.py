@@ -15,7 +15,7 @@ def test_other_names_are_renamed_and_noted(tmp_path):
     path = write_jsonl(tmp_path / "test.jsonl", rows())
     source = aligned(open_source(str(path)), text=("review",), pair=None, label="sentiment")
     assert next(iter(source.rows())).fields == {"review": "a longer text number 0 of the file", "sentiment": "a"}
-    assert source.notes == ["column 'text' as 'review', 'label' as 'sentiment'"]
+    assert source.notes == ["column 'text' is read as 'review', 'label' is read as 'sentiment'"]
     assert source.row_at(3).fields["sentiment"] == "a"
 
 

@@ -123,7 +123,7 @@ def test_reasons_beyond_the_limit_are_counted_together(monkeypatch):
     monkeypatch.setattr(ledger, "_MOST_REASONS", 3)
     counts = ledger.Ledger()
     for word in ("empty", "broken", "empty", "late", "torn", "lost"):
-        counts.because(f"the row is {word}")
+        counts.count_reason(f"the row is {word}")
     assert counts.reasons == {
         "the row is empty": 2, "the row is broken": 1, "the row is late": 1, "other reasons": 2,
     }  # fmt: skip

@@ -44,5 +44,5 @@ def test_readers_propose_the_encoding(tmp_path, suffix):
         said = " ".join(row.reason for row in open_source(str(path)).rows())
     except UserError as error:
         said = str(error)
-    assert "data.encoding to what it was written in: gb18030" in said
+    assert "data.encoding to the encoding of the file, perhaps gb18030" in said
     assert len(list(open_source(str(path), ReadOptions(encoding="gb18030")).rows())) == 9

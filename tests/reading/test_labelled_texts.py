@@ -62,7 +62,7 @@ def test_the_key_names_any_file_of_labels_and_the_names_of_its_numbers_are_read(
 
 def test_labels_that_do_not_fit_are_no_guess(tmp_path):
     two_files(tmp_path / "a", ("train_text.txt", "train_labels.txt"), labels=[1, 0] * 15)
-    with pytest.raises(UserError, match=r"as many lines of texts as of labels.*40 lines, and 30 in"):
+    with pytest.raises(UserError, match=r"different numbers of lines.*40 lines, and 30 in"):
         guess_config(str(tmp_path / "a"))
     two_files(tmp_path / "b", ("train_text.txt", "train_labels.txt"))
     text = str(tmp_path / "b" / "train_text.txt")
@@ -118,8 +118,8 @@ def test_a_label_in_each_line_is_asked_about_and_read_by_the_proposed_words(tmp_
     path = str(write(tmp_path / "rows.txt", [fill(i) for i in range(60)]))
     with pytest.raises(UserError) as refused:
         guess_config(path)
-    words, _, rest = str(refused.value.hint).partition(" reads them so; ")
-    assert words == "data.format=labelled" and rest.startswith("task=mlm (or clm)")
+    words, _, rest = str(refused.value.hint).partition(" reads them as such; ")
+    assert words == "data.format=labelled" and rest.startswith("or learn the raw lines with task=mlm")
     config = config_for_data(path, shlex.split(words))
     assert config.task.name == "classification" and rows_of(config)[1].fields == {"label": label, "text": text}
     assert rows_of(config_for_data(path, ["task=mlm"]))[1].fields == {"text": fill(1)}
@@ -140,7 +140,7 @@ def test_a_separator_in_each_line_is_asked_about_and_read_by_the_proposed_words(
     )
     with pytest.raises(UserError, match="lines of two parts") as refused:
         guess_config(path)
-    config = config_for_data(path, shlex.split(str(refused.value.hint).partition(" reads them so; ")[0]))
+    config = config_for_data(path, shlex.split(str(refused.value.hint).partition(" reads them as such; ")[0]))
     assert config.task.name == task and tuple(rows_of(config)[1].fields.values()) == fields
 
 
@@ -156,18 +156,18 @@ def test_a_label_and_a_comma_that_make_two_cells_are_proposed_as_csv(tmp_path, l
     path = str(write(tmp_path / "t.txt", [line.format(i=i, n=i % 3, p=["pos", "neg"][i % 2]) for i in range(60)]))
     with pytest.raises(UserError, match="a comma") as refused:
         guess_config(path)
-    config = config_for_data(path, shlex.split(str(refused.value.hint).partition(" reads them so; ")[0]))
+    config = config_for_data(path, shlex.split(str(refused.value.hint).partition(" reads them as such; ")[0]))
     task = open_inputs(config).task
     example = task.to_example(rows_of(config)[1])
     assert (config.task.name, example.text, str(example.target).strip()) == ("classification", text, label)
 
 
 @pytest.mark.parametrize(
-    ("line", "said"), [('["it was {i}", 1]', "lists in JSON"), ("Ulm/B-LOC is/O far/O ,/O {i}/O", "a tag behind each")]
+    ("line", "said"), [('["it was {i}", 1]', "lists in JSON"), ("Ulm/B-LOC is/O far/O ,/O {i}/O", "followed by a tag")]
 )
 def test_lines_that_nothing_here_reads_are_asked_about_with_what_to_write(tmp_path, line, said):
     path = str(write(tmp_path / "t.txt", [line.format(i=i) for i in range(60)]))
-    with pytest.raises(UserError, match=f"{said}.*Write .*; task=mlm"):
+    with pytest.raises(UserError, match=f"{said}.*Write .*; or learn the raw lines with task=mlm"):
         guess_config(path)
     assert guess_config(path, task="mlm").values["task"] == "mlm"
 

@@ -105,8 +105,8 @@ def test_any_rows_of_a_program_that_quotes(tmp_path_factory, writer, rows):
     ("late", "found"),
     [
         ('"He said ""hi"""\ta\nshe said "no"\tb\n', "a cell in quotes on line 1,202, a quote that is part of the text on line 1,203"),
-        ('"Fine."\ta\nGood.\tb\n', "a cell in quotes on line 1,202, and other cells of its column without any"),
-        ('"open\ta\nend"\tb\n', "that closes on another, each of them a row by itself"),
+        ('"Fine."\ta\nGood.\tb\n', "a cell in quotes on line 1,202, while other cells of its column have none"),
+        ('"open\ta\nend"\tb\n', "that closes on another line, though each line alone would be a row"),
     ],
 )  # fmt: skip
 def test_what_may_be_either_is_asked_about_with_the_place(tmp_path, late, found):
@@ -152,7 +152,7 @@ def test_a_first_row_that_comes_again_late_is_asked_about(tmp_path):
     content = "outer,inner\n" + "".join(f"what was said {number},other\n" for number in range(1_100))
     rows_of(tmp_path, content, "a.csv")
     with pytest.raises(
-        UserError, match=r"a.csv:1102: the first row was taken for the names.*'inner'.*data.header=false"
+        UserError, match=r"a.csv:1102: the first row was read as the header.*'inner'.*data.header=false"
     ):
         rows_of(tmp_path, content + "said last,inner\n", "a.csv")
     assert len(rows_of(tmp_path, content + "said last,inner\n", "a.csv", header=True)[1]) == 1_101

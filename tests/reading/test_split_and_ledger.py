@@ -20,8 +20,8 @@ from tunewright.reading.ledger import (
     Ledger,
     RejectFile,
     bad_rows_error,
+    format_counts,
     kind_of,
-    told,
 )
 from tunewright.reading.split import assign, subset
 from tunewright.records import Reject
@@ -148,10 +148,10 @@ def test_a_reject_is_written_with_its_place_reason_and_text(tmp_path):
     text = str(bad_rows_error(file.first, file.count, 1_234, file.path))
     assert text.startswith("7 of 1,234 rows cannot be used:\n  a.csv:1: blank text\n")
     assert "\n  and 2 more\nAll are listed in " in text and text.endswith(
-        "rejected.jsonl. Mend them, or go on without them: data.on_bad_rows=skip"
+        "rejected.jsonl. Fix them, or skip them: data.on_bad_rows=skip"
     )
     assert str(bad_rows_error(file.first, 5, 9, None)).endswith(
-        "a.csv:5: blank text. Mend them, or go on without them: data.on_bad_rows=skip"
+        "a.csv:5: blank text. Fix them, or skip them: data.on_bad_rows=skip"
     )
 
 
@@ -256,8 +256,8 @@ def test_ratios_that_leave_nothing(tiny_bert, tmp_path):
 
 def test_reasons_that_differ_in_what_they_quote_are_told_as_one():
     reasons = {"turn 1 is 'Hi'": 2, "empty answer": 3, "turn 12 is 'Oh'": 2, "blank text": 1}
-    assert told(reasons) == "4 rows such as: turn 1 is 'Hi'; 3 rows: empty answer; 1 row: other reasons"
-    assert told({}) == ""
+    assert format_counts(reasons) == "4 rows such as: turn 1 is 'Hi'; 3 rows: empty answer; 1 row: other reasons"
+    assert format_counts({}) == ""
 
 
 def test_rows_under_one_common_prompt_are_split_singly(tmp_path):
@@ -300,13 +300,14 @@ def test_a_reason_is_of_a_kind_whatever_value_was_met(one, other, alike):
 def test_reasons_are_counted_by_kind_however_many_values_there_are():
     ledger = Ledger()
     for number in range(5_000):
-        ledger.because(f"the label is {number / 7}, expected a text or an integer")
+        ledger.count_reason(f"the label is {number / 7}, expected a text or an integer")
         if number:
-            ledger.because("blank text")
+            ledger.count_reason("blank text")
     assert ledger.as_dict()["reasons"] == {
         "such as: the label is 0.0, expected a text or an integer": 5_000,
         "blank text": 4_999,
     }
     assert (
-        ledger.told() == "5,000 rows such as: the label is 0.0, expected a text or an integer; 4,999 rows: blank text"
+        ledger.format_counts()
+        == "5,000 rows such as: the label is 0.0, expected a text or an integer; 4,999 rows: blank text"
     )

@@ -1,4 +1,4 @@
-"""A column that says which split a row is of: no test row is trained on, and none is lost."""
+"""A column that names the split of each row: no test row is trained on, and none is lost."""
 
 import pytest
 
@@ -51,7 +51,7 @@ def test_other_words_in_it_are_rejects(tmp_path, tiny_bert):
 @pytest.mark.parametrize(
     ("splits", "more", "problem"),
     [
-        (["test"] * 20, {}, "no row is for training"),
+        (["test"] * 20, {}, "no row belongs to the training split"),
         (["train"] * 20, {"split_column": "none"}, "no column 'none'"),
         (["train"] * 20, {"test": "d.csv"}, "beside files of their own"),
     ],

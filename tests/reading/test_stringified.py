@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tunewright.reading.spelled import stringified_list, stringified_value
+from tunewright.reading.stringified import stringified_list, stringified_value
 
 texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
 scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | texts
@@ -52,5 +52,5 @@ def test_other_texts_are_no_lists(text):
 
 
 def test_two_objects_are_no_value():
-    with pytest.raises(ValueError, match="behind it"):
+    with pytest.raises(ValueError, match="extra text after the value"):
         stringified_value("{'a': 1}\n{'b': 2}")

@@ -29,7 +29,7 @@ def test_words_become_sentences(tmp_path, content, names):
         (2, ["Ann", "sleeps", "."], ["B-PER", "O", "O"]),
         (5, ["Ulm"], ["B-LOC"]),
     ]
-    assert f"read as sentences by {sentence!r}" in source.notes[-1]
+    assert f"grouped into sentences by {sentence!r}" in source.notes[-1]
     assert list(source.rows()) == rows
     assert source.row_at(3) == rows[0]
 
@@ -83,18 +83,18 @@ def test_columns_that_say_the_same_of_all_words_are_one_value(tmp_path):
 
 def test_numbers_that_come_back_are_rejects(tmp_path):
     _, found = sentences(tmp_path, "sentence_id,token,tag\n1,Ann,B-PER\n1,is,O\n2,Ulm,B-LOC\n1,here,O\n")
-    assert found[:2] == [["Ann", "is"], ["Ulm"]] and "sentence '1' has ended further up" in found[2]
+    assert found[:2] == [["Ann", "is"], ["Ulm"]] and "sentence '1' also occurs earlier" in found[2]
 
 
 def test_a_column_without_numbers_is_no_endless_sentence(tmp_path):
     _, found = sentences(tmp_path, "sentence_id,token,tag\n,Ann,B-PER\n,is,O\n")
-    assert found == ["a word without the number of its sentence"]
+    assert found == ["the word has no sentence number"]
 
 
 def test_a_missing_number_where_every_word_has_one_joins_no_sentence(tmp_path):
     lines = [f"{number // 2},word,{'B-PER' if number % 2 else 'O'}" for number in range(1000)]
     _, found = sentences(tmp_path, "\n".join(["sentence_id,token,tag", *lines, ",lost,O", "600,fine,O"]))
-    assert found[-2:] == ["a word without the number of its sentence", ["fine"]]
+    assert found[-2:] == ["the word has no sentence number", ["fine"]]
 
 
 def test_documents_and_sentences_are_each_numbered_once_or_always(tmp_path):

@@ -191,13 +191,13 @@ def test_each_finding_is_said_with_its_number(tmp_path, tiny_bert):
     findings, summary = found(tmp_path, tiny_bert, rows, max_length=16, validation_ratio=0)
     text = "\n".join(findings)
     assert text.startswith("2 rows that cannot be used: blank text (1); no field 'text'; found 'label' (1). See ")
-    assert "of the training tokens are cut at 16 tokens (" in text and "Raise data.max_length" in text
+    assert "of the training tokens are truncated at 16 tokens (" in text and "Raise data.max_length" in text
     assert re.search(r"test rows? with a text that is also in train", text)
     assert "10 rows of 111 with an earlier row's text." in text
     assert "2 texts with different labels." in text
     assert "labels with fewer than 5 rows will hardly be learned: A  (1), b (1)." in text
-    assert "the labels are very uneven." in text
-    assert "labels that differ only in case or blanks: 'A ', 'a'." in text
+    assert "the labels are very imbalanced." in text
+    assert "labels that differ only in case or spaces: 'A ', 'a'." in text
     assert "no row is left for validation" in text
     assert len(findings) == 9 and summary["labels"] == {"A ": 1, "a": 98, "b": 1}
 
@@ -309,7 +309,7 @@ def test_the_first_answer_and_the_passage_of_a_question_are_read(tmp_path):
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([{"title": "T", "paragraphs": [{"context": "c", "qas": []}]}] * 3, "as SQuAD nests them"),
+        ([{"title": "T", "paragraphs": [{"context": "c", "qas": []}]}] * 3, "nested SQuAD articles"),
         (
             [{"data": {"text": f"nice {i}"}, "annotations": [{"result": [{"type": "choices", "value": {"choices": ["A"]}}]}]} for i in range(4)],
             "Label Studio export of choices.*CSV or JSON-MIN",
@@ -353,7 +353,7 @@ def test_tables_in_files_of_texts(tmp_path, line, task):
     ("line", "message"),
     [
         ("__label__{a} I feel fine", "fastText"), ("(3 (2 It) (2 works))", "parse trees"), ("DESC:manner How did it {i} ?", "as in TREC"),
-        ("Profit rose by {i} .@{a}", "@ and a judgement"), ("Hi {i} . __eou__ Hello . __eou__", "__eou__"),
+        ("Profit rose by {i} .@{a}", "@ and a label"), ("Hi {i} . __eou__ Hello . __eou__", "__eou__"),
     ],
 )  # fmt: skip
 def test_labels_within_lines_are_asked_about(tmp_path, line, message):

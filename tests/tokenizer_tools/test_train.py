@@ -150,7 +150,7 @@ def test_every_role_keeps_the_token_that_is_named_for_it(algorithm, template, tm
     for first, second in PAIRS:
         for wishes in (("<one>", "<two>"), ("<a:1>", "$b two")):
             special = tuple(f"{role}={token}" for role, token in zip((first, second), wishes, strict=True))
-            roles = Recipe(algorithm=algorithm, template=template, special=special).settled().roles()
+            roles = Recipe(algorithm=algorithm, template=template, special=special).resolved().roles()
             assert (roles[first], roles[second]) == wishes
     special = ("bos=<s>", "eos=</s>", "cls=<c:1>", "sep=$s <e>", "pad=<p>")
     learned = learned_on(
@@ -168,13 +168,13 @@ def test_every_role_keeps_the_token_that_is_named_for_it(algorithm, template, tm
 
 def test_a_role_without_a_name_of_its_own_follows_the_one_it_shares_a_token_with():
     def roles(template, *special):
-        return Recipe(algorithm="bpe", template=template, special=special).settled().roles()
+        return Recipe(algorithm="bpe", template=template, special=special).resolved().roles()
 
     assert roles("gpt", "eos=</s>")["bos"] == "</s>"
     assert roles("bert", "cls=<s>") == roles("bert") | {"cls": "<s>", "bos": "<s>"}
     assert roles("bert", "cls=<s>", "bos=[CLS]") == roles("bert") | {"cls": "<s>"}
     assert roles("gpt", "bos=<s>", "eos=<s>", "bos=<s>")["bos"] == "<s>", "one token for both, asked for"
-    assert Recipe(algorithm="bpe", special=("bos=<s>", "<s>", "=b")).settled().specials()[-3:] == [
+    assert Recipe(algorithm="bpe", special=("bos=<s>", "<s>", "=b")).resolved().specials()[-3:] == [
         "<|unk|>",
         "<s>",
         "=b",
@@ -182,8 +182,8 @@ def test_a_role_without_a_name_of_its_own_follows_the_one_it_shares_a_token_with
 
 
 def test_lowercase_alone_keeps_the_cleaning():
-    assert Recipe(algorithm="wordpiece", normalizers=("lowercase",)).settled().normalizers == ("bert", "lowercase")
-    assert Recipe(algorithm="wordpiece", normalizers=("none",)).settled().normalizer() is None
+    assert Recipe(algorithm="wordpiece", normalizers=("lowercase",)).resolved().normalizers == ("bert", "lowercase")
+    assert Recipe(algorithm="wordpiece", normalizers=("none",)).resolved().normalizer() is None
 
 
 @pytest.mark.parametrize(
@@ -193,20 +193,20 @@ def test_lowercase_alone_keeps_the_cleaning():
         ({"algorithm": "byte-bpe", "vocab_size": 200}, "at least 258"),
         ({"algorithm": "bpe", "splits": ("gpt2",)}, "--algorithm byte-bpe"),
         ({"algorithm": "unigram", "min_count": 3}, "--min-frequency"),
-        ({"algorithm": "char", "splits": ("bert",)}, "not split further"),
+        ({"algorithm": "char", "splits": ("bert",)}, "does not split into words"),
         ({"algorithm": "bpe", "normalizers": ("nfkd ",)}, "Did you mean nfkd?"),
         ({"algorithm": "bpe", "template": "t5"}, "bert, gpt"),
         ({"algorithm": "bpe", "special": ("bos=<s>", "bos=<b>")}, "the role bos has two tokens; found '<s>' and '<b>'"),
         ({"algorithm": "bpe", "special": ("begin=<s>",)}, "there is no role 'begin'"),
         ({"algorithm": "bpe", "special": ("bos_token=<s>",)}, "Did you mean bos=<s>?"),
-        ({"algorithm": "bpe", "special": ("eos=",)}, "the role eos gets no token"),
+        ({"algorithm": "bpe", "special": ("eos=",)}, "the role eos has no token"),
         ({"algorithm": "byte-bpe", "special": ("unk=<u>",)}, "byte-bpe knows every byte"),
         ({"algorithm": "word", "special": ("mask=[PAD]",)}, "the roles mask and pad have the same token"),
     ],
 )
 def test_mistakes_are_said_before_anything_is_read(wishes, expected):
     with pytest.raises(UserError) as caught:
-        Recipe(**wishes).settled()
+        Recipe(**wishes).resolved()
     assert expected in str(caught.value)
 
 

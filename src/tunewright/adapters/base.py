@@ -120,14 +120,14 @@ def refuse(adapter: Any, situation: AdapterContext) -> None:
     """UserError where this adapter cannot learn in this situation; told from names and numbers, without torch."""
     if situation.freeze != "none":
         raise UserError(
-            "an adapter leaves the whole base as it is already",
+            "an adapter already freezes the whole base model",
             where="train.freeze",
             found=str(situation.freeze),
             hint="Leave train.freeze at none, or adapter at none.",
         )
     if situation.model.preset is not None:
         raise UserError(
-            "a base of random weights has nothing to adapt",
+            "an adapter needs a pretrained base; this one has random weights",
             where=f"model {situation.model.name}",
             hint="Set adapter=none, or start from a pretrained model.",
         )
@@ -167,14 +167,14 @@ def refuse_quantized(config: Any) -> None:
         return
     if adapter_of(config.adapter) is None:
         raise UserError(
-            "rounded weights cannot learn",
+            "quantized weights cannot be trained",
             where=wanted,
             found="adapter=none",
             hint="Set adapter=lora beside it, or leave model.quantize at none.",
         )
     if config.train.precision == "fp64":
         raise UserError(
-            "fp64 has no use for rounded weights",
+            "model.quantize cannot be combined with fp64",
             where=wanted,
             found="train.precision=fp64",
             hint="Leave train.precision at auto, or model.quantize at none.",
@@ -259,7 +259,7 @@ def attach(
             adapted = get_peft_model(model, config)
     except (ValueError, KeyError, AttributeError, NotImplementedError, TypeError) as error:
         raise UserError(
-            f"cannot be put on this model ({first_line(error)})",
+            f"cannot be added to this model ({first_line(error)})",
             where=f"adapter {adapter.options.name}",
             found=type(model).__name__,
             hint="Set adapter.targets to names of its linear layers, or use another adapter.",
@@ -352,7 +352,7 @@ def unmatched(
     targets: Sequence[str], found: Sequence[str], *, where: str = "adapter.targets", or_all: bool
 ) -> UserError:
     return UserError(
-        f"no linear layer is called {quoted(targets)}",
+        f"no linear layer is named {quoted(targets)}",
         where=where,
         found=quoted(sorted({name.rpartition(".")[2] for name in found})),
         hint=f"Choose among these {counted(len(found), 'layer')}{', or all-linear' if or_all else ''}.",

@@ -30,7 +30,7 @@ class Options(AdapterOptions):
         ALL, description="all-linear: every linear layer of the body; or names of layers, such as [query, value]."
     )
     rslora: bool = Field(False, description="Divide by the root of the rank: for large ranks.")
-    dora: bool = Field(False, description="Learn the length of each column besides; slower, better at small ranks.")
+    dora: bool = Field(False, description="Also train the norm of each column (DoRA); slower, better at small ranks.")
 
 
 class Adapter(BaseAdapter):

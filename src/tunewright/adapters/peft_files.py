@@ -88,7 +88,7 @@ def _plain(value: Any) -> Any:
 
 def _refused(path: Path, key: str, value: Any) -> UserError:
     return UserError(
-        f"{key} is {repr(value)[:60]}, which no adapter of a run says",
+        f"{key} is {repr(value)[:60]}, which no adapter of a run has",
         where=str(path),
         hint="Restore the folder, or train again.",
     )

@@ -36,7 +36,7 @@ class Options(AdapterOptions):
     num_tokens: PositiveInt = Field(20, description="Keys and values before each row.")
     projection: PositiveInt | None = Field(
         None,
-        description="Learn the prefix through a two-layer network of this width, as its authors do; dropped once trained.",
+        description="Compute the prefix by a two-layer network of this width during training, as in the paper; it is removed afterwards.",
     )
 
 
@@ -109,7 +109,7 @@ def keys_and_values(model: Any, num_tokens: int, *, seed: int) -> Any:
 
 def _takes_no_keys(where: str, model_type: str) -> UserError:
     return UserError(
-        "prefix tuning cannot work on this model: its attention takes no keys from outside",
+        "prefix tuning cannot work on this model: its attention accepts no additional keys",
         where=where,
         found=model_type,
         hint="Set adapter=lora.",

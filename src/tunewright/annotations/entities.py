@@ -20,7 +20,7 @@ from tunewright.annotations.spans import Span, characters_of, checked, join_word
 from tunewright.annotations.tags import spans_of_tags
 from tunewright.errors import RowError, RowSkipped, quoted
 from tunewright.reading.entities import END_NAMES, LABEL_STUDIO, START_NAMES
-from tunewright.reading.names import plain
+from tunewright.reading.names import normalize_name
 from tunewright.records import Row
 
 LABEL_NAMES = (
@@ -43,21 +43,21 @@ class NotGold(RowSkipped):
 
 @dataclass(frozen=True, slots=True)
 class Annotated:
-    """A text and its entities, sorted and apart; None where they are what is asked."""
+    """A text and its entities, sorted and without overlaps; spans is None where only a text was read (prediction)."""
 
     text: str
     spans: tuple[Span, ...] | None = None
     words_W2: np.ndarray | None = None
-    """int32 `(words, 2)`: where the words stand, in a row of words; entities begin and end with them."""
+    """int32 `(words, 2)`: start and end of each word, for a row of words; entities begin and end at words."""
     changes: tuple[str, ...] = ()
-    """What was done to the entities: `utf16`, and `trimmed` or `dropped` for each one."""
+    """How the entities were changed: `utf16`, and one `trimmed` or `dropped` per changed entity."""
 
 
 @dataclass(frozen=True)
 class EntityReader:
-    """How rows are understood; tags are IOB2, as `entity_sources` gives them.
+    """Reads rows as texts with entities; tags are IOB2, as `entity_sources` gives them.
 
-    text / label: the columns. overlaps: refuse, longest. annotator: of several that disagree, the one to believe (its id,
+    text / label: the columns. overlaps: refuse, longest. annotator: the annotator to use where several disagree (an id,
     or `latest`).
     """
 
@@ -75,7 +75,7 @@ class EntityReader:
         return Annotated(_text(value, self.text))
 
     def read(self, row: Row) -> Annotated:
-        """RowError for a row that cannot be used, NotGold for one without a label to learn from."""
+        """Raises RowError for a row that cannot be used, NotGold for one without gold labels."""
         if self.label in LABEL_STUDIO and isinstance(row.fields.get("data"), dict):
             text = _text(row.fields["data"], "data")
             items = _label_studio(row.fields.get(self.label or ""), self.annotator)
@@ -94,7 +94,7 @@ class EntityReader:
         return row.fields[column]
 
     def _items(self, row: Row) -> list[Any]:
-        """The entities of a row with a text. The tools leave the key out, or write null, where there are none."""
+        """The entities of a row with a text. Annotation tools omit the key, or write null, where there are none."""
         assert self.label is not None
         by_a_tool = any(key in row.fields for key in ("answer", "_input_hash", "annotation_id"))
         value = row.fields.get(self.label) if by_a_tool else self._value(row, self.label)
@@ -122,7 +122,7 @@ class EntityReader:
             raise RowError(f"{len(words)} words but {len(tags)} tags")
         if not all(isinstance(tag, str) for tag in tags):
             raise RowError(
-                f"{self.label!r} holds {tags!r:.80}, expected tags; data.label_names says what integers are called"
+                f"{self.label!r} holds {tags!r:.80}, expected tags; set data.label_names to name integer tags"
             )
         spans = spans_of_tags(tags, "IOB2")
         found, num_trimmed = checked(characters_of(spans, words_W2[:, 0], words_W2[:, 1]), text)
@@ -140,7 +140,7 @@ def _joined(words: Sequence[Any]) -> tuple[str, np.ndarray]:
 
 
 def _text(value: Any, column: str) -> str:
-    """Of a Label Studio task: its field `text`, or the one text it has."""
+    """A value that must be text; of a Label Studio task its field `text`, or its only text."""
     if isinstance(value, dict):
         texts = [part for part in value.values() if isinstance(part, str)]
         value = value["text"] if isinstance(value.get("text"), str) else texts[0] if len(texts) == 1 else value
@@ -152,12 +152,12 @@ def _text(value: Any, column: str) -> str:
 
 
 def _label_studio(annotations: Any, annotator: str | None) -> list[Any]:
-    """The gold entities of a task: what its annotators agree on, or what the chosen one says."""
+    """The gold entities of a task: what its annotators agree on, or those of the chosen annotator."""
     if not isinstance(annotations, list):
         raise RowError(f"the annotations are {annotations!r:.80}, expected a list")
     done = [one for one in annotations if isinstance(one, dict) and not one.get("was_cancelled")]
     if not done:
-        raise NotGold("no annotation that was not cancelled")
+        raise NotGold("every annotation of this row was cancelled")
     done = [one for one in done if one.get("ground_truth")] or done
     read = {number: _entities_of(one) for number, one in enumerate(done)}
     if len({tuple(sorted(map(repr, items))) for items in read.values()}) == 1:
@@ -169,7 +169,7 @@ def _label_studio(annotations: Any, annotator: str | None) -> list[Any]:
         return read[names.index(annotator)]
     if annotator is not None:
         raise NotGold(f"no annotation by {annotator}; found {quoted(names)}")
-    raise RowError(f"its annotators {quoted(names)} disagree; task.annotator would choose one of them, or the latest")
+    raise RowError(f"the annotators {quoted(names)} disagree; set task.annotator to one of them, or to latest")
 
 
 def _annotator_of(annotation: Mapping[str, Any]) -> str:
@@ -190,13 +190,13 @@ _SPAN_KEYS = ("start", "end", "text", "labels")
 
 
 def _spans_of(item: Any) -> list[tuple[Span, str | None]]:
-    """One entry of a list of entities -> its span, once for each of its labels, and the text the file has for it."""
+    """One entry of a list of entities -> (span, text stored for it in the file) for each of its labels."""
     if isinstance(item, list | tuple):
         if len(item) < 3:
             raise RowError(f"an entity is {item!r:.80}, expected [start, end, label]")
         (start, end, labels), held = item[:3], None
     elif isinstance(item, dict):
-        fields = {plain(str(key)): value for key, value in item.items()}
+        fields = {normalize_name(str(key)): value for key, value in item.items()}
         start, end = _first(fields, START_NAMES), _first(fields, END_NAMES)
         if "length" in fields and not any(name in fields for name in END_NAMES if name != "length"):
             end = start + end if type(start) is int and type(end) is int else None
@@ -204,7 +204,7 @@ def _spans_of(item: Any) -> list[tuple[Span, str | None]]:
     else:
         raise RowError(f"an entity is {item!r:.80}, expected an object with start, end and label")
     if type(start) is not int or type(end) is not int:
-        raise RowError(f"the entity {item!r:.120} has no whole numbers as start and end")
+        raise RowError(f"the entity {item!r:.120} needs integers as start and end")
     labels = labels if isinstance(labels, list) else [labels]
     if not labels or not all(isinstance(label, str) and label.strip() for label in labels):
         raise RowError(f"the entity {item!r:.120} has no label")

@@ -1,8 +1,8 @@
-"""A source of entities, read as the first one is: its columns under the same names, its tags in IOB2, integers named.
+"""A further source of entities, read like the first: the same column names, tags in IOB2, integers as names.
 
     test.parquet  words: ['Ulm'], tags: [3] (S-LOC)    as    tokens: ['Ulm'], ner_tags: ['B-LOC']      where train.conll has these
 
-Each file may have its own scheme; a sequence that its scheme does not allow becomes a Reject.
+Each file may have its own scheme; a sequence that is illegal in its scheme becomes a Reject.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from tunewright.reading.source import MAX_RAW
 from tunewright.records import Reject, Row
 
 READ_AS = "IOB2"
-"""The scheme that `EntityReader` reads, and whose faults it finds itself."""
+"""The scheme that `EntityReader` reads; it reports illegal sequences itself."""
 NUM_ROWS = 5_000
-"""Rows looked at to know the scheme."""
+"""Rows read to detect the scheme."""
 
 
 def entity_source(
     source: Source, *, text: str, label: str | None, names: Sequence[str] | None = None, overwrite: bool = False
 ) -> Source:
-    """`source` with the columns `text` and `label`. names: of integer tags, where the source itself has none (or overwrite)."""
+    """`source` with the columns `text` and `label`. names: the names of integer tags, used where the source has none (or always, with overwrite)."""
     rows, columns = peek(source)
     renamed = _renamed(rows, columns, text, label)
     own = {theirs: source.class_names[theirs] for theirs in source.class_names if renamed.get(theirs, theirs) == label}
     names = names if overwrite or not own else next(iter(own.values()))
-    notes = [f"column {theirs!r} as {ours!r}" for theirs, ours in renamed.items()]
+    notes = [f"column {theirs!r} is read as {ours!r}" for theirs, ours in renamed.items()]
     under_ours = [Row(row.source, row.line, _under(row, renamed)) for row in rows]
     readers = list_readers(under_ours, text, label)
     notes += [reader.note for reader in readers]
@@ -62,7 +62,7 @@ def entity_source(
 
 
 def _renamed(rows: Sequence[Row], columns: Sequence[str], text: str, label: str | None) -> dict[str, str]:
-    """Their names -> ours, where ours are absent and theirs can be told."""
+    """Columns of this source -> `text` and `label`, where those are absent and the roles are clear."""
     if not rows or text in columns:
         return {}
     if label is None or label in columns:
@@ -77,7 +77,7 @@ def _under(row: Row, renamed: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _fields(row: Row, renamed: Mapping[str, str], readers: Sequence[ListReader]) -> dict[str, Any]:
-    """The fields under our names, lists as lists; a text that spells none stays, to be refused where it is used."""
+    """The fields under our names, with stringified lists parsed; a text that is no list stays and is rejected where it is used."""
     fields = _under(row, renamed)
     for reader in readers:
         value = fields.get(reader.column)
@@ -88,7 +88,7 @@ def _fields(row: Row, renamed: Mapping[str, str], readers: Sequence[ListReader])
 
 
 def _tags(value: Any, names: Sequence[str] | None) -> list[str] | None:
-    """Tags as texts; None for what is no list of tags (entities, or nothing)."""
+    """Tags as strings; None for a value that is not a list of tags (entities, or nothing)."""
     if not isinstance(value, list) or any(map(is_span, value)):
         return None
     if names and all(type(tag) is int and 0 <= tag < len(names) for tag in value):

@@ -16,13 +16,13 @@ from typing import Any
 
 from tunewright.errors import RowError, RowSkipped, UserError, quoted
 from tunewright.reading.names import BINARY
-from tunewright.reading.spelled import stringified_list
+from tunewright.reading.stringified import stringified_list
 
 MAX_LABELS = 5_000
 _FEW_LABELS = 50
-"""So many may each occur once."""
+"""Up to this many labels may occur only once each."""
 _LONG = 32
-"""Characters of a name that is a sentence."""
+"""A longer name counts as a sentence, not as a label."""
 _WHOLE = re.compile(r"[0-9]+\.0")
 
 
@@ -71,7 +71,7 @@ def label_name(value: Any, names: Sequence[str] | None = None, *, decimals: bool
         raise RowSkipped("no label (-1)")
     if _is_integer(text) and 0 <= int(text) < len(names):
         return names[int(text)]
-    hint = "; the names are those of 0, 1, 2, …" if text == str(len(names)) else ""
+    hint = "; the first name belongs to 0" if text == str(len(names)) else ""
     raise RowError(f"label {text!r} is not among data.label_names ({quoted(names)}){hint}")
 
 
@@ -80,25 +80,25 @@ def label_names(
 ) -> tuple[str, ...]:
     """The names of a multi-label cell: a list, or a text split at `delimiter`. An empty list is a row without labels.
 
-    multi_hot: every list of the column has a zero or one for each label (`are_multi_hot`); else a list shows it by a repeat.
+    multi_hot: every list of the column has a 0 or 1 for each label (`are_multi_hot`); else a list shows it by a repeat.
     """
     found = stringified_list(value) if isinstance(value, str) else None
     value = value if found is None else found
     if isinstance(value, str) and value.startswith(("['", '["')):
-        raise RowError(f"the labels are {value!r:.80}, which spells no list")
+        raise RowError(f"the labels are {value!r:.80}, which is not a valid list")
     if isinstance(value, str):
         value = [part.strip() for part in value.split(delimiter)] if delimiter else [value]
         value = [part for part in value if part]
     if not isinstance(value, (list, tuple)):
-        raise RowError("no list of labels" if value is None else f"the labels are {value!r}, expected a list")
-    if (multi_hot and _are_ones(value)) or _is_multi_hot(value):
-        return _named_ones(value, names, certain=multi_hot)
+        raise RowError("no labels" if value is None else f"the labels are {value!r}, expected a list")
+    if (multi_hot and _are_zeros_and_ones(value)) or _is_multi_hot(value):
+        return _labels_of_multi_hot(value, names, certain=multi_hot)
     return tuple(dict.fromkeys(label_name(one, names) for one in value))
 
 
 def parse_binary_columns(values: Mapping[str, Any]) -> tuple[str, ...]:
-    """The labels whose column holds a one. RowSkipped for a row of -1 (not labelled), RowError for any other value."""
-    ones = {label: _is_one(value) for label, value in values.items()}
+    """The labels whose column holds 1. RowSkipped for a row of -1 (not labelled), RowError for any other value."""
+    ones = {label: _is_zero_or_one(value) for label, value in values.items()}
     wrong = next((label for label, one in ones.items() if one is None), None)
     if wrong is None:
         return tuple(label for label, one in ones.items() if one)
@@ -108,13 +108,13 @@ def parse_binary_columns(values: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def are_tags_of_words(names: Iterable[str]) -> bool:
-    """Do these labels look like tags of words, one or many in a cell: `B-ORG`, `O`, `B-ORG O O`?"""
+    """Whether these labels look like tags of words, one or several in a cell: `B-ORG`, `O`, `B-ORG O O`."""
     parts = [part for name in names for part in _PARTS.findall(name)]
     return bool(parts) and all(map(_TAG.fullmatch, parts)) and any("-" in part for part in parts)
 
 
 def are_scores(names: Sequence[str]) -> bool:
-    """Are most of these labels decimals, with as many values as a scale has?"""
+    """Whether most of these labels are decimal numbers of a scale."""
     decimals = sum(_DECIMAL.fullmatch(name) is not None for name in names)
     return decimals > max(4, len(names) / 2)
 
@@ -125,7 +125,7 @@ _TAG = re.compile(r"O|[BIESLU]-\S+")
 
 
 def joined_labels(names: Sequence[str]) -> tuple[str, str] | None:
-    """(delimiter, one such label) where several labels are others joined: `joy,anger` beside `joy` and `anger`."""
+    """(delimiter, an example) where labels are combinations of others: `joy,anger` next to `joy` and `anger`."""
     known = set(names)
     for delimiter in (",", "|", ";"):
         joined = [name for name in names if delimiter in name]
@@ -136,63 +136,63 @@ def joined_labels(names: Sequence[str]) -> tuple[str, str] | None:
 
 
 def are_multi_hot(values: Iterable[Any]) -> bool:
-    """Whether a column's lists are zeros and ones, one for each label: all of one length of two or more.
+    """Whether a column's lists hold a 0 or 1 for each label: all of the same length, two or more.
 
-    Also of two labels, where `[0, 1]` alone could be the ids of both: no data set gives every row all of its labels.
+    Also for two labels, where `[0, 1]` alone could be the ids of both: no data set gives every row all of its labels.
     """
     lists = [
         one for value in values if (one := stringified_list(value) if isinstance(value, str) else value) is not None
     ]
     if not lists or not all(isinstance(one, (list, tuple)) for one in lists):
         return False
-    return len({len(one) for one in lists}) == 1 and len(lists[0]) > 1 and all(map(_are_ones, lists))
+    return len({len(one) for one in lists}) == 1 and len(lists[0]) > 1 and all(map(_are_zeros_and_ones, lists))
 
 
 def _is_multi_hot(value: Sequence[Any]) -> bool:
-    """Zeros and ones with a repeat, or as 0.0 and 1.0, which a list of label ids never has: one number for each label there is."""
-    if not _are_ones(value):
+    """Zeros and ones with a repeat, or written 0.0 and 1.0, which a list of label ids never has: one number per label."""
+    if not _are_zeros_and_ones(value):
         return False
-    ones = [_is_one(part) for part in value]
+    ones = [_is_zero_or_one(part) for part in value]
     return len(set(ones)) < len(ones) or (len(ones) > 1 and any(isinstance(part, (float, bool)) for part in value))
 
 
-def _are_ones(value: Sequence[Any]) -> bool:
-    """Only zeros and ones; words (`yes`, `N`) in a list are names of labels."""
-    return all(_is_one(part) is not None and str(part).strip().lower() not in _NAMES for part in value)
+def _are_zeros_and_ones(value: Sequence[Any]) -> bool:
+    """Whether all are zeros and ones; words (`yes`, `N`) in a list are names of labels."""
+    return all(_is_zero_or_one(part) is not None and str(part).strip().lower() not in _NAMES for part in value)
 
 
 _NAMES = ("yes", "no", "y", "n", "t", "f", "on", "off")
-"""Of the words that say in a column of its own whether a label applies, those that may be names of labels in a list."""
+"""Words that mean true or false in a column of their own, but may be label names in a list."""
 
 
-def _is_one(part: Any) -> bool | None:
-    """Of 1, 1.0, true, "1" and "yes" True, of their opposites False, else None."""
+def _is_zero_or_one(part: Any) -> bool | None:
+    """True for 1, 1.0, true, "1" and "yes", False for their opposites, else None."""
     return BINARY.get(str(part).strip().lower())
 
 
-def _named_ones(value: Sequence[Any], names: Sequence[str] | None, *, certain: bool) -> tuple[str, ...]:
-    """The names at the ones. RowError where they are not known; of two labels a lone [0, 1] would still be the ids of both."""
-    told = certain or len(value) > 2 or any(isinstance(part, (float, bool)) for part in value)
-    if names is not None and len(names) == len(value) and told:
-        return tuple(name for name, part in zip(names, value, strict=True) if _is_one(part))
+def _labels_of_multi_hot(value: Sequence[Any], names: Sequence[str] | None, *, certain: bool) -> tuple[str, ...]:
+    """The names at the positions of ones. RowError where the names are unknown; with two labels a lone [0, 1] could also be two ids."""
+    is_multi_hot = certain or len(value) > 2 or any(isinstance(part, (float, bool)) for part in value)
+    if names is not None and len(names) == len(value) and is_multi_hot:
+        return tuple(name for name, part in zip(names, value, strict=True) if _is_zero_or_one(part))
     hint = "list the labels' names instead"
-    if told:
+    if is_multi_hot:
         hint = f"set data.label_names to the {len(value)} names in this order"
-    raise RowError(f"the labels are {list(value)!r:.80}, a nought or one for each label; {hint}")
+    raise RowError(f"the labels are {list(value)!r:.80}, a 0 or 1 for each label; {hint}")
 
 
 def check_labels(space: LabelSpace, *, where: str, num_given: int | None = None) -> None:
-    """UserError when nothing can be learned: no label, one label, a name twice, or so many that the column is no label.
+    """UserError when nothing can be learned: no label, one label, a name twice, or so many that this is not a label column.
 
-    num_given: rows with a label; most of them with a sentence of its own means answers.
+    num_given: rows with a label. Mostly distinct sentences are taken for answers.
     """
     if len(space.index) < len(space):
         twice = sorted({name for name in space.names if space.names.count(name) > 1})
-        raise UserError("a label is named twice", where=where, found=quoted(twice), hint="Mend data.label_names.")
+        raise UserError("a label is named twice", where=where, found=quoted(twice), hint="Fix data.label_names.")
     if len(space) < 2:
         found = f"only {quoted(space.names)}" if space.names else "none"
         raise UserError(
-            "there is nothing to tell apart",
+            "classification needs at least two labels",
             where=where,
             found=found,
             expected="two labels or more",
@@ -207,8 +207,8 @@ def check_labels(space: LabelSpace, *, where: str, num_given: int | None = None)
             where=where,
             found=f"{len(space):,} different values" + (f" in {num_given:,} rows" if num_given is not None else ""),
             expected=f"at most {most:,}",
-            hint="Set data.label to the column with the labels; where answers are to be learned, task=sft. (data.label_names "
-            "names labels that are meant.)",
+            hint="Set data.label to the label column, or task=sft to learn answers. If these are labels, list them in "
+            "data.label_names.",
         )
 
 

@@ -1,8 +1,8 @@
-"""Character spans of a text: checked, cut out of overlaps, laid on the units of a tokenizer and read back.
+"""Character spans of a text: checked, freed of overlaps, aligned to the units of a tokenizer and read back.
 
     text "in Ulm.", spans [Span(3, 6, "LOC")], units in · Ulm · .      ->  Span(1, 2, "LOC") over units  ->  Span(3, 6, "LOC")
 
-A unit is what gets one label: a word, or a piece where every piece is labelled. Offsets count characters as Python does.
+A unit gets one label: a word, or a token where every token is labelled. Offsets count characters as Python does.
 Array suffixes: U units.
 """
 
@@ -22,7 +22,7 @@ JOINER = " "
 
 
 class Span(NamedTuple):
-    """`[start, end)` of a text or of a row of units, and what it is."""
+    """`[start, end)` of a text or of a row of units, and its label."""
 
     start: int
     end: int
@@ -31,7 +31,7 @@ class Span(NamedTuple):
 
 @dataclass(frozen=True)
 class Laid:
-    """Spans laid on units. spans: over units. lost: spans without a unit of their own. moved: those that grew."""
+    """Spans aligned to units. spans: over units. lost: dropped spans, which got no unit. moved: spans that grew to whole units."""
 
     spans: tuple[Span, ...]
     moved: tuple[Span, ...] = ()
@@ -39,7 +39,7 @@ class Laid:
 
 
 def join_words(words: Sequence[str]) -> tuple[str, np.ndarray]:
-    """The words with one space between them, and int32 `(words, 2)` where each stands."""
+    """The words with one space between them, and int32 `(words, 2)`: start and end of each."""
     lengths = np.fromiter(map(len, words), np.int32, len(words))
     starts = np.cumsum(lengths + len(JOINER)) - lengths - len(JOINER)
     return JOINER.join(words), np.stack([starts, starts + lengths], axis=1).astype(np.int32)
@@ -51,7 +51,7 @@ def characters_of(spans: Iterable[Span], starts_U: np.ndarray, ends_U: np.ndarra
 
 
 def checked(spans: Iterable[Span], text: str) -> tuple[list[Span], int]:
-    """Sorted, equal ones once, white space at their ends left out; and how many were changed by that.
+    """(spans sorted, without duplicates and without white space at their ends; how many were changed by that).
 
     RowError for a span outside the text, without a character, or of white space alone.
     """
@@ -80,7 +80,7 @@ def without_overlaps(spans: Sequence[Span], how: str) -> tuple[list[Span], list[
         (a, b) = clash
         raise RowError(
             f"the spans {a.start}:{a.end} {a.label!r} and {b.start}:{b.end} {b.label!r} overlap;"
-            " task.overlaps=longest would keep the longer one"
+            " set task.overlaps=longest to keep the longer one"
         )
     kept: list[Span] = []
     for span in sorted(ordered, key=lambda span: (span.start - span.end, span)):
@@ -90,7 +90,7 @@ def without_overlaps(spans: Sequence[Span], how: str) -> tuple[list[Span], list[
 
 
 def lay_on_units(spans: Sequence[Span], starts_U: np.ndarray, ends_U: np.ndarray, *, how: str = "expand") -> Laid:
-    """Spans of characters, sorted and apart, -> spans of units. `how` decides about one that cuts a unit.
+    """Character spans, sorted and without overlaps -> spans of units. `how`: what happens to a span that covers part of a unit.
 
     expand: it takes the whole unit; where two want the same unit the longer span gets it and the other is lost.
     strict: it is lost.
@@ -118,10 +118,10 @@ def lay_on_units(spans: Sequence[Span], starts_U: np.ndarray, ends_U: np.ndarray
 
 
 def stored_offsets(text: str, spans: Sequence[Span], stored: Sequence[str | None]) -> tuple[list[Span], bool]:
-    """Spans as their file has them -> in characters, and whether they were counted in UTF-16 units.
+    """Offsets as stored in the file -> (spans in characters, whether the file counted UTF-16 units).
 
-    stored: what the file says stands in each span, None where it does not. The texts decide: offsets are characters where
-    those fit, else UTF-16 units (what JavaScript counts). RowError where neither fits.
+    stored: the text that the file has for each span, None without one. Offsets are characters where these texts match, else
+    UTF-16 units (as JavaScript counts). RowError where neither matches.
     """
     wrong = next((pair for pair in zip(spans, stored, strict=True) if not _holds(text, *pair)), None)
     if wrong is None:

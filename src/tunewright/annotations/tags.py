@@ -25,13 +25,13 @@ UNNAMED = "entity"
 _TAG = re.compile(r"([BIESLUMW])(?:[-_](.+))?")
 _TYPE_FIRST = re.compile(r"(.+)[-_]([BIESLUMW])")
 _SAME_PREFIX = {"L": "E", "U": "S", "W": "S", "M": "I"}
-_SPELLED = {"BILOU": {"E": "L", "S": "U"}, "BMEWO": {"I": "M", "S": "W"}}
+_SCHEME_PREFIXES = {"BILOU": {"E": "L", "S": "U"}, "BMEWO": {"I": "M", "S": "W"}}
 _WITH_BOTH_ENDS = ("BIOES", "BILOU", "BMEWO")
 _UNSPLIT = ("O", "")
 
 
 def split_tag(tag: str, scheme: str) -> tuple[str, str]:
-    """`B-PER` -> ("B", "PER"); prefixes in the spelling of BIOES, ("O", "") outside. RowError for what is no tag."""
+    """`B-PER` -> ("B", "PER"); prefixes as in BIOES, ("O", "") outside. RowError for a string that is not a tag."""
     if tag in (OUTSIDE, ""):
         if tag:
             return _UNSPLIT
@@ -40,17 +40,17 @@ def split_tag(tag: str, scheme: str) -> tuple[str, str]:
         return "I", tag
     match = _TAG.fullmatch(tag)
     if match is None:
-        raise RowError(f"{tag!r} is no tag of the scheme {scheme}")
+        raise RowError(f"{tag!r} is not a tag of the scheme {scheme}")
     return _SAME_PREFIX.get(match[1], match[1]), match[2] or UNNAMED
 
 
 def continues(before: str, prefix: str, same_type: bool) -> bool:
-    """Whether a unit goes on with the entity of the unit before it. The same in every scheme."""
+    """Whether a unit continues the entity of the previous unit. The same in every scheme."""
     return same_type and before in "BI" and prefix in "IE"
 
 
 def may_follow(scheme: str, before: str, prefix: str, same_type: bool) -> bool:
-    """Whether `prefix` may stand behind `before` (O at the beginning, and as `prefix` behind the end)."""
+    """Whether `prefix` may follow `before` (before the first unit: O; after the last: `prefix` O)."""
     if prefix not in _PREFIXES[scheme]:
         return False
     if scheme == "IOB2":
@@ -64,11 +64,11 @@ _PREFIXES = {
     "IOB2": "BIO", "IOB1": "BIO", "IOE2": "IOE", "IOE1": "IOE", "BIOES": "BIESO", "BILOU": "BIESO", "BMEWO": "BIESO",
     "IO": "BIEO", "bare": "IO",
 }  # fmt: skip
-"""In the spelling of BIOES. IO may be IOB1 or IOE1 in which no two entities have touched so far."""
+"""Written as in BIOES. IO may be IOB1 or IOE1 data without adjacent entities of one type."""
 
 
 def spans_of_tags(tags: Sequence[str], scheme: str) -> list[Span]:
-    """The entities of a legal sequence. RowError that names the first unit, from 1, that may not stand where it stands."""
+    """The entities of a legal sequence. RowError naming the first illegal unit, counted from 1."""
     spans: list[Span] = []
     if tags.count(OUTSIDE) == len(tags):  # most rows
         return spans
@@ -89,18 +89,18 @@ def spans_of_tags(tags: Sequence[str], scheme: str) -> list[Span]:
         before, kind = prefix, label
     if before not in "OES":
         if not may_follow(scheme, before, "O", False):
-            raise RowError(f"word {len(tags)}: the row ends after {tags[-1]}, which no {scheme} sequence does")
+            raise RowError(f"word {len(tags)}: the row ends after {tags[-1]}, which {scheme} does not allow")
         spans.append(Span(start, len(tags), kind))
     return spans
 
 
 def _illegal(tags: Sequence[str], place: int, scheme: str) -> str:
     before = f"after {tags[place - 1]}" if place else "at the beginning"
-    return f"{tags[place]} {before}, which no {scheme} sequence has"
+    return f"{tags[place]} {before}, which {scheme} does not allow"
 
 
 def tags_of_spans(spans: Iterable[Span], num_units: int, scheme: str = "IOB2") -> list[str]:
-    """Tags of spans that do not overlap. IO and bare cannot tell neighbours of one type apart."""
+    """Tags of spans that do not overlap. IO and bare cannot separate adjacent spans of one type."""
     tags = [OUTSIDE] * num_units
     before = None
     for span in sorted(spans):
@@ -114,12 +114,12 @@ def tags_of_spans(spans: Iterable[Span], num_units: int, scheme: str = "IOB2") -
 
 
 def _prefixes(length: int, scheme: str, touches: bool) -> Iterator[str]:
-    spelled = _SPELLED.get(scheme, {})
+    prefix_names = _SCHEME_PREFIXES.get(scheme, {})
     for place in range(length):
         last = place == length - 1
         if scheme in _WITH_BOTH_ENDS:
             prefix = ("S" if last else "B") if place == 0 else ("E" if last else "I")
-            yield spelled.get(prefix, prefix)
+            yield prefix_names.get(prefix, prefix)
         elif place == 0 and (scheme == "IOB2" or (scheme == "IOB1" and touches)):
             yield "B"
         else:
@@ -127,7 +127,7 @@ def _prefixes(length: int, scheme: str, touches: bool) -> Iterator[str]:
 
 
 def detect_scheme(sequences: Iterable[Sequence[str]]) -> tuple[str, str]:
-    """(scheme, why) of tag sequences: the one that fewest of their units contradict. Nothing but O is IOB2."""
+    """(scheme, reason): the scheme that the fewest units contradict; IOB2 where all tags are O."""
     prefixes, kinds = Counter[str](), Counter[str]()
     open_ends = 0
     for tags in sequences:
@@ -151,13 +151,13 @@ def detect_scheme(sequences: Iterable[Sequence[str]]) -> tuple[str, str]:
         return "IO", "I- alone"
     if kinds["I"] > kinds["B"]:
         return "IOB1", "entities that begin with I-"
-    return "IOB2", "entities begin with B-" if prefixes["B"] else "no entity to tell by"
+    return "IOB2", "entities begin with B-" if prefixes["B"] else "no entities found"
 
 
 def are_types_first(sequences: Iterable[Sequence[str]]) -> bool:
     """Whether tags name the type before the prefix: `PER-B`, `PER-I`.
 
-    Two prefixes or two types must be met: a lone `HEPATITIS-B` is a type of that name. Types of one letter (`B-I`) are read as usual.
+    Needs two prefixes or two types: a lone `HEPATITIS-B` is a type of that name. Types of one letter (`B-I`) are read as usual.
     """
     tags = {tag for sequence in sequences for tag in sequence} - {OUTSIDE, ""}
     parts = [match.groups() for tag in tags if (match := _TYPE_FIRST.fullmatch(tag))]

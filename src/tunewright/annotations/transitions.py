@@ -17,14 +17,14 @@ from tunewright.annotations.tags import may_follow, split_tag
 _NEVER = -np.inf
 _SMALLEST = 1e-300
 _PRIOR = 10.0
-"""As many unseen pairs as this, spread as the labels are, stand beside those counted after each label."""
+"""Smoothing: this many pseudo-counts, distributed as the labels are, are added to the pairs counted after each label."""
 
 Pair = tuple[int, int, int]
 """(a label, the one after it, how often)"""
 
 
 def legal_transitions(labels: Sequence[str], scheme: str = "IOB2") -> np.ndarray:
-    """bool `(labels + 1, labels + 1)`: may the column follow the row? The last row is the beginning, the last column the end."""
+    """bool `(labels + 1, labels + 1)`: whether the column may follow the row. The last row is the start, the last column the end."""
     split = [split_tag(label, scheme) for label in labels] + [("O", "")]
     return np.array(
         [[may_follow(scheme, *(a[0], b[0]), same_type=a[1] == b[1]) for b in split] for a in split], dtype=bool
@@ -32,9 +32,9 @@ def legal_transitions(labels: Sequence[str], scheme: str = "IOB2") -> np.ndarray
 
 
 def count_pairs(rows: Iterable[np.ndarray], num_labels: int) -> np.ndarray:
-    """How often each label stands before each other, int64 `(labels, labels)`, in rows of label numbers `(units,)`.
+    """How often each label is followed by each label, int64 `(labels, labels)`, in rows of label numbers `(units,)`.
 
-    A unit below 0 has no label: it makes no pair with its neighbours.
+    A unit below 0 has no label: it forms no pair with its neighbours.
     """
     rows = [row for row in rows if len(row) > 1]
     if not rows:
@@ -69,19 +69,19 @@ def transition_scores(legal: np.ndarray, pairs: Sequence[Pair] = (), weight: flo
 def best_sequences(probabilities: Sequence[np.ndarray], transitions: np.ndarray) -> list[np.ndarray]:
     """The best labels of each row, int64 `(units,)`: the largest sum of log probabilities and transitions.
 
-    probabilities: float `(units, labels)` each. transitions: `transition_scores`. Of equals the first label wins. Rows of like length are decoded together.
+    probabilities: float `(units, labels)` each. transitions: `transition_scores`. Ties go to the first label. Rows of similar length are decoded together.
     """
     order = sorted(range(len(probabilities)), key=lambda row: -len(probabilities[row]))
     found: list[np.ndarray] = [np.zeros(0, dtype=np.int64)] * len(probabilities)
     for start in range(0, len(order), 64):
         rows = [row for row in order[start : start + 64] if len(probabilities[row])]
-        for row, path in zip(rows, _together([probabilities[row] for row in rows], transitions), strict=True):
+        for row, path in zip(rows, _viterbi([probabilities[row] for row in rows], transitions), strict=True):
             found[row] = path
     return found
 
 
-def _together(rows: Sequence[np.ndarray], cost_KK: np.ndarray) -> list[np.ndarray]:
-    """Rows in order of falling length: step u runs over those that still have a unit u."""
+def _viterbi(rows: Sequence[np.ndarray], cost_KK: np.ndarray) -> list[np.ndarray]:
+    """Viterbi decoding of rows sorted by decreasing length: step u covers the rows that have a unit u."""
     if not rows:
         return []
     num_labels = cost_KK.shape[0] - 1

@@ -24,7 +24,7 @@ from tunewright.errors import UserError, did_you_mean
 from tunewright.files.atomic import link_or_copy, whole_folder, write_json
 from tunewright.files.manifests import MANIFEST as MANIFEST
 from tunewright.files.manifests import changed_files as changed_files
-from tunewright.files.manifests import check_unchanged, refuse_changed, what_of
+from tunewright.files.manifests import check_unchanged, describe_change, refuse_changed
 from tunewright.files.manifests import write_manifest as write_manifest
 from tunewright.files.paths import expanded
 from tunewright.plugins import find
@@ -110,7 +110,7 @@ class SavedModel:
             elif (run / part / MANIFEST).exists():
                 for name in changed_files(run / part, remember=remember)[:1]:
                     say(
-                        f"{run / part / name} {what_of(run / part, name)}; {self.folder} was made before and is used as it is."
+                        f"{run / part / name} {describe_change(run / part, name)}; {self.folder} was made before and is used as it is."
                     )
         for name in sealed:
             if name in (CONFIG, own_manifest) or (self.unmerged is not None and "/" in name):

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tunewright.files.atomic import file_sha256, json_text, write_json, write_whole
-from tunewright.files.manifests import MANIFEST, SCHEMA, changed_files, what_of
+from tunewright.files.manifests import MANIFEST, SCHEMA, changed_files, describe_change
 
 SCORES, CONFIG, METRICS = "scores.json", "config.yaml", "metrics.jsonl"
 _FILES = (CONFIG, "ledger.json", "rejected.jsonl", METRICS)
@@ -61,7 +61,7 @@ def _says_sealed(scores: Path) -> bool:
 
 def said(run: Path, name: str) -> str:
     """`RUN/scores.json has changed since it was written.`"""
-    return f"{run / name} {what_of(run, name)}."
+    return f"{run / name} {describe_change(run, name)}."
 
 
 def state_of(metrics: Path) -> dict[str, Any]:

@@ -149,7 +149,7 @@ class SplitWriter:
         raise UserError(
             f"a row of {lengths[longest]:,} tokens is longer than the {self._max_length:,} that the model reads",
             where=f"{self.split} split, line {lines[longest]}",
-            hint="The task's `encode` must cut such a text at encoder.max_length, make several rows of it, or reject it.",
+            hint="The task's `encode` must cut such a text at encoder.max_length, split it into several rows, or reject it.",
         )
 
     @property

@@ -20,7 +20,7 @@ from typing import Any
 
 from tunewright.chat.content_parts import REASONING, content_text, kind_of, plain_turns, reasoning_of
 from tunewright.errors import RowError, quoted
-from tunewright.reading.spelled import stringified_value
+from tunewright.reading.stringified import stringified_value
 
 SYSTEM, DEVELOPER, USER, ASSISTANT, TOOL = "system", "developer", "user", "assistant", "tool"
 _ROLES = {

@@ -27,7 +27,7 @@ from tunewright.reading import ReadOptions, Source, open_source
 from tunewright.reading.detect import peek
 from tunewright.reading.formats.conll import TAGS, WORDS, Block, open_blocks
 from tunewright.reading.locate import locate
-from tunewright.reading.names import plain
+from tunewright.reading.names import normalize_name
 from tunewright.reading.tagged import TagLayout, is_document_mark, looks_like_tag
 from tunewright.records import NoAnswer, Row, free_name
 from tunewright.tasks.base import Task
@@ -243,7 +243,7 @@ def _refuse_unclear_words(source: Source, file: str, reading: ReadOptions, text:
         return
     own = open_source(file, reading)
     own_names = own.columns or tuple(dict.fromkeys(column for row in peek(own, 100)[0] for column in row.fields))
-    if source.format != "text" and not any(plain(name) in _WORD_NAMES for name in own_names):
+    if source.format != "text" and not any(normalize_name(name) in _WORD_NAMES for name in own_names):
         return
     words = [row.fields.get(text) for row in peek(source, 1_000)[0]]
     alone = [word for word in words if isinstance(word, str) and word.strip() and not re.search(r"\s", word.strip())]

@@ -18,7 +18,7 @@ def run(
     """Read, split and encode the data into the token store, without training. `train` does this by itself."""
     from tunewright.cli.options import say
     from tunewright.preparation import prepare
-    from tunewright.reading.ledger import told
+    from tunewright.reading.ledger import format_counts
     from tunewright.runs.early_checks import refuse_early
 
     config = config_from(words)
@@ -46,5 +46,5 @@ def run(
     if reasons:
         read = sum(source["read"] for source in sources)
         lost = sum(source["rejected"] + source["filtered"] for source in sources)
-        print(f"left out    {lost:>10,} rows of {read:,}: {told(reasons)}")
+        print(f"left out    {lost:>10,} rows of {read:,}: {format_counts(reasons)}")
     print(f"{'reused' if prepared.reused else 'written'}: {prepared.store.folder}")

@@ -16,7 +16,7 @@ from tunewright.artifacts.model_folder import open_saved
 from tunewright.cli.options import say
 from tunewright.errors import counted
 from tunewright.evaluation.overfitting import curve_plot, points_of
-from tunewright.reading.ledger import kept_rows, told
+from tunewright.reading.ledger import format_counts, kept_rows
 from tunewright.records import TaggedText
 from tunewright.reporting.display import clock
 from tunewright.runs.data_checks import label_findings, split_findings
@@ -111,7 +111,7 @@ def preflight_text(facts: Preflight, estimate: Estimate) -> str:
         stored = {name: split.rows for name, split in facts.splits.items()}
         lines.append(f"{facts.stored_as + 's':<10}{of_each(stored)}  (of at most {facts.max_length:,} tokens)")
     if ledger["reasons"]:
-        lines.append(f"left out  {told(ledger['reasons'])}")
+        lines.append(f"left out  {format_counts(ledger['reasons'])}")
     if facts.labels:
         lines.append(f"labels    {labels_text(facts.labels)}")
     if facts.answer is not None:

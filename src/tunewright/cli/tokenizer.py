@@ -101,7 +101,7 @@ def compare_models(
 
     sources = [tokenizer_source(name) for name in models]
     corpus = Corpus.open(files, text=text)
-    say(f"columns   {corpus.told_columns}")
+    say(f"columns   {corpus.described_columns}")
     from tunewright.tokenizer_tools.compare import compare
     from tunewright.tokenizer_tools.compare_page import page
 
@@ -162,13 +162,13 @@ def train_tokenizer(
         normalizers=(*(normalizer or ()), *(["lowercase"] if lowercase else [])), splits=tuple(pre_tokenizer or ()),
         min_count=min_frequency,
     )  # fmt: skip
-    recipe.settled()
+    recipe.resolved()
     _refuse_output(output)
     from tunewright.tokenizer_tools.corpus import Corpus
     from tunewright.tokenizer_tools.train import learn, save
 
     corpus = Corpus.open(files, text=text)
-    say(f"columns   {corpus.told_columns}")
+    say(f"columns   {corpus.described_columns}")
     learned = learn(corpus, recipe)
     save(learned, output)
     for note in learned.notes:

@@ -66,7 +66,7 @@ def _heed_plugins(modules: Any, *, where: str, of_run: bool) -> None:
         trust(named)
     elif unknown := untrusted(named):
         raise UserError(
-            f"this run names code of its own, and a folder's word alone runs none: {quoted(unknown)}",
+            f"this run names code of its own, and code named by a folder is not run without your consent: {quoted(unknown)}",
             where=where,
             hint=f"If you trust it, give --plugin {unknown[0]} (tw.load(…, plugins={unknown!r})).",
         )

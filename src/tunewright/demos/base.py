@@ -61,14 +61,14 @@ def before(config: RunConfig) -> Untrained:
     return Untrained(model, scored.metrics["loss"])
 
 
-def tell_loss(untrained: Untrained, result: RunResult, *, per: str) -> bool:
+def print_losses(untrained: Untrained, result: RunResult, *, per: str) -> bool:
     """Print the held-out loss before, of the unigram baseline, and after. Gives whether training went below both."""
     scores = result.scores[TEST]
     loss, unigram = scores["metrics"]["loss"], scores["baseline"]["unigram"]["loss"]
     headline(f"Loss on text held out from training, nats per {per}")
     rows = [
         ["before training", f"{untrained.loss:.3f}", ""],
-        ["unigram baseline", f"{unigram:.3f}", "tokens by their frequency in training, whatever stands around them"],
+        ["unigram baseline", f"{unigram:.3f}", "each token by its training frequency, without context"],
         ["after training", f"{loss:.3f}", ""],
     ]
     print_table(["", "loss", ""], rows)

@@ -26,9 +26,9 @@ _VALUES = {
 
 def run(output: str, overrides: Sequence[str] = ()) -> bool:
     """Train, score, and sort three new messages."""
-    say("Fine-tuning all-MiniLM-L6-v2 to tell ten kinds of customer messages apart.\n")
+    say("Fine-tuning all-MiniLM-L6-v2 to classify customer messages into ten kinds.\n")
     result = trained(config_of(_VALUES, output, overrides))
-    headline("Three messages it has never seen")
+    headline("Three new messages")
     for text, prediction in zip(_TRY, load(result).predict(_TRY), strict=True):
         assert isinstance(prediction, Prediction)
         best = "  ".join(f"{label} {score:.2f}" for label, score in list(prediction.scores.items())[:3])

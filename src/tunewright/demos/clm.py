@@ -8,7 +8,7 @@ from typing import Any
 
 from tunewright import hints
 from tunewright.cli.options import say
-from tunewright.demos.base import before, config_of, headline, side_by_side, tell_loss, trained
+from tunewright.demos.base import before, config_of, headline, print_losses, side_by_side, trained
 from tunewright.demos.stories import stories
 from tunewright.files.atomic import write_whole
 from tunewright.generation.generate import Sampling
@@ -25,17 +25,17 @@ def run(output: str, overrides: Sequence[str] = ()) -> bool:
     """Write the stories, learn a tokenizer and a model on them; go on with three beginnings before and after."""
     folder = Path(output)
     text = folder / "stories.txt"
-    say(f"A Llama of two layers, its weights drawn at random, reads {_NUM_STORIES:,} little stories ({text}).\n")
+    say(f"A two-layer Llama with random weights trains on {_NUM_STORIES:,} short stories ({text}).\n")
     config = config_of(_values(folder), folder / "run", overrides)
     untrained = before(config)
     old = _continued(untrained.model)
     result = trained(config)
-    went_below = tell_loss(untrained, result, per="token")
-    headline("How it goes on")
+    went_below = print_losses(untrained, result, per="token")
+    headline("How the stories continue")
     side_by_side(_TRY, old, _continued(load(result)))
-    print(f"\nNow your own text, first a tokenizer learned on it: {hints.tokenizer_train('your.txt')}")
+    print(f"\nNow your own text; first train a tokenizer on it: {hints.tokenizer_train('your.txt')}")
     words = ("task=clm", "model.name=scratch:llama-mini", "model.tokenizer=tokenizer")
-    print(f"Then the model: {hints.train('your.txt', *words)}")
+    print(f"Then train the model: {hints.train('your.txt', *words)}")
     return went_below
 
 

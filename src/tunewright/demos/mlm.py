@@ -7,7 +7,7 @@ from typing import Any
 
 from tunewright import hints
 from tunewright.cli.options import say
-from tunewright.demos.base import SAMPLES, before, config_of, headline, side_by_side, tell_loss, trained
+from tunewright.demos.base import SAMPLES, before, config_of, headline, print_losses, side_by_side, trained
 from tunewright.prediction import Model, load
 from tunewright.pretrained.hub import PACKAGED_ENCODER
 
@@ -26,13 +26,13 @@ _VALUES = {
 
 def run(output: str, overrides: Sequence[str] = ()) -> bool:
     """Fill three gaps, train, fill them again; the labels of the messages are not read."""
-    say("all-MiniLM-L6-v2 comes without a head that fills gaps; it learns one, and how customers write.\n")
+    say("all-MiniLM-L6-v2 has no masked-language-modelling head: one is trained here, on customer messages.\n")
     config = config_of(_VALUES, output, overrides)
     untrained = before(config)
     old = _filled(untrained.model)
     result = trained(config)
-    went_below = tell_loss(untrained, result, per="hidden token")
-    headline("What it puts in the gap")
+    went_below = print_losses(untrained, result, per="hidden token")
+    headline("Predictions for [MASK]")
     side_by_side(_TRY, old, _filled(load(result)))
     print(f"\nA classifier can start from it: {hints.train('your.csv', 'model=' + str(result.folder / 'model'))}")
     print(f"Now your own text: {hints.train('your.txt', 'task=mlm')}")

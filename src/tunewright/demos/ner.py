@@ -35,7 +35,7 @@ def run(output: str, overrides: Sequence[str] = ()) -> bool:
     head = ["precision", "recall", "f1"]
     rows = [[name, *(f"{one[score]:.3f}" for score in head), str(one["support"])] for name, one in by_type]
     print_table(["", *head, "entities"], rows)
-    headline("Three sentences it has never seen")
+    headline("Three new sentences")
     for tagged in load(result).predict(_TRY):
         assert isinstance(tagged, TaggedText)
         print(f"  {highlighted(tagged)}")

@@ -24,19 +24,21 @@ _VOCABULARY, _SHOWN, _ENOUGH = 600, 3, 0.9
 def run(output: str, overrides: Sequence[str] = ()) -> bool:
     """Show what is learned of a row, teach all rows, ask them; tells whether nine of ten answers come back word for word."""
     folder = Path(output)
-    say(f"A Llama of two layers, its weights drawn at random, learns the answers of {_DATA.name}.\n")
+    say(f"A two-layer Llama with random weights learns the answers of {_DATA.name}.\n")
     config = config_of(_values(folder), folder / "run", overrides)
-    headline("What is learned of the first row: the answer and its end token")
+    headline("Supervised in the first row: the answer and its end token")
     tokens = explain(config, f"{_DATA}:1")["tokens"]
-    print(f"  read     {_text(tokens, supervised=False)[:100]}\n  learned  {_text(tokens, supervised=True)[-100:]}")
+    print(
+        f"  context     {_text(tokens, supervised=False)[:100]}\n  supervised  {_text(tokens, supervised=True)[-100:]}"
+    )
     rows = [row.fields for row in open_source(str(_DATA)).rows() if isinstance(row, Row)]
     answers: list[Any] = load(trained(config)).predict([row["prompt"] for row in rows])
-    headline("Asked again")
+    headline("Answers after training")
     for row, answer in list(zip(rows, answers, strict=True))[:_SHOWN]:
         print(f"  {row['prompt']}\n    {answer.text}")
     exact = sum(answer.text == row["completion"] for row, answer in zip(rows, answers, strict=True)) / len(rows)
-    print(f"\n{exact:.0%} of the {len(rows)} answers word for word")
-    print(f"Talk with it: {hints.chat(config.run_folder)}")
+    print(f"\n{exact:.0%} of the {len(rows)} answers match exactly")
+    print(f"Chat with it: {hints.chat(config.run_folder)}")
     print(
         f"Now your own file (prompt and completion, messages, …): {hints.train('your.jsonl', 'model=FOLDER-OF-A-DECODER')}"
     )

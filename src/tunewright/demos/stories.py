@@ -78,11 +78,11 @@ _HIS = {"he": "he", "his": "his", "him": "him"}
 def stories(num: int, *, seed: int) -> Iterator[str]:
     """`num` different stories, a line of about 75 words each: the same ones for the same seed."""
     rng = random.Random(seed)
-    told: set[str] = set()
-    while len(told) < num:
+    written: set[str] = set()
+    while len(written) < num:
         story = _story(rng)
-        if story not in told:
-            told.add(story)
+        if story not in written:
+            written.add(story)
             yield story
 
 

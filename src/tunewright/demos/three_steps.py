@@ -80,7 +80,9 @@ class Outcome:
 def run(output: str, overrides: Sequence[str] = ()) -> bool:
     """Train three times and tell what was measured; `key=value` words are laid over each step."""
     folder = Path(output)
-    say("A decoder of two layers learns to read about animals, then to answer, then to answer kindly.\n")
+    say(
+        "A two-layer decoder is pretrained on texts about animals, then taught to answer questions, then to answer kindly.\n"
+    )
     outcome = run_three_steps(
         folder, reporter=lambda config: ConsoleReporter(summary=False, config=config), overrides=overrides
     )
@@ -94,7 +96,7 @@ def run(output: str, overrides: Sequence[str] = ()) -> bool:
     print_table(["after", "exact match", "kind answers"], rows)
     for claim in outcome.claims:
         print(f"{'holds ' if claim.holds else 'FAILS '} {claim.text}")
-    print(f"\nBy hand: {hints.train_in_turn(*(folder / f'{step.name}.yaml' for step in outcome.steps))}")
+    print(f"\nThe same by hand: {hints.train_in_turn(*(folder / f'{step.name}.yaml' for step in outcome.steps))}")
     return all(claim.holds for claim in outcome.claims)
 
 

@@ -117,7 +117,7 @@ def as_good_a_baseline(scores: Mapping[str, Any], metric: str, *, higher_is_bett
     if sign * others[best] < sign * own:
         return ""
     return (
-        f"{_BASELINES.get(best, best)} scores {others[best]:.3f} in {metric}, this model {own:.3f}: fine-tuning does not pay here yet; more "
+        f"{_BASELINES.get(best, best)} scores {others[best]:.3f} in {metric}, this model {own:.3f}: fine-tuning does not help here yet; more "
         "epochs or a larger model may help."
     )
 
@@ -136,7 +136,7 @@ def _judged(points: Sequence[Point], baseline_loss: float | None, limited_by: st
             "underfitting",
             f"training diverged: at {_at(broken)} training loss is {broken.train_loss}, validation loss "
             f"{broken.validation_loss}",
-            "Lower train.learning_rate, to a tenth if it stood high.",
+            "Lower train.learning_rate, to a tenth if it was high.",
         )
     if len(points) < MIN_POINTS:
         return Verdict(

@@ -47,7 +47,7 @@ def install_row_keyed_dropout_and_attention(
             if tried.random:
                 raise _Unreached(f"it calls {', '.join(sorted(tried.random))} by itself")
             if not tried.reached:
-                raise _Unreached("its attention does not go through transformers' AttentionInterface")
+                raise _Unreached("its attention does not use transformers' AttentionInterface")
         except (_Unreached, *CANNOT) as error:
             model.set_attn_implementation("eager" if num_sites else own_attention)
             reason = "" if _only_rows_are_random(model) else str(error)

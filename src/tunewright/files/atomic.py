@@ -43,7 +43,7 @@ def write_whole(path: Path, content: str | bytes) -> None:
     """Write a file atomically and durably."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.is_dir():
-        raise UserError("a folder stands where a file is written", where=str(path), hint="Move it away.")
+        raise UserError("a folder has the name of the file to write", where=str(path), hint="Move it away.")
     with whole_file(path) as file:
         file.write(content.encode() if isinstance(content, str) else content)
 
@@ -93,7 +93,7 @@ def read_json(path: Path, *, having: Sequence[str] = ()) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"cannot be read ({error})", where=str(path), hint=_RESTORE) from None
     if not isinstance(found, dict) or not found.keys() >= set(having):
-        raise UserError("this is not what was written", where=str(path), hint=_RESTORE)
+        raise UserError("the content has changed since it was written", where=str(path), hint=_RESTORE)
     return found
 
 

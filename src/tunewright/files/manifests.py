@@ -33,12 +33,12 @@ _READ_BY_LIBRARIES = {
     ".json", ".safetensors", ".jinja", ".txt", ".model", ".bin", ".onnx", ".data", ".py", ".pt", ".pth", ".h5", ".msgpack", ".gguf",
 }  # fmt: skip
 """Endings of files in a model folder that some library reads: one that came later changes what the folder is."""
-_SETTLED_NS = 2_000_000_000
+_MIN_AGE_NS = 2_000_000_000
 """A file touched this shortly before it was hashed could change again with the same times: it is not remembered."""
-_MOST_REMEMBERED = 500
+_MAX_CACHED_FOLDERS = 500
 
 Stat = tuple[int, int, int, int, int]
-_SEEN: dict[str, dict[str, tuple[Stat, str]]] = {}
+_HASHES: dict[str, dict[str, tuple[Stat, str]]] = {}
 """Folder -> file -> (what the system says of it, its sha256), of this process."""
 _CHECKING: ContextVar[bool] = ContextVar("checking", default=True)
 
@@ -81,24 +81,24 @@ def changed_files(folder: Path, *, only: Sequence[str] | None = None, remember: 
     if not files:
         return [MANIFEST]
     wanted = [name for name in files if only is None or name in only]
-    known = _Known(folder) if remember else None
-    changed = [name for name in wanted if not _holds(folder, name, files[name], known)]
-    if known is not None:
-        known.keep()
+    cache = _HashCache(folder) if remember else None
+    changed = [name for name in wanted if not _is_unchanged(folder, name, files[name], cache)]
+    if cache is not None:
+        cache.keep()
     later = [
         name for name in _names(folder) if Path(name).suffix in _READ_BY_LIBRARIES and name not in {MANIFEST, *files}
     ]
     return changed + sorted(name for name in later if only is None or name in only)
 
 
-def what_of(folder: Path, name: str) -> str:
+def describe_change(folder: Path, name: str) -> str:
     """`is gone`, `has changed since it was written`, …: what became of a file that `changed_files` names."""
     path = folder / name
     if not path.is_file():
-        return "is no file" if path.exists() else "is gone"
+        return "is not a file" if path.exists() else "is gone"
     if path.name == MANIFEST or path.name in listed_files(path.parent) or name in listed_files(folder):
         return "has changed since it was written"
-    return "was not written with the others"
+    return "was added later"
 
 
 def check_unchanged(
@@ -118,20 +118,18 @@ def refuse_changed(folder: Path, name: str, *, hint: str | None = None) -> None:
     """UserError that says what became of a file, unless the user wished to go on."""
     if _CHECKING.get():
         run = folder.parent if folder.name in ("model", "base", "adapter") else folder
-        usual = (
-            f"Restore what was saved, or train again; `{hints.verify(run)}` says more, {NO_CHECK} takes it as it is."
-        )
-        raise UserError(f"this file {what_of(folder, name)}", where=str(folder / name), hint=hint or usual)
+        usual = f"Restore the saved file, or train again. `{hints.verify(run)}` gives details; {NO_CHECK} uses the folder as it is."
+        raise UserError(f"this file {describe_change(folder, name)}", where=str(folder / name), hint=hint or usual)
 
 
-def _holds(folder: Path, name: str, sha256: str, known: _Known | None) -> bool:
+def _is_unchanged(folder: Path, name: str, sha256: str, cache: _HashCache | None) -> bool:
     """Is this file what was written? Names that lead out of the folder are none of its files."""
     parts = Path(name).parts
     path = folder / name
     if not parts or Path(name).is_absolute() or ".." in parts or not path.is_file():
         return False
     try:
-        return (file_sha256(path) if known is None else known.sha256(name)) == sha256
+        return (file_sha256(path) if cache is None else cache.sha256(name)) == sha256
     except OSError:
         return False
 
@@ -144,14 +142,14 @@ def _names(folder: Path) -> list[str]:
     return sorted(found)
 
 
-class _Known:
+class _HashCache:
     """The hashes of one folder's files as they are remembered, in this process and in the user's cache."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.key = str(folder.resolve())
-        self.file = _memory_file(self.key)
-        self.entries = {**_read_memory(self.file, self.key), **_SEEN.get(self.key, {})}
+        self.file = _cache_file(self.key)
+        self.entries = {**_read_cache(self.file, self.key), **_HASHES.get(self.key, {})}
         self.has_new = False
 
     def sha256(self, name: str) -> str:
@@ -165,24 +163,24 @@ class _Known:
         if file_stamp(path) != before:
             raise OSError(f"{path} changed while it was read")
         self.entries.pop(name, None)
-        if max(before[3], before[4]) < began - _SETTLED_NS:
+        if max(before[3], before[4]) < began - _MIN_AGE_NS:
             self.entries[name], self.has_new = (before, found), True
         return found
 
     def keep(self) -> None:
-        _SEEN[self.key] = self.entries
+        _HASHES[self.key] = self.entries
         if self.has_new and self.file is not None:
-            _write_memory(self.file, self.key, self.entries)
+            _write_cache(self.file, self.key, self.entries)
 
 
-def _memory_file(key: str) -> Path | None:
+def _cache_file(key: str) -> Path | None:
     """Where a folder's hashes are remembered; None where the user has no cache folder."""
     root = cache_folder()
     name = f"{hashlib.sha256(key.encode('utf-8', 'surrogateescape')).hexdigest()[:32]}.json"
     return root / "hashes" / name if root is not None else None
 
 
-def _read_memory(file: Path | None, key: str) -> dict[str, tuple[Stat, str]]:
+def _read_cache(file: Path | None, key: str) -> dict[str, tuple[Stat, str]]:
     try:
         found = json.loads(file.read_text(encoding="utf-8")) if file is not None and file.is_file() else {}
         if found.get("schema") != SCHEMA or found.get("folder") != key:
@@ -192,7 +190,7 @@ def _read_memory(file: Path | None, key: str) -> dict[str, tuple[Stat, str]]:
         return {}
 
 
-def _write_memory(file: Path, key: str, entries: dict[str, tuple[Stat, str]]) -> None:
+def _write_cache(file: Path, key: str, entries: dict[str, tuple[Stat, str]]) -> None:
     """Written aside and renamed; not flushed to the disk, for it may be lost."""
     values: dict[str, Any] = {name: [*stat, sha] for name, (stat, sha) in entries.items()}
     with suppress(OSError, ValueError):
@@ -201,5 +199,5 @@ def _write_memory(file: Path, key: str, entries: dict[str, tuple[Stat, str]]) ->
         temporary.write_text(json.dumps({"schema": SCHEMA, "folder": key, "files": values}), encoding="utf-8")
         os.replace(temporary, file)
         others = sorted(file.parent.glob("*.json"), key=lambda path: path.stat().st_mtime)
-        for oldest in others[:-_MOST_REMEMBERED]:
+        for oldest in others[:-_MAX_CACHED_FOLDERS]:
             oldest.unlink(missing_ok=True)

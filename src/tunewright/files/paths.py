@@ -29,9 +29,9 @@ def expanded(path: str) -> str:
     found = os.path.expanduser(path)
     if found.startswith("~"):
         raise UserError(
-            "no home folder is known for this user",
+            "the home folder of this user is unknown",
             where=path,
-            hint="Write the path out; a name that begins so itself: ./~name.",
+            hint="Write the full path; if the file name itself begins with ~, write ./~name.",
         )
     return _VARIABLE.sub(lambda match: _value_of(match[1] or match[2], path), found)
 
@@ -40,6 +40,6 @@ def _value_of(name: str, path: str) -> str:
     value = os.environ.get(name, "")
     if not value:
         raise UserError(
-            f"the environment variable {name} is not set", where=path, hint="Set it, or write the path out."
+            f"the environment variable {name} is not set", where=path, hint="Set it, or write the full path."
         )
     return value

@@ -23,9 +23,9 @@ T = TypeVar("T")
 
 def to_json(record: Any) -> dict[str, Any]:
     """Texts, numbers, lists and objects, of every field that the constructor takes. record: an instance of a dataclass."""
-    values = {one.name: getattr(record, one.name) for one in _kept(record)}
-    omitted = {one.name for one in _kept(record) if "omit_none" in one.metadata and values[one.name] is None}
-    return {name: _plain(value) for name, value in values.items() if name not in omitted}
+    values = {one.name: getattr(record, one.name) for one in _stored_fields(record)}
+    omitted = {one.name for one in _stored_fields(record) if "omit_none" in one.metadata and values[one.name] is None}
+    return {name: _to_json_value(value) for name, value in values.items() if name not in omitted}
 
 
 def from_json(cls: type[T], values: Mapping[str, Any]) -> T:
@@ -33,8 +33,8 @@ def from_json(cls: type[T], values: Mapping[str, Any]) -> T:
 
     TypeError for a key that is no field's, and for a missing one without a default.
     """
-    hints = {one.name: hint_of(cls, one.name) for one in _kept(cls)}
-    return cls(**{name: _typed(value, hints.get(name, Any)) for name, value in values.items()})
+    hints = {one.name: hint_of(cls, one.name) for one in _stored_fields(cls)}
+    return cls(**{name: _from_json_value(value, hints.get(name, Any)) for name, value in values.items()})
 
 
 def hint_of(record: type, name: str) -> Any:
@@ -49,29 +49,29 @@ def hint_of(record: type, name: str) -> Any:
         return Any
 
 
-def _kept(record: Any) -> list[dataclasses.Field[Any]]:
+def _stored_fields(record: Any) -> list[dataclasses.Field[Any]]:
     """The fields that are kept."""
     return [one for one in dataclasses.fields(record) if one.init and "run_only" not in one.metadata]
 
 
-def _plain(value: Any) -> Any:
+def _to_json_value(value: Any) -> Any:
     if dataclasses.is_dataclass(value):
         return to_json(value)
     if isinstance(value, Mapping):
-        return {key: _plain(one) for key, one in value.items()}
-    return [_plain(one) for one in value] if isinstance(value, (list, tuple)) else value
+        return {key: _to_json_value(one) for key, one in value.items()}
+    return [_to_json_value(one) for one in value] if isinstance(value, (list, tuple)) else value
 
 
-def _typed(value: Any, hint: Any) -> Any:
+def _from_json_value(value: Any, hint: Any) -> Any:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         if value is None:
             return None
         fitting = [one for one in arguments if _is_list_type(one) == isinstance(value, list) and one is not type(None)]
-        return _typed(value, fitting[0]) if fitting else value
+        return _from_json_value(value, fitting[0]) if fitting else value
     if origin is tuple and isinstance(value, list):
         each = arguments[:1] * len(value) if arguments[1:] == (Ellipsis,) else arguments
-        return tuple(map(_typed, value, each)) if len(each) == len(value) else tuple(value)
+        return tuple(map(_from_json_value, value, each)) if len(each) == len(value) else tuple(value)
     if isinstance(hint, type) and dataclasses.is_dataclass(hint) and isinstance(value, Mapping):
         return from_json(hint, value)
     return value

@@ -22,7 +22,7 @@ _HIGHER_IS_BETTER = {
     "reward_rejected": False,
     "kl": False,
 }
-_SAID_FROM = 0.5
+_MIN_CORRELATION = 0.5
 """Rank correlation from which longer answers are said to win because they are longer."""
 
 
@@ -97,12 +97,12 @@ def length_warning(scores: Mapping[str, float]) -> str | None:
     correlation = scores["length_correlation"]
     if "length_chosen" not in scores or "length_rejected" not in scores:
         return None
-    if abs(correlation) < _SAID_FROM or scores["length_chosen"] == scores["length_rejected"]:
+    if abs(correlation) < _MIN_CORRELATION or scores["length_chosen"] == scores["length_rejected"]:
         return None
     kind = "longer" if correlation > 0 else "shorter"
     return (
         f"{kind} answers are rewarded (rank correlation of margin and length {correlation:.2f}; chosen answers have "
-        f"{scores['length_chosen']:.0f} tokens, rejected ones {scores['length_rejected']:.0f}): the model may learn length"
+        f"{scores['length_chosen']:.0f} tokens, rejected ones {scores['length_rejected']:.0f}): the model may learn length instead of quality"
     )
 
 

@@ -78,7 +78,7 @@ def _cannot_be_loaded(auto_class: Any, source: ModelFolder, error: Exception) ->
         )
     if "weights only load failed" in reason.lower() or type(error).__name__ == "UnpicklingError":
         return UserError(
-            "its .bin file is no plain pickle of tensors, and reading it could run code",
+            "reading its .bin file could run code: it contains more than tensors",
             where=where,
             hint="Get the model with safetensors weights, or convert it where you trust it.",
         )
@@ -92,7 +92,7 @@ def _cannot_be_loaded(auto_class: Any, source: ModelFolder, error: Exception) ->
         )
     if "no file named" in reason.lower():
         return UserError(
-            f"its weights are not there ({reason})",
+            f"its weights are missing ({reason})",
             where=where,
             hint="Restore the file, or get (or train) the model again.",
         )
@@ -120,7 +120,7 @@ def _refuse_looking_ahead(model: Any, source: ModelFolder) -> None:
     """UserError for a model whose earlier logits change with a later token: in training it would see what it is to foretell."""
     if source.json_file("config.json").get("is_encoder_decoder"):
         raise UserError(
-            "an encoder-decoder: its decoder alone would learn",
+            "this is an encoder-decoder: only its decoder would be trained",
             where=f"model {source.name}",
             found=str(model.config.model_type),
             hint="Take a decoder, such as Llama or GPT-2.",
@@ -132,7 +132,7 @@ def _refuse_looking_ahead(model: Any, source: ModelFolder) -> None:
     tolerance = 1e-2 if model.dtype in (torch.bfloat16, torch.float16) else 1e-5
     if (one - other).abs().max() > tolerance * one.abs().max():
         raise UserError(
-            "this model reads both ways: it would see what it is to foretell",
+            "this model is bidirectional: it would see the tokens it has to predict",
             where=f"model {source.name}",
             found=str(model.config.model_type),
             hint="Take a decoder, such as Llama or GPT-2, or task=mlm.",

@@ -30,7 +30,7 @@ def check(bits: int, device: torch.device) -> None:
             import bitsandbytes
     except ImportError as error:
         raise UserError(
-            f"bitsandbytes cannot be used ({error})",
+            f"bitsandbytes does not work here ({error})",
             where=where,
             hint='Install it (pip install "tunewright[quant]"), or leave model.quantize at none.',
         ) from None

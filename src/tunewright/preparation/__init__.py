@@ -143,7 +143,9 @@ def prepare(
         try:
             store = _build_unchanged(config, inputs, model, folder, fingerprint, files, say)
         except FastPathDiffers as difference:
-            say(f"Fast tokenization gives other ids on {str(difference)[:100]!r}; all rows go the plain way.")
+            say(
+                f"Fast tokenization gives other ids on {str(difference)[:100]!r}; all rows are encoded by the plain tokenizer."
+            )
             shutil.rmtree(folder)
             folder.mkdir()
             store = _build_unchanged(config, inputs, model, folder, fingerprint, files, say, fast=False)
@@ -219,7 +221,7 @@ def _build(
         raise UserError(
             "no training row is left",
             where=inputs.sources[TRAIN][0].name,
-            found=ledger.told() or None,
+            found=ledger.format_counts() or None,
             hint=f"See {rejects.path}.",
         )
     ledger.facts |= facts_of(config, survey, fates, task.known_names)

@@ -158,7 +158,7 @@ def encode_splits(
                 row_id += 1
                 shown.advance()
                 if fates.kept[row_id]:
-                    assert isinstance(row, Row), "a row that was read well in the first pass"
+                    assert isinstance(row, Row), "the row that the first pass read without a problem"
                     waiting[SPLITS[fates.split[row_id]]].add(row_id, number, row, partial(task.to_example, row))
         shards = {name: of_split.finish() for name, of_split in waiting.items()}
     return {name: of_split for name, of_split in shards.items() if of_split}, encoder

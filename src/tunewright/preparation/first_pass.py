@@ -115,13 +115,13 @@ def reject_row(row: Row | Reject, reason: str, source: str, ledger: Ledger, reje
     raw = row.raw if isinstance(row, Reject) else json.dumps(bare_fields(row), ensure_ascii=False, default=str)[:10_000]
     rejects.add(Reject(row.source, row.line, reason, raw))
     ledger.add(source, "-", REJECTED)
-    ledger.because(reason)
+    ledger.count_reason(reason)
 
 
 def leave_out(reason: str, source: str, split: str, ledger: Ledger) -> None:
     """A row that is no fault and no example, into the ledger."""
     ledger.add(source, split, FILTERED)
-    ledger.because(reason)
+    ledger.count_reason(reason)
 
 
 def _group_of(row: Row, column: str) -> str:
@@ -168,7 +168,7 @@ def assign_rows(config: RunConfig, inputs: Inputs, survey: FirstPass, ledger: Le
         raise UserError(
             "no training row is left",
             where=inputs.sources[TRAIN][0].name,
-            found=ledger.told() or None,
+            found=ledger.format_counts() or None,
             hint="Check data.limit and the rejected rows.",
         )
     _enter(inputs, survey, split, fate, ledger)

@@ -85,7 +85,7 @@ def open_inputs(config: RunConfig, opened: Opened | None = None) -> Inputs:
             "no usable row",
             where=reject.address if reject else first.name,
             found=reject.reason if reject else "no rows",
-            hint="Mend the file; data.format and data.encoding say how it is read.",
+            hint="Fix the file; data.format and data.encoding say how it is read.",
         )
     if config.task.name == "auto":
         _ask_about_texts(config, first, rows)
@@ -154,7 +154,7 @@ def _require_known_columns(task: Task, source: Source, first: Source) -> None:
             reasons.append(error.reason)
     if reasons and all(reason.startswith("no field") for reason in reasons):
         raise UserError(
-            "which of its columns are which?", where=source.name, found=quoted(column for column in columns if column.isprintable()),
+            "the roles of its columns are unclear", where=source.name, found=quoted(column for column in columns if column.isprintable()),
             expected=f"the columns of {first.name} ({', '.join(task.read_columns)}), or such as are known by their names and content",
             hint="Name its columns as in that file, or leave it out of data.train.",
         )  # fmt: skip
@@ -346,7 +346,7 @@ def _choose_split(path: str, splits: Sequence[str], split: str, named: str | Non
         return chosen
     near = did_you_mean(chosen, splits) if chosen else None
     raise UserError(
-        f"no split {chosen!r}" if chosen else f"which split is the {split} split?",
+        f"no split {chosen!r}" if chosen else f"no value of the split column is known as the {split} split",
         where=path,
         found=quoted(splits),
         hint=f"Set data.{split}_split={near or next(iter(_begun(splits, split)), splits[0])}.",

@@ -32,7 +32,7 @@ _BRANCHES, _MOST_BRANCHES = {"num_beams", "num_beam_groups", "num_return_sequenc
 _MOST_GROWTH = 1_000
 """So many times as long may a text become by what a tokenizer writes for its characters; those that are in use write one to three."""
 _WIDTHS = ("hidden_size", "n_embd", "d_model", "dim")
-_MIND = "Restore that file of the model."
+_HINT = "Restore the original file of the model."
 _CODE = "custom code"
 """What transformers says of a folder that wants to run its own."""
 
@@ -42,23 +42,23 @@ def read_object(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
     if not path.is_file():  # a pipe would wait for ever
-        raise UserError("not a file", where=str(path), hint=_MIND)
+        raise UserError("not a file", where=str(path), hint=_HINT)
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"not valid JSON ({error})", where=str(path), hint=_MIND) from None
+        raise UserError(f"not valid JSON ({error})", where=str(path), hint=_HINT) from None
     if not isinstance(found, dict):
-        raise UserError("not an object", where=str(path), found=type(found).__name__, hint=_MIND)
+        raise UserError("not an object", where=str(path), found=type(found).__name__, hint=_HINT)
     return found
 
 
 def check_values(file_name: str, values: Mapping[str, Any], *, where: str) -> None:
     """UserError for values that no model or tokenizer can have; keys that are not known here are left to their library."""
-    for key, value, expected in _wrong(file_name, values):
-        raise UserError(f"{key} is {repr(value)[:60]}", where=where, expected=expected, hint=_MIND)
+    for key, value, expected in _invalid_values(file_name, values):
+        raise UserError(f"{key} is {repr(value)[:60]}", where=where, expected=expected, hint=_HINT)
 
 
-def _wrong(file_name: str, values: Mapping[str, Any]) -> Iterator[tuple[str, Any, str]]:
+def _invalid_values(file_name: str, values: Mapping[str, Any]) -> Iterator[tuple[str, Any, str]]:
     if file_name == "tokenizer_config.json":
         limit = values.get("model_max_length")
         if limit is not None and (isinstance(limit, bool) or not isinstance(limit, (int, float))):
@@ -75,7 +75,7 @@ def _wrong(file_name: str, values: Mapping[str, Any]) -> Iterator[tuple[str, Any
     if file_name != "config.json":
         return
     for level, found in _levels(values):
-        yield from ((f"{level}{key}", value, expected) for key, value, expected in _wrong_of_model(found))
+        yield from ((f"{level}{key}", value, expected) for key, value, expected in _invalid_model_values(found))
     yield from _kernels(values)
 
 
@@ -87,10 +87,10 @@ def _levels(values: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]
             yield f"{key}.", value
 
 
-def _wrong_of_model(values: Mapping[str, Any]) -> Iterator[tuple[str, Any, str]]:
+def _invalid_model_values(values: Mapping[str, Any]) -> Iterator[tuple[str, Any, str]]:
     for key in ("model_type", "problem_type"):
         if values.get(key) is not None and not isinstance(values[key], str):
-            yield key, values[key], "a text"
+            yield key, values[key], "a string"
     for key in sorted(_SIZES & values.keys()):
         value = values[key]
         if value is None or isinstance(value, list):
@@ -109,7 +109,7 @@ def _wrong_of_model(values: Mapping[str, Any]) -> Iterator[tuple[str, Any, str]]
         yield "pad_token_id", pad, "a whole number"
     for key in ("dtype", "torch_dtype"):
         if isinstance(values.get(key), str) and not _DTYPE.fullmatch(values[key]):
-            yield key, values[key], "a type of numbers, such as float32"
+            yield key, values[key], "a dtype such as float32"
 
 
 def _kernels(values: Mapping[str, Any]) -> Iterator[tuple[str, Any, str]]:
@@ -119,7 +119,7 @@ def _kernels(values: Mapping[str, Any]) -> Iterator[tuple[str, Any, str]]:
         if key.strip("_").startswith(("attn_implementation", "experts_implementation")) and any(
             "/" in str(one) for one in named
         ):
-            yield key, value, "the name of an implementation, none that is fetched"
+            yield key, value, "a built-in implementation, not one fetched from the Hub"
         if isinstance(value, Mapping):
             yield from _kernels(value)
 
@@ -132,13 +132,13 @@ def check_folder(folder: Path, name: str) -> None:
         )  # fmt: skip
     for path in folder.iterdir():
         if path.exists() and not path.is_file() and not path.is_dir():
-            raise UserError(f"{path.name} is no plain file", where=name, hint="Remove it from the model's folder.")
+            raise UserError(f"{path.name} is not a regular file", where=name, hint="Remove it from the model's folder.")
     if (folder / "adapter_config.json").exists() and (folder / "config.json").exists():
         raise UserError(
-            "an adapter lies beside the model in one folder: which of them is meant?",
+            "the folder holds both a model and an adapter",
             where=name,
             found="adapter_config.json and config.json",
-            hint="Merge the adapter into its model, or move adapter_config.json away to take the model alone.",
+            hint="Merge the adapter into its model, or move adapter_config.json away to use the model alone.",
         )
     values = read_object(folder / "config.json")
     check_values("config.json", values, where=str(folder / "config.json"))
@@ -154,10 +154,10 @@ def _check_size(folder: Path, values: Mapping[str, Any]) -> None:
     held = sum(path.stat().st_size for path in folder.iterdir() if path.suffix in (".safetensors", ".bin"))
     if held and width * rows > 64 * held + 2**28:
         raise UserError(
-            "config.json describes a far larger model than its weights are",
+            "config.json describes a far larger model than the weight files hold",
             where=str(folder / "config.json"),
             found=f"{width:,} times {rows:,} numbers in one table, {held:,} bytes of weights",
-            hint=_MIND,
+            hint=_HINT,
         )
 
 
@@ -176,7 +176,7 @@ def check_tokenizer(path: Path) -> None:
     for part in ("normalizer", "decoder") if isinstance(found, dict) else ():
         if (growth := _growth(found.get(part))) > _MOST_GROWTH:
             raise UserError(
-                f"its {part} makes of one character up to {growth:,}",
+                f"its {part} can turn one character into {growth:,}",
                 where=str(path),
                 expected=f"at most {_MOST_GROWTH:,}",
                 hint="Choose another tokenizer.",
@@ -206,8 +206,8 @@ def wants_code(error: Exception) -> bool:
 
 def code_refused(where: str) -> UserError:
     return UserError(
-        "this folder wants to run Python code of its own, and tunewright runs none",
+        "this model needs its own Python code, which tunewright does not run",
         where=where,
         found="auto_map (or a model type that transformers does not know)",
-        hint="Choose a model that transformers knows without code of its own.",
+        hint="Choose a model that transformers supports without custom code.",
     )

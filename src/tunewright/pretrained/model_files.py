@@ -99,10 +99,10 @@ def locate_model(
     """
     roles = tuple(sorted((special_tokens or {}).items()))
     if any(not token.strip() for token in add_tokens):
-        raise UserError("a token to add is blank", where="model.add_tokens", found=repr(list(add_tokens)))
+        raise UserError("an added token is blank", where="model.add_tokens", found=repr(list(add_tokens)))
     if revision is not None and (name.startswith((presets.PREFIX, "package:")) or Path(expanded(name)).exists()):
         raise UserError(
-            "a revision is one of a Hub id's", where="model.revision", found=f"{revision!r} beside {name}", hint="Leave it out."
+            "only a Hub id has a revision", where="model.revision", found=f"{revision!r} beside {name}", hint="Leave it out."
         )  # fmt: skip
     values = presets.preset_values(name) if name.startswith(presets.PREFIX) else None
     files = locate_tokenizer(tokenizer) if tokenizer else None
@@ -111,9 +111,9 @@ def locate_model(
         return replace(found, tokenizer=files, added_tokens=tuple(add_tokens), special_tokens=roles)
     if files is None:
         raise UserError(
-            "a model from scratch brings no tokenizer",
+            "a model from scratch has no tokenizer",
             where=f"model {name}",
-            hint=f"Set model.tokenizer to one; `{hints.tokenizer_train()}` learns one from your texts, for model.tokenizer=tokenizer.",
+            hint=f"Set model.tokenizer to a tokenizer folder; `{hints.tokenizer_train()}` trains one on your texts (then set model.tokenizer=tokenizer).",
         )
     return ModelFolder(name, files, files, tuple(add_tokens), values, roles)
 
@@ -137,11 +137,11 @@ def locate_tokenizer(name: str) -> Path:
             return folder
     if path.is_dir() and not (path / "config.json").is_file():
         raise UserError(
-            "no tokenizer here",
+            "no tokenizer in this folder",
             where=name,
             found=", ".join(sorted(file.name for file in path.iterdir())[:8]) or "an empty folder",
             expected="tokenizer.json",
-            hint=f"Give the folder that holds it; `{hints.tokenizer_train()}` writes one.",
+            hint=f"Name the folder that holds one; `{hints.tokenizer_train()}` trains a new one.",
         )
     return _pretrained(name, None, weights=False).folder
 
@@ -160,13 +160,13 @@ def _pretrained(name: str, revision: str | None, *, weights: bool = True) -> Mod
                 where=name,
                 found="no config.json",
                 expected="a Hugging Face model folder or a finished run",
-                hint="Give the folder that holds config.json.",
+                hint="Name the folder that holds config.json.",
             )
         _check_ours(inner, None if weights else _TOKENIZER_FILES)
         return ModelFolder(name, inner)
     if path.exists():
         raise UserError(
-            "a model is a folder", where=name, found="a file", hint="Give the folder that holds config.json."
+            "a model must be a folder", where=name, found="a file", hint="Name the folder that holds config.json."
         )
     if not re.fullmatch(r"[\w.-]+/[\w.-]+|[\w.-]+", name):
         raise _no_such_folder(name, path)
@@ -201,7 +201,7 @@ def _hub_files(name: str, revision: str | None, path: Path, *, weights: bool) ->
         reason = " ".join(str(error).split()) or type(error).__name__
         local = _no_such_folder(name, path)
         raise UserError(
-            f"no such folder, and the Hub gave no model of that name ({reason})",
+            f"no such folder, and no such model on the Hub ({reason})",
             where=f"model {name}",
             hint=local.hint or "Check the name and the network (HF_HUB_OFFLINE, HF_TOKEN).",
         ) from None

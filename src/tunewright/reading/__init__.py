@@ -4,8 +4,8 @@
     source.format, source.columns          'csv', ('review', 'sentiment')
     for row in source.rows(): …            Row('train.csv', 2, {'review': 'Fine.', 'sentiment': 'good'}) or Reject(…)
 
-`locate.py` finds the file and its format, `formats/` has a reader for each, `detect.py` finds out which columns
-are text and label.
+`locate.py` finds the file and its format, `formats/` has a reader for each, `detect.py` detects the text and label
+columns.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from tunewright.reading.words import with_sentences
 __all__ = ["ReadOptions", "Readable", "Source", "open_source", "read", "splits_of"]
 
 _MAY_HOLD_WORDS = ("jsonl", "json", "parquet", "arrow")
-"""Formats whose rows may be words, beside tables."""
+"""Formats, besides tables, in which a row may be one word."""
 _WITH_SPLIT = re.compile(r"(.+)\[([^\[\]]+)\]")
 
 
 def open_source(path: str, options: ReadOptions = ReadOptions()) -> Source:  # noqa: B008 (frozen)
     """Opens a file, a dataset folder or `hub:owner/name`; a split may be named in options or as `folder[train]`.
 
-    Reads as little as is needed to know the format, the columns and what is wrong with the file as a whole.
-    Raises UserError, with the mend, for everything that makes the file unusable; unusable rows come as Reject.
+    Reads only what is needed to know the format, the columns and whether the file as a whole is damaged.
+    Raises UserError, with what to do, where the file cannot be used; rows that cannot be used come as Reject.
     """
     name, path, options = path, *_named_split(path, options)
     place = Path(expanded(path))
@@ -46,7 +46,7 @@ def open_source(path: str, options: ReadOptions = ReadOptions()) -> Source:  # n
         source = with_sentences(source, words_alone=options.words_alone, limit=options.max_row_bytes)
     wrong = next((one for one in (name, *map(str, source.paths)) if not is_utf8(one)), None)
     if wrong is not None:  # nothing could name it: no ledger, no message
-        raise UserError("the name of the file is not UTF-8", where=ascii(wrong)[1:-1], hint="Rename the file.")
+        raise UserError("the file name is not UTF-8", where=ascii(wrong)[1:-1], hint="Rename the file.")
     for made in (source, source.by_word):
         if made is not None:
             made.stamps.update({one: stamp if one == place else stamp_of(one) for one in made.files()})
@@ -79,7 +79,7 @@ def _one_after_another(sources: list[Source], name: str) -> Source:
 def splits_of(path: str, options: ReadOptions = ReadOptions()) -> tuple[str, ...]:  # noqa: B008 (frozen)
     """The splits of a dataset folder or a Hub data set, in its order; () for what is not split. Raises UserError.
 
-    Of `folder[test]` it is `test` alone: the others are not asked for.
+    For `folder[test]` only `test`.
     """
     name, path, options = path, *_named_split(path, options)
     where, format = locate(path, options)

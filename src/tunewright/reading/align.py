@@ -1,9 +1,9 @@
-"""A source whose columns have other names than the training file's, read under the training file's names.
+"""A source with other column names than the training file -> the same source under the training file's names.
 
     train.csv  review, sentiment        test.jsonl  text, label
     aligned(test, text=("review",), pair=None, label="sentiment")      its rows have the fields review and sentiment
 
-Only where the columns that are needed are absent and the roles of those that are there cannot be mistaken; it is said in a note.
+Only where the needed columns are absent and the roles of the existing ones are clear; a note reports it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tunewright.records import Reject, Row
 
 
 def aligned(source: Source, *, text: Sequence[str], pair: str | None, label: str | None) -> Source:
-    """`source`, its columns renamed to those given where needed. As it is where they are there, or nothing can be told."""
+    """`source` with its columns renamed where needed; unchanged where the columns exist or their roles are unclear."""
     rows, columns = peek(source)
     needed = [*text, *(name for name in (pair, label) if name)]
     if not rows or any(name in columns for name in needed) or len(text) != 1:
@@ -34,7 +34,7 @@ def aligned(source: Source, *, text: Sequence[str], pair: str | None, label: str
         names[roles.pair] = pair
     if label is not None and roles.label is not None:
         names[roles.label] = label
-    said = ", ".join(f"{theirs!r} as {ours!r}" for theirs, ours in names.items())
+    said = ", ".join(f"{theirs!r} is read as {ours!r}" for theirs, ours in names.items())
     return replace(
         source,
         read=lambda self: _renamed(source.read(self), names),

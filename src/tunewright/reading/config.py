@@ -14,23 +14,24 @@ Paths = UserPath | Annotated[list[UserPath], Field(min_length=1)]
 class ReadConfig(Section):
     train: Paths = Field(
         description="Training file(s): .jsonl .json .csv .tsv .parquet .arrow .txt (also .gz, .zst), a `datasets` folder, "
-        "a folder with one for each class and a .txt file for each text, or hub:owner/name."
+        "a folder with one subfolder per class and one .txt file per text, or hub:owner/name."
     )
     validation: Paths | None = Field(
         None, description="Validation file(s). Without one, `validation_ratio` of the training rows is set aside."
     )
     test: Paths | None = Field(None, description="Test file(s): scored at the end, never used to choose anything.")
-    format: str | None = Field(None, description="Format of the files where the suffix does not say it.")
+    format: str | None = Field(None, description="File format, where the suffix does not show it.")
     encoding: str = Field("utf-8", description="Text encoding of the files.")
     delimiter: str | None = Field(None, description="Column delimiter of CSV/TSV files; sniffed when not given.")
     label_file: UserPath | dict[Literal["train", "validation", "test"], UserPath] | None = Field(
         None,
-        description="For plain text files with their labels in another file, one a line: that file (one for each split), "
+        description="For plain text files with one label per line in another file: that file (one for each split), "
         "or auto: the file next to it with the matching name (train_labels.txt for train_text.txt).",
     )
     documents: Literal["auto", "line", "paragraph", "file"] = Field(
         "auto",
-        description="Plain text files: what a row is. auto: a line; in causal language modelling a file with blank lines is one running text.",
+        description="Plain text files: what one row is. auto: a line, except in causal language modelling, where a file with blank "
+        "lines is one continuous text.",
     )
     header: bool | None = Field(
         None, description="Does the first line of CSV/TSV files name the columns? Detected when not given."
@@ -38,7 +39,7 @@ class ReadConfig(Section):
     quoting: bool | None = Field(
         None,
         description='Do quotes (") around a cell of CSV/TSV files quote it (true), or are they part of its text (false)? When not given: '
-        "they quote, and in tab-separated files the whole file tells.",
+        "they quote a cell, except in tab-separated files, where this is detected from the whole file.",
     )
     config: str | None = Field(None, description="Configuration name of a Hub data set.")
     revision: str | None = Field(None, description="Revision of a Hub data set.")
@@ -49,7 +50,7 @@ class ReadConfig(Section):
     test_split: str | None = Field(None, description="Split to test on, for sources that hold several.")
     split_column: str | None = Field(
         None,
-        description="Column of the training file that says which split a row is of: train, validation (dev, …) or test.",
+        description="Column of the training file that names the split of each row: train, validation (dev, …) or test.",
     )
     text: str | list[str] | None = Field(
         None,
@@ -58,7 +59,7 @@ class ReadConfig(Section):
     pair: str | None = Field(None, description="Column of the second text, for tasks on pairs.")
     label: str | list[str] | None = Field(
         None,
-        description="Label column; several columns of 0 and 1 are a label each (multi-label). Detected when not given.",
+        description="Label column; several columns of 0 and 1 make each column a label (multi-label). Detected when not given.",
     )
     label_names: list[str] | None = Field(None, description="Names of integer labels 0, 1, 2, …")
     multi_label: bool | None = Field(
@@ -85,17 +86,20 @@ class ReadConfig(Section):
         None, description="Use at most this many rows of each split (a seeded subset), or of the splits named."
     )
     seed: int = Field(
-        0, ge=0, description="Seed of splits and subsets; apart from train.seed, so that runs compare on the same rows."
+        0,
+        ge=0,
+        description="Seed of splits and subsets; separate from train.seed, so that runs compare on the same rows.",
     )
     on_bad_rows: Literal["stop", "skip"] = Field(
         "stop",
-        description="stop: any rejected row ends the run with an explanation; skip: go on without them (they are listed in rejected.jsonl).",
+        description="stop: any rejected row ends the run with an explanation; skip: leave such rows out (they are listed in rejected.jsonl).",
     )
-    deduplicate: bool = Field(False, description="Drop training rows whose text occurred before.")
+    deduplicate: bool = Field(False, description="Drop training rows whose text occurs in an earlier row.")
     max_row_bytes: int = Field(
         4 * 2**20,
         gt=0,
-        description="A longer row is rejected, a longer text of `predict` and `chat` refused: a tokenizer may need a hundred times its bytes.",
+        description="Largest row in bytes: longer rows are rejected, and `predict` and `chat` refuse longer texts. A tokenizer may "
+        "need 100 times as much memory.",
     )
 
     def limit_of(self, split: str) -> int | None:

@@ -3,7 +3,7 @@
     ('review', 'sentiment')                          Roles(text=('review',), pair=None, label='sentiment', …)
     ('column1', 'column2'), ('ham', 'Ok lar…'), …    Roles(text=('column2',), pair=None, label='column1', …)
 
-Names decide first, content where names do not; a pair is never guessed. What stays open is asked, not guessed.
+Names decide first, then content; a pair is never guessed. What remains unclear is an error that asks.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from tunewright.errors import UserError, did_you_mean, quoted
-from tunewright.reading.names import BINARY, LABEL_TIERS, NEVER, PAIRS, TEXT_TIERS, plain, tier
+from tunewright.reading.names import BINARY, LABEL_TIERS, NEVER, PAIRS, TEXT_TIERS, normalize_name, tier
 from tunewright.reading.shares import nearly_all
 from tunewright.reading.source import Source
-from tunewright.reading.spelled import stringified_list
+from tunewright.reading.stringified import stringified_list
 from tunewright.records import Row
 
 _LONGEST_LABEL = 64
 LONGEST_NAME = 16
-"""Characters without a blank that may be a name or a label; what is longer is a sentence, of Chinese or Japanese."""
+"""A run of more characters without spaces is a sentence (Chinese, Japanese), not a name or label."""
 _CLEARLY = 2.0
 """The text is a column whose values are this many times as long as those of any other."""
 
@@ -37,7 +37,7 @@ class Roles:
     label: str | None
     multi_label: bool
     reason: str
-    """How it was found out, for the user: `text 'review' by its name, label 'y' by its values`."""
+    """How the roles were detected, for the user: `text 'review' by its name, label 'y' by its values`."""
 
 
 def peek(source: Source, n: int = 200) -> tuple[list[Row], tuple[str, ...]]:
@@ -51,8 +51,8 @@ def find_column(name: str, columns: Iterable[str], *, where: str | None = None, 
     known = list(columns)
     if name in known:
         return name
-    plainly = {plain(column): column for column in known}
-    close = plainly.get(plain(name)) or did_you_mean(name, known)
+    by_normalized = {normalize_name(column): column for column in known}
+    close = by_normalized.get(normalize_name(name)) or did_you_mean(name, known)
     hint = f"Did you mean {close!r}?" if close else f"Set {key or 'the column'} to one of them."
     raise UserError(f"no column {name!r}", where=where, found=quoted(known), hint=hint)
 
@@ -73,7 +73,7 @@ def detect_roles(
     pair: str | None = None,
     label: str | None = None,
 ) -> Roles:
-    """The roles of the columns. What is named (`text`, `pair`, `label`) stands; the rest is found.
+    """The roles of the columns. Those given (`text`, `pair`, `label`) are kept; the rest is detected.
 
     `Roles.label` is None where no column could be one (data to predict on). Raises UserError where two columns are
     equally good, or none is text.
@@ -81,11 +81,11 @@ def detect_roles(
     values = {column: [row.fields.get(column) for row in rows] for column in columns}
     where = rows[0].source if rows else None
     how_text = f"text {quoted(text)} as named"
-    twins = [(a, b) for a, b in _named_pairs(columns) if pair in (None, b) and label not in (a, b)]
-    if twins and not text:
-        text, pair = twins[0][:1], twins[0][1]
+    named_pairs = [(a, b) for a, b in _named_pairs(columns) if pair in (None, b) and label not in (a, b)]
+    if named_pairs and not text:
+        text, pair = named_pairs[0][:1], named_pairs[0][1]
         how_text = f"pair {text[0]!r} and {pair!r} by their names"
-    free = [column for column in columns if plain(column) not in NEVER and not _counts_up(values[column])]
+    free = [column for column in columns if normalize_name(column) not in NEVER and not _counts_up(values[column])]
     free = [column for column in free if column not in (*text, pair)]
     if label is not None:
         how_label = f"label {label!r} as named"
@@ -99,9 +99,9 @@ def detect_roles(
 
 
 def detect_text(columns: Sequence[str], rows: Sequence[Row]) -> tuple[str, str]:
-    """(the column that holds the text, how it was found), whatever else there is. UserError where several could be it."""
+    """(the text column, how it was detected), whatever the other columns are. UserError where several could be it."""
     values = {column: [row.fields.get(column) for row in rows] for column in columns}
-    free = [column for column in columns if plain(column) not in NEVER and not _counts_up(values[column])]
+    free = [column for column in columns if normalize_name(column) not in NEVER and not _counts_up(values[column])]
     return _text(free, values, columns, rows[0].source if rows else None)
 
 
@@ -114,11 +114,13 @@ _CHOICES = re.compile(
 
 
 def refuse_choices(columns: Sequence[str], text: str, where: str) -> None:
-    """UserError where a question stands beside the answers to choose from: they are not read, and without them nothing is to be told."""
-    found = [column for column in columns if _CHOICES.fullmatch(plain(column))]
-    if plain(text) in _QUESTIONS and (any(plain(column).endswith("s") for column in found) or len(found) > 1):
+    """UserError for a multiple-choice question: its choices are not read, and without them there is nothing to learn."""
+    found = [column for column in columns if _CHOICES.fullmatch(normalize_name(column))]
+    if normalize_name(text) in _QUESTIONS and (
+        any(normalize_name(column).endswith("s") for column in found) or len(found) > 1
+    ):
         raise UserError(
-            "a question with answers to choose from", where=where, found=quoted(found), expected="all that is to be read in one text, or two",
+            "a question with answers to choose from", where=where, found=quoted(found), expected="all text to read in one or two columns",
             hint="Name the columns to read with data.text, or write prompt and completion.",
         )  # fmt: skip
 
@@ -128,20 +130,20 @@ def mean_length(rows: Sequence[Row], column: str) -> float:
 
 
 def _named_pairs(columns: Sequence[str]) -> list[tuple[str, str]]:
-    by_name = {plain(column): column for column in reversed(columns)}
+    by_name = {normalize_name(column): column for column in reversed(columns)}
     return [(by_name[a], by_name[b]) for a, b in PAIRS if a in by_name and b in by_name]
 
 
 def _label(
     candidates: Sequence[str], values: dict[str, list[Any]], has_text: bool, where: str | None
 ) -> tuple[str | None, str]:
-    """The label among the free columns; the only one is a label only where the text is already known."""
-    filled = [column for column in candidates if _given(values[column]) or tier(LABEL_TIERS[:1], column) == 0]
-    if 0 < len(filled) < len(candidates):  # names such as `tags` may stand over nothing
+    """The label among the free columns; a single column is the label only where the text is already known."""
+    filled = [column for column in candidates if _non_empty(values[column]) or tier(LABEL_TIERS[:1], column) == 0]
+    if 0 < len(filled) < len(candidates):  # columns such as `tags` may be empty
         found = _label(filled, values, has_text, where)
         if found[0] is not None:
             return found
-    named = _best(LABEL_TIERS, candidates)
+    named = _best_tier(LABEL_TIERS, candidates)
     if len(named) > 1:
         raise _ambiguous("more than one column could be the label", named, where)
     if named:
@@ -151,7 +153,7 @@ def _label(
     likely = [column for column in rest if is_label(values[column])]
     if len(likely) > 1:
         likely = [column for column in likely if _is_list(values[column])] or likely
-    if len(likely) > 1 and len(_binary(likely, values)) == len(likely):
+    if len(likely) > 1 and len(_binary_columns(likely, values)) == len(likely):
         raise _several_labels(likely, where)
     if len(likely) > 1:
         raise _ambiguous("more than one column could be the label", likely, where)
@@ -161,15 +163,15 @@ def _label(
 
 
 def _ask_about_one_hot(label: str, candidates: Sequence[str], values: dict[str, list[Any]], where: str | None) -> None:
-    """UserError where two columns or more beside the label hold zeros and ones as it does: a column for each label."""
-    ones = _binary(candidates, values)
+    """UserError where two or more columns next to the label also hold zeros and ones: one column per label."""
+    ones = _binary_columns(candidates, values)
     if label in ones and len(ones) > 2:
         raise _several_labels(ones, where)
 
 
-def _binary(candidates: Sequence[str], values: dict[str, list[Any]]) -> list[str]:
-    """The columns that hold zeros and ones, however they are written: 0, 1.0, True, "yes"."""
-    return [column for column in candidates if nearly_all(is_binary, _given(values[column]))]
+def _binary_columns(candidates: Sequence[str], values: dict[str, list[Any]]) -> list[str]:
+    """The columns of zeros and ones, in any spelling: 0, 1.0, True, "yes"."""
+    return [column for column in candidates if nearly_all(is_binary, _non_empty(values[column]))]
 
 
 def is_binary(value: Any) -> bool:
@@ -186,8 +188,8 @@ def _several_labels(columns: Sequence[str], where: str | None) -> UserError:
 def _text(
     free: Sequence[str], values: dict[str, list[Any]], columns: Sequence[str], where: str | None
 ) -> tuple[str, str]:
-    texts = [column for column in free if _is_text(values[column]) and not plain(column).endswith("_id")]
-    named = _best(TEXT_TIERS, texts)
+    texts = [column for column in free if _is_text(values[column]) and not normalize_name(column).endswith("_id")]
+    named = _best_tier(TEXT_TIERS, texts)
     if len(named) > 1:
         raise _ambiguous("more than one column could be the text", named, where)
     if named and not (tier(TEXT_TIERS[-1:], named[0]) == 0 and _is_outdone(named[0], texts, values)):
@@ -203,13 +205,13 @@ def _text(
 
 
 def _is_outdone(title: str, texts: Sequence[str], values: dict[str, list[Any]]) -> bool:
-    """Whether a column without a name of ours holds texts much longer than the titles."""
+    """Whether a column with an unknown name holds much longer texts than the titles."""
     longer = [text for text in texts if _mean_length(values[text]) > _CLEARLY * _mean_length(values[title])]
     return any(is_prose(values[text]) for text in longer)
 
 
 def is_prose(values: Sequence[Any]) -> bool:
-    """Words with blanks between them, or long without any, as Chinese and Japanese are; no names, addresses and paths."""
+    """Whether most values are sentences: several words, or a long run as in Chinese and Japanese; not names, URLs or paths."""
     given = [value for value in values if isinstance(value, str) and value]
     return sum(map(_is_sentence, given)) > len(given) / 2
 
@@ -221,7 +223,7 @@ def _is_sentence(text: str) -> bool:
     return len(first) > LONGEST_NAME and not first.isascii() and "/" not in first
 
 
-def _best(tiers: Sequence[frozenset[str]], columns: Sequence[str]) -> list[str]:
+def _best_tier(tiers: Sequence[frozenset[str]], columns: Sequence[str]) -> list[str]:
     """The columns of the best tier that has any."""
     places = {column: place for column in columns if (place := tier(tiers, column)) is not None}
     return [column for column in places if places[column] == min(places.values())]
@@ -231,13 +233,13 @@ def _ambiguous(problem: str, candidates: Sequence[str], where: str | None) -> Us
     return UserError(problem, where=where, found=quoted(candidates), hint="Set data.text=… and data.label=…")
 
 
-def _given(values: Sequence[Any]) -> list[Any]:
+def _non_empty(values: Sequence[Any]) -> list[Any]:
     return [value for value in values if value is not None and value != ""]
 
 
 def _is_list(values: Sequence[Any]) -> bool:
     """Lists of strings or integers, or of 0.0 and 1.0: the labels of a multi-label task."""
-    return nearly_all(_is_list_of_labels, [_as_list(value) for value in _given(values)])
+    return nearly_all(_is_list_of_labels, [_as_list(value) for value in _non_empty(values)])
 
 
 def _is_list_of_labels(value: Any) -> bool:
@@ -245,25 +247,25 @@ def _is_list_of_labels(value: Any) -> bool:
 
 
 def _as_list(value: Any) -> Any:
-    """A text that spells a list, as that list."""
+    """A stringified list as a list; any other value unchanged."""
     found = stringified_list(value) if isinstance(value, str) else None
     return value if found is None else found
 
 
 def _is_text(values: Sequence[Any]) -> bool:
-    """Texts for the most part: a few cells of another kind are rejected with their lines, and hide no column."""
-    given = _given(values)
+    """Mostly texts: a few other cells are rejected row by row and do not disqualify the column."""
+    given = _non_empty(values)
     texts = [value for value in given if isinstance(value, str)]
     return not given or (len(texts) > len(given) / 2 and not all(map(_is_number, texts)))
 
 
 def is_label(values: Sequence[Any]) -> bool:
-    """Few distinct short values, most of them met more than once; or lists of such."""
+    """Few distinct short values, most of them repeated; or lists of such."""
     if _is_list(values):
-        lists = filter(_is_list_of_labels, map(_as_list, _given(values)))
+        lists = filter(_is_list_of_labels, map(_as_list, _non_empty(values)))
         given = [part for value in lists for part in value]
     else:
-        given = _given(values)
+        given = _non_empty(values)
         if not all(isinstance(value, str | int) or value in (0.0, 1.0) for value in given):
             return False
     distinct = {str(value) for value in given}
@@ -284,7 +286,7 @@ def kind_of_labels(values: Sequence[Any]) -> str:
     Decimals are numbers where there are many: over 20, or a value of its own for half the rows. Fewer are unclear, fewer than 5 classes.
     Integers are classes, but for those that neither repeat nor count the classes through: those are unclear.
     """
-    given = _given(values)
+    given = _non_empty(values)
     numbers = {
         float(str(value)) for value in given if not isinstance(value, bool) and _A_NUMBER.fullmatch(str(value).strip())
     }
@@ -303,7 +305,9 @@ def kind_of_labels(values: Sequence[Any]) -> str:
 
 def number_columns(columns: Sequence[str], rows: Sequence[Row]) -> list[str]:
     """The columns that hold many numbers, by their values; none that is called as an id or a date is."""
-    values = {column: [row.fields.get(column) for row in rows] for column in columns if plain(column) not in NEVER}
+    values = {
+        column: [row.fields.get(column) for row in rows] for column in columns if normalize_name(column) not in NEVER
+    }
     return [column for column, of_column in values.items() if kind_of_labels(of_column) == NUMBERS]
 
 

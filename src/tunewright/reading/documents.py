@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from tunewright.reading.files import Line, shown, too_large, without_line_end
+from tunewright.reading.files import Line, excerpt, too_large, without_line_end
 from tunewright.records import Reject, Row
 
 BEGINS, ENDS = "document_begins", "document_ends"
@@ -20,7 +20,7 @@ PIECE_CHARACTERS = 4_000
 
 
 def paragraphs(lines: Iterable[Line], name: str, *, max_bytes: int) -> Iterator[Row | Reject]:
-    """Runs of lines without a blank one among them, at the line where each begins. One with a bad line in it is a reject, whole."""
+    """Runs of lines between blank lines, each at its first line. A run with a bad line is one Reject."""
     held: list[Line] = []
     size = 0
     for line in lines:
@@ -42,24 +42,24 @@ def paragraphs(lines: Iterable[Line], name: str, *, max_bytes: int) -> Iterator[
 def _paragraph(lines: Sequence[Line], name: str) -> Row | Reject:
     text = "".join(text for _, text, _ in lines)
     bad = next(((number, fault) for number, _, fault in lines if fault is not None), None)
-    return Reject(name, *bad, shown(text)) if bad else Row(name, lines[0][0], {"text": without_line_end(text)})
+    return Reject(name, *bad, excerpt(text)) if bad else Row(name, lines[0][0], {"text": without_line_end(text)})
 
 
 def pieces(lines: Iterable[Line], name: str) -> Iterator[Row | Reject]:
-    """The file as it is, blank lines too, cut behind a line wherever a piece is long enough. A bad line ends the text before it."""
+    """The file unchanged, with blank lines, cut after a line wherever a piece is long enough. A bad line ends the current text."""
     text = _Running(name)
     for number, line, fault in lines:
         if fault is None:
             yield from text.add(number, line)
             continue
         yield from text.ended()
-        yield Reject(name, number, fault, shown(line))
+        yield Reject(name, number, fault, excerpt(line))
         text = _Running(name)
     yield from text.ended()
 
 
 class _Running:
-    """A text as it is read. One piece is held back: whether it is the last shows when the next begins."""
+    """A text being read. The latest piece is held back until it is known whether it is the last."""
 
     def __init__(self, name: str) -> None:
         self._name = name

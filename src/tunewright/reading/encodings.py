@@ -1,7 +1,7 @@
 """Bytes that are not UTF-8 -> what to set data.encoding to.
 
 encoding_hint("Fähre".encode("cp1252"))      '; set data.encoding=cp1252 if the file is Windows text'
-encoding_hint("北京大学".encode("gb18030"))    '; set data.encoding to what it was written in: gb18030, …'
+encoding_hint("北京大学".encode("gb18030"))    '; set data.encoding to the encoding of the file: gb18030, …'
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ import re
 
 _HIGH = re.compile(rb"[\x80-\xff]+")
 _FEW = 5
-"""One byte in so many is broken, where the others are UTF-8."""
+"""At most one byte in this many is damaged in a line that is otherwise UTF-8."""
 _WITHOUT_ASCII = ("gb18030", "big5", "shift_jis", "euc-jp", "euc-kr", "cp1251", "koi8-r")
 
 
 def encoding_hint(raw: bytes) -> str:
-    """A mend to be added to a sentence, of bytes from a character's first on.
+    """A hint to append to a message. raw: bytes that begin at the first byte of a character.
 
-    '' where nothing fits, or where most of the line is UTF-8 and one byte is broken.
+    '' where no encoding fits, or where most of the line is UTF-8 and one byte is damaged.
     """
     runs = [len(run) for run in _HIGH.findall(raw)]
     num_high = sum(runs)
@@ -28,11 +28,11 @@ def encoding_hint(raw: bytes) -> str:
     if 2 * sum(run for run in runs if run > 2) < num_high:  # letters with accents stand among others without
         return "; set data.encoding=cp1252 if the file is Windows text" if _letters(raw, "cp1252") else ""
     fitting = [name for name in _WITHOUT_ASCII if _letters(raw, name)]
-    return f"; set data.encoding to what it was written in: {', '.join(fitting)}?" if fitting else ""
+    return f"; set data.encoding to the encoding of the file, perhaps {', '.join(fitting)}" if fitting else ""
 
 
 def _letters(raw: bytes, encoding: str) -> bool:
-    """Does it decode, and to letters in the main?"""
+    """Whether the bytes decode to mostly letters."""
     try:
         text = codecs.getincrementaldecoder(encoding)().decode(raw)  # whose end may be cut within a character
     except UnicodeDecodeError:

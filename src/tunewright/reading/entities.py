@@ -1,6 +1,6 @@
-"""Columns and a few rows -> which of them hold words and tags, or a text and its entities; None where no row has such.
+"""Columns and a few rows -> which of them hold words and tags, or a text and its entities; None where there are none.
 
-    ('tokens', 'ner_tags')         Roles(text=('tokens',), label='ner_tags', …)    lists, or texts that spell them
+    ('tokens', 'ner_tags')         Roles(text=('tokens',), label='ner_tags', …)    lists, also stringified
     ('text', 'labels')             Roles(text=('text',), label='labels', …)      'Ulm liegt hier', 'B-LOC O O'
     ('text', 'entities')           Roles(text=('text',), label='entities', …)    [{"start": 0, "end": 3, "label": "LOC"}]
     ('id', 'data', 'annotations')  Roles(text=('data',), label='annotations', …)  a Label Studio export
@@ -16,9 +16,9 @@ from typing import Any
 
 from tunewright.errors import UserError, quoted
 from tunewright.reading.detect import Roles
-from tunewright.reading.names import TEXT_TIERS, plain, tier
+from tunewright.reading.names import TEXT_TIERS, normalize_name, tier
 from tunewright.reading.shares import nearly_all
-from tunewright.reading.spelled import are_spelled_lists, stringified_list
+from tunewright.reading.stringified import are_stringified_lists, stringified_list
 from tunewright.reading.tagged import has_type, looks_like_tag
 from tunewright.records import Row
 
@@ -39,7 +39,7 @@ END_NAMES = (
 def entity_roles(
     columns: Sequence[str], rows: Sequence[Row], *, text: tuple[str, ...] = (), label: str | None = None
 ) -> Roles | None:
-    """The roles of the columns, those named standing. None where the rows carry neither tags of words nor entities."""
+    """The roles of the columns; those given are kept. None where the rows have neither tags of words nor entities."""
     if len(text) > 1:
         return None
     rows = _with_lists(columns, rows)
@@ -53,7 +53,9 @@ def entity_roles(
         (TAG_NAMES, _is_words, _is_tags, "words"),
         (SPAN_NAMES, _is_text, _is_spans, "text"),
     ):
-        found_label = _pick([label] if label else _marked(columns, values, names, kind), values, names, is_label)
+        found_label = _pick(
+            [label] if label else _label_candidates(columns, values, names, kind), values, names, is_label
+        )
         word_names = WORD_NAMES if kind == "words" else ("text", *WORD_NAMES)
         free = [column for column in columns if column != found_label]
         found_text = _pick(list(text) or free, values, word_names, is_text)
@@ -65,17 +67,19 @@ def entity_roles(
     return _in_one_text(text, label, columns, rows)
 
 
-def _marked(columns: Sequence[str], values: dict[str, list[Any]], names: Sequence[str], kind: str) -> list[str]:
-    """The columns that may hold marks: called so, or with tags in them that name types. Lists that are all empty mark nothing.
+def _label_candidates(
+    columns: Sequence[str], values: dict[str, list[Any]], names: Sequence[str], kind: str
+) -> list[str]:
+    """The columns that may hold tags or entities, by name or because their tags have types. Columns of empty lists do not count.
 
-    Words in a column that is called so are types without prefixes where `O` is among them, or where another column is called
-    one of words.
+    Words in a column with such a name are types without prefixes where `O` is among them, or where another column is named
+    for words.
     """
     filled = [column for column in columns if any(values[column])]
     if kind == "text":
         return filled
-    has_words = any(plain(column) in _WORDS for column in columns)
-    named = [column for column in filled if plain(column) in names]
+    has_words = any(normalize_name(column) in _WORDS for column in columns)
+    named = [column for column in filled if normalize_name(column) in names]
     tagged = [column for column in filled if _are_tags_in_rows(values[column])]
     return [column for column in named if has_words or column in tagged or _are_bare_tags(values[column])] or tagged
 
@@ -88,7 +92,7 @@ def _are_bare_tags(values: Sequence[Any]) -> bool:
 
 @dataclass(frozen=True)
 class ListReader:
-    """How a column of texts becomes one of lists. note: what is said of it."""
+    """How a column of texts becomes a column of lists. note: the line for the user."""
 
     column: str
     read: Callable[[str], list[Any] | None]
@@ -96,16 +100,16 @@ class ListReader:
 
 
 def list_readers(rows: Sequence[Row], text: str, label: str | None) -> list[ListReader]:
-    """For columns of texts that spell lists, and for words and tags in one text, which stand between blanks."""
+    """Readers for columns of stringified lists, and for words and tags separated by spaces in one text."""
     values = {column: [row.fields.get(column) for row in rows] for column in (text, label) if column is not None}
-    spelled = [column for column, found in values.items() if are_spelled_lists(found)]
+    stringified = [column for column, found in values.items() if are_stringified_lists(found)]
     readers = []
     is_tags = label is not None and _are_tags_in_rows(list(map(_cell, values[label])))
     for column, found in values.items():
         given = [value for value in found if value]
         if not given or not all(map(_is_text, given)):
             continue
-        if column in spelled:
+        if column in stringified:
             if column == label or nearly_all(lambda value: _is_words(stringified_list(value)), given):
                 readers.append(ListReader(column, _list_in_cell, f"column {column!r} holds lists written as text"))
         elif is_tags:
@@ -114,21 +118,23 @@ def list_readers(rows: Sequence[Row], text: str, label: str | None) -> list[List
 
 
 def _with_lists(columns: Sequence[str], rows: Sequence[Row]) -> Sequence[Row]:
-    """The rows with lists for the texts that spell them, in columns of nothing else."""
-    spelled = [column for column in columns if are_spelled_lists([row.fields.get(column) for row in rows])]
-    if not spelled:
+    """The rows with stringified lists parsed, in columns that hold only such."""
+    stringified = [column for column in columns if are_stringified_lists([row.fields.get(column) for row in rows])]
+    if not stringified:
         return rows
-    return [Row(row.source, row.line, {**row.fields, **{c: _cell(row.fields.get(c)) for c in spelled}}) for row in rows]
+    return [
+        Row(row.source, row.line, {**row.fields, **{c: _cell(row.fields.get(c)) for c in stringified}}) for row in rows
+    ]
 
 
 def _cell(value: Any) -> Any:
-    """The list that a cell spells, else the cell."""
+    """A stringified list as a list; any other cell unchanged."""
     found = _list_in_cell(value) if isinstance(value, str) else None
     return value if found is None else found
 
 
 def _list_in_cell(text: str) -> list[Any] | None:
-    """An empty cell among lists is an empty one: no entities."""
+    """The list in a cell; an empty cell is an empty list (no entities)."""
     return stringified_list(text) if text else []
 
 
@@ -144,13 +150,13 @@ def _is_tagged(row: Any) -> bool:
 
 
 def _in_one_text(text: tuple[str, ...], label: str | None, columns: Sequence[str], rows: Sequence[Row]) -> Roles | None:
-    """Words and their tags, one of them or both in one text: as many of the one as of the other in most rows."""
+    """Roles where words, tags or both are texts split at spaces: equally many words and tags in most rows."""
 
     def of(column: str) -> list[Any]:
         return [row.fields[column] for row in rows if row.fields.get(column)]
 
     labels = [column for column in ([label] if label else columns) if _are_tags_in_rows(of(column))]
-    found_label = next((column for name in TAG_NAMES for column in labels if plain(column) == name), None)
+    found_label = next((column for name in TAG_NAMES for column in labels if normalize_name(column) == name), None)
     found_label = found_label or next(iter(labels), None)
     free = {column: of(column) for column in text or columns if column != found_label}
     found_text = _pick(list(free), free, WORD_NAMES, _is_words) or _pick(
@@ -163,9 +169,9 @@ def _in_one_text(text: tuple[str, ...], label: str | None, columns: Sequence[str
     if not _agree(words, tags, "words"):
         return None
     if sum(len(row) > 1 for row in words) < len(words) / 10:
-        if plain(found_text) in _WORDS:
+        if normalize_name(found_text) in _WORDS:
             raise UserError(
-                "a row for each word, and no column that numbers the sentences", where=rows[0].source, found=quoted(columns),
+                "each row is one word, and no column numbers the sentences", where=rows[0].source, found=quoted(columns),
                 hint="Add a column sentence_id, or write CoNLL (.conll): a word and its tag a line, blank lines between sentences.",
             )  # fmt: skip
         return None
@@ -178,17 +184,17 @@ def _split(value: Any) -> Any:
 
 
 def input_column(columns: Sequence[str], rows: Sequence[Row]) -> str | None:
-    """The column of texts or words to predict on, where its name or being the only one tells it."""
+    """The column of texts or words to predict on, known by its name or because there is only one."""
     values = {column: [row.fields[column] for row in rows if row.fields.get(column) is not None] for column in columns}
     return _pick(columns, values, WORD_NAMES, _is_words) or _pick(columns, values, ("text", *WORD_NAMES), _is_text)
 
 
 def _pick(candidates: Sequence[str], values: dict[str, list[Any]], names: Sequence[str], fits: Any) -> str | None:
-    """The best-named column whose values fit; a column with another known job only where it is the one candidate."""
+    """The best-named column whose values fit; a column with another known role only as the single candidate."""
     fitting = [column for column in candidates if nearly_all(fits, values.get(column, ()))]
     if len(candidates) > 1:
-        fitting = [column for column in fitting if plain(column) not in NOT_NER]
-    named = [column for name in names for column in fitting if plain(column) == name]
+        fitting = [column for column in fitting if normalize_name(column) not in NOT_NER]
+    named = [column for name in names for column in fitting if normalize_name(column) == name]
     known = [column for column in fitting if tier(TEXT_TIERS, column) is not None] if fits is _is_text else []
     best = named or known or fitting
     return best[0] if best else None
@@ -203,18 +209,18 @@ def _agree(texts: Sequence[Any], labels: Sequence[Any], kind: str) -> bool:
 
 
 def _check_no_rival(words: str, tags: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
-    """UserError where two columns of tags are equally good."""
-    named = [column for column in columns if plain(column) in TAG_NAMES]
+    """Raises UserError where two columns of tags are equally good."""
+    named = [column for column in columns if normalize_name(column) in TAG_NAMES]
     rival = [
         column
         for column in columns
         if column not in (words, tags, *named)
-        and plain(column) not in NOT_NER
+        and normalize_name(column) not in NOT_NER
         and rows
         and all(_is_tags(row.fields.get(column)) for row in rows)
         and all(len(row.fields[column]) == len(row.fields[words]) for row in rows)
     ]
-    if rival and plain(tags) not in TAG_NAMES:
+    if rival and normalize_name(tags) not in TAG_NAMES:
         raise UserError(
             "more than one column could hold the tags",
             where=rows[0].source,
@@ -251,17 +257,17 @@ def is_span(value: Any) -> bool:
         return len(value) >= 3 and type(value[0]) is int and type(value[1]) is int and isinstance(value[2], str)
     if not isinstance(value, dict):
         return False
-    keys = {plain(str(key)) for key in value}
+    keys = {normalize_name(str(key)) for key in value}
     return any(name in keys for name in START_NAMES) and any(name in keys for name in END_NAMES)
 
 
 def _refuse_choices(values: Sequence[Any], where: str) -> None:
-    """UserError where texts were sorted into classes, and nothing in them was marked."""
+    """UserError where an export has classes of texts and no entities."""
     results = [one for value in values for annotation in value for one in annotation.get("result") or ()]
     kinds = {one.get("type") for one in results if isinstance(one, dict)}
     if "choices" in kinds and not kinds & {"labels", "hypertextlabels"}:
         raise UserError(
-            "a Label Studio export of choices", where=where, expected="its JSON holds entities here; classes are read from tables",
+            "a Label Studio export of choices", where=where, expected="entities; classes are read from tables",
             hint="Export it as CSV or JSON-MIN: a column of texts and one of choices.",
         )  # fmt: skip
 

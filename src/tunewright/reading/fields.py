@@ -22,14 +22,14 @@ NEVER_CLOSED = "the quote opened here is never closed"
 
 
 def unquoted(lines: Iterator[Line], delimiter: str) -> Iterator[Record]:
-    """Records of a table in which a quote is a character like any other: one a line."""
+    """Records of a table in which quotes have no meaning: one per line."""
     for line in lines:
         text, fault = without_line_end(line[1]), line[2]
         yield [line], None if fault else text.split(delimiter) if text else [], fault
 
 
 def records(lines: Iterator[Line], delimiter: str, limit: int) -> Iterator[Record]:
-    """Every record, in order; together they have every physical line once. A blank line is a record of no cells.
+    """Every record, in order; each physical line belongs to exactly one. A blank line is a record without cells.
 
     `lines` must be an iterator; `limit`: characters that a record over several lines may have.
     """
@@ -48,7 +48,7 @@ def records(lines: Iterator[Line], delimiter: str, limit: int) -> Iterator[Recor
 def _quoted(
     line: Line, lines: Iterator[Line], delimiter: str, limit: int, after_error: bool
 ) -> Generator[Record, None, Line | None]:
-    """The record that begins at `line`, and gives a line that is to be read again where its quote does not close."""
+    """Yields the record that begins at `line`; returns the line to read again where its quote does not close."""
     text, fault = line[1], line[2]
     if is_cut(line):
         yield [line], None, fault
@@ -57,14 +57,14 @@ def _quoted(
     if wrong == NEVER_CLOSED:
         return (yield from _over_lines(line, lines, delimiter, limit))
     if after_error and text.count('"') % 2:
-        wrong = "the end of a quoted field that is broken further up"
+        wrong = "this line ends a quoted field that is broken on an earlier line"
     fault = fault or wrong
     yield [line], None if fault else cells, fault
     return None
 
 
 def _over_lines(first: Line, lines: Iterator[Line], delimiter: str, limit: int) -> Generator[Record, None, Line | None]:
-    """The record whose quote is open at the end of `first`; see the top of this file for one that does not close."""
+    """The record whose quote is still open at the end of `first`; the module header says what happens if it never closes."""
     held, ended = [first], False
 
     def texts() -> Iterator[str]:
@@ -102,7 +102,7 @@ def _alone(text: str, delimiter: str) -> tuple[list[str] | None, str | None]:
     except csv.Error as error:
         if "unexpected end" in str(error):
             return None, NEVER_CLOSED
-        return None, "text after a closing quote; a quote inside a quoted field is written twice"
+        return None, "text after a closing quote; a quote inside a quoted field must be doubled"
     return [cell.replace("\0", "\r") for cell in cells] if returns else cells, None
 
 
@@ -115,7 +115,7 @@ def _reason(error: csv.Error, again: Line | None, limit: int) -> str:
 
 
 def _hide_returns(text: str) -> str:
-    """A lone `\\r` would end the row for csv: it goes as a NUL, which no good line has."""
+    """csv would end the row at a lone `\\r`: it is replaced by NUL, which no valid line has."""
     body, end = (text[:-2], "\r\n") if text.endswith("\r\n") else (text, "")
     return body.replace("\r", "\0") + end
 

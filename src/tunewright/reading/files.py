@@ -1,4 +1,4 @@
-"""A path -> its unpacked bytes -> decoded physical lines; what every text reader stands on.
+"""A path -> its unpacked bytes -> decoded physical lines: the base of every text reader.
 
     TextFile(Path("train.csv.gz"), "train.csv.gz", options).lines()    (1, 'review,sentiment\\n', None), (2, …
 
@@ -28,12 +28,12 @@ from tunewright.reading.unpack import Recoded, ZstdStream
 from tunewright.reporting.phases import read_bytes
 
 Line = tuple[int, str, str | None]
-"""(1-based number, text with its line end, fault). With a fault the text is what can be shown of the line."""
+"""(1-based number, text with its line end, fault). With a fault, the text is an excerpt for messages."""
 
 NUL = "the text holds a NUL character"
 LONE_SURROGATE = "the text holds half of a surrogate pair, which is no character"
 _BLOCK = 2**16
-"""Bytes read at a time. Where they are sound UTF-8 their lines are split at once, otherwise each is looked at alone."""
+"""Bytes read at a time. Valid UTF-8 is split into lines at once; otherwise each line is decoded by itself."""
 _UTF8_MARK = b"\xef\xbb\xbf"
 _MARKS = {
     b"\xff\xfe\0\0": "utf-32", b"\0\0\xfe\xff": "utf-32", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16", _UTF8_MARK: "utf-8",
@@ -58,15 +58,15 @@ class _CountedFile(io.FileIO):
 
 @contextmanager
 def opened(path: Path, name: str) -> Iterator[io.BufferedReader]:
-    """The unpacked bytes of a file; what goes wrong while they are read becomes a UserError."""
+    """The decompressed bytes of a file; errors while reading become UserErrors."""
     try:
         with io.BufferedReader(_CountedFile(path), _READ_AT_ONCE) as packed:
             yield _unpacked(cast(io.BufferedReader, packed))
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise UserError(
-            f"the packed file is broken or cut ({error})",
+            f"the compressed file is damaged or incomplete ({error})",
             where=name,
-            hint="Download it again, or unpack it to see what is left.",
+            hint="Download it again, or decompress it to see what is left.",
         ) from error
     except UnicodeError as error:  # a codec that gives up on the stream as a whole
         raise UserError(
@@ -79,10 +79,10 @@ def opened(path: Path, name: str) -> Iterator[io.BufferedReader]:
 
 
 def unreadable(name: str, error: OSError) -> UserError:
-    """The UserError for a file or folder the system will not give us."""
+    """The UserError for a file or folder that the system cannot open."""
     if isinstance(error, PermissionError):
         return UserError("no permission to read it", where=name, hint=f"Try: chmod u+r {name}")
-    return UserError(f"cannot be read ({error.strerror or error})", where=name, hint="Is the whole path right?")
+    return UserError(f"cannot be read ({error.strerror or error})", where=name, hint="Check the path.")
 
 
 def is_packed(path: Path, name: str) -> bool:
@@ -105,7 +105,7 @@ def _unpacked(packed: io.BufferedReader) -> io.BufferedReader:
 
 @dataclass(frozen=True)
 class TextFile:
-    """A text file as bytes, decoded text or physical lines; each reading begins at the start."""
+    """A text file as bytes, decoded text or physical lines; every pass begins at the start."""
 
     path: Path
     name: str
@@ -128,7 +128,7 @@ class TextFile:
             yield stream, encoding, offset
 
     def _require_marked(self, start: bytes) -> None:
-        """Raises UserError where the file begins with the byte order mark of another encoding than the one it is read in."""
+        """Raises UserError where the byte order mark belongs to another encoding."""
         encoding = codecs.lookup(self.options.encoding).name
         marked = next((wide for mark, wide in _MARKS.items() if start.startswith(mark)), None)
         if marked is None or encoding.startswith(marked) or (marked == "utf-32" and encoding.startswith("utf-16")):
@@ -140,7 +140,7 @@ class TextFile:
         )
 
     def lines(self) -> Iterator[Line]:
-        """Every physical line, in order. A line that cannot be used comes with its fault."""
+        """Every physical line, in order; an unusable line with its fault."""
         limit, number = self.options.max_row_bytes, 0
         most = max(limit + 3, 4 * MAX_RAW_LARGE)  # the line end may stand beyond the limit
         with self.stream() as (stream, encoding, offset):
@@ -196,15 +196,17 @@ class TextFile:
             raise empty(self.name)
         if first[2] is None and not first[1].endswith("\n") and first[1].count("\r") > 1:
             raise UserError(
-                "the lines end in a lone carriage return, as on old Macs; here a line ends at a newline",
+                "the lines end in carriage returns (old Mac format), not in newlines",
                 where=self.name,
-                hint="Save the file with Unix or Windows line ends.",
+                hint="Save the file with Unix or Windows line endings.",
             )
         return lines, is_whole
 
 
 def empty(name: str) -> UserError:
-    return UserError("the file is empty", where=name, hint="Is it the right file, and was it written to its end?")
+    return UserError(
+        "the file is empty", where=name, hint="Check that it is the right file and was written completely."
+    )
 
 
 def too_large(size: int, limit: int) -> str:
@@ -221,7 +223,7 @@ def is_utf8(path: str) -> bool:
 
 
 def has_surrogate(text: str) -> bool:
-    """Whether half of a surrogate pair stands in the text (an encoder finds it sooner than a search does)."""
+    """Whether the text contains half of a surrogate pair (encoding finds it faster than a search)."""
     if text.isascii():
         return False
     try:
@@ -238,7 +240,7 @@ def without_line_end(text: str) -> str:
     return text[:-1] if text.endswith("\n") else text
 
 
-def shown(text: str) -> str:
+def excerpt(text: str) -> str:
     """What a Reject keeps of a row."""
     return without_line_end(text)[:MAX_RAW]
 
@@ -269,7 +271,7 @@ def _skip_line(stream: BinaryIO) -> int:
 
 
 def _wrong_bytes(raw: bytes, error: UnicodeDecodeError, offset: int | None, encoding: str) -> str:
-    """Which byte, where, and the likely mend. `offset`: where `raw` begins in the file, None where it was recoded."""
+    """Which byte, where, and a likely fix. `offset`: where `raw` begins in the file, None where it was recoded."""
     label = "UTF-8" if encoding == "utf-8" else encoding
     if offset is None:
         return f"character {len(raw[: error.start].decode('utf-8', 'replace')) + 1} of the line is not {label}"

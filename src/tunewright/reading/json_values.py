@@ -1,10 +1,10 @@
-"""JSON text -> values exactly as they stand, and what makes a row unusable; shared by the JSONL and JSON readers.
+"""JSON text -> exact values, or the reason why a row cannot be used; shared by the JSONL and JSON readers.
 
     read = StrictJson()
     read.row('{"text": "Fine.", "label": 7}')              {'text': 'Fine.', 'label': 7}
     read.row('{"text": "a", "text": "b"}')                 RowError: the key 'text' occurs twice
 
-Python's own decoder is kinder: it takes NaN, keeps the last of two equal keys, and makes 1e999 infinite.
+Python's decoder is more lenient: it accepts NaN, keeps the last of two equal keys, and makes 1e999 infinite.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _KINDS = {dict: "an object", list: "a list", str: "a string", bool: "true or fal
 
 
 class StrictJson:
-    """A JSON decoder that notes faults while it parses on, so that the end of a faulty value is still found."""
+    """A JSON decoder that records faults and continues, so that the end of a faulty value is still found."""
 
     def __init__(self) -> None:
         self.faults: list[str] = []
@@ -55,7 +55,7 @@ class StrictJson:
     def checked(self, value: Any, escaped: bool) -> dict[str, Any]:
         """`value`, just parsed, as the fields of a row; RowError for an unusable one.
 
-        escaped: whether its strings must be looked at. A text and what is known of it, spaCy's `["Ulm", {"entities":
+        escaped: whether its strings must be checked. A text and its annotations, spaCy's `["Ulm", {"entities":
         [[0, 3, "LOC"]]}]`, are the fields `text` and those.
         """
         if self.faults:
@@ -135,14 +135,14 @@ def text_fault(value: Any) -> str | None:
 
 
 def unparsable(error: Exception) -> str:
-    """The reason for what the decoder refuses besides wrong syntax."""
+    """The reason where the decoder fails for anything but syntax."""
     if isinstance(error, RecursionError):
         return "nested too deeply"
-    return "an integer with more digits than Python reads" if "digits" in str(error) else str(error)
+    return "an integer has more digits than Python can read" if "digits" in str(error) else str(error)
 
 
 def _syntax(error: json.JSONDecodeError, text: str) -> str:
     end = len(text.rstrip(" \t\r\n"))
     if error.pos >= end or error.msg.startswith("Unterminated string"):
-        return f"not valid JSON: the line is cut at column {end + 1} ({error.msg[0].lower()}{error.msg[1:]})"
+        return f"not valid JSON: the line is truncated at column {end + 1} ({error.msg[0].lower()}{error.msg[1:]})"
     return f"not valid JSON at column {error.pos + 1}: {error.msg[0].lower()}{error.msg[1:]}"

@@ -1,4 +1,4 @@
-"""Lines of a plain text file that say more than a text: a label before or behind it, a separator, nothing but labels.
+"""Lines of a plain text file that hold more than text: a label before or after it, a separator, or only labels.
 
     '__label__joy I am glad'      layout "fasttext"     ('joy', 'I am glad')
     '3 a stirring film'           layout "first"        ('3', 'a stirring film')
@@ -6,7 +6,7 @@
     'Profit rose .@positive'      layout "at"           ('positive', 'Profit rose .')
     '(3 (2 It) (4 works))'        layout "tree"         ('3', 'It works')
 
-`formats/labelled.py` reads them so, where `data.format: labelled` says it; `line_question` asks where nothing does.
+`formats/labelled.py` reads them with `data.format: labelled`; without it `line_question` asks what they are.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from tunewright.reading.sniff import is_header
 
 FASTTEXT, TREE, AT, FIRST, LAST = "fasttext", "tree", "at", "first", "last"
 FIRST_CELL, LAST_CELL = "first cell", "last cell"
-"""Before the first comma, behind the last one."""
+"""Before the first comma, after the last one."""
 _FEW, _SEVERAL = 5, 20
-"""Lines from which marks, and lines from which mere words or numbers, tell something."""
+"""Minimum lines for markers, and for plain words or numbers, to count as evidence."""
 _MOST_LABELS, _MOST_NUMBERS, _ROWS_EACH, _MOST_WORDS = 20, 10, 4, 4
 _SURELY = 0.98
 _MARK = "__label__"
@@ -45,17 +45,17 @@ _LABEL_WORDS = one_of(
 )
 _SHORT_NUMBER = re.compile(r"[+-]?[0-9]{1,2}(?:\.0)?")
 _LEVELS = one_of("info warn warning error debug trace fatal critical notice verbose severe fine")
-"""Of the messages of a program: no labels of texts."""
+"""Log levels, which are not labels."""
 _UNITS = one_of(
     "cup cups tbsp tbs tsp tablespoon tablespoons teaspoon teaspoons g gram grams kg ml l liter liters litre litres oz ounce ounces",
     "lb lbs pound pounds clove cloves can cans pinch slice slices piece pieces stick sticks package packages x",
 )
-"""Behind a number: an amount of something."""
+"""After a number these mean an amount, not a label."""
 _UNIT_SHARE = 0.3
 _STAMPED = re.compile(
     r"\W?(?:[0-9]{4}-[0-9]{2}-[0-9]{2}|[0-9]{1,2}:[0-9]{2}\b|(?:[0-9]{1,3}\.){3}[0-9]{1,3}\b|[A-Z][a-z]{2} +[0-9]{1,2} [0-9]{2}:)"
 )
-"""A date, a time or an address: so begin lines that a program has written."""
+"""A date, a time or an address at the start: lines of a log."""
 _TAGGED = re.compile(r"\S+/(?:[A-Z][A-Z0-9$-]*|[BIESLU]-\w+|[.,:;]|``|'')")
 _LETTER = re.compile(r"[^\W\d_]")
 _SEPARATORS = ("|||", "||", ";;", "@@", "=>", "->", "<sep>", "<SEP>", "[SEP]", "::", "##", "~~", "%%", "&&", "|")
@@ -63,7 +63,7 @@ _SEPARATORS = ("|||", "||", ";;", "@@", "=>", "->", "<sep>", "<SEP>", "[SEP]", "
 
 @dataclass(frozen=True)
 class LineQuestion:
-    """What the lines look like, and the config words that would read them so; mend: what to do where no words can."""
+    """what: what the lines look like. words: the config words that read them. hint: what to do where no words can."""
 
     what: str
     words: str
@@ -71,7 +71,7 @@ class LineQuestion:
 
 
 def layout_of(texts: Sequence[str], *, sure: bool = False) -> str | None:
-    """Where the label of these lines stands; None where it stands nowhere. sure: the user says that they have one."""
+    """Where these lines have their label; None where they have none. sure: the user said that they have one."""
     given = [text for text in texts if text.strip()]
     if len(given) < (1 if sure else _FEW):
         return None
@@ -118,7 +118,7 @@ def parsed(text: str, layout: str) -> tuple[str | list[str], str]:
 
 
 def line_question(texts: Sequence[str]) -> LineQuestion | None:
-    """What these lines look like, where it is something else than prose; None for prose, verse and lists of words."""
+    """What these lines look like where they are not prose; None for prose, verse and lists of words."""
     given = [text for text in texts if text.strip()]
     layout = layout_of(given)
     separator = _separator(given) if layout in (None, FIRST, LAST, FIRST_CELL, LAST_CELL) else None
@@ -134,7 +134,7 @@ def line_question(texts: Sequence[str]) -> LineQuestion | None:
         return LineQuestion("lines that are lists in JSON", "", 'Write an object on each line: {"text": …, "label": …}')
     if len(given) >= _FEW and _nearly_all(_is_tagged, given):
         return LineQuestion(
-            "words with a tag behind each (word/TAG)", "",
+            "words each followed by a tag (word/TAG)", "",
             "Write a word and its tag on each line, and a blank line between sentences (CoNLL)",
         )  # fmt: skip
     return None
@@ -148,7 +148,7 @@ def _is_tagged(text: str) -> bool:
 _WHAT = {
     FASTTEXT: "lines that begin with __label__, as fastText writes them",
     TREE: "parse trees with a number at every node, as in the Stanford Sentiment Treebank",
-    AT: "sentences that end in @ and a judgement",
+    AT: "sentences that end in @ and a label",
     FIRST: "lines that begin with a label, as in TREC and SST",
     LAST: "lines that end with a label",
     FIRST_CELL: "lines that begin with a label and a comma",
@@ -157,7 +157,7 @@ _WHAT = {
 
 
 def _joined(texts: Sequence[str], separator: str) -> LineQuestion:
-    """Two parts in each line: a label and a text, or two texts, of which the second is taken for the answer."""
+    """Two parts per line: a label and a text, or two texts, the second being the answer."""
     spaced = f" {separator} "
     separator = spaced if all(spaced in text for text in texts) else separator
     words = f"data.format=csv {shlex.quote(f'data.delimiter={separator}')}"
@@ -166,7 +166,7 @@ def _joined(texts: Sequence[str], separator: str) -> LineQuestion:
         rows = [text.split(separator, 1) for text in texts]
         first, second = (shlex.quote(name.strip()) for name in (rows[0] if is_header(rows) else ("column1", "column2")))
         words += f" task=sft data.text={first} data.label={second}"
-    return LineQuestion(f"lines of two parts, joined by {separator!r}", words)
+    return LineQuestion(f"lines of two parts, separated by {separator!r}", words)
 
 
 def _separator(texts: Sequence[str]) -> str | None:
@@ -180,14 +180,14 @@ def _is_cut(separator: str, text: str) -> bool:
 
 
 def _recur(parts: Sequence[str]) -> bool:
-    """Few short parts, each of which stands again and again: the labels of lines that a mark cuts in two."""
+    """Whether these are few short parts that recur: the labels of lines split at a separator."""
     distinct = set(parts)
     enough = len(parts) >= _ROWS_EACH * len(distinct) if len(parts) >= _SEVERAL else len(distinct) <= len(parts) // 2
     return enough and len(distinct) <= _MOST_LABELS and all(len(part.split()) <= _MOST_WORDS for part in distinct)
 
 
 def _is_first_word_a_label(texts: Sequence[str]) -> bool:
-    """Not so where numbers are amounts (`2 cups of flour`)."""
+    """False where numbers are amounts (`2 cups of flour`)."""
     behind = [rest for text in texts if (rest := _second(text))]
     amounts = sum(_first(rest).lower().rstrip(".,") in _UNITS for rest in behind)
     words = [_first(text) for text in texts if _second(text)]
@@ -195,7 +195,7 @@ def _is_first_word_a_label(texts: Sequence[str]) -> bool:
 
 
 def _cells(text: str, layout: str) -> tuple[str, str]:
-    """(the cell that is the label, the rest); a cell in quotes is what stands within. ("", text) for a line without a comma."""
+    """(label cell, the rest), without surrounding quotes. ("", text) for a line without a comma."""
     before, _, behind = text.strip().partition(",") if layout == FIRST_CELL else text.strip().rpartition(",")
     label, rest = (before, behind) if layout == FIRST_CELL else (behind, before)
     return _unquoted(label), _unquoted(rest)
@@ -209,7 +209,7 @@ def _unquoted(cell: str) -> str:
 
 
 def _are_cells(texts: Sequence[str], layout: str, *, sure: bool) -> bool:
-    """Does nearly every line have a label before its first comma, or behind its last, and a text beside it?"""
+    """Whether nearly every line has a label before its first comma, or after its last, and a text next to it."""
     cells = [_cells(text, layout) for text in texts]
     labels = [label for label, rest in cells if label and _LETTER.search(rest) and not rest[:3].isdecimal()]
     if len(labels) < _SURELY * len(texts) or not all(map(_SHORT_NUMBER.fullmatch, labels)):
@@ -219,7 +219,7 @@ def _are_cells(texts: Sequence[str], layout: str, *, sure: bool) -> bool:
 
 
 def _are_labels(words: Sequence[str], num_lines: int) -> bool:
-    """Few words of a kind that labels are, each again and again: numbers, what stands in brackets, names of judgements."""
+    """Whether these are few recurring words that can be labels: numbers, words in brackets, known label words."""
     distinct = set(words)
     if len(words) < _SURELY * num_lines or not distinct:
         return False
@@ -247,7 +247,7 @@ def _second(text: str) -> str:
 
 
 def _bare(word: str) -> str:
-    """`[joy]`, `joy:` and `#joy` are called joy."""
+    """`[joy]`, `joy:` and `#joy` -> `joy`."""
     return word.strip("[]<>#:,") or word
 
 

@@ -36,20 +36,20 @@ _SEVERAL = re.compile(r"(?:…(?:, | |: )?)+")
 
 @dataclass
 class Ledger:
-    """Counts per source and split, plus what was found on the way (duplicates, rows shared between splits)."""
+    """Counts per source and split, plus other facts (duplicates, rows shared between splits)."""
 
     counts: dict[str, dict[str, Counter[str]]] = field(default_factory=dict)
     """source -> split -> fate -> rows. Rejected rows stand under the split `-`: they never reached one."""
     read: Counter[str] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
-    """How many rows were left out for each kind of reason, told by the first one of the kind."""
+    """Rows left out per kind of reason, under the first reason of that kind."""
     facts: dict[str, Any] = field(default_factory=dict)
     _first_of_kind: dict[str, str] = field(default_factory=dict, repr=False)
 
     def add(self, source: str, split: str, fate: str, rows: int = 1) -> None:
         self.counts.setdefault(source, {}).setdefault(split, Counter())[fate] += rows
 
-    def because(self, reason: str) -> None:
+    def count_reason(self, reason: str) -> None:
         """Count one row that was left out."""
         kind = kind_of(reason)
         first = self._first_of_kind.get(kind)
@@ -58,15 +58,15 @@ class Ledger:
                 self.reasons[_OTHER] += 1
                 return
             first = self._first_of_kind[kind] = reason
-        elif first != reason and not first.startswith(_SUCH_AS):  # the kind is told as one from now on
+        elif first != reason and not first.startswith(_SUCH_AS):  # from now on the reason stands for its kind
             self._first_of_kind[kind] = f"{_SUCH_AS}{first}"
             self.reasons[f"{_SUCH_AS}{first}"] = self.reasons.pop(first)
             first = self._first_of_kind[kind]
         self.reasons[first] += 1
 
-    def told(self) -> str:
+    def format_counts(self) -> str:
         """The most frequent reasons of rejected rows, for a message."""
-        return told(self.reasons)
+        return format_counts(self.reasons)
 
     def as_dict(self) -> dict[str, Any]:
         """JSON form. Raises AssertionError when the counts do not add up: that would be our bug."""
@@ -85,7 +85,7 @@ class Ledger:
 
 
 def kept_rows(ledger: Mapping[str, Any], split: str) -> int:
-    """The user's rows that a split holds, of a ledger as it is written down."""
+    """How many of the user's rows a split holds, from a saved ledger."""
     return sum(source["splits"].get(split, {}).get(KEPT, 0) for source in ledger["sources"])
 
 
@@ -95,9 +95,9 @@ def not_selected_rows(ledger: Mapping[str, Any], split: str) -> int:
 
 
 def kind_of(reason: str) -> str:
-    """What a reason says apart from the value met: `'label' holds int 3` and `'label' holds list [1]` are one kind.
+    """A reason without the values it quotes: `'label' holds int 3` and `'label' holds list [1]` are one kind.
 
-    Names of columns stay: a row without `text` lacks something else than one without `label`.
+    Names of columns stay: a missing `text` is another kind than a missing `label`.
     """
     parts = _COLUMN.split(reason)
     for place in range(0, len(parts), 2):
@@ -107,19 +107,19 @@ def kind_of(reason: str) -> str:
     return _SEVERAL.sub("… ", "".join(parts)).strip()
 
 
-def told(reasons: Mapping[str, int], num_shown: int = 2) -> str:
-    """`13 rows: empty answer; 2 rows such as: turn 1 is 'Hi'; 9 rows: other reasons`. Reasons that differ in what they quote
-    are one, told by the first."""
+def format_counts(reasons: Mapping[str, int], num_shown: int = 2) -> str:
+    """`13 rows: empty answer; 2 rows such as: turn 1 is 'Hi'; 9 rows: other reasons`. Reasons that differ only in what they
+    quote are counted together, under the first."""
     kinds: dict[str, list[tuple[str, int]]] = {}
     for reason, count in reasons.items():
         kinds.setdefault(kind_of(reason.removeprefix(_SUCH_AS)), []).append((reason, count))
     found = sorted(kinds.values(), key=_num_rows, reverse=True)
-    shown = [f"{counted(_num_rows(kind), 'row')}{_told_kind(kind)}" for kind in found[:num_shown]]
+    shown = [f"{counted(_num_rows(kind), 'row')}{_format_kind(kind)}" for kind in found[:num_shown]]
     rest = sum(map(_num_rows, found[num_shown:]))
     return "; ".join([*shown, *([f"{counted(rest, 'row')}: other reasons"] if rest else [])])
 
 
-def _told_kind(kind: Sequence[tuple[str, int]]) -> str:
+def _format_kind(kind: Sequence[tuple[str, int]]) -> str:
     """` such as: turn 1 is 'Hi'` where the reasons of a kind differ, `: empty answer` where there is one."""
     first = kind[0][0].removeprefix(_SUCH_AS)
     return f" such as: {first}" if len(kind) > 1 or kind[0][0].startswith(_SUCH_AS) else f": {first}"
@@ -185,21 +185,21 @@ def bad_rows_error(
     *,
     go_on: str = "data.on_bad_rows=skip",
 ) -> UserError:
-    """What a user is told when rows were rejected and that stops the command. go_on: the word that would have it go on."""
+    """The error where rejected rows stop the command. go_on: the config word that continues without them."""
     return UserError(
         f"{count:,} of {num_read:,} rows cannot be used:\n{_listed(rejects, count, rejected_file)}",
-        hint=f"Mend them, or go on without them: {go_on}",
+        hint=f"Fix them, or skip them: {go_on}",
     )
 
 
 def after_rejects(error: UserError, rejects: Sequence[Reject], count: int, num_read: int, path: Path) -> UserError:
-    """`error`, raised after rows were left out: the rows are the likely cause, and are shown with it."""
+    """`error` with the rejected rows before it, which are its likely cause."""
     if not count:
         return error
     return UserError(
         f"{error.problem}, after {count:,} of {num_read:,} rows could not be used:\n{_listed(rejects, count, path)}",
         where=error.where,
-        hint="Mend the rows, or what they have in common.",
+        hint="Fix these rows.",
     )
 
 

@@ -1,4 +1,4 @@
-"""What the user wrote -> the file and its format, or the UserError that says what was meant.
+"""What the user wrote -> the file and its format, or a UserError that suggests what was meant.
 
 locate("train.csv.gz", None)          (Path('train.csv.gz'), 'csv')
 locate("trian.csv", None)             UserError: trian.csv: no such file. Did you mean train.csv?
@@ -37,9 +37,9 @@ _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 def matching(name: str) -> list[str]:
-    """The files that a pattern such as `parts/*.jsonl` stands for, sorted; a name that is none stands for itself.
+    """The files that match a pattern such as `parts/*.jsonl`, sorted; a name without wildcards is returned unchanged.
 
-    UserError where no file has such a name.
+    UserError where no file matches this pattern.
     """
     if name.startswith("hub:") or not glob.has_magic(name) or os.path.lexists(expanded(name)):
         return [name]
@@ -48,14 +48,14 @@ def matching(name: str) -> list[str]:
     found = sorted(glob.glob(expanded(name), recursive=True))
     if not found:
         raise UserError(
-            "no file has such a name", where=name, hint="A pattern of files: *, ? and [ab] stand for letters."
+            "no file matches this pattern", where=name, hint="In a file pattern, *, ? and [ab] are wildcards."
         )
     return found
 
 
 @cache
 def readers() -> dict[str, ModuleType]:
-    """Format -> the module of `read/formats/` that reads it."""
+    """Format -> the module of `reading/formats/` that reads it."""
     names = [module.name for module in pkgutil.iter_modules(formats.__path__)]
     modules = [importlib.import_module(f"{formats.__name__}.{name}") for name in names]
     return {format: module for module in modules for format in module.FORMATS}
@@ -95,7 +95,9 @@ def locate(name: str, options: ReadOptions) -> tuple[Path, str]:
     if path.is_dir():
         return path, "classes" if is_class_folder(path) else "dataset"
     if not path.is_file():
-        raise UserError("not a regular file", where=name, hint="It is read more than once: save it to a file first.")
+        raise UserError(
+            "not a regular file", where=name, hint="Files are read more than once: save this to a regular file first."
+        )
     if mode.st_size and not os.access(path, os.R_OK):
         raise unreadable(name, PermissionError())
     return path, options.format or _format_of(path, name, options)
@@ -112,20 +114,20 @@ def _format_of(path: Path, name: str, options: ReadOptions) -> str:
     if not suffix:
         return _by_content(path, name, options)
     if suffix in _SPREADSHEETS:
-        raise UserError("a spreadsheet is not read", where=name, hint="Save it as CSV (UTF-8) and name that.")
+        raise UserError("spreadsheets are not supported", where=name, hint="Save it as CSV (UTF-8) and name that.")
     if suffix in _PICKLES:
         hint = "Save the data as .jsonl, .csv or .parquet."
-        raise UserError("no pickle is read: it could run any code", where=name, hint=hint)
+        raise UserError("pickle files are not supported: opening one can run any code", where=name, hint=hint)
     if suffix in _OTHER_PACKED:
-        hint = "Unpack it, or pack the one file as .gz or .zst."
-        raise UserError(f"{suffix} is not unpacked here", where=name, hint=hint)
+        hint = "Unpack it, or compress the single file as .gz or .zst."
+        raise UserError(f"{suffix} archives are not supported", where=name, hint=hint)
     if _is_conll(path, name, options):
         return "conll"
     raise UserError(
-        f"the suffix {suffix} is not known",
+        f"unknown file suffix {suffix}",
         where=name,
         expected=" ".join(sorted(suffixes())),
-        hint="Set data.format to say what it is (jsonl, json, csv, tsv, parquet, arrow, text).",
+        hint="Set data.format (jsonl, json, csv, tsv, parquet, arrow, text).",
     )
 
 
@@ -143,7 +145,7 @@ def _by_content(path: Path, name: str, options: ReadOptions) -> str:
 
 
 def _table_in(path: Path, name: str, options: ReadOptions) -> str | None:
-    """The format of the table or the JSON that a file of texts holds: public data sets often end in .txt."""
+    """The format of a table or of JSON in a .txt file, as public data sets often have it; None for text."""
     if options.label_file is not None:
         return None
     lines = TextFile(path, name, options).first_lines(200)[0]
@@ -151,7 +153,7 @@ def _table_in(path: Path, name: str, options: ReadOptions) -> str | None:
 
 
 def _is_conll(path: Path, name: str, options: ReadOptions) -> bool:
-    """Whether it holds words and tags: such files carry the suffixes of tables and texts, or any."""
+    """Whether a file holds words and tags; such files may have any suffix."""
     lines, whole = TextFile(path, name, options).first_lines(NUM_LINES)
     if _numbers_sentences(lines):
         return False
@@ -159,7 +161,7 @@ def _is_conll(path: Path, name: str, options: ReadOptions) -> bool:
 
 
 def _numbers_sentences(lines: Sequence[Line]) -> bool:
-    """Whether the first line names the columns of a table with a row for each word: its sentences are numbered, no blank line ends one."""
+    """Whether the first line is the header of a table with one word per row and numbered sentences."""
     return bool(lines) and names_words(lines[0][1].strip("\r\n").split("\t"))
 
 
@@ -172,7 +174,7 @@ def readable_inside(folder: Path) -> list[str]:
 
 def _not_there(name: str, path: Path) -> UserError:
     if "://" in name:
-        return UserError("addresses are not fetched", where=name, hint="Download the file and name it here.")
+        return UserError("URLs are not downloaded", where=name, hint="Download the file and name it here.")
     siblings = _siblings(path.parent)
     close = did_you_mean(path.name, siblings)
     if close:
@@ -182,7 +184,7 @@ def _not_there(name: str, path: Path) -> UserError:
     if not path.parent.exists():
         return UserError("no such file", where=name, found=f"no folder {str(path.parent)!r} either")
     readable = [sibling for sibling in siblings if Path(sibling).suffix in suffixes()]
-    return UserError("no such file", where=name, found=f"in its folder {quoted(readable)}" if readable else None)
+    return UserError("no such file", where=name, found=f"in that folder: {quoted(readable)}" if readable else None)
 
 
 def _siblings(folder: Path) -> list[str]:

@@ -1,6 +1,6 @@
-"""The column names people use for texts, pairs and labels: how `sniff.py` knows a header and `detect.py` its roles.
+"""Common column names for texts, pairs and labels: `sniff.py` recognizes headers by them, `detect.py` roles.
 
-    tier(TEXT_TIERS, "Review Text")     1: as good as `review`, less good than `text`
+    tier(TEXT_TIERS, "Review Text")     1: as good as `review`, second to `text`
 
 Names are compared in lower case with `_` for spaces and hyphens.
 """
@@ -21,7 +21,7 @@ SPLIT_NAMES = {
     "validation": ("validation", "valid", "val", "dev", "devel", "eval", "trial"),
     "test": ("test", "testing"),
 }
-"""What files and folders of a split are called, the most usual word first."""
+"""Names of files and folders of each split, the most common first."""
 TEXT_TIERS: tuple[frozenset[str], ...] = (
     one_of("text"),
     one_of(
@@ -64,7 +64,7 @@ BINARY: Mapping[str, bool] = {
     **dict.fromkeys(("1", "1.0", "true", "yes", "t", "y", "on"), True),
     **dict.fromkeys(("0", "0.0", "false", "no", "f", "n", "off"), False),
 }
-"""How a column of its own says that a label applies, or does not: in lower case."""
+"""Lower-case values of a column that says whether a label applies."""
 NEVER = one_of("id idx index uuid guid key row row_id sample_id text_id review_id tweet_id user_id date time")
 """Columns that are neither text nor label, whatever they hold."""
 
@@ -75,11 +75,11 @@ KNOWN = NEVER.union(*TEXT_TIERS, *LABEL_TIERS, *PAIRS) | one_of(
 """Any name that makes the first row of a table a header."""
 
 
-def plain(name: str) -> str:
+def normalize_name(name: str) -> str:
     """`Review Text` -> `review_text`."""
     return re.sub(r"[\s\-.]+", "_", name.strip().lower())
 
 
 def tier(tiers: Sequence[frozenset[str]], name: str) -> int | None:
-    """The place of a name among the tiers, 0 the best; None where it is in none."""
-    return next((place for place, names in enumerate(tiers) if plain(name) in names), None)
+    """Index of the tier that has the name, 0 the best; None without one."""
+    return next((place for place, names in enumerate(tiers) if normalize_name(name) in names), None)

@@ -1,4 +1,4 @@
-"""How a file is to be read, where its name and content do not say it all.
+"""How to read a file, where its name and content do not show it.
 
 ReadOptions(delimiter=";", encoding="cp1252")      what `data.delimiter: ";"` and `data.encoding: cp1252` become
 """
@@ -17,19 +17,19 @@ _DELIMITER_NAMES = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";"}
 
 @dataclass(frozen=True, kw_only=True)
 class ReadOptions:
-    """Everything a reader can be told."""
+    """All options of the readers."""
 
     format: str | None = None
     """`jsonl`, `json`, `csv`, …; None: from the suffix, or from the content where a file has no suffix."""
     encoding: str = "utf-8"
     """Any text encoding Python knows. A UTF-8 byte order mark is dropped."""
     delimiter: str | None = None
-    """What stands between the fields of a table (`tab` is understood); None: found among `,` `;` `|` and tab. One character; where it
-    is several (`||`), quotes are characters like any other."""
+    """Between the fields of a table (also `tab`); None: detected among `,` `;` `|` and tab. With more than
+    one character (`||`), quotes have no meaning."""
     header: bool | None = None
-    """Whether a table's first row names its columns; None: found from the first rows."""
+    """Whether a table's first row names its columns; None: detected from the first rows."""
     quoting: bool | None = None
-    """Whether quotes (") around a table's cell quote it; None: in tab-separated text found from the whole file, otherwise they do."""
+    """Whether quotes (") around a table's cell quote it; None: detected from the whole file for tab-separated text, otherwise true."""
     max_row_bytes: int = 4 * 2**20
     """A row larger than this is rejected without being held in memory. A tokenizer may need a hundred times a row's bytes."""
     config: str | None = None
@@ -37,13 +37,13 @@ class ReadOptions:
     documents: str = "line"
     """Plain text files: a row is a `line`, a `paragraph`, or a piece of the `file`; `auto`: of the file where it has blank lines."""
     label_file: str | None = None
-    """Plain text files: where their labels stand, a line each. `auto`: in the file beside it that is named so, if there is one."""
+    """Plain text files: the file with their labels, one per line. `auto`: the file next to it with a matching name, if any."""
     split: str | None = None
     """Hub data sets and dataset folders: the split."""
     revision: str | None = None
     """Hub data sets: a branch, tag or commit."""
     words_alone: bool = False
-    """Words without tags are enough: they are to be tagged."""
+    """Accept words without tags (for prediction)."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "encoding", _known_encoding(self.encoding))
@@ -51,7 +51,7 @@ class ReadOptions:
             object.__setattr__(self, "delimiter", _usable(self.delimiter))
         if self.max_row_bytes < 1:
             found = str(self.max_row_bytes)
-            raise UserError("no row fits", where="data.max_row_bytes", found=found, expected="1 or more")
+            raise UserError("the limit is too small", where="data.max_row_bytes", found=found, expected="1 or more")
 
 
 def _known_encoding(name: str) -> str:
@@ -72,7 +72,7 @@ def _usable(delimiter: str) -> str:
     character = _DELIMITER_NAMES.get(delimiter.lower(), delimiter)
     if not 0 < len(character) <= _LONGEST_DELIMITER or set(character) & set('\r\n"\0'):
         raise UserError(
-            "the delimiter is not usable",
+            "this delimiter cannot be used",
             where="data.delimiter",
             found=repr(delimiter),
             expected=f"one to {_LONGEST_DELIMITER} characters, and no quote or line end",

@@ -5,7 +5,7 @@
 
     "he said \\"hi\\""                                   R's write.table quoted this one: quotes inside have a backslash
 
-A file in which several of these stand, or none, is asked about: read wrongly, its texts would be others.
+Where a file has several of these, or none, the user is asked: a wrong guess would change its texts.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from tunewright.reading.files import TextFile, without_line_end
 _NUMBER = re.compile(r"[+-]?(\d[\d,_]*)?\.?\d*([eE][+-]?\d+)?%?")
 _ESCAPED = re.compile(r"(?:^|\t)\"[^\t]*\\\"")
 _CLEARLY = 20
-"""Cells that were quoted for a reason, for each line that contradicts them: so many make it a damaged line."""
+"""Cells that need their quotes, per line that contradicts them: above this the line counts as damaged."""
 _TAB = "\t"
 Quotes = Literal["text", "quoting", "escaped"]
-"""Part of the texts; around cells, with a quote inside written twice; around cells, with one inside behind a backslash."""
+"""text: part of the texts. quoting: around cells, inner quotes doubled. escaped: around cells, inner quotes after a backslash."""
 
 
 @dataclass
@@ -80,18 +80,18 @@ def _unclear(evidence: _Evidence, name: str) -> UserError:
     quoted = min(evidence.first[kind] for kind in ("needed", "idle", "open", "doubtful") if kind in evidence.first)
     said = f"a cell in quotes on line {quoted:,}"
     if evidence.num_plain:
-        plain = min(evidence.first[kind] for kind in ("plain", "escaped") if kind in evidence.first)
-        said += f", a quote that is part of the text on line {plain:,}"
+        text_line = min(evidence.first[kind] for kind in ("plain", "escaped") if kind in evidence.first)
+        said += f", a quote that is part of the text on line {text_line:,}"
     elif evidence.num_open:
-        said += " that closes on another, each of them a row by itself"
+        said += " that closes on another line, though each line alone would be a row"
     else:
-        said += ", and other cells of its column without any"
+        said += ", while other cells of its column have none"
     return UserError(
-        'tab-separated text in which quotes (") may quote the cells, or be part of their texts',
+        'it is unclear whether quotes (") in this tab-separated file quote cells or belong to their text',
         where=f"{name}:{quoted}",
         found=said,
-        hint="Set data.quoting=true if a program put quotes around the cells (lines that contradict it are rejected), or "
-        "data.quoting=false if every quote is part of a text.",
+        hint="Set data.quoting=true if quotes surround cells (lines that contradict this are rejected), or "
+        "data.quoting=false if every quote is part of the text.",
     )
 
 

@@ -15,13 +15,13 @@ from tunewright.errors import UserError
 from tunewright.reading.fields import NEVER_CLOSED, Record, records, unquoted
 from tunewright.reading.files import Line
 from tunewright.reading.json_values import is_json_object
-from tunewright.reading.names import KNOWN, TEXT_TIERS, plain, tier
+from tunewright.reading.names import KNOWN, TEXT_TIERS, normalize_name, tier
 from tunewright.reading.options import ReadOptions
 from tunewright.reading.shares import nearly_all
 from tunewright.reading.words import names_words
 
 NUM_SNIFFED = 1000
-"""Lines looked at."""
+"""Lines in the sample."""
 DELIMITERS = {"csv": ",;\t|", "tsv": "\t,;|"}
 _IDENTIFIER = re.compile(r"[^\W\d][\w\-.]*")
 _NAME = re.compile(r"[^\W\d][\w\-./#()? ]*")
@@ -32,7 +32,7 @@ _ARRAY = re.compile(r"\[\s*\{")
 _FEW_LINES = 5
 _SURELY = 0.98
 _LATE = 100
-"""A quote that opens this near to the end of a cut sample may close behind it."""
+"""A quote that opens this close to the end of a truncated sample may close after it."""
 
 
 @dataclass(frozen=True)
@@ -46,11 +46,11 @@ class TableShape:
     names: tuple[str, ...] | None
     """The cells of the header row; None without one."""
     guessed: bool = False
-    """Whether the header was told by how it differs from the rows below, in the sample: none of its names is known."""
+    """Whether the header was guessed from how it differs from the rows below: none of its names is known."""
 
 
 def sniff(lines: Sequence[Line], delimiter: str, quoting: bool, name: str, options: ReadOptions) -> TableShape:
-    """`lines`: the sample. Raises UserError where a header may be unreadable."""
+    """The shape of a table from a sample of its lines. Raises UserError where a header may be unreadable."""
     sample = split(lines, delimiter, quoting, options.max_row_bytes)
     _require_encoding(sample, name)
     if options.header is not False:
@@ -60,7 +60,7 @@ def sniff(lines: Sequence[Line], delimiter: str, quoting: bool, name: str, optio
         rows[0] = ["", *rows[0]]
     header = bool(rows) and (is_header(rows) if options.header is None else options.header)
     width = len(rows[0]) if header else _usual([len(row) for row in rows])
-    guessed = header and options.header is None and not any(plain(cell.strip()) in KNOWN for cell in rows[0])
+    guessed = header and options.header is None and not any(normalize_name(cell.strip()) in KNOWN for cell in rows[0])
     return TableShape(delimiter, quoting, header, width, tuple(rows[0]) if header else None, guessed)
 
 
@@ -93,7 +93,7 @@ def num_comments(lines: Sequence[Line], format: str, options: ReadOptions) -> in
     width = _usual([len(row) for row in rows])
     header_below = any(tier(TEXT_TIERS, cell) is not None for cell in rows[0]) if rows else False
     for _, text, _ in lines[:count]:
-        names = [plain(cell.strip().lstrip("#")) for cell in text.split(delimiter)]
+        names = [normalize_name(cell.strip().lstrip("#")) for cell in text.split(delimiter)]
         if len(names) == width and (KNOWN.intersection(names) or not header_below):
             return 0
     return count if width > 1 else 0
@@ -104,7 +104,7 @@ def _require_encoding(sample: Sequence[Record], name: str) -> None:
     bad = [(lines[0][0], fault) for lines, _, fault in sample if fault and _BYTE.match(fault)]
     if len(bad) > len(sample) / 2:
         raise UserError(
-            f"most rows cannot be decoded: {bad[0][1]}", where=f"{name}:{bad[0][0]}", hint="Set data.encoding to what the file is in."
+            f"most rows cannot be decoded: {bad[0][1]}", where=f"{name}:{bad[0][0]}", hint="Set data.encoding to the encoding of the file."
         )  # fmt: skip
 
 
@@ -115,7 +115,7 @@ def _require_first_row(sample: Sequence[Record], name: str) -> None:
         raise UserError(
             f"the first row cannot be read: {fault}",
             where=f"{name}:{lines[0][0]}",
-            hint="Mend it, or set data.header=false if it does not name the columns.",
+            hint="Fix it, or set data.header=false if it does not name the columns.",
         )
 
 
@@ -132,7 +132,7 @@ def best_delimiter(lines: Sequence[Line], candidates: str) -> str:
 
 
 def share(lines: Sequence[Line], delimiter: str) -> float:
-    """How much of a sample has as many fields as its first record (0 where that has one field)."""
+    """Share of the sample with as many fields as its first record (0 where that has one field)."""
     sample = split(lines[:200], delimiter, delimiter != "\t" or _quotes_close(lines[:200]), 2**20)
     widths = [len(cells or ()) for _, cells, fault in sample if cells or (fault and "quote" in fault)]
     if not widths or widths[0] < 2:
@@ -141,7 +141,7 @@ def share(lines: Sequence[Line], delimiter: str) -> float:
 
 
 def _quotes_close(lines: Sequence[Line]) -> bool:
-    """Of a sample, tab-separated: whether there are quoted cells and all of them close. A guess, to count fields by."""
+    """Whether a tab-separated sample has quoted cells and all of them close. A guess, used to count fields."""
     if not any(text.startswith('"') or '\t"' in text for _, text, _ in lines):
         return False
     late = lines[-1][0] - _LATE
@@ -156,7 +156,7 @@ def _usual(widths: list[int]) -> int:
 
 
 def is_header(rows: Sequence[Sequence[str]]) -> bool:
-    """Whether the first row names the columns: by known names, or by how it differs from what stands below.
+    """Whether the first row names the columns: by known names, or because it differs from the rows below.
 
     A column may be without a name (pandas' index, a comma at the end of each line).
     """
@@ -166,7 +166,7 @@ def is_header(rows: Sequence[Sequence[str]]) -> bool:
     names = [name for name, _ in named]
     if any(_NUMBER.fullmatch(name) or len(name) > 64 for name in names):
         return False
-    num_known = sum(plain(name) in KNOWN for name in names)
+    num_known = sum(normalize_name(name) in KNOWN for name in names)
     if num_known > 1 or names_words(names):
         return True
     if any(name in column for name, column in named):
@@ -186,7 +186,7 @@ def _all_numbers(values: Sequence[str]) -> bool:
 
 
 def _much_longer(name: str, values: Sequence[str]) -> bool:
-    """Whether what stands below a cell is of another kind than a name."""
+    """Whether the values below a cell are too long to be names."""
     return sorted(map(len, values))[len(values) // 2] > 3 * len(name)
 
 
@@ -199,7 +199,7 @@ def table_format(lines: Sequence[Line]) -> str | None:
         return "tsv"
     for delimiter in (one for one in ",;|" if share(lines, one) > _SURELY):
         rows = [cells for _, cells, _ in split(lines, delimiter, True, 2**20) if cells]
-        num_known = sum(plain(cell) in KNOWN for cell in rows[0])
+        num_known = sum(normalize_name(cell) in KNOWN for cell in rows[0])
         if 2 * num_known >= len(rows[0]) and is_header(rows):
             return "csv"
         if delimiter != "," and _has_labels(rows):

@@ -1,4 +1,4 @@
-"""What every reader gives: a `Source`, whose `rows()` are the `Row`s and `Reject`s of one file, in order.
+"""What every reader returns: a `Source`, whose `rows()` are the `Row`s and `Reject`s of one file, in order.
 
 source = open_source("train.csv")
 source.columns                 ('review', 'sentiment')
@@ -36,28 +36,28 @@ class Source:
     """As the user wrote it."""
     format: str
     read: Callable[[Source], Iterator[Row | Reject]]
-    """One pass over the rows; given this source so that it can count blank lines."""
+    """One pass over the rows; gets this source so that it can count blank lines."""
     columns: tuple[str, ...] | None = None
     """Known beforehand for tables and columnar files; None for JSON."""
     class_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Column -> the names of its integer classes, where the file carries them (`datasets` features)."""
     notes: list[str] = field(default_factory=list)
-    """What was found out and should be said to the user."""
+    """What was detected and is reported to the user."""
     shape: str = ""
-    """How its rows are read, where it is not as those of the first file: its columns and what they are for."""
+    """Its columns and their roles, where they differ from those of the first file."""
     paths: tuple[Path, ...] = ()
     names_read: tuple[str, ...] = ()
-    """The names of the files, where they are read too: a folder that is a label."""
+    """Names of the files, where the name is data too (a folder is a label)."""
     keep: Callable[[Row | Reject], Row | Reject | None] | None = None
-    """What a row of the file is here; None where it is not of this source, but of another one over the same file."""
+    """Selects and checks rows; None for a row that belongs to another source over the same file."""
     by_word: Source | None = None
-    """The same with a row for each word, where rows of words were read as sentences."""
+    """The same source with one row per word, where words were grouped into sentences."""
     stamps: dict[Path, tuple[int, ...] | None] = field(default_factory=dict)
     """Which file a path was when it was opened, see `unchanged`."""
     num_blank_lines: int = 0
-    """Blank lines met by the last pass of `rows()`: they are neither rows nor rejects."""
+    """Blank lines in the last pass of `rows()`; they are neither rows nor rejects."""
     _first: tuple[list[Row], bool] = field(default=([], False), init=False, repr=False, compare=False)
-    """The rows that `first_rows` gave, and whether there are no others."""
+    """The rows that `first_rows` returned, and whether these are all."""
 
     def rows(self) -> Iterator[Row | Reject]:
         """The rows from the beginning, each time it is called; memory does not grow with the file.
@@ -105,8 +105,8 @@ class Source:
                 if before is not None and self.format in _ROWS_OVER_SEVERAL_LINES:
                     return before
                 raise UserError(
-                    "no row stands here", where=address_of(self.name, line), hint=f"The next is {row.address}."
+                    "no row begins here", where=address_of(self.name, line), hint=f"The next row is {row.address}."
                 )
             before = row
         last = f"the last row is {before.address}" if before else "it has no rows"
-        raise UserError("no row stands here", where=address_of(self.name, line), found=last)
+        raise UserError("no row begins here", where=address_of(self.name, line), found=last)

@@ -1,4 +1,4 @@
-"""A column that says which split a row is of -> a source for each split, over the same file.
+"""A column with the split of each row -> one source per split, over the same file.
 
 text,label,split
 Fine.,good,train
@@ -13,7 +13,7 @@ from functools import partial
 
 from tunewright.errors import UserError, quoted
 from tunewright.reading.detect import peek
-from tunewright.reading.names import SPLIT_NAMES, plain
+from tunewright.reading.names import SPLIT_NAMES, normalize_name
 from tunewright.reading.shares import nearly_all
 from tunewright.reading.source import MAX_RAW, Source
 from tunewright.records import Reject, Row
@@ -23,9 +23,9 @@ _SPLIT_OF = {word: split for split, words in SPLIT_NAMES.items() for word in wor
 
 
 def find_split_column(source: Source) -> str | None:
-    """The column that is called so and names a split in nearly every row, training among them. Reads the whole file where the name fits."""
+    """The column with such a name that holds a split in nearly every row, train included. Reads the whole file where a name fits."""
     rows, columns = peek(source)
-    for column in (one for one in columns if plain(one) in _NAMES):
+    for column in (one for one in columns if normalize_name(one) in _NAMES):
         if nearly_all(lambda row, of=column: _split_of(row, of), rows):  # type: ignore[misc]
             found = [_split_of(row, column) for row in source.rows() if isinstance(row, Row)]
             if "train" in found and len({*found} - {None}) > 1 and nearly_all(bool, found):
@@ -34,15 +34,15 @@ def find_split_column(source: Source) -> str | None:
 
 
 def split_by(source: Source, column: str) -> dict[str, Source]:
-    """The splits that occur, training first. Reads the file once. UserError where no row is for training.
+    """The splits that occur, training first. Reads the file once. UserError where no row belongs to the training split.
 
-    A row that names no split is a reject among the training rows, and so is one that cannot be read.
+    A row without a split becomes a Reject of the training split, as does one that cannot be read.
     """
     found = {_split_of(row, column) for row in source.rows() if isinstance(row, Row)}
     if "train" not in found:
         raise UserError(
-            "no row is for training", where=f"{source.name}, column {column!r}", found=quoted(sorted(filter(None, found))) or "no split",
-            expected="train", hint="Leave out data.split_column.",
+            "no row belongs to the training split", where=f"{source.name}, column {column!r}", found=quoted(sorted(filter(None, found))) or "no split",
+            expected="train", hint="Remove data.split_column.",
         )  # fmt: skip
     return {split: replace(source, keep=partial(_kept, column, split)) for split in SPLIT_NAMES if split in found}
 

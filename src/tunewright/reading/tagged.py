@@ -13,11 +13,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tunewright.reading.files import Line
-from tunewright.reading.names import plain
+from tunewright.reading.names import normalize_name
 
 DOCUMENT = "-DOCSTART-"
 NUM_LINES = 5_000
-"""Lines looked at."""
+"""Lines in the sample."""
 MAX_COLUMNS = 10
 _BLANKS = re.compile(r"[ \t]+")
 _TYPE_FIRST = r"[^\W\d][\w.&/]*[-_][BIESLUMW]"
@@ -34,8 +34,8 @@ _MOST_BARE_TYPES = 200
 
 @dataclass(frozen=True)
 class TagLayout:
-    """delimiter: a tab, or None for runs of blanks. word / tag: places of these columns among `num_columns`; tag: None where the
-    words have none."""
+    """delimiter: a tab, or None for runs of blanks. word / tag: indices of these columns among `num_columns`; tag: None where
+    the words have none."""
 
     delimiter: str | None
     num_columns: int
@@ -44,7 +44,7 @@ class TagLayout:
     header: str | None = None
     """The first line, where it names the columns."""
     language: str = ""
-    """What stands before every word, `en:` (as WikiAnn has it), and is no part of it."""
+    """Prefix of every word that is not part of it: `en:` (as in WikiAnn)."""
 
     def cells(self, text: str) -> list[str]:
         return cells_of(text, self.delimiter)
@@ -55,7 +55,7 @@ class TagLayout:
         return [place + 1 for place in range(self.num_columns) if place not in (self.word, self.tag)]
 
     def is_comment(self, text: str) -> bool:
-        """Of the first line of a sentence: `# id = 7`, but not the word `#` with its tag."""
+        """Whether the first line of a sentence is a comment: `# id = 7`, but not the word `#` with its tag."""
         if not text.startswith("#"):
             return False
         cells = self.cells(text)
@@ -81,12 +81,12 @@ def looks_like_tag(cell: str) -> bool:
 
 
 def has_type(tag: str) -> bool:
-    """Of what looks like a tag: whether it names a type, `B-LOC`, `S_PER`, `LOC-B`."""
+    """Whether a tag has a type: `B-LOC`, `S_PER`, `LOC-B`."""
     return _TYPED.fullmatch(tag) is not None
 
 
 def tag_layout(lines: Sequence[Line], *, whole: bool, sure: bool = False) -> TagLayout | None:
-    """The columns, or None where it is no such file. sure: the format was said, so weaker signs are enough."""
+    """The columns, or None for another kind of file. sure: the user named the format, so weaker evidence is enough."""
     texts = [text for _, text, fault in lines if fault is None]
     if not sure and not _has_sentences(texts, whole):
         return None
@@ -107,9 +107,9 @@ def tag_layout(lines: Sequence[Line], *, whole: bool, sure: bool = False) -> Tag
 
 
 def word_layout(lines: Sequence[Line]) -> TagLayout | None:
-    """The columns of a file of a word a line that has no tags: the words alone, or with a number, a part of speech or a lemma.
+    """The columns of a file with one word per line and no tags: words alone, or with a number, a part of speech or a lemma.
 
-    Where nearly all lines are one word without blanks, what stands in a line is one; None where it is no such file.
+    None for another kind of file.
     """
     body = _body([text for _, text, fault in lines if fault is None])
     for delimiter, least_width, share in (("\t", 2, 0.5), (None, 1, 0.98), (None, 2, 0.8), ("\t", 1, 0.8)):
@@ -121,14 +121,18 @@ def word_layout(lines: Sequence[Line]) -> TagLayout | None:
             return None  # lines of text
         columns = list(zip(*(row for row in rows if len(row) == width), strict=True))
         word = _word_column(columns, width)
-        named = sum(plain(cell) in _COLUMN_NAMES for cell in rows[0])
-        header = body[0] if 1 < width == len(rows[0]) and plain(rows[0][word]) in _WORD_NAMES and named > 1 else None
+        named = sum(normalize_name(cell) in _COLUMN_NAMES for cell in rows[0])
+        header = (
+            body[0]
+            if 1 < width == len(rows[0]) and normalize_name(rows[0][word]) in _WORD_NAMES and named > 1
+            else None
+        )
         return TagLayout(delimiter, width, word, None, header, _language(columns[word][header is not None :]))
     return None
 
 
 def are_words_in_lines(lines: Sequence[Line]) -> bool:
-    """Whether it can be nothing else than a word a line: one word each, in several groups of a few lines between blank lines."""
+    """Whether the file surely has one word per line: single words in several groups separated by blank lines."""
     texts = [text for _, text, fault in lines if fault is None]
     body = _body(texts)
     groups = [len(list(group)) for blank, group in itertools.groupby(texts, is_blank) if not blank]
@@ -141,14 +145,15 @@ def _body(texts: Sequence[str]) -> list[str]:
 
 
 def _language(words: Sequence[str]) -> str:
-    """What stands before every word, `en:`; nothing where there are too few to tell."""
+    """The prefix of every word, `en:`; empty where there are too few words."""
     language = _LANGUAGE.match(words[0]) if len(words) > _FEW else None
     return language[0] if language and all(cell.startswith(language[0]) for cell in words) else ""
 
 
 def _names_columns(cells: Sequence[str], word: int, tag: int) -> bool:
     return not looks_like_tag(cells[tag]) and (
-        plain(cells[word]) in _WORD_NAMES or plain(cells[tag]) in ("tag", "tags", "ner", "ner_tag", "ner_tags", "label")
+        normalize_name(cells[word]) in _WORD_NAMES
+        or normalize_name(cells[tag]) in ("tag", "tags", "ner", "ner_tag", "ner_tags", "label")
     )
 
 
@@ -168,7 +173,7 @@ def _word_column(columns: Sequence[Sequence[str]], tag: int) -> int:
 
 
 def _tag_column(columns: Sequence[Sequence[str]], sure: bool) -> int | None:
-    """The last column that holds nothing but tags with prefixes, else the last or first with O and few other values.
+    """The last column with only prefixed tags, else the last or first with O and few other values.
 
     Of several such columns with types in common (entities within entities) the one with most entities.
     """

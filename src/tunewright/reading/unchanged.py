@@ -1,11 +1,11 @@
-"""What was hashed is what is read: files that others may replace while we are at them.
+"""Guarantees that what was hashed is what is read, though others may replace files meanwhile.
 
     files = Unchanged.hashed(sources)          sha256 of each, and which file it was
-    with files.while_read():                   UserError where one is another file by now, or becomes one in here
+    with files.while_read():                   UserError where a file has changed, or changes inside the block
         for row in source.rows(): ...
 
-A file is known by device, inode, size and times; asking costs microseconds. One that was only touched (its permissions, a second
-name) or copied back is hashed again, before it is read.
+A file is identified by device, inode, size and times, which takes microseconds. One that was only touched (permissions, a second
+name) or copied back is hashed again before it is read.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _SIZE, _CHANGE_TIME = 2, 4
 
 
 def stamp_of(path: Path) -> Stamp:
-    """Which file stands there, and when it was last written; None where there is none."""
+    """Identity and times of a file; None where there is none."""
     try:
         return file_stamp(path)
     except (OSError, ValueError):  # ValueError: a name that no file can have
@@ -48,7 +48,7 @@ class Unchanged:
 
     @classmethod
     def opened(cls, sources: Iterable[Source]) -> Unchanged:
-        """As they were when the sources were opened: what was found out about their columns is of these files."""
+        """The files as they were when the sources were opened and their columns detected."""
         listed = [(path, source) for source in sources for path in source.files()]
         return cls(
             {path: source.stamps.get(path, stamp_of(path)) for path, source in listed},
@@ -65,7 +65,7 @@ class Unchanged:
         return cls(files.stamps, files.names, found)
 
     def check(self) -> None:
-        """UserError at the first file that is not the one that was hashed. Cheap: for the moments at which something becomes final."""
+        """UserError at the first file that is not the one that was hashed. Cheap; called before results become final."""
         for path, stamp in self.stamps.items():
             if stamp_of(path) != stamp and not self._is_only_touched(path):
                 raise _changed(self.names[path])
@@ -88,7 +88,7 @@ class Unchanged:
             raise changed from error
 
     def _renew(self) -> None:
-        """Before a pass: another file with the same content is as good."""
+        """Before a pass: accepts another file with the same content."""
         for path, stamp in self.stamps.items():
             now = stamp_of(path)
             if now == stamp:
@@ -96,12 +96,12 @@ class Unchanged:
             if path not in self.sha256 or now is None or _hash(path, self.names[path]) != self.sha256[path]:
                 raise UserError(
                     "the file has changed since it was prepared", where=self.names[path],
-                    hint="Put back what was there, or start again in a new output.",
+                    hint="Restore the original file, or start a new run in another output folder.",
                 )  # fmt: skip
             self.stamps[path] = now
 
     def _is_only_touched(self, path: Path) -> bool:
-        """Other permissions, or one more name: the same file, last written at the same time, with the same content."""
+        """Whether only permissions or names changed: same file, same modification time, same content."""
         now, before = stamp_of(path), self.stamps[path]
         if now is None or before is None or now[:_CHANGE_TIME] != before[:_CHANGE_TIME]:
             return False
@@ -122,5 +122,5 @@ def _changed(name: str) -> UserError:
     return UserError(
         "the file changed while it was read",
         where=name,
-        hint="Run the command again when nothing writes to the file any more; nothing made from it was kept.",
+        hint="Wait until nothing writes to the file, then run the command again; nothing derived from it was kept.",
     )

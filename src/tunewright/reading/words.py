@@ -1,10 +1,10 @@
-"""A table, or JSON, with a row for each word -> a row for each sentence, the columns of its words as lists.
+"""A table, or JSON, with one word per row -> one sentence per row, the columns of its words as lists.
 
     Sentence #,Word,POS,Tag
     Sentence: 1,Ann,NNP,B-PER
     ,sleeps,VBZ,O                    Row('a.csv', 2, {'Sentence #': 'Sentence: 1', 'Word': ['Ann', 'sleeps'], …, 'Tag': ['B-PER', 'O']})
 
-Known by a column that numbers sentences, one of words and one of tags; a column of documents is part of the number.
+Recognized by a column that numbers sentences, one of words and one of tags; a document column is part of the number.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ _DOCUMENT_NAMES = frozenset(
 _WORD_NAMES = frozenset(("word", "words", "token", "tokens"))
 _TAG_NAMES = frozenset(("tag", "tags", "nertag", "nertags", "ner", "label", "labels", "bio", "iob", "biotag", "iobtag"))
 _NUM_ROWS = 1_000
-"""Words looked at for tags."""
+"""Words in the sample."""
 _COUNTS = re.compile(r"(?:[^\d\n]{0,20}\d+)?")
-"""What stands in a column that counts sentences: `Sentence: 12`, `s-3`, 7, or nothing beside the words that follow the first."""
+"""Values of a column that counts sentences: `Sentence: 12`, `s-3`, 7, or nothing after the first word."""
 _NUM_HELD = 1_000
 """Words kept of a sentence that is rejected."""
 
@@ -42,7 +42,8 @@ Number = tuple[str, ...]
 
 
 def with_sentences(source: Source, *, words_alone: bool = False, limit: int = 2**22) -> Source:
-    """`source` itself, unless it has a row for each word. words_alone: also without tags, where a column counts sentences."""
+    """`source` unchanged, or grouped into sentences where it has one word per row. words_alone: also without tags, where a column
+    counts sentences."""
     columns = _columns_of(source)
     sentence, word = _named(columns, _SENTENCE_NAMES), _named(columns, _WORD_NAMES)
     if sentence is None or word is None:
@@ -52,23 +53,23 @@ def with_sentences(source: Source, *, words_alone: bool = False, limit: int = 2*
         for row in itertools.islice(source.rows(), _NUM_ROWS)
         if isinstance(row, Row) and isinstance(row.fields.get(word), str)
     ]
-    keys = tuple(column for column in columns if _plainly(column) in _DOCUMENT_NAMES or column == sentence)
+    keys = tuple(column for column in columns if _letters_only(column) in _DOCUMENT_NAMES or column == sentence)
     numbers = _Numbers(keys, sentence, frozenset(key for key in keys if any(not row[key].strip() for row in seen)))
     several = [words for words in _grouped(seen, numbers) if len(words) > 1]
-    said = [column for column in columns if column not in (*keys, word)]
+    other_columns = [column for column in columns if column not in (*keys, word)]
     tags = {
         column
-        for column in said
+        for column in other_columns
         if _are_tags(column, seen) or ((names := source.class_names.get(column)) and all(map(looks_like_tag, names)))
     }
-    varying = {column for column in said for words in several if len({row[column] for row in words}) > 1}
+    varying = {column for column in other_columns for words in several if len({row[column] for row in words}) > 1}
     counts = words_alone and all(_COUNTS.fullmatch(row[sentence].strip()) for row in seen)
-    if not several or not (tags or counts or (not varying and _plainly(sentence) != "sentence")):
+    if not several or not (tags or counts or (not varying and _letters_only(sentence) != "sentence")):
         return source
-    of_words = tags | varying | {column for column in said if len({row[column] for row in seen}) == 1}
-    same = frozenset(said) - of_words
+    word_columns = tags | varying | {column for column in other_columns if len({row[column] for row in seen}) == 1}
+    same = frozenset(other_columns) - word_columns
     by_word = source.read
-    note = f"a row for each word: read as sentences by {' and '.join(map(repr, keys))}"
+    note = f"each row is one word: rows are grouped into sentences by {' and '.join(map(repr, keys))}"
     return replace(
         source,
         read=lambda self: _sentences(by_word(self), numbers, same, limit),
@@ -78,7 +79,7 @@ def with_sentences(source: Source, *, words_alone: bool = False, limit: int = 2*
 
 
 def _columns_of(source: Source) -> tuple[str, ...]:
-    """Those of the first row that can be used, where the file does not say them."""
+    """The columns; those of the first usable row where the file does not name them."""
     if source.columns is not None:
         return source.columns
     return tuple(field for row in source.first_rows(1) for field in row.fields)
@@ -90,35 +91,35 @@ def _cell(value: Any) -> str:
 
 
 def names_words(cells: Sequence[str]) -> bool:
-    """Are these the names of the columns of such a table: one numbers sentences, another holds words?"""
+    """Whether these are the column names of such a table: one numbers sentences, another holds words."""
     return _named(cells, _SENTENCE_NAMES) is not None and _named(cells, _WORD_NAMES) is not None
 
 
-def _plainly(column: str) -> str:
+def _letters_only(column: str) -> str:
     return re.sub("[^a-z]", "", column.lower())
 
 
 def _named(columns: Sequence[str], names: frozenset[str]) -> str | None:
-    return next((column for column in columns if _plainly(column) in names), None)
+    return next((column for column in columns if _letters_only(column) in names), None)
 
 
 def _are_tags(column: str, rows: Sequence[Mapping[str, str]]) -> bool:
-    """Nothing but tags, one of them at least with a type; or a column that is called so and holds only O."""
+    """Only tags, at least one with a type; or a column named for tags that holds only O."""
     found = [row[column] for row in rows]
-    only_outside = _plainly(column) in _TAG_NAMES and all(tag == "O" for tag in found)
+    only_outside = _letters_only(column) in _TAG_NAMES and all(tag == "O" for tag in found)
     return only_outside or (all(map(looks_like_tag, found)) and any(map(has_type, found)))
 
 
 @dataclass(frozen=True)
 class _Numbers:
-    """How sentences are numbered. once: those keys that stand beside the first word of what they number alone."""
+    """How sentences are numbered. once: the keys that are given only at the first word."""
 
     keys: tuple[str, ...]
     sentence: str
     once: frozenset[str]
 
     def of(self, row: Mapping[str, Any], before: Number) -> Number:
-        """The number of the sentence that a word is of; `before`: that of the word before it, () for the first."""
+        """The sentence number of a word; `before`: that of the previous word, () for the first."""
         last = before or ("",) * len(self.keys)
         cells = (_cell(row.get(key)).strip() for key in self.keys)
         return tuple(
@@ -184,10 +185,10 @@ class _Sentence:
 def _sentences(
     rows: Iterator[Row | Reject], numbers: _Numbers, same: frozenset[str], limit: int
 ) -> Iterator[Row | Reject]:
-    """A word that cannot be read spoils the sentence before it and the one after: it may belong to either.
+    """A word that cannot be read rejects the sentences before and after it: it may belong to either.
 
-    A sentence whose number has been met before is a reject: its words do not stand together. So is a word without a number
-    where every word has one, or none has stood above it.
+    A sentence whose number occurred earlier becomes a Reject: its words are not consecutive. So does a word without a number
+    where every word has one, or none came before.
     """
     held: _Sentence | None = None
     number: Number = ()
@@ -205,10 +206,10 @@ def _sentences(
                 ended.add(hash(number))
                 yield held.row(numbers, same)
             if not numbers.names_one(here):
-                fault = fault or "a word without the number of its sentence"
+                fault = fault or "the word has no sentence number"
             elif hash(here) in ended:
                 name = here[numbers.keys.index(numbers.sentence)]
-                fault = fault or f"sentence {name!r} has ended further up: its words do not stand together"
+                fault = fault or f"sentence {name!r} also occurs earlier: its words are not in consecutive rows"
             held, number = _Sentence(row, fault=fault), here
         held.add(row, limit)
         fault = None

@@ -135,7 +135,9 @@ def config_for_data(
 def as_config(config: AnyConfig, overrides: Sequence[str] = (), *, words: Sequence[str] = ()) -> RunConfig:
     """From anything that `AnyConfig` names; `key=value` words laid over it. words: further ones, of keyword arguments."""
     if isinstance(overrides, (str, Mapping)):
-        raise UserError("overrides are a list of words", found=repr(overrides)[:80], hint='Write ["train.epochs=5"].')
+        raise UserError(
+            "overrides must be a list of strings", found=repr(overrides)[:80], hint='Write ["train.epochs=5"].'
+        )
     given, laid = config_of(config, [*overrides, *words])
     if isinstance(given, RunConfig):
         return load_config(None, laid, base=given.as_dict()) if words else given
@@ -224,8 +226,8 @@ def _refuse_splits(files: Sequence[str]) -> None:
     trains = [file for file, role in roles.items() if role == TRAIN]
     if trains and others:
         raise UserError(
-            "several files are one training set, and these are named like splits", found=quoted(files),
-            hint=f"{train(trains[0])} finds those beside it; to learn from all of them, add data.train=[A,B].",
+            "several files would form one training set, but these are named like splits", found=quoted(files),
+            hint=f"{train(trains[0])} finds the others by itself; to train on all of them, add data.train=[A,B].",
         )  # fmt: skip
 
 
@@ -306,7 +308,7 @@ _COMMENTS = {
     "text": "the column to read",
     "pair": "the column of the second text",
     "label": "the column to predict",
-    "split_column": "says which split a row is of",
+    "split_column": "names the split of each row",
 }
 
 
@@ -337,20 +339,20 @@ def config_text(guess: Guess) -> str:
             else line(f"{split}_ratio", data.pop(f"{split}_ratio", 0.1), share)
             for split, purpose, share in (
                 (VALIDATION, "chooses the best checkpoint", "share of train set aside to choose the best checkpoint"),
-                (TEST, "scored once at the end, chooses nothing", "share of train set aside for the final score"),
+                (TEST, "scored once at the end, never used to choose", "share of train set aside for the final score"),
             )
             if split not in of_column
         ),
         *(line(key, value, _COMMENTS.get(key, "as detected")) for key, value in data.items() if key != "on_bad_rows"),
-        line("max_length", max_length, "longest row in tokens; auto: what the model takes, at most 512"),
+        line("max_length", max_length, "longest row in tokens; auto: what the model supports, at most 512"),
         line("on_bad_rows", data.get("on_bad_rows", "stop"), "stop, or skip them (they are listed either way)"),
         "",
         "train:",
         line("epochs", 3, "passes over the training rows"),
         line("batch_size", 16, "rows in one update; memory does not depend on it"),
-        line("learning_rate", "auto", "auto: by the width of the model"),
+        line("learning_rate", "auto", "auto: from the width of the model"),
         *([line("class_weights", "none", "balanced: rare labels weigh more")] if guess.inputs.task.has_classes else []),
-        line("seed", 0, "everything random follows from it"),
+        line("seed", 0, "seeds every random choice"),
         "",
         "evaluate:",
         line("every", "epoch", "epoch, a number of steps, or a time (10m)"),

@@ -16,7 +16,7 @@ from tunewright.artifacts.run_files import changed_run_files
 from tunewright.config.load import load_config
 from tunewright.errors import UserError
 from tunewright.files.atomic import read_json
-from tunewright.files.manifests import what_of
+from tunewright.files.manifests import describe_change
 from tunewright.reporting import html
 from tunewright.runs.resume import flat
 
@@ -91,7 +91,7 @@ def facts_of_run(path: Path) -> dict[str, Any]:
         facts |= {
             "state": (f"finished, {split}" if split else "finished")
             + ("" if (path / "model").is_dir() else ", no model/")
-            + "".join(f", {name} {what_of(path, name)}" for name in changed_run_files(path)),
+            + "".join(f", {name} {describe_change(path, name)}" for name in changed_run_files(path)),
             "metric": saved.get("metric"),
             "scores": saved["splits"][split]["metrics"] if split else {},
         }

@@ -81,7 +81,7 @@ def check(
 
 
 def find_problems(config: RunConfig, *, say: Callable[[str], None]) -> tuple[list[str], dict[str, Any]]:
-    """(findings, a sentence each with its mend; summary of rows, tokens and labels). UserError where the data cannot be used."""
+    """(findings, a sentence each, with what to do; summary of rows, tokens and labels). UserError where the data cannot be used."""
     skipping = config.model_copy(update={"data": config.data.model_copy(update={"on_bad_rows": "skip"})})
     decisions: list[Decision] = []
 
@@ -102,13 +102,13 @@ def find_problems(config: RunConfig, *, say: Callable[[str], None]) -> tuple[lis
     cut = train["cut_tokens"] / max(1, train["tokens"] + train["cut_tokens"])
     if cut > _CUT_SHARE:
         findings.append(
-            f"{cut:.1%} of the training tokens are cut at {manifest['max_length']} tokens ({train['cut_rows'] / train['rows']:.1%} of the rows). "
-            "Raise data.max_length, or cut the other side: data.truncation_side."
+            f"{cut:.1%} of the training tokens are truncated at {manifest['max_length']} tokens ({train['cut_rows'] / train['rows']:.1%} of the rows). "
+            "Raise data.max_length, or truncate the other side with data.truncation_side."
         )
     for split, count in ledger["shared_with_train"].items():
         if count:
             findings.append(
-                f"{counted(count, f'{split} row')} with a text that is also in train: the scores flatter. Remove them, or group them with data.group_by."
+                f"{counted(count, f'{split} row')} with a text that is also in train: scores will be too high. Remove them, or group them with data.group_by."
             )
     rows = sum(kept_rows(ledger, name) for name in splits)
     if ledger["duplicates"] > _DUPLICATE_SHARE * rows and not config.data.deduplicate:
@@ -117,16 +117,16 @@ def find_problems(config: RunConfig, *, say: Callable[[str], None]) -> tuple[lis
         )
     if ledger["contradicting_texts"]:
         findings.append(
-            f"{counted(ledger['contradicting_texts'], 'text')} with different labels. Look at them: one of the labels is wrong."
+            f"{counted(ledger['contradicting_texts'], 'text')} with different labels. Check them: at least one of the labels is wrong."
         )
     for split, count in ledger.get("groups_shared_with_train", {}).items():
         findings.append(
-            f"{counted(count, f'{split} row')} of a group (data.group_by) that is also in train: a given file is not split. Move them."
+            f"{counted(count, f'{split} row')} of a group (data.group_by) that is also in train: rows are never moved between given files. Move them yourself."
         )
     task = prepared.task()
     best_metric(config.evaluate.metric, task, prepared.store, plugins=config.evaluate.metrics)
     if said := without_value(config.evaluate.metric, task, prepared.store):
-        findings.append(f"{said} Set evaluate.metric, or give another validation split.")
+        findings.append(f"{said} Set evaluate.metric, or use another validation split.")
     counts = task.label_counts(prepared.store["train"])
     findings += label_findings(counts, several_each=bool(manifest["task_state"].get("multi_label")))
     findings += manifest["tokenizer"]["findings"]
@@ -159,12 +159,12 @@ def label_findings(counts: Mapping[str, int], *, several_each: bool) -> list[str
         )
     present = [count for count in counts.values() if count]
     if present and max(present) > _IMBALANCE * min(present) and not several_each:
-        findings.append("the labels are very uneven. Look at f1_macro, and try train.class_weights=balanced.")
+        findings.append("the labels are very imbalanced. Watch f1_macro, and try train.class_weights=balanced.")
     names = [name.strip().lower() for name in counts]
     alike = sorted({name for name in counts if names.count(name.strip().lower()) > 1})
     if alike:
         findings.append(
-            f"labels that differ only in case or blanks: {quoted(alike)}. They are learned as different labels."
+            f"labels that differ only in case or spaces: {quoted(alike)}. They are learned as different labels."
         )
     return findings
 

@@ -52,11 +52,13 @@ def check_folder(config: RunConfig) -> tuple[RunConfig, list[str]]:
         return settled(before, config), notes
     where = f"output {folder}"
     if folder.exists() and not folder.is_dir():
-        raise UserError("a run's output is a folder", where=where, found="a file", hint="Choose another output.")
+        raise UserError(
+            "the output of a run must be a folder", where=where, found="a file", hint="Choose another output."
+        )
     if folder.exists() and not all(map(is_leftover, folder.iterdir())):
-        raise UserError("the folder is not empty and holds no run", where=where, hint="Choose another output.")
+        raise UserError("the folder is not empty and does not hold a run", where=where, hint="Choose another output.")
     if reason := refused(folder):
-        raise UserError(f"no folder can be made there ({reason})", where=where, hint="Choose another output.")
+        raise UserError(f"the folder cannot be created ({reason})", where=where, hint="Choose another output.")
     return config, []
 
 

@@ -78,7 +78,9 @@ def build_components(
     rows, encoder = prepared.store[TRAIN], for_computing(encoder_of(config, prepared), prepared.model)
     task = prepared.task()
     if train.class_weights != "none" and not task.has_classes:
-        raise UserError("only classification weighs labels", where="train.class_weights", hint="Leave it at none.")
+        raise UserError(
+            "only classification supports class weights", where="train.class_weights", hint="Set it to none."
+        )
     task = task.fit_training_statistics(rows, config)
     precision = resolve_precision(train.precision, processes.device)
     adapter = adapter_of(config.adapter)
@@ -97,7 +99,7 @@ def build_components(
     if dropout == OFF:
         switch_off_dropout(model)
         if processes.device.type == "cpu" and draws_randomly(model):
-            say("The model may still drop out: it draws by itself, and not in modules.")
+            say("Dropout may stay on: this model applies it outside of dropout modules.")
     heads = head_parameters(model, fresh)
     if adapter is None:
         freeze(model, train.freeze, heads)
@@ -109,7 +111,7 @@ def build_components(
         model, heads = _adapted(adapter, model, fresh, train.seed, kept, say, rows=trained_rows)
         if config.model.add_tokens and not trained_rows:
             able = " adapter.train_added_tokens=true trains them." if adapter.trains_added_tokens else ""
-            say(f"Added tokens stay at the mean of their pieces: an adapter leaves the embeddings as they are.{able}")
+            say(f"Added tokens keep the mean embedding of their pieces: the adapter does not train embeddings.{able}")
     if train.gradient_checkpointing:
         _recompute_activations(model)
     wanted = Wanted(
@@ -155,10 +157,10 @@ def _recompute_activations(model: Any) -> None:
         enable({"use_reentrant": False})
     except (ValueError, NotImplementedError):
         raise UserError(
-            "this model cannot compute activations again",
+            "this model does not support gradient checkpointing",
             where="train.gradient_checkpointing",
             found=str(model.config.model_type),
-            hint="Leave it at false; train.micro_batch_tokens lowers memory too.",
+            hint="Set it to false; a smaller train.micro_batch_tokens saves memory too.",
         ) from None
 
 

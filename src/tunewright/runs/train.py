@@ -155,14 +155,14 @@ class Run:
             return None
         if not (self.folder / "config.yaml").is_file():
             return UserError(
-                "the run folder was deleted while the run went on",
+                "the run folder was deleted during the run",
                 where=f"output {self.folder}",
                 hint="Start the same command again; it begins with the first step.",
             )
         store = self.parts.prepared.store.folder
         if not (store / "manifest.json").is_file():
             return UserError(
-                "the token store was deleted while the run went on",
+                "the token store was deleted during the run",
                 where=str(store),
                 hint="Start the same command again; the store is built again, and training continues after the last checkpoint.",
             )
@@ -222,7 +222,7 @@ class Run:
             self._evaluate(stop, progress.step, is_saved=True)
         if self._should_stop_early():
             self.reporter.note(
-                f"{counted(progress.num_bad_evaluations, 'evaluation')} without a better score: raise train.early_stopping to go on."
+                f"{counted(progress.num_bad_evaluations, 'evaluation')} without a better score: raise train.early_stopping to continue."
             )
             return
         steps = training_steps(
@@ -324,7 +324,7 @@ class Run:
         score = metrics[self.metric]
         if score.higher_is_better is None:
             raise UserError(
-                f"more of {self.metric!r} is neither better nor worse", where="evaluate.metric",
+                f"{self.metric!r} cannot choose a checkpoint: it is neither better high nor better low", where="evaluate.metric",
                 expected=f"one of {', '.join(name for name in metrics if metrics[name].higher_is_better is not None)}",
                 hint="Choose another.",
             )  # fmt: skip
@@ -383,7 +383,7 @@ class Run:
         found = checkpoints.newest(self.checkpoints, self.reporter.note)
         if found is None:
             if any(self.checkpoints.glob("step-*")):
-                self.reporter.note("No checkpoint is whole: training starts from the beginning.")
+                self.reporter.note("No complete checkpoint found: training starts from the beginning.")
             return Progress()
         manifest = self.parts.prepared.manifest
         check_origin(found.state.get("origin", {}), self.origin, folder=self.folder, manifests=manifests_of(manifest))
@@ -392,10 +392,10 @@ class Run:
             checkpoints.load_model(found, self.parts.model)
         except checkpoints.CheckpointDamaged as damage:
             raise UserError(
-                f"this run cannot go on: {damage}",
+                f"this run cannot be resumed: {damage}",
                 where=str(found.folder),
                 found=f"model {self.config.model.name}",
-                hint="Put back the model that it began with, or set output to a new folder.",
+                hint="Restore the model it started from, or set output to a new folder.",
             ) from None
         checkpoints.load_optimizer(found, self.parts.model, self.parts.optimizer)
         progress = Progress(**{name: found.state[name] for name in vars(Progress())})
@@ -414,7 +414,7 @@ class Run:
         check_settled(state.get("config"), self._resolved(), folder=self.folder)
         if not is_known(self.folder / METRICS, state.get("metrics_file")):
             self.reporter.note(
-                f"{self.folder / METRICS} is not what this run wrote; it is kept, and new records are added after it."
+                f"{self.folder / METRICS} has changed since this run wrote it; it is kept, and new records are appended."
             )
 
     def _write_beginnings(self) -> None:
@@ -512,8 +512,8 @@ class Run:
             )
             again = hints.train(self.folder / "config.yaml")
             self.reporter.note(
-                f"Training is done, and what was learned is saved in {model}; but {what} failed, for the reason below. "
-                f"Once that is mended, this finishes the run without training again: {again}"
+                f"Training is complete and the weights are saved in {model}, but {what} failed (reason below). "
+                f"After fixing that, this command finishes the run without training again: {again}"
             )
             raise
 
@@ -563,7 +563,7 @@ class Run:
             check_origin(state.get("origin", {}), self.origin, folder=self.folder, manifests=manifests_of(manifest))
             check_settled(state.get("config"), self._resolved(), folder=self.folder)
         except UserError:
-            raise checkpoints.CheckpointDamaged("it is another run's") from None
+            raise checkpoints.CheckpointDamaged("it belongs to another run") from None
 
     def _finished_before(self) -> RunResult:
         for name in changed_run_files(self.folder):

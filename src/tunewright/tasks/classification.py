@@ -39,7 +39,7 @@ from tunewright.pretrained.model_files import ModelFolder
 from tunewright.reading import Source
 from tunewright.reading.columns import TextColumns
 from tunewright.reading.detect import CLASSES, check_columns, detect_roles, kind_of_labels, refuse_choices
-from tunewright.reading.names import plain
+from tunewright.reading.names import normalize_name
 from tunewright.records import Batch, Encoded, Example, Prediction, Row
 from tunewright.tasks import base
 from tunewright.tasks.base import TASK_SPECIFIC, LabelledTexts, TaskOptions, Weights
@@ -162,7 +162,7 @@ class Task(base.Task):
         if self.columns.labels:
             return parse_binary_columns({column: row.fields[column] for column in self.columns.labels})
         value = row.fields[str(self.columns.label)]
-        if value == "-" and plain(str(self.columns.label)) == "gold_label":
+        if value == "-" and normalize_name(str(self.columns.label)) == "gold_label":
             raise RowSkipped("no gold label ('-')")  # of SNLI, where annotators disagreed
         if self.multi_label:
             return label_names(

@@ -57,7 +57,7 @@ class Options(TaskOptions):
     name: str = "clm"
     eval_stride: PositiveInt | None = Field(
         None,
-        description="Evaluation: each block goes this many tokens on and repeats the rest as context, which is slower and fairer to "
+        description="Evaluation: each block moves on by this many tokens and repeats the rest as context, which is slower and fairer to "
         "the first tokens of a block. Not given: blocks stand side by side.",
     )
     strip_end_tokens: bool = Field(
@@ -116,14 +116,14 @@ class Task(base.Task):
         if self.transcript is None:
             return []
         return [
-            f"the texts are conversations already (their answers stand behind the marks of {self.transcript!r}), and every token of them is "
-            f"learned, the questions too. task=sft with task.answers_after={self.transcript!r} learns the answers alone."
+            f"the texts are conversations (each answer follows a marker of {self.transcript!r}), and the loss counts every token, also those "
+            f"of the questions. To train on the answers only, set task=sft and task.answers_after={self.transcript!r}."
         ]
 
     def with_labels(self, counts: Mapping[str, int], model: ModelFolder, *, where: str) -> Task:
         if kind_of(model) == "encoder":
             raise UserError(
-                "an encoder reads both ways and cannot predict what comes next",
+                "an encoder is bidirectional and cannot predict the next token",
                 where=f"model {model.name}",
                 hint="Choose a decoder (GPT, Llama, Qwen, scratch:llama-mini), or task: mlm.",
             )
@@ -209,7 +209,7 @@ class Task(base.Task):
 
         if isolates(model):
             return []
-        return ["Documents in one block see each other: this model cannot be told where a document begins."]
+        return ["Documents packed into one block attend to each other: this model cannot isolate them."]
 
     def loss(self, model: Any, batch: Batch, *, weights: torch.Tensor | None = None) -> tuple[LossTerms, torch.Tensor]:
         """Sum over predicted tokens; the second value holds nats and tokens of each row, `(rows, 2)`."""

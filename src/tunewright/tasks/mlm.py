@@ -61,9 +61,9 @@ class Options(TaskOptions):
 
     name: str = "mlm"
     mask_probability: float = Field(
-        0.15, gt=0, lt=1, description="Share of a row's tokens that are hidden and predicted."
+        0.15, gt=0, lt=1, description="Share of a row's tokens that are masked and predicted."
     )
-    whole_word: bool = Field(False, description="Hide whole words, not single pieces of them.")
+    whole_word: bool = Field(False, description="Mask whole words, not single tokens of them.")
     next_sentence: bool = Field(
         False, description="Learn also whether one text follows another (BERT only). Rows are then documents."
     )
@@ -122,7 +122,7 @@ class Task(base.Task):
     def with_labels(self, counts: Mapping[str, int], model: ModelFolder, *, where: str) -> Task:
         if kind_of(model) == "decoder":
             raise UserError(
-                "a decoder reads on and cannot fill a gap",
+                "a decoder reads left to right and cannot predict masked tokens",
                 where=f"model {model.name}",
                 hint="Choose an encoder (BERT, RoBERTa, scratch:bert-mini), or task: clm.",
             )
@@ -223,7 +223,11 @@ class Task(base.Task):
                 row = typing.encode([example.text])[0]
                 if not (row.input_ids == tokenizer.mask_token_id).any():
                     beyond = tokenizer.mask_token in example.text
-                    where = f"stands behind the {encoder.max_length} tokens that are read" if beyond else "is missing"
+                    where = (
+                        f"comes after the first {encoder.max_length} tokens, and the rest is cut"
+                        if beyond
+                        else "is missing"
+                    )
                     rejected[number] = f"{tokenizer.mask_token}, the place to fill, {where}"
                     continue
             rows.append(row)

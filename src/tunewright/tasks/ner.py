@@ -64,7 +64,8 @@ class Options(TaskOptions):
         description="An entity that cuts a word of the tokenizer. expand: the whole word is learned; strict: it is not learned from.",
     )
     annotator: str | None = Field(
-        None, description="Label Studio: whom to believe where annotators disagree: completed_by, or latest."
+        None,
+        description="Label Studio: whose annotation is used where annotators disagree: the completed_by of one, or latest.",
     )
     long_texts: Literal["windows", "truncate"] = Field(
         "windows",
@@ -79,8 +80,8 @@ class Options(TaskOptions):
     )
     label_pieces: Literal["first", "all"] = Field(
         "first",
-        description="Which pieces of a word are labelled: the first one, or all. In a row of words each is one word, whatever stands in it, "
-        "and its first piece decides.",
+        description="Which tokens of a word are labelled: only the first, or all. Each item of a row of words counts as one word, whatever "
+        "it contains; its first token decides the prediction.",
     )
     constrained_decoding: bool = Field(
         True, description="Decode to the best legal sequence of tags (Viterbi), not tag by tag."
@@ -89,7 +90,7 @@ class Options(TaskOptions):
         0.2,
         ge=0,
         le=1,
-        description="Constrained decoding: how much it counts which tag followed which in training. 0: only what is legal.",
+        description="Constrained decoding: weight of the tag transitions seen in training. 0: only illegal transitions are excluded.",
     )
 
 

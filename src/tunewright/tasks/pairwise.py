@@ -195,7 +195,7 @@ class PairwiseTask(base.Task):
             return sft.ends_found(store)
         kind = "good" if kinds["good"] else "bad"
         return [
-            f"All {kinds[kind]:,} answers are called {kind}: there is nothing to tell apart. Add answers of the other kind"
+            f"All {kinds[kind]:,} answers are called {kind}: there is nothing to compare. Add answers of the other kind"
             + (", or learn these with task=sft." if kind == "good" else "."),
             *sft.ends_found(store),
         ]

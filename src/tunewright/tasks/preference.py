@@ -60,9 +60,9 @@ class Options(ChatOptions):
         description="dpo, kto: compare log-probabilities per token instead of their sums over an answer. ipo, orpo and simpo always do.",
     )
     label_smoothing: float = Field(
-        0.0, ge=0, lt=0.5, description="dpo: the share of pairs taken to be the wrong way round."
+        0.0, ge=0, lt=0.5, description="dpo: assumed share of pairs with swapped labels (label smoothing)."
     )
-    margin: float = Field(1.0, ge=0, description="simpo: by how much the better answer is to win, in rewards.")
+    margin: float = Field(1.0, ge=0, description="simpo: target margin between the rewards of the two answers.")
     desirable_weight: PositiveFloat = Field(1.0, description="kto: weight of good answers.")
     undesirable_weight: PositiveFloat = Field(1.0, description="kto: weight of bad answers.")
 

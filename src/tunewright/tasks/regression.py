@@ -38,7 +38,7 @@ from tunewright.reading.detect import (
     kind_of_labels,
     number_columns,
 )
-from tunewright.reading.spelled import stringified_list
+from tunewright.reading.stringified import stringified_list
 from tunewright.records import Batch, Encoded, Example, Row
 from tunewright.tasks import base
 from tunewright.tasks.base import LabelledTexts, TaskOptions, Weights

@@ -48,7 +48,7 @@ from tunewright.reading import Source
 from tunewright.reading.columns import TextColumns
 from tunewright.reading.detect import LONGEST_NAME, check_columns, is_label, peek, refuse_choices
 from tunewright.reading.file_shapes import shape_of, with_shape
-from tunewright.reading.names import LABEL_TIERS, NEVER, plain, tier
+from tunewright.reading.names import LABEL_TIERS, NEVER, normalize_name, tier
 from tunewright.reading.unlabelled import is_lone_text
 from tunewright.records import IGNORED, Batch, Encoded, Example, Row, Typed
 from tunewright.tasks import base
@@ -176,10 +176,10 @@ class Task(base.Task):
         if found is None or found.format not in (MESSAGES, PAIR, ALPACA):
             return 0
         others = [name for name in columns if name not in (found.prompt, found.answer)]
-        labelled = any(plain(name) in ("label", "labels") for name in others)
-        if (plain(found.prompt), plain(str(found.answer))) in LIKELY_PAIRS:
+        labelled = any(normalize_name(name) in ("label", "labels") for name in others)
+        if (normalize_name(found.prompt), normalize_name(str(found.answer))) in LIKELY_PAIRS:
             labelled |= any(
-                is_label([row.fields.get(name) for row in rows]) for name in others if plain(name) not in NEVER
+                is_label([row.fields.get(name) for row in rows]) for name in others if normalize_name(name) not in NEVER
             )
         return 2 if found.format == MESSAGES or (not labelled and _are_answers(found, rows)) else 0
 
@@ -199,7 +199,7 @@ class Task(base.Task):
         options = config.task if isinstance(config.task, Options) else Options()
         if options.rendered and dialogues.format != TEXT:
             raise UserError(
-                "only a column of rendered texts can be taken as it stands", where="task.rendered", found=dialogues.format,
+                "only a column of rendered texts can be used without a template", where="task.rendered", found=dialogues.format,
                 hint="Name the column: data.text.",
             )  # fmt: skip
         plain = dialogues.format == TEXT
@@ -223,9 +223,9 @@ class Task(base.Task):
         carried = f"; its prompts carry the words of the template {self.recognized}" if self.recognized else ""
         whole = ""
         if self.dialogues.format == TEXT:
-            whole = "; plain text, of which every token is learned"
+            whole = "; plain text, trained on every token"
             if self.answers_after is not None:
-                whole = f"; rendered text, of which the answers behind {self.answers_after!r} are learned"
+                whole = f"; rendered text, trained on the answers that follow {self.answers_after!r}"
         return f"{columns} by name and content{carried}{whole}"
 
     def with_labels(self, counts: Mapping[str, int], model: ModelFolder, *, where: str, writes: bool = True) -> Task:
@@ -340,7 +340,11 @@ class Task(base.Task):
         cut = sum(int((store[split].num_cut > 0).sum()) for split in store.splits)
         return [
             *told_of(store),
-            *([f"{counted(trimmed, 'row')} with turns behind the last answer: they are left out."] if trimmed else []),
+            *(
+                [f"{counted(trimmed, 'row')} with turns after the last answer: these turns are left out."]
+                if trimmed
+                else []
+            ),
             *(
                 [f"{counted(cut, 'row')} too long: the start of the prompt is cut, the answers are whole."]
                 if cut
@@ -533,10 +537,10 @@ def answer_begins(ids: np.ndarray, learned: np.ndarray, encoder: TextEncoder) ->
 
 
 def whole_transcripts(mark: str, key: str) -> str:
-    """What is said where conversations are learned whole."""
+    """The warning that a run trains on whole conversations."""
     return (
-        f"the texts are conversations already (their answers stand behind the marks of {mark!r}), and every token of them is learned, the "
-        f"questions too. {key}={mark!r} learns the answers alone."
+        f"the texts are conversations (each answer follows a marker of {mark!r}), and the loss counts every token, also those of the "
+        f"questions. To train on the answers only, set {key}={mark!r}."
     )
 
 
@@ -608,7 +612,7 @@ def _inside(learned: Sequence[int] | np.ndarray, length: int) -> np.ndarray:
 def _are_answers(found: Dialogues, rows: Sequence[Row]) -> bool:
     """Texts or turns: answers of true and false, or numbers, are labels, and so is a `target` of few values or of single words."""
     said = [row.fields.get(str(found.answer)) for row in rows]
-    likely = (plain(found.prompt), plain(str(found.answer))) in LIKELY_PAIRS
+    likely = (normalize_name(found.prompt), normalize_name(str(found.answer))) in LIKELY_PAIRS
     if likely or tier(LABEL_TIERS, str(found.answer)) is not None:
         several_words = sum(isinstance(one, str) and (len(one.split()) > 1 or len(one) > LONGEST_NAME) for one in said)
         if len({str(one) for one in said}) <= len(said) / 2 or several_words < len(said) / 2:

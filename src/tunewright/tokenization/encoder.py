@@ -258,7 +258,7 @@ def load_tokenizer(source: ModelFolder) -> Any:
         reason = first_line(error)
     if lone := _lone_sentencepiece(source.tokenizer_folder):
         raise UserError(
-            f"its tokenizer is {lone} alone, which transformers could not convert ({reason})",
+            f"the only tokenizer file is {lone}, which transformers could not convert ({reason})",
             where=f"model {source.name}",
             expected="tokenizer.json beside it",
             hint="Get the tokenizer.json of the model it belongs to; where there is none, install sentencepiece and tiktoken, with "

@@ -129,7 +129,7 @@ def compare(corpus: Corpus, sources: Sequence[ModelFolder], *, max_length: int |
         for gauge in gauges:
             gauge.add(addresses, texts)
     if not corpus.num_texts:
-        raise corpus.without_text()
+        raise corpus.no_text_error()
     return Comparison(
         name=corpus.name, columns=corpus.columns, num_rows=corpus.num_texts, num_rejected=corpus.num_rejected,
         first_reject=corpus.first_reject, num_words=words, num_characters=characters, num_bytes=size,

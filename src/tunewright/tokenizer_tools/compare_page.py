@@ -51,9 +51,9 @@ def page(comparison: Comparison) -> str:
         f"<meta name='viewport' content='width=device-width, initial-scale=1'><style>{_STYLE}</style></head>\n<body>"
         f"<h1>{escape(title)}</h1><p>{escape(summary_line(comparison))}</p>"
         f"<div class='wide'><table><thead><tr><th></th>{heads}</tr></thead><tbody>{body}</tbody></table></div>"
-        f"<h2>How long the rows become</h2><p>Tokens per row, special tokens included. The dashed line is the maximum length: "
-        f"what lies beyond it would be cut.</p>{_histograms(names, comparison.models)}"
-        f"<h2>What does not come back</h2>{_losses(names, comparison.models)}"
+        f"<h2>Row lengths</h2><p>Tokens per row, special tokens included. The dashed line is the maximum length: "
+        f"longer rows would be truncated.</p>{_histograms(names, comparison.models)}"
+        f"<h2>Texts that are not restored</h2>{_losses(names, comparison.models)}"
         f"<h2>Longest rows</h2><div class='wide'>{_longest(names, comparison.models)}</div></body></html>\n"
     )
 
@@ -81,12 +81,12 @@ def table_rows(comparison: Comparison) -> Rows:
     return [
         ("algorithm", "how the tokenizer finds its pieces", [model.algorithm for model in models]),
         ("vocabulary", "entries of the vocabulary", of("vocab_size")),
-        ("used here", "different entries met in these texts", of("num_used")),
+        ("used here", "distinct entries used for these texts", of("num_used")),
         ("tokens", "tokens of all texts, without special tokens", of("num_tokens")),
-        ("tokens per word", "words are what stands between blanks", rate("tokens_per_word", ".3f")),
+        ("tokens per word", "words are separated by whitespace", rate("tokens_per_word", ".3f")),
         ("tokens per character", "", rate("tokens_per_character", ".3f")),
         ("tokens per byte", "bytes of UTF-8", rate("tokens_per_byte", ".3f")),
-        ("unknown", "share of the tokens that stand for anything unknown", rate("unknown_share", ".3%")),
+        ("unknown", "share of the tokens that are the unknown token", rate("unknown_share", ".3%")),
         (
             "single characters",
             "share of the tokens that hold one character or less",
@@ -98,10 +98,10 @@ def table_rows(comparison: Comparison) -> Rows:
         ("maximum length", "where rows are cut", of("max_length")),
         ("rows cut", "share of the rows that are longer", rate("cut_rows_share", ".1%")),
         ("tokens cut", "share of the tokens that truncation would remove", rate("cut_tokens_share", ".1%")),
-        ("not restored", "share of the texts that decoding does not give back", rate("lossy_share", ".1%")),
-        ("… in letters", "of these: more than blanks and upper case is lost", rate("lossy_letters_share", ".1%")),
-        ("encoding, MB/s", "on this machine, while this was measured", rate("megabytes_per_second", ".1f")),
-        ("encoding, tokens/s", "on this machine, while this was measured", rate("tokens_per_second", ",.0f")),
+        ("not restored", "share of the texts that decoding does not restore", rate("lossy_share", ".1%")),
+        ("… in letters", "of these: texts that lose more than whitespace and case", rate("lossy_letters_share", ".1%")),
+        ("encoding, MB/s", "measured on this machine, during this comparison", rate("megabytes_per_second", ".1f")),
+        ("encoding, tokens/s", "measured on this machine, during this comparison", rate("tokens_per_second", ",.0f")),
     ]
 
 
@@ -161,7 +161,7 @@ def _losses(names: Sequence[str], models: Sequence[Measured]) -> str:
         for example in model.examples
     ]
     if not rows:
-        return "<p>Every text is given back exactly by every tokenizer.</p>"
+        return "<p>Every tokenizer restores every text exactly.</p>"
     return (
         "<p>Texts that differ after encoding and decoding, around the first difference.</p><div class='wide'><table><thead>"
         "<tr><th>model</th><th class='text'>row</th><th class='text'>text</th><th class='text'>decoded</th></tr></thead>"

@@ -52,9 +52,9 @@ class Corpus:
         return self.sources[0][1]
 
     @property
-    def told_columns(self) -> str:
+    def described_columns(self) -> str:
         """Which columns of which file are read, and which other columns there are: `review of a.csv (not title, id)`."""
-        return "; ".join(_told(source, columns) for source, columns in self.sources)
+        return "; ".join(_describe_columns(source, columns) for source, columns in self.sources)
 
     @property
     def name(self) -> str:
@@ -90,10 +90,10 @@ class Corpus:
                 text = "\n" * max(0, line - before) + text
             yield from pieces(text)
 
-    def without_text(self) -> UserError:
+    def no_text_error(self) -> UserError:
         """What to say where no row gave a text."""
         return UserError(
-            "no text here",
+            "no text found",
             where=self.name,
             found=self.first_reject or "no rows",
             hint="Name the column: --text COLUMN.",
@@ -129,7 +129,7 @@ def _columns(source: Source, named: tuple[str, ...]) -> tuple[str, ...]:
     return (*roles.text, roles.pair) if roles.pair else roles.text
 
 
-def _told(source: Source, columns: Sequence[str]) -> str:
+def _describe_columns(source: Source, columns: Sequence[str]) -> str:
     rest = [column for column in peek(source, 20)[1] if column not in columns]
     shown = ", ".join(rest[:_NAMES_SHOWN]) + (
         f" and {len(rest) - _NAMES_SHOWN} more" if len(rest) > _NAMES_SHOWN else ""

@@ -44,7 +44,7 @@ ROLE_NAMES = ("pad", "unk", "cls", "sep", "mask", "bos", "eos")
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """The wishes; empty ones are filled in by `settled`. UserError for those that do not go together.
+    """The wishes; empty ones are filled in by `resolved`. UserError for those that do not go together.
 
     special: `role=token` names the token of a role, anything else is one more special token. min_count: pieces (words, characters) seen less
     often are not learned.
@@ -58,7 +58,7 @@ class Recipe:
     splits: tuple[str, ...] = ()
     min_count: int | None = None
 
-    def settled(self) -> Recipe:
+    def resolved(self) -> Recipe:
         """This recipe with every default in place."""
         check_choice("--algorithm", self.algorithm, ALGORITHMS)
         template, normalizers, splits, min_count = _DEFAULTS[self.algorithm]
@@ -79,20 +79,25 @@ class Recipe:
     def _refuse_contradictions(self, wished: Recipe) -> None:
         if self.algorithm == "unigram" and wished.min_count is not None:
             raise UserError(
-                "unigram weighs pieces by probability and knows no least count",
+                "unigram has no minimum frequency",
                 where="--min-frequency",
                 hint="Leave it out.",
             )
         if self.algorithm == "char" and wished.splits:
-            raise UserError("characters are not split further", where="--pre-tokenizer", hint="Leave it out.")
+            raise UserError(
+                "the char algorithm does not split into words", where="--pre-tokenizer", hint="Leave it out."
+            )
         if self.algorithm != "byte-bpe" and "gpt2" in self.splits:
             raise UserError(
-                "gpt2 splits bytes", where="--pre-tokenizer", found=self.algorithm, hint="Take --algorithm byte-bpe."
+                "the gpt2 pre-tokenizer needs byte-bpe",
+                where="--pre-tokenizer",
+                found=self.algorithm,
+                hint="Set --algorithm byte-bpe.",
             )
         least = len(self.specials()) + (_NUM_BYTES if self.algorithm == "byte-bpe" else 1)
         if self.vocab_size < least:
             raise UserError(
-                "no room for the special tokens and the alphabet",
+                "the vocabulary is too small for the special tokens and the alphabet",
                 where="--vocab-size",
                 found=str(self.vocab_size),
                 expected=f"at least {least}",
@@ -149,9 +154,9 @@ class Recipe:
             )
         if not token.strip():
             raise UserError(
-                f"the role {role} gets no token",
+                f"the role {role} has no token",
                 where=f"--special {wish}",
-                hint=f"Write it after the equals sign: {role}=TOKEN.",
+                hint=f"Write the token after the equals sign: {role}=TOKEN.",
             )
         if role == "unk" and self.algorithm == "byte-bpe":
             raise UserError(

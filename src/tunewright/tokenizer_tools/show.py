@@ -148,7 +148,7 @@ def _placed(
         if token is None:
             yield Token(encoder.tokens([number])[0], number, None, None, None, 1, kind, "special")
         else:
-            assert token.id == number, "the row and the texts it is made of disagree"
+            assert token.id == number, "the row and its texts disagree"
             yield Token(token.token, number, token.start, token.end, token.word, 1, kind, token.part)
 
 

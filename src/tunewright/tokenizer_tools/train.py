@@ -50,11 +50,11 @@ class Learned:
 
 def learn(corpus: Corpus, recipe: Recipe) -> Learned:
     """Learn a tokenizer. UserError where the recipe asks for what cannot be, or the files hold no text."""
-    recipe = recipe.settled()
+    recipe = recipe.resolved()
     alphabet = _alphabet(corpus, recipe) if recipe.algorithm in ("bpe", "wordpiece") else _Alphabet([], set(), [])
     rust = _LEARNERS[recipe.algorithm](corpus, recipe, alphabet)
     if not corpus.num_texts:
-        raise corpus.without_text()
+        raise corpus.no_text_error()
     rust = _add_specials(rust, recipe)
     notes = list(_size_notes(rust.get_vocab_size(), recipe, corpus))
     unknown = [character for character in alphabet.left_out if rust.token_to_id(character) is None]
@@ -64,14 +64,14 @@ def learn(corpus: Corpus, recipe: Recipe) -> Learned:
             "Raise --vocab-size to learn them."
         )
     if corpus.num_rejected:
-        notes.append(f"{corpus.num_rejected:,} rows gave no text, first {corpus.first_reject}.")
+        notes.append(f"{corpus.num_rejected:,} rows had no text, the first: {corpus.first_reject}.")
     return Learned(rust, recipe, corpus.num_texts, corpus.num_rejected, notes)
 
 
 def _size_notes(reached: int, recipe: Recipe, corpus: Corpus) -> Iterator[str]:
     if reached > recipe.vocab_size:
         raise UserError(
-            "the texts have more different characters than the vocabulary has room for",
+            "the texts have more distinct characters than the vocabulary can hold",
             where="--vocab-size",
             found=str(recipe.vocab_size),
             expected=f"at least {reached}",
@@ -79,11 +79,11 @@ def _size_notes(reached: int, recipe: Recipe, corpus: Corpus) -> Iterator[str]:
         )
     if recipe.algorithm == "char":
         if reached == recipe.vocab_size:
-            yield "Every place is taken: characters that are rarer are unknown. Raise --vocab-size to learn them all."
+            yield "The vocabulary is full: rarer characters become unknown. Raise --vocab-size to include them."
     elif reached < recipe.vocab_size:
         floor = f" seen {recipe.min_count} times or more" if (recipe.min_count or 0) > 1 else ""
         yield (
-            f"The vocabulary has {reached:,} entries, not {recipe.vocab_size:,}: these texts hold no more pieces{floor}."
+            f"The vocabulary has {reached:,} entries, not {recipe.vocab_size:,}: these texts contain no more pieces{floor}."
         )
 
 

@@ -79,7 +79,7 @@ def test_other_files_are_no_texts(tmp_path, suffix):
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         (tmp_path / name / f"1{suffix}").write_text("x")
-    with pytest.raises(UserError, match="a folder, not a file"):
+    with pytest.raises(UserError, match="this is a folder, not a file"):
         open_source(str(tmp_path))
 
 
@@ -94,5 +94,5 @@ def test_a_text_that_moves_has_another_label(tmp_path, tiny_bert):
 
 @pytest.mark.parametrize("classes", [{"only": ["a"]}, {"a": ["x"], "b": []}, {"neg": ["a"], "unsup": ["b"]}])
 def test_other_folders_are_refused_as_before(tmp_path, classes):
-    with pytest.raises(UserError, match="a folder, not a file"):
+    with pytest.raises(UserError, match="this is a folder, not a file"):
         open_source(str(folder(tmp_path / "r", **classes)))

@@ -15,7 +15,7 @@ import pytest
 
 from tunewright.errors import UserError
 from tunewright.reading import ReadOptions, open_source, splits_of
-from tunewright.reading.sound_batches import sound
+from tunewright.reading.batch_checks import validated
 from tunewright.records import Reject, Row
 
 FEATURES = {
@@ -105,7 +105,7 @@ def test_a_cut_file_is_a_user_error_and_never_fewer_rows(tmp_path, name):
     batches = len(write(TABLE.slice(0, 2), tmp_path / f"first.{name}").read_bytes()) - 8
     for size in (1, 4, 20, batches, len(raw) // 2, len(raw) - 8, len(raw) - 1):
         (tmp_path / name).write_bytes(raw[:size])
-        with pytest.raises(UserError, match=r"not a whole Parquet or Arrow file|cannot be read"):
+        with pytest.raises(UserError, match=r"not a complete Parquet or Arrow file|cannot be read"):
             list(open_source(str(tmp_path / name)).rows())
 
 
@@ -145,11 +145,13 @@ def test_one_split_of_several_is_chosen(saved):
     assert [row.fields for row in by_option.rows()] == [{"text": "b", "label": 1}]
     assert list(by_option.rows()) == list(by_name.rows())
     assert next(by_name.rows()).address == f"{folder}[test]:1"
-    with pytest.raises(UserError, match=r"which split is meant\?; found 'train', 'test'. Name one: .*\[train\]"):
+    with pytest.raises(
+        UserError, match=r"the data set has several splits; found 'train', 'test'. Name one: .*\[train\]"
+    ):
         open_source(folder)
     with pytest.raises(UserError, match=r"no split 'dev'; found 'train', 'test'"):
         open_source(folder, ReadOptions(split="dev"))
-    with pytest.raises(UserError, match=r"a data set that is not split"):
+    with pytest.raises(UserError, match=r"a data set without splits"):
         open_source(str(saved / "one"), ReadOptions(split="dev"))
 
 
@@ -178,7 +180,7 @@ def test_a_broken_description_is_a_user_error(tmp_path):
     with pytest.raises(UserError, match=r"state.json is not valid JSON"):
         open_source(str(tmp_path))
     (tmp_path / "state.json").write_text("{}")
-    with pytest.raises(UserError, match=r"its description is broken"):
+    with pytest.raises(UserError, match=r"the description of the data set is damaged"):
         open_source(str(tmp_path))
     (tmp_path / "state.json").write_text('{"_data_files": [{"filename": "gone.arrow"}]}')
     with pytest.raises(UserError, match=r"cannot be read"):
@@ -201,7 +203,9 @@ def test_an_offset_outside_of_the_texts_is_a_user_error(tmp_path):
         at = raw.index(struct.pack("<iii", 0, 3, 6)) + 4
         for offset in (2**30, -5):
             (tmp_path / name).write_bytes(raw[:at] + struct.pack("<i", offset) + raw[at + 4 :])
-            with pytest.raises(UserError, match=rf"{name}: not a whole Parquet or Arrow file \(column 'text': Offset"):
+            with pytest.raises(
+                UserError, match=rf"{name}: not a complete Parquet or Arrow file \(column 'text': Offset"
+            ):
                 list(open_source(str(tmp_path / name)).rows())
 
 
@@ -236,7 +240,7 @@ def test_a_text_that_is_not_utf8_costs_its_row_and_a_damaged_one_the_file(tmp_pa
         with pytest.raises(
             pyarrow.ArrowInvalid
         ):  # also where the first text, which is not UTF-8, hides the offset behind it
-            sound(pyarrow.record_batch({"inside": nested(texts_of(b"\xe9kcaf\xe9", *offsets))[kind]}))
+            validated(pyarrow.record_batch({"inside": nested(texts_of(b"\xe9kcaf\xe9", *offsets))[kind]}))
 
 
 def test_lists_whose_offsets_point_elsewhere_are_damaged_also_beside_texts_that_are_not_utf8():
@@ -245,11 +249,11 @@ def test_lists_whose_offsets_point_elsewhere_are_damaged_also_beside_texts_that_
         packed = pyarrow.py_buffer(struct.pack("<3i", *offsets))
         lists = pyarrow.Array.from_buffers(pyarrow.list_(pyarrow.string()), 2, [None, packed], children=[broken])
         with pytest.raises(pyarrow.ArrowInvalid):
-            sound(pyarrow.record_batch({"inside": lists}))
+            validated(pyarrow.record_batch({"inside": lists}))
     indices = pyarrow.array([0, 5], pyarrow.int32())
     few = pyarrow.DictionaryArray.from_arrays(indices, broken, safe=False)
     with pytest.raises(pyarrow.ArrowInvalid):
-        sound(pyarrow.record_batch({"inside": few}))
+        validated(pyarrow.record_batch({"inside": few}))
 
 
 @pytest.mark.parametrize("kind", [pyarrow.timestamp("s"), pyarrow.date32(), pyarrow.list_(pyarrow.timestamp("s"))])
@@ -285,7 +289,7 @@ def test_a_decimal_whose_scale_is_beyond_python_costs_its_row(tmp_path, scale):
 def test_column_names_that_are_no_text_are_a_user_error(tmp_path):
     raw = write(pyarrow.table({"text": ["a"], "other": ["b"]}), tmp_path / "a.stream.arrow").read_bytes()
     (tmp_path / "a.stream.arrow").write_bytes(raw.replace(b"other", b"\xff\xffher"))
-    with pytest.raises(UserError, match="not a whole Parquet or Arrow file"):
+    with pytest.raises(UserError, match="not a complete Parquet or Arrow file"):
         open_source(str(tmp_path / "a.stream.arrow"))
     with pytest.raises(UserError, match="a table without columns"):
         open_source(str(write(pyarrow.table({}), tmp_path / "b.stream.arrow")))
@@ -294,7 +298,7 @@ def test_column_names_that_are_no_text_are_a_user_error(tmp_path):
 @pytest.mark.parametrize("name", ["../gone.arrow", "/etc/passwd", "a\\u0000b", "\\ud800", ".."])
 def test_a_description_names_files_of_its_own_folder_only(tmp_path, name):
     (tmp_path / "state.json").write_text(f'{{"_data_files": [{{"filename": "{name}"}}]}}')
-    with pytest.raises(UserError, match=r"its description is broken"):
+    with pytest.raises(UserError, match=r"the description of the data set is damaged"):
         open_source(str(tmp_path))
 
 
@@ -317,5 +321,5 @@ def test_a_page_that_does_not_unpack_is_damage_and_not_a_wrong_path(tmp_path):
     content = bytearray(path.read_bytes())
     content[40:400] = bytes(360)
     path.write_bytes(content)
-    with pytest.raises(UserError, match=r"a\.parquet: (damaged|not a whole).*write it again"):
+    with pytest.raises(UserError, match=r"a\.parquet: (damaged|not a complete).*write it again"):
         list(open_source(str(path)).rows())

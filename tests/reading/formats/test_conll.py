@@ -178,7 +178,7 @@ def test_a_language_before_every_word_is_left_out(tmp_path):
     lines = ["en:Ann\tB-PER", "en:lives\tO", "en:in\tO", "en:U.N.\tB-ORG", "", "en:It\tO", "en:is\tO", "en::\tO"]
     source, rows = read(tmp_path, "\n".join(lines) + "\n")
     assert [row.fields["tokens"] for row in rows] == [["Ann", "lives", "in", "U.N."], ["It", "is", ":"]]
-    assert "every word begins with 'en:'" in source.notes[0]
+    assert "the prefix 'en:' of every word" in source.notes[0]
     _, rows = read(tmp_path, "\n".join(lines).replace("en:lives", "lives") + "\n")
     assert rows[0].fields["tokens"][0] == "en:Ann"
 

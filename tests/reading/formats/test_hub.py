@@ -46,7 +46,7 @@ def test_a_split_of_a_hub_data_set(hub):
 
 
 def test_a_split_that_is_missing_lists_those_there_are(hub):
-    with pytest.raises(UserError, match=r"hub:me/it: which split is meant\?; found 'train', 'test'"):
+    with pytest.raises(UserError, match=r"hub:me/it: the data set has several splits; found 'train', 'test'"):
         open_source("hub:me/it")
     with pytest.raises(UserError, match=r"no split 'dev'"):
         open_source("hub:me/it[dev]")
@@ -57,9 +57,12 @@ def test_a_split_that_is_missing_lists_those_there_are(hub):
     [
         (
             ValueError("Config name is missing.\nPlease pick one among the available configs: ['a', 'b']\nExample"),
-            "which configuration is meant?; found 'a', 'b'. Set data.config",
+            "the data set has several configurations; found 'a', 'b'. Set data.config",
         ),
-        (RuntimeError("Dataset scripts are no longer supported, but found it.py"), "we run no code of a data set"),
+        (
+            RuntimeError("Dataset scripts are no longer supported, but found it.py"),
+            "does not run the code of data sets",
+        ),
         (ConnectionError("Couldn't reach 'me/it' on the Hub (OfflineModeIsEnabled)"), "the Hub cannot be reached"),
         (datasets.exceptions.DatasetNotFoundError("Dataset 'me/it' doesn't exist"), "no such data set on the Hub"),
         (KeyError("x"), "cannot be loaded (KeyError: 'x'). Download one of its files"),

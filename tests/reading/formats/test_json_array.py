@@ -26,9 +26,9 @@ def test_elements_are_rows_and_know_their_lines(tmp_path):
 def test_objects_that_share_lines_are_counted_and_it_is_noted(tmp_path, content):
     source, rows = array(tmp_path, content)
     assert [(type(row), row.line) for row in rows] == [(Row, 1), (Reject, 2), (Row, 3)]
-    assert source.notes[-1].endswith("a.json:37 is the 37th object")
+    assert source.notes[-1].endswith("a.json:37 means the 37th object")
     assert source.row_at(3).fields == {"a": 3}
-    with pytest.raises(UserError, match=r"no row stands here; found the last row is .*a.json:3"):
+    with pytest.raises(UserError, match=r"no row begins here; found the last row is .*a.json:3"):
         source.row_at(4)
 
 
@@ -69,7 +69,7 @@ def test_no_list_of_objects_is_a_user_error(tmp_path, content):
 def test_a_cut_list_gives_its_whole_elements_and_a_reject(tmp_path):
     _, rows = array(tmp_path, '[\n{"a": 1},\n{"a": "two')
     assert rows[0].fields == {"a": 1}
-    assert (rows[1].line, rows[1].raw) == (3, '{"a": "two') and "cut here" in rows[1].reason
+    assert (rows[1].line, rows[1].raw) == (3, '{"a": "two') and "truncated here" in rows[1].reason
     _, rows = array(tmp_path, '[{"a": 1}\n,')
     assert [type(row) for row in rows] == [Row, Reject] and "not closed" in rows[1].reason
 

@@ -66,8 +66,8 @@ def test_white_space_around_an_object_is_fine(tmp_path):
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ('{"text": "cut he', "the line is cut at column 17"),
-        ('{"text": "cut", ', "the line is cut at column 16"),
+        ('{"text": "cut he', "the line is truncated at column 17"),
+        ('{"text": "cut", ', "the line is truncated at column 16"),
         ("{'text': 1}", "not valid JSON at column 2: expecting property name enclosed in double quotes"),
         ('{"a": 1} {"a": 2}', "not valid JSON at column 10: extra data"),
         ('["a"]', "a list, expected an object"),

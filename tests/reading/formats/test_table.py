@@ -68,13 +68,13 @@ def test_an_unclosed_quote_before_quoted_rows_costs_its_line_only(tmp_path):
 def test_the_end_of_a_broken_quoted_field_is_no_row(tmp_path):
     _, rows = table(tmp_path, 'text,label\n"two\nlines" more,x\ngood,y\n')
     assert [(type(row), row.line) for row in rows] == [(Reject, 2), (Reject, 3), (Row, 4)]
-    assert "broken further up" in rows[1].reason
+    assert "broken on an earlier line" in rows[1].reason
 
 
 def test_text_after_a_closing_quote_costs_its_line_only(tmp_path):
     _, rows = table(tmp_path, 'text,label\n"a"b,x\ngood,y\n')
     assert [type(row) for row in rows] == [Reject, Row]
-    assert rows[0].reason == "text after a closing quote; a quote inside a quoted field is written twice"
+    assert rows[0].reason == "text after a closing quote; a quote inside a quoted field must be doubled"
 
 
 def test_a_quote_open_beyond_the_limit_is_given_up(tmp_path):
@@ -171,7 +171,7 @@ def test_a_row_that_begins_with_a_hash_is_no_comment(tmp_path, content, columns,
     ],
 )
 def test_lines_that_end_in_a_lone_return_are_a_user_error(tmp_path, name, content):
-    with pytest.raises(UserError, match=rf"{name}: the lines end in a lone carriage return.*Save the file with"):
+    with pytest.raises(UserError, match=rf"{name}: the lines end in carriage returns.*Save the file with"):
         table(tmp_path, content, name)
     assert table(tmp_path, content.replace("\r", "\r\n"), name)[1]
 
@@ -231,7 +231,7 @@ def test_a_name_that_stands_twice_is_a_user_error(tmp_path):
 
 
 def test_old_mac_line_ends_are_a_user_error(tmp_path):
-    with pytest.raises(UserError, match=r"lone carriage return.*Save the file with"):
+    with pytest.raises(UserError, match=r"carriage returns.*Save the file with"):
         table(tmp_path, "text,label\ra,x\rb,y\r")
 
 
@@ -257,7 +257,7 @@ def test_row_at_finds_the_row_that_spans_a_line(tmp_path):
     source, rows = table(tmp_path, 'text,label\n"two\nlines",x\nb,y\n')
     assert source.row_at(2) == source.row_at(3) == rows[0]
     assert source.row_at(4) == rows[1]
-    with pytest.raises(UserError, match=r"a.csv:1: no row stands here"):
+    with pytest.raises(UserError, match=r"a.csv:1: no row begins here"):
         source.row_at(1)
     with pytest.raises(UserError, match=r"the last row is"):
         source.row_at(9)

@@ -1,8 +1,8 @@
-"""A folder for each class, a file for each text -> Row, in the order of the names.
+"""One folder per class, one file per text -> Row, in the order of the names.
 
     reviews/neg/0_3.txt, reviews/pos/0_9.txt      Row('reviews', 1, {'text': '…', 'label': 'neg', 'file': 'neg/0_3.txt'}), …
 
-`Row.line` is the number of the file. The files end in .txt, in a number or in nothing; hidden files and folders are passed over.
+`Row.line` is the number of the file. The files end in .txt, in a number or in nothing; hidden files and folders are skipped.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from tunewright.errors import UserError, counted
-from tunewright.reading.files import TextFile, has_surrogate, shown, too_large, unreadable
+from tunewright.reading.files import TextFile, excerpt, has_surrogate, too_large, unreadable
 from tunewright.reading.names import SPLIT_NAMES
 from tunewright.reading.options import ReadOptions
 from tunewright.reading.source import Source
@@ -42,14 +42,20 @@ def make_source(path: Path, name: str, format: str, options: ReadOptions) -> Sou
     if num_unlabelled:
         notes.append(f"{counted(num_unlabelled, 'file')} in {_UNLABELLED}/ have no class and are left out")
     rows = partial(_rows, path, files, name, options)
-    said = tuple(str(file.relative_to(path)) for file in files)
+    names_read = tuple(str(file.relative_to(path)) for file in files)
     return Source(
-        name, "classes", lambda _: rows(), ("text", "label", "file"), notes=notes, paths=tuple(files), names_read=said
+        name,
+        "classes",
+        lambda _: rows(),
+        ("text", "label", "file"),
+        notes=notes,
+        paths=tuple(files),
+        names_read=names_read,
     )
 
 
 def is_class_folder(path: Path) -> bool:
-    """Two folders or more that hold texts and nothing else, no tables beside them, and not called as splits are."""
+    """Whether a folder has two or more subfolders that hold only texts, no tables, and no names of splits."""
     try:
         folders = _classes(path)
         names = {folder.name.lower() for folder in folders}
@@ -94,6 +100,6 @@ def _rows(path: Path, files: list[Path], name: str, options: ReadOptions) -> Ite
         fault = next((fault for _, _, fault in lines if fault), None)
         fault = too_large(size, options.max_row_bytes) if large else fault
         if fault is not None:
-            yield Reject(name, number, f"{where}: {fault}", shown(text))
+            yield Reject(name, number, f"{where}: {fault}", excerpt(text))
         else:
             yield Row(name, number, {"text": text.rstrip("\r\n"), "label": file.parent.name, "file": where})

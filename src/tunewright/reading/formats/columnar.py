@@ -22,10 +22,10 @@ from typing import TYPE_CHECKING, Any
 
 from tunewright.errors import UserError
 from tunewright.reading import in_memory
+from tunewright.reading.batch_checks import validated
 from tunewright.reading.files import empty, is_packed, opened, too_large, unreadable
 from tunewright.reading.json_values import text_fault
 from tunewright.reading.options import ReadOptions
-from tunewright.reading.sound_batches import sound
 from tunewright.reading.source import MAX_RAW, MAX_RAW_LARGE, Source
 from tunewright.records import Reject, Row
 
@@ -61,7 +61,7 @@ def shards_source(paths: Sequence[Path], name: str, format: str, options: ReadOp
                 hint="Name one of the files instead of the folder.",
             )
     if len(set(columns)) < len(columns):
-        raise UserError("a column name stands twice", where=name, found=", ".join(columns), hint="Rename one of them.")
+        raise UserError("a column name occurs twice", where=name, found=", ".join(columns), hint="Rename one of them.")
 
     facts = in_memory.described(schemas[0]) if len(paths) == 1 else None
     decode = None if facts is None else in_memory.decoder(facts)
@@ -88,7 +88,7 @@ def class_names(metadata: str | bytes) -> dict[str, tuple[str, ...]]:
         named = {column: feature["names"] for column, feature in inner.items() if feature.get("names")}
         return {column: tuple(names) for column, names in named.items() if _are_names(names)}
     except (ValueError, AttributeError, KeyError, TypeError, RecursionError):
-        return {}  # metadata of another make: the integers stay without names
+        return {}  # metadata of another kind: the integers stay without names
 
 
 def _are_names(names: Any) -> bool:
@@ -101,7 +101,7 @@ def rows_of(
     limit: int,
     decode: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
 ) -> Iterator[Row | Reject]:
-    """The rows of record batches that are `sound`, numbered through. decode: the values of a row from those that were written."""
+    """The rows of record batches that are `validated`, numbered through. decode: the values of a row from those that were written."""
     number = 0
     for batch in batches:
         for start in range(0, batch.num_rows, _BATCH):
@@ -116,7 +116,7 @@ def rows_of(
 
 @dataclass(frozen=True)
 class _Unreadable:
-    """What stands in a row for a value that Python cannot hold: why, and what can be shown of it."""
+    """Replaces a value that Python cannot represent: the reason, and an excerpt."""
 
     reason: str
     raw: str
@@ -162,7 +162,7 @@ def _python_column(column: pyarrow.Array, name: str) -> list[Any]:
 
 
 def _value(scalar: Any, column: str) -> Any:
-    """One value by itself, in a column of which Python cannot hold some."""
+    """One value, in a column where Python cannot represent some."""
     import pyarrow
 
     try:
@@ -200,7 +200,7 @@ def _not_utf8(error: UnicodeDecodeError) -> _Unreadable:
 def _plain(value: Any) -> Any:
     """Times and decimals as their text, bytes that are UTF-8 as text, and so on inside lists and structs.
 
-    A struct has every field of its type in every row: one that is null is taken for absent, as JSON would have it.
+    Structs have every field of their type in every row: null fields are dropped, as if absent in JSON.
     """
     if isinstance(value, _AS_TEXT):
         return str(value)
@@ -223,21 +223,21 @@ def _schema(path: Path, name: str) -> pyarrow.Schema:
 
 
 def _batches(path: Path, name: str) -> Iterator[pyarrow.RecordBatch]:
-    """Sound pieces of at most `_BATCH` rows."""
+    """Validated pieces of at most `_BATCH` rows."""
     with _table(path, name) as table:
         size = path.stat().st_size
         for batch in _whole_batches(table):
             _require_size(path, name, size)
-            for start in range(0, sound(batch).num_rows, _BATCH):
+            for start in range(0, validated(batch).num_rows, _BATCH):
                 yield batch.slice(start, _BATCH)
                 _require_size(path, name, size)
         _require_size(path, name, size)
 
 
 def _require_size(path: Path, name: str, size: int) -> None:
-    """UserError where a file was cut that is mapped: what lies beyond its end would be zeros, or a signal."""
+    """UserError where a mapped file was truncated: reading beyond its end gives zeros or crashes."""
     if path.stat().st_size < size:
-        raise UserError("the file became shorter while it was read", where=name, hint="Start again.")
+        raise UserError("the file became shorter while it was read", where=name, hint="Run the command again.")
 
 
 def _whole_batches(table: Any) -> Iterator[pyarrow.RecordBatch]:
@@ -251,7 +251,7 @@ def _whole_batches(table: Any) -> Iterator[pyarrow.RecordBatch]:
 
 @contextmanager
 def _table(path: Path, name: str) -> Iterator[Any]:
-    """A ParquetFile, or an IPC file or stream reader, by the first bytes; what is wrong with it becomes a UserError."""
+    """A ParquetFile, or an IPC file or stream reader, by the first bytes; errors become UserErrors."""
     import pyarrow
 
     try:
@@ -259,7 +259,7 @@ def _table(path: Path, name: str) -> Iterator[Any]:
             yield _reader(file, name)
     except (pyarrow.ArrowException, UnicodeDecodeError) as error:
         raise UserError(
-            f"not a whole Parquet or Arrow file ({str(error).splitlines()[0]})",
+            f"not a complete Parquet or Arrow file ({str(error).splitlines()[0]})",
             where=name,
             hint="Download or write it again.",
         ) from error
@@ -287,7 +287,7 @@ def _reader(file: pyarrow.NativeFile, name: str) -> Any:
     reader = pyarrow.ipc.open_stream(file)
     if start.startswith(_CONTINUES) and end != _STREAM_END:
         # Arrow itself reads a stream cut between two batches as one with fewer rows
-        raise pyarrow.ArrowInvalid("the stream has no end mark: it is cut, or its writer was not closed")
+        raise pyarrow.ArrowInvalid("the stream has no end marker: it is incomplete, or its writer was not closed")
     return reader
 
 

@@ -1,10 +1,10 @@
-"""CoNLL -> Row: one sentence a row, its words and their tags; a word a line, a blank line behind each sentence.
+"""CoNLL -> Row: one sentence a row, its words and their tags; one word per line, a blank line after each sentence.
 
     Ulm     B-LOC          Row('train.conll', 1, {'tokens': ['Ulm', 'liegt'], 'ner_tags': ['B-LOC', 'O']})
     liegt   O
 
-Two columns or more, by tabs or blanks; which one holds the tags is found from the first 5,000 lines. Tags come as they stand:
-`annotations/tags.py` knows their schemes. `Row.line` is the line of the sentence's first word.
+Two columns or more, separated by tabs or spaces; the tag column is detected from the first 5,000 lines. Tags are not converted
+here: `annotations/tags.py` knows their schemes. `Row.line` is the line of the sentence's first word.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tunewright.errors import UserError
-from tunewright.reading.files import Line, TextFile, shown, too_large
+from tunewright.reading.files import Line, TextFile, excerpt, too_large
 from tunewright.reading.options import ReadOptions
 from tunewright.reading.source import Source
 from tunewright.reading.tagged import NUM_LINES, TagLayout, is_blank, is_document_mark, tag_layout, word_layout
@@ -43,7 +43,7 @@ def make_source(path: Path, name: str, format: str, options: ReadOptions) -> Sou
     if layout.header is not None:
         notes.append(f"the first line names the columns: {' '.join(layout.cells(layout.header))}")
     if layout.language:
-        notes.append(f"every word begins with {layout.language!r}, which is left out")
+        notes.append(f"the prefix {layout.language!r} of every word is dropped")
     if layout.tag == 0:
         notes.append("the first column holds the tags")
     if layout.unused:
@@ -56,8 +56,8 @@ def make_source(path: Path, name: str, format: str, options: ReadOptions) -> Sou
 
 @dataclass(frozen=True)
 class Block:
-    """A sentence, and the lines before it: blank ones, comments, the mark of a document. is_whole: all its lines are here; of one
-    that is too large they are not."""
+    """A sentence, and the lines before it: blank lines, comments, document markers. is_whole: False where the sentence was too
+    large to keep all its lines."""
 
     before: list[str]
     words: list[Line]
@@ -65,8 +65,8 @@ class Block:
 
 
 def open_blocks(path: Path, name: str, options: ReadOptions) -> tuple[TagLayout, Iterator[Block]]:
-    """The columns of a file, and its sentences with every line as it stands: to give it back with another column. Behind the last
-    sentence a block without one may follow. There are as many sentences as its source has rows."""
+    """The columns of a file, and its sentences with every original line, to write it again with another column. A last block may
+    have no sentence. There are as many sentences as the source has rows."""
     file = TextFile(path, name, options)
     lines, whole = file.first_lines(NUM_LINES)
     layout = tag_layout(lines, whole=whole, sure=True) or word_layout(lines)
@@ -80,7 +80,7 @@ def _rows(file: TextFile, layout: TagLayout) -> Iterator[Row | Reject]:
 
 
 def _blocks(file: TextFile, layout: TagLayout, *, keep: bool = False) -> Iterator[Block]:
-    """keep: the lines between sentences, too; otherwise only sentences come."""
+    """keep: also the lines between sentences."""
     before: list[str] = []
     sentence: list[Line] = []
     size = 0
@@ -120,7 +120,7 @@ def _sentence(lines: list[Line], layout: TagLayout, file: TextFile) -> Row | Rej
         if fault is None and layout.tag is not None and not cells[layout.tag].strip():
             fault = "the tag is blank"
         if fault is not None:
-            return Reject(file.name, number, fault, shown("".join(text for _, text, _ in lines)))
+            return Reject(file.name, number, fault, excerpt("".join(text for _, text, _ in lines)))
         words.append(cells[layout.word].removeprefix(layout.language))
         if layout.tag is not None:
             tags.append(cells[layout.tag].strip())

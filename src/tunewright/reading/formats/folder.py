@@ -31,7 +31,7 @@ def make_source(path: Path, name: str, format: str, options: ReadOptions) -> Sou
     split = choose_split(tuple(key for key in found if key), options.split, name)
     shards = found[split if split else ""]
     if not shards:
-        raise UserError("the data set has no data files", where=name, hint="Was it saved to its end?")
+        raise UserError("the data set has no data files", where=name, hint="Check that it was saved completely.")
     label = f"{name}[{split}]" if split and len(found) > 1 and not name.endswith("]") else name
     source = shards_source(shards, label, format, options)
     info = shards[0].parent / "dataset_info.json"
@@ -42,16 +42,16 @@ def make_source(path: Path, name: str, format: str, options: ReadOptions) -> Sou
 
 
 def choose_split(known: tuple[str, ...], wanted: str | None, name: str) -> str | None:
-    """The split to read; None where the data set knows of none. Raises UserError that lists them."""
+    """The split to read; None where the data set knows of none. Raises a UserError that lists them."""
     if wanted is None and len(known) <= 1:
         return known[0] if known else None
     if wanted in known:
         return wanted
-    problem = "which split is meant?" if wanted is None else f"no split {wanted!r}"
+    problem = "the data set has several splits" if wanted is None else f"no split {wanted!r}"
     raise UserError(
         problem,
         where=name,
-        found=quoted(known) if known else "a data set that is not split",
+        found=quoted(known) if known else "a data set without splits",
         hint=f"Name one: {name}[{known[0]}]" if known else "Leave the split out.",
     )
 
@@ -72,7 +72,9 @@ def splits(path: Path, name: str) -> dict[str, list[Path]]:
     except OSError as error:
         raise unreadable(name, error) from error
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise UserError("its description is broken", where=name, hint="Save or download it again.") from error
+        raise UserError(
+            "the description of the data set is damaged", where=name, hint="Save or download it again."
+        ) from error
     raise _nothing_here(path, name)
 
 
@@ -81,7 +83,7 @@ def _saved(folder: Path, name: str) -> list[Path]:
 
 
 def _inside(part: str) -> str:
-    """A name that a description gives, which leads nowhere else. ValueError for other names."""
+    """A file name from a description that stays inside the folder. ValueError for other names."""
     if "\0" in part or part != Path(part).name or part == ".." or has_surrogate(part):
         raise ValueError(part)
     return part
@@ -108,7 +110,7 @@ def _nothing_here(path: Path, name: str) -> UserError:
 
     inside = readable_inside(path)
     return UserError(
-        "a folder, not a file",
+        "this is a folder, not a file",
         where=name,
         found=f"inside it {quoted(inside)}" if inside else "no readable file inside it",
         hint=f"Name one, such as {Path(name) / inside[0]}" if inside else "Name the data file itself.",

@@ -2,7 +2,7 @@
 
     hub:cornell-movie-review-data/rotten_tomatoes[train]      Row('hub:cornell-…[train]', 1, {'text': …, 'label': 1})
 
-Honours HF_HOME, HF_TOKEN and HF_HUB_OFFLINE. Never runs a data set's own code.
+Respects HF_HOME, HF_TOKEN and HF_HUB_OFFLINE. Never runs a data set's own code.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from tunewright.errors import UserError
+from tunewright.reading.batch_checks import validated
 from tunewright.reading.formats.columnar import rows_of
 from tunewright.reading.formats.folder import choose_split
 from tunewright.reading.options import ReadOptions
-from tunewright.reading.sound_batches import sound
 from tunewright.reading.source import Source
 from tunewright.records import Reject, Row
 
@@ -28,7 +28,7 @@ FORMATS: dict[str, tuple[str, ...]] = {"hub": ()}
 READS_KEYS = {"config", "revision", "train_split", "validation_split", "test_split"}
 _BATCH = 1024
 _WAIT_SECONDS = 5.0
-_GO_ONLINE = "It is not in the cache: go online once, unset HF_HUB_OFFLINE, or name a local file."
+_GO_ONLINE = "It is not in the cache: connect to the network, unset HF_HUB_OFFLINE, or name a local file."
 
 
 def make_source(path: Path, name: str, format: str, options: ReadOptions) -> Source:
@@ -42,7 +42,7 @@ def make_source(path: Path, name: str, format: str, options: ReadOptions) -> Sou
 
     def rows(_: Source) -> Iterator[Row | Reject]:
         tables = table.with_format("arrow").iter(_BATCH)
-        batches = (sound(batch) for piece in tables for batch in piece.to_batches())
+        batches = (validated(batch) for piece in tables for batch in piece.to_batches())
         try:
             yield from rows_of(batches, label, options.max_row_bytes)
         except pyarrow.ArrowException as error:
@@ -66,7 +66,9 @@ def load(name: str, options: ReadOptions) -> Any:
     try:
         import datasets
     except ImportError:
-        raise UserError("Hub data sets need a package", where=name, hint="Run: pip install datasets") from None
+        raise UserError(
+            "Hub data sets need the package datasets", where=name, hint="Run: pip install datasets"
+        ) from None
     try:
         with nullcontext() if reached else _offline(datasets.config):
             return datasets.load_dataset(hub_id, name=options.config, revision=options.revision, streaming=False)
@@ -75,7 +77,7 @@ def load(name: str, options: ReadOptions) -> Any:
 
 
 def _is_reached() -> bool:
-    """Whether the Hub answers, asked once with a short wait. Behind a proxy it is taken to."""
+    """Whether the Hub can be reached, tried once with a short timeout; assumed behind a proxy."""
     from urllib.request import getproxies
 
     from huggingface_hub import constants
@@ -94,7 +96,7 @@ def _is_reached() -> bool:
 
 
 def _may_be_cached(hub_id: str) -> bool:
-    """Whether the folders where `datasets` and the Hub client keep things hold something of that name."""
+    """Whether the caches of `datasets` and the Hub client have something of that name."""
     from huggingface_hub import constants
 
     built = Path(os.environ.get("HF_DATASETS_CACHE", Path(constants.HF_HOME) / "datasets"))
@@ -109,7 +111,7 @@ def _squashed(name: str) -> str:
 
 @contextmanager
 def _offline(config: Any) -> Iterator[None]:
-    """Straight to the cache: `datasets` would try to reach the Hub for half a minute first."""
+    """Uses the cache only: `datasets` would try to reach the Hub for half a minute first."""
     from huggingface_hub import constants
 
     before = constants.HF_HUB_OFFLINE, config.HF_HUB_OFFLINE
@@ -129,17 +131,21 @@ def _explained(name: str, options: ReadOptions, error: Exception) -> UserError:
     text = str(error).strip()
     listed = re.search(r"(?:available configs|Available|Should be one of)\W*\[(.*?)\]", text, re.DOTALL)
     if listed:
-        problem = "which configuration is meant?" if options.config is None else f"no configuration {options.config!r}"
+        problem = (
+            "the data set has several configurations"
+            if options.config is None
+            else f"no configuration {options.config!r}"
+        )
         return UserError(problem, where=name, found=listed[1], hint="Set data.config to one of them.")
     if "scripts are no longer supported" in text:
         return UserError(
-            "the data set is a script, and we run no code of a data set",
+            "the data set is a loading script, and tunewright does not run the code of data sets",
             where=name,
             hint="Look on its Hub page for a Parquet version (the branch refs/convert/parquet: data.revision).",
         )
     kind = type(error).__name__
     if kind == "DatasetNotFoundError":
-        hint = "Is the name right (owner/name)? A private or gated one needs HF_TOKEN."
+        hint = "Check the name (owner/name). A private or gated data set needs HF_TOKEN."
         return UserError("no such data set on the Hub", where=name, hint=hint)
     if "OfflineMode" in text or isinstance(error, ConnectionError):
         return UserError("the Hub cannot be reached", where=name, hint=_GO_ONLINE)

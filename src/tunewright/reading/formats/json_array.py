@@ -31,7 +31,7 @@ _TEXT_AND_OBJECT = re.compile(
 )
 _FIRST_ELEMENT = 2**20
 _LOOKED_AT = 1_000
-"""Characters looked at, half of which the text of a first element may take."""
+"""Characters examined; the text of a first element may take half of them."""
 FORMATS = {"json": (".json",)}
 READS_KEYS = {"format", "encoding"}
 _MEND = (
@@ -57,7 +57,7 @@ def make_source(path: Path, name: str, format: str, options: ReadOptions) -> Sou
         share_lines = _share_a_line(window)
     notes = [] if key is None else [f"the rows are the list under {key!r}"]
     if share_lines:
-        notes.append(f"its objects share lines: {name}:37 is the 37th object")
+        notes.append(f"objects share lines, so {name}:37 means the 37th object")
     return Source(name, format, lambda _: _numbered(_rows(file), share_lines), notes=notes, paths=(path,))
 
 
@@ -85,14 +85,14 @@ def _numbered(rows: Iterator[Row | Reject], by_element: bool) -> Iterator[Row | 
 
 
 def _one_object_a_line(file: TextFile) -> bool:
-    """Of a file that begins with an object: two lines or more, of which the first or second is one by itself."""
+    """Whether a file that begins with an object has two lines or more, the first or second of which is a whole object."""
     sample, _ = file.first_lines(100)
     lines = [text for _, text, fault in sample if fault is None and text.strip()]
     return len(lines) > 1 and any(is_json_object(text) for text in lines[:2])
 
 
 def _enter_list(window: Window, name: str) -> str | None:
-    """Moves behind the `[` of the list of rows; gives the key under which it stands, None at the top level."""
+    """Moves past the `[` of the list of rows; returns its key, None at the top level."""
     first = window.peek()
     if first == "[":
         window.at += 1
@@ -107,7 +107,7 @@ def _enter_list(window: Window, name: str) -> str | None:
 
 
 def _next_list(window: Window, name: str) -> str | None:
-    """Within an object: moves behind the `[` of its next list of objects and gives the key; None at the end."""
+    """Within an object: moves past the `[` of its next list of objects and returns the key; None at the end."""
     while (mark := window.peek()) in (",", '"'):
         if mark == ",":
             window.at += 1
@@ -125,7 +125,7 @@ def _next_list(window: Window, name: str) -> str | None:
 
 
 def _is_list_of_objects(window: Window) -> bool:
-    """At a `[`: whether an object follows, or a text and an object; `at` is then moved behind it, else it stays."""
+    """At a `[`: whether an object follows, or a text and an object; `at` is then moved past the `[`, else unchanged."""
     while True:
         rest = window.text[window.at + 1 : window.at + 1 + _FIRST_ELEMENT].lstrip(" \t\r\n")
         undecided = not rest or (
@@ -157,7 +157,7 @@ def _rows(file: TextFile) -> Iterator[Row | Reject]:
                 )
             if window.peek() != "}":
                 yield Reject(
-                    file.name, window.line(), "the file is cut here: the object around the list is not closed", ""
+                    file.name, window.line(), "the file is truncated here: the object around the list is not closed", ""
                 )
                 return
             window.at += 1
@@ -177,7 +177,7 @@ def _elements(window: Window, file: TextFile) -> Generator[Row | Reject, None, b
             continue
         line = window.line()
         if not mark:
-            yield Reject(file.name, line, "the file is cut here: the list is not closed", "")
+            yield Reject(file.name, line, "the file is truncated here: the list is not closed", "")
             return False
         found = _element(window, file, line, json_values)
         if not separated and isinstance(found, Row):
@@ -190,7 +190,7 @@ def _elements(window: Window, file: TextFile) -> Generator[Row | Reject, None, b
 
 
 def _element(window: Window, file: TextFile, line: int, json_values: StrictJson) -> Row | Reject:
-    """The element at `window.at`, which is moved behind it."""
+    """The element at `window.at`, which is moved past it."""
     limit, name = file.options.max_row_bytes, file.name
     json_values.faults.clear()
     try:
@@ -233,7 +233,7 @@ def _unfinished(window: Window, name: str, line: int, limit: int) -> Reject:
     if ends:
         return Reject(name, line, too_large(size, limit), raw + " …")
     last = window.line()
-    reason = f"the file is cut here: an element begins and is not closed (lines {line} to {last} are not read)"
+    reason = f"the file is truncated here: an element begins and is not closed (lines {line} to {last} are not read)"
     return Reject(name, line, reason, raw + (" …" if size > len(raw) else ""))
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tunewright.errors import RowError, UserError
-from tunewright.reading.files import TextFile, shown
+from tunewright.reading.files import TextFile, excerpt
 from tunewright.reading.json_values import StrictJson
 from tunewright.reading.options import ReadOptions
 from tunewright.reading.source import Source
@@ -21,7 +21,7 @@ READS_KEYS = {"format", "encoding"}
 
 
 def make_source(path: Path, name: str, format: str, options: ReadOptions) -> Source:
-    """Raises UserError for an empty file, one that is a JSON list, or UTF-16 that is not said to be."""
+    """Raises UserError for an empty file, one that is a JSON list, or undeclared UTF-16."""
     file = TextFile(path, name, options)
     first = next((text.strip() for _, text, _ in file.sample(100)[0] if text.strip()), "")
     if first == "[" or first.startswith("[{"):
@@ -41,4 +41,4 @@ def _rows(file: TextFile, source: Source) -> Iterator[Row | Reject]:
             if not text.strip(" \t\r\n"):
                 source.num_blank_lines += 1
                 continue
-        yield Reject(name, number, fault, shown(text))
+        yield Reject(name, number, fault, excerpt(text))

@@ -1,9 +1,9 @@
-"""Plain text with a label on each line -> Row: `label` and `text`. Only where `data.format: labelled` says so.
+"""Plain text with a label on each line -> Row: `label` and `text`. Only with `data.format: labelled`.
 
     __label__joy I am glad        Row('train.txt', 1, {'label': 'joy', 'text': 'I am glad'})
     3 a stirring film             Row('train.txt', 1, {'label': '3', 'text': 'a stirring film'})
 
-Where the label stands is found from the first lines (`labelled_lines.py`) and noted. Of fastText's lines some may have several labels:
+The place of the label is detected from the first lines (`labelled_lines.py`) and noted. fastText lines may have several labels:
 then all labels are lists.
 """
 
@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from tunewright.reading.files import TextFile, shown, without_line_end
+from tunewright.reading.files import TextFile, excerpt, without_line_end
 from tunewright.reading.labelled_lines import FASTTEXT, FIRST, layout_of, parsed
 from tunewright.reading.options import ReadOptions
 from tunewright.reading.source import Source
@@ -23,13 +23,13 @@ READS_KEYS = {"format", "encoding"}
 LABEL, TEXT = "label", "text"
 _NUM_LINES = 1_000
 _PLACES = {
-    "fasttext": "behind __label__ at the beginning",
+    "fasttext": "after __label__ at the start of the line",
     "tree": "the number of the whole tree",
-    "at": "behind @ at the end",
+    "at": "after @ at the end",
     "first": "the first word",
     "last": "the last word",
     "first cell": "before the first comma",
-    "last cell": "behind the last comma",
+    "last cell": "after the last comma",
 }
 
 
@@ -55,11 +55,11 @@ def _rows(file: TextFile, source: Source, layout: str, several: bool) -> Iterato
         except ValueError:
             fault = fault or "this line has no label"
         if fault is not None:
-            yield Reject(file.name, number, fault, shown(line))
+            yield Reject(file.name, number, fault, excerpt(line))
             continue
         if layout == FASTTEXT and not several:
             if len(label) > 1:
-                yield Reject(file.name, number, "several labels, where the first lines have one each", shown(line))
+                yield Reject(file.name, number, "several labels, where the first lines have one each", excerpt(line))
                 continue
             label = label[0]
         yield Row(file.name, number, {LABEL: label, TEXT: text})

@@ -3,8 +3,8 @@
     review,sentiment                     Row('train.csv', 2, {'review': 'Fine, "really".', 'sentiment': 'positive'})
     "Fine, ""really"".",positive
 
-The delimiter and header are found from the first 1,000 lines, whether quotes quote from all (`quotes.py`), and noted;
-`data.delimiter`, `data.header` and `data.quoting` decide. A row for each word (`words.py`) becomes a row for each sentence.
+The delimiter and header are found from the first 1,000 lines, whether quotes quote from all lines (`quotes.py`), and noted;
+`data.delimiter`, `data.header` and `data.quoting` override this. One row per word (`words.py`) becomes one row per sentence.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 from tunewright.errors import UserError, quoted
 from tunewright.reading import sniff
 from tunewright.reading.fields import Record, is_cut, records, unquoted
-from tunewright.reading.files import Line, TextFile, shown
+from tunewright.reading.files import Line, TextFile, excerpt
 from tunewright.reading.options import ReadOptions
 from tunewright.reading.quotes import quotes_of
 from tunewright.reading.source import MAX_RAW, Source
@@ -71,7 +71,7 @@ def _short(columns: tuple[str, ...]) -> str:
 
 
 def _header(cells: tuple[str, ...], where: str, notes: list[str]) -> tuple[str, ...]:
-    """The column names a header row gives; what had to be done to them goes into the notes."""
+    """The column names of a header row; changes to them are noted."""
     columns = [cell.strip() for cell in cells]
     if any(cell != column for cell, column in zip(cells, columns, strict=True)):
         notes.append("spaces around column names are dropped")
@@ -118,20 +118,20 @@ def _rows(
 def _wrong_width(cells: list[str], columns: tuple[str, ...], lines: list[Line]) -> str:
     fields = "1 field" if len(cells) == 1 else f"{len(cells)} fields"
     fault = f"{fields}, expected {len(columns)} ({', '.join(columns[:20])})"
-    return fault if len(lines) == 1 else f"{fault}; the row runs over lines {lines[0][0]} to {lines[-1][0]}"
+    return fault if len(lines) == 1 else f"{fault}; the row spans lines {lines[0][0]} to {lines[-1][0]}"
 
 
 def _header_again(cells: list[str], header: tuple[str | None, ...], shape: sniff.TableShape, where: str) -> str | None:
-    """What is wrong with a row that has something of the header: files put one behind the other, or a header that is none."""
+    """The fault of a row that repeats header cells: concatenated files. UserError where the guessed header is a data row."""
     if (cells[0].removeprefix("\ufeff"), *cells[1:]) == header:
         return "the header is repeated here"
     same = next((cell for cell, name in zip(cells, header, strict=True) if cell and cell == name), None)
     if not shape.guessed or same is None:
         return None
     raise UserError(
-        f"the first row was taken for the names of the columns, but {same!r} stands here too",
+        f"the first row was read as the header, but {same!r} occurs here too",
         where=where,
-        hint="Set data.header=false if the first row is a row like the others, or data.header=true if it names the columns.",
+        hint="Set data.header=false if the first row is data, or data.header=true if it names the columns.",
     )
 
 
@@ -143,11 +143,11 @@ def _records(file: TextFile, shape: sniff.TableShape, num_comments: int, escaped
 
 
 def _unescaped(lines: Iterable[Line]) -> Iterator[Line]:
-    """R's way to write a quote inside of a quoted cell, as everybody else's."""
+    """R's backslash-escaped quotes inside quoted cells, rewritten as doubled quotes."""
     return ((number, text.replace('\\"', '""'), fault) for number, text, fault in lines)
 
 
 def _raw(lines: list[tuple[int, str, str | None]]) -> str:
     if len(lines) == 1:
-        return lines[0][1] if is_cut(lines[0]) else shown(lines[0][1])
-    return shown("".join(text for _, text, _ in lines)[: MAX_RAW + 2])
+        return lines[0][1] if is_cut(lines[0]) else excerpt(lines[0][1])
+    return excerpt("".join(text for _, text, _ in lines)[: MAX_RAW + 2])

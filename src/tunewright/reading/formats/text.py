@@ -13,7 +13,7 @@ from pathlib import Path
 from tunewright.errors import UserError, counted, quoted
 from tunewright.files.paths import expanded
 from tunewright.reading.documents import paragraphs, pieces
-from tunewright.reading.files import TextFile, shown, without_line_end
+from tunewright.reading.files import TextFile, excerpt, without_line_end
 from tunewright.reading.label_files import AUTO, label_file_of, names_of_labels
 from tunewright.reading.options import ReadOptions
 from tunewright.reading.sniff import text_format
@@ -30,7 +30,11 @@ def make_source(path: Path, name: str, format: str, options: ReadOptions) -> Sou
     file = TextFile(path, name, options)
     lines, _ = file.sample(200)
     looks = text_format(lines) if options.format is None else "text"
-    notes = [f"it looks like {looks}: data.format={looks} would read it so"] if looks in ("jsonl", "tsv", "csv") else []
+    notes = (
+        [f"it looks like {looks}; set data.format={looks} to read it as {looks}"]
+        if looks in ("jsonl", "tsv", "csv")
+        else []
+    )
     if options.label_file is not None:
         return _with_labels(file, path, options.label_file)
     documents = options.documents
@@ -43,16 +47,16 @@ def make_source(path: Path, name: str, format: str, options: ReadOptions) -> Sou
 
 
 _WITH_BLANK_LINES = {"auto": "file", "paragraphs": "paragraph"}
-"""What a row is where the file has blank lines; without them a line."""
+"""What a row is where the file has blank lines; otherwise a line."""
 _HOW_READ = {
-    "paragraph": "blank lines stand in it: a paragraph is a document",
-    "file": "blank lines stand in it: read as one running text (data.documents says otherwise: line, paragraph)",
-    "line": "no blank lines stand in it: every line is a document (data.documents says otherwise: paragraph, file)",
+    "paragraph": "the file has blank lines: each paragraph is a document",
+    "file": "the file has blank lines: it is read as one continuous text (data.documents: line or paragraph changes this)",
+    "line": "the file has no blank lines: each line is a document (data.documents: paragraph or file changes this)",
 }
 
 
 def _with_labels(file: TextFile, path: Path, label_file: str) -> Source:
-    """Each line with the label that stands on the same line of another file. Without labels where `auto` finds no such file."""
+    """Each line with the label on the same line of another file; without labels where `auto` finds no such file."""
     found = label_file_of(path) if label_file == AUTO else Path(expanded(label_file))
     if found is None:
         return Source(file.name, "text", lambda source: _rows(file, source), ("text",), paths=(path,))
@@ -66,13 +70,13 @@ def _with_labels(file: TextFile, path: Path, label_file: str) -> Source:
     num_texts, num_labels = _num_lines(file), _num_lines(labels)
     if num_texts != num_labels:
         raise UserError(
-            "as many lines of texts as of labels are needed", where=file.name, found=f"{counted(num_texts, 'line')}, and {num_labels:,} in {found}",
-            hint="Label and text have the same line number.",
+            "the texts and the labels have different numbers of lines", where=file.name, found=f"{counted(num_texts, 'line')}, and {num_labels:,} in {found}",
+            hint="Line n of the labels must belong to line n of the texts.",
         )  # fmt: skip
     names = names_of_labels(found)
     notes = [
         f"the label of each line is in {found.name}",
-        *([f"its numbers are called {quoted(names, limit=6)}"] if names else []),
+        *([f"the names of its integer labels are {quoted(names, limit=6)}"] if names else []),
     ]
     return Source(
         file.name, "text", lambda source: _labelled(file, labels, source), ("text", LABEL), notes=notes, paths=(path, found),
@@ -81,7 +85,7 @@ def _with_labels(file: TextFile, path: Path, label_file: str) -> Source:
 
 
 def _num_lines(file: TextFile) -> int:
-    """Blank lines at the end are none."""
+    """Number of lines without blank lines at the end."""
     last = 0
     for number, text, fault in file.lines():
         last = last if fault is None and text.isspace() else number
@@ -91,7 +95,7 @@ def _num_lines(file: TextFile) -> int:
 def _labelled(file: TextFile, labels: TextFile, source: Source) -> Iterator[Row | Reject]:
     for (number, text, fault), (_, label, of_label) in zip(file.lines(), labels.lines(), strict=False):
         if fault or of_label:
-            yield Reject(file.name, number, fault or f"its label: {of_label}", shown(text))
+            yield Reject(file.name, number, fault or f"its label: {of_label}", excerpt(text))
         elif text.isspace() and label.isspace():
             source.num_blank_lines += 1
         else:
@@ -101,7 +105,7 @@ def _labelled(file: TextFile, labels: TextFile, source: Source) -> Iterator[Row 
 def _rows(file: TextFile, source: Source) -> Iterator[Row | Reject]:
     for number, text, fault in file.lines():
         if fault is not None:
-            yield Reject(file.name, number, fault, shown(text))
+            yield Reject(file.name, number, fault, excerpt(text))
         elif text.isspace():
             source.num_blank_lines += 1
         else:

@@ -1,9 +1,9 @@
-"""A record batch of a file -> the same batch, once its offsets, lengths and indices are known to stay inside it.
+"""A record batch of a file -> the same batch, after checking that offsets, lengths and indices stay within it.
 
-    sound(batch)       the batch; pyarrow.ArrowInvalid where an offset points outside its data
+    validated(batch)       the batch; pyarrow.ArrowInvalid where an offset points outside its data
 
-Arrow trusts a file: a damaged offset that is followed ends the process by a signal. Nothing may touch a batch before this.
-Texts that are not UTF-8 are no damage: they cost their row, which the reader rejects.
+Arrow trusts a file: following a damaged offset crashes the process. Nothing may read a batch before this check.
+Texts that are not UTF-8 pass: the reader rejects their rows.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ _MOST_ROWS = 2**31 - 1
 """More rows than this in one batch is a damaged count: some types (null, structs of nothing) hold any number of rows in no bytes."""
 
 
-def sound(batch: pyarrow.RecordBatch) -> pyarrow.RecordBatch:
-    """Raises pyarrow.ArrowInvalid, before anything was touched that is not there."""
+def validated(batch: pyarrow.RecordBatch) -> pyarrow.RecordBatch:
+    """Raises pyarrow.ArrowInvalid before any memory outside the batch is read."""
     import pyarrow
 
     if batch.num_rows > _MOST_ROWS:
-        raise pyarrow.ArrowInvalid(f"a batch says it has {batch.num_rows:,} rows")
+        raise pyarrow.ArrowInvalid(f"a batch claims {batch.num_rows:,} rows")
     batch.validate()  # as many values in each column as rows, each buffer large enough
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
         try:
@@ -33,7 +33,7 @@ def sound(batch: pyarrow.RecordBatch) -> pyarrow.RecordBatch:
 
 
 def _check(array: pyarrow.Array) -> None:
-    """All of `array.validate(full=True)` but that its texts are UTF-8."""
+    """`array.validate(full=True)` without the check that texts are UTF-8."""
     import pyarrow
 
     array.validate()
@@ -86,7 +86,7 @@ def _check_indices(indices: pyarrow.Array, num_values: int) -> None:
 
 
 def _check_offsets(array: pyarrow.Array) -> None:
-    """The offsets of lists, checked apart from what is in the lists."""
+    """Checks the offsets of lists, not their items."""
     import numpy
     import pyarrow
 

@@ -1,9 +1,9 @@
-"""Texts that spell lists and objects, as tables hold them: in JSON, as Python prints them, or as NumPy does.
+"""Stringified lists and objects, as tables hold them: JSON, or as Python or NumPy prints them.
 
     stringified_list("['joy', 'anger']"), stringified_list('["joy", "anger"]'), stringified_list("['joy' 'anger']")    ['joy', 'anger'] thrice
 
-NumPy puts nothing between the items of a list, for which Python would join neighbouring texts; so the text is read here, and a
-list with commas in some places only is none.
+NumPy puts no commas between items, where Python would join neighbouring strings: hence a parser of our own. A list with commas
+in some places only is rejected.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _NOTHING = ("end", None)
 
 
 def stringified_value(text: str) -> Any:
-    """What a text spells: lists, dicts, texts, numbers, true, false and null. ValueError for another text."""
+    """The value of a stringified list, dict, string, number, true, false or null. ValueError for any other text."""
     try:
         value = _value(text)
         fault = text_fault(value) if "\\" in text else None
@@ -48,16 +48,16 @@ def _value(text: str) -> Any:
     except ValueError:
         pass
     if not text.lstrip().startswith(tuple(_CLOSES)):
-        raise ValueError("no list and no object")
+        raise ValueError("neither a list nor an object")
     tokens = _Tokens(text)
     value = tokens.value()
     if not tokens.at_end:
-        raise ValueError("more text behind it")
+        raise ValueError("extra text after the value")
     return value
 
 
 def stringified_list(text: str) -> list[Any] | None:
-    """The list that a text spells; None where it is another text."""
+    """The value of a stringified list; None for any other text."""
     if not (text.startswith("[") and text.endswith("]")):
         return None
     try:
@@ -67,14 +67,14 @@ def stringified_list(text: str) -> list[Any] | None:
     return found if isinstance(found, list) else None
 
 
-def are_spelled_lists(values: Sequence[Any]) -> bool:
-    """Whether these are texts that spell lists (what is missing or blank aside)."""
+def are_stringified_lists(values: Sequence[Any]) -> bool:
+    """Whether these are stringified lists (missing and blank values aside)."""
     given = [value for value in values if value is not None and value != ""]
     return nearly_all(lambda value: isinstance(value, str) and stringified_list(value) is not None, given)
 
 
 class _Tokens:
-    """The tokens of a text, one ahead. ValueError where the text has another."""
+    """A parser with one token of lookahead. ValueError for a text with other tokens."""
 
     def __init__(self, text: str) -> None:
         self._found = _tokens(text)
@@ -95,7 +95,7 @@ class _Tokens:
         raise ValueError(f"{value!r} where a value was expected")
 
     def _items(self, close: str) -> list[Any]:
-        """With a comma behind every item (but the last), or behind none."""
+        """With a comma after every item (except the last), or after none."""
         items: list[Any] = []
         gaps: set[bool] = set()
         comma = False
@@ -128,7 +128,7 @@ class _Tokens:
     def _take(self) -> tuple[str, Any]:
         taken = self._next
         if taken is _NOTHING:
-            raise ValueError("it ends too soon")
+            raise ValueError("the text ends too early")
         self._next = next(self._found, _NOTHING)
         return taken
 
@@ -153,7 +153,7 @@ def _tokens(text: str) -> Iterator[tuple[str, Any]]:
 
 
 def _unescaped(body: str) -> str:
-    """What stands between the quotes of a Python text. ValueError for a broken escape."""
+    """The content of a quoted Python string. ValueError for an invalid escape."""
     if "\\" not in body:
         return body
     return body.encode("latin-1", "backslashreplace").decode("unicode-escape")
