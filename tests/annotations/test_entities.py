@@ -89,7 +89,7 @@ def test_what_is_wrong_with_a_row_is_said():
     assert reason({"tokens": [], "ner_tags": []}, words) == "blank text"
     assert (
         reason({"tokens": ["a"], "ner_tags": ["I-X"]}, words)
-        == "word 1: I-X at the beginning, which no IOB2 sequence has"
+        == "word 1: I-X at the beginning, which IOB2 does not allow"
     )
     assert "set data.label_names to name integer tags" in reason({"tokens": ["a"], "ner_tags": [1]}, words)
     assert reason({"tokens": ["a"]}, words) == "no field 'ner_tags'; found 'tokens'"
@@ -138,7 +138,7 @@ def test_annotators_agree_or_one_is_chosen():
     first, second = annotation(*BOTH, by=1), annotation(BOTH[0], by={"id": 2, "email": "b@x"}, updated_at="2026-01-02")
     agreeing = annotation(*reversed(BOTH), by=3)
     assert read(task(first, agreeing)).spans == ULM
-    with pytest.raises(RowError, match=r"its annotators '1', 'b@x' disagree; task\.annotator"):
+    with pytest.raises(RowError, match=r"the annotators '1', 'b@x' disagree; set task\.annotator"):
         read(task(first, second))
     assert read(task(first, second), annotator="b@x").spans == ULM[:1]
     assert read(task(first, second), annotator="1").spans == ULM
@@ -192,7 +192,7 @@ def test_every_source_is_read_as_the_first_is(tmp_path):
         {"tokens": ["New", "York", "!"], "ner_tags": ["B-LOC", "I-LOC", "O"]}
     ]
     assert source.notes == [
-        "column 'words' as 'tokens'", "column 'labels' as 'ner_tags'", "tags are BIOES: E- and S- among its tags",
+        "column 'words' is read as 'tokens'", "column 'labels' is read as 'ner_tags'", "tags are BIOES: E- and S- among its tags",
     ]  # fmt: skip
     path = write_jsonl(tmp_path / "b.jsonl", [{"tokens": ["Ulm", "!"], "ner_tags": [1, 0]}])
     assert rows_of(path, names=["O", "I-LOC"])[0].fields["ner_tags"] == ["B-LOC", "O"]
@@ -200,7 +200,7 @@ def test_every_source_is_read_as_the_first_is(tmp_path):
     good, bad = rows_of(write_jsonl(tmp_path / "c.jsonl", bioes))
     assert good.fields["ner_tags"] == ["B-LOC", "O"]
     assert isinstance(bad, Reject)
-    assert (bad.line, bad.reason) == (2, "word 2: O after B-LOC, which no BIOES sequence has")
+    assert (bad.line, bad.reason) == (2, "word 2: O after B-LOC, which BIOES does not allow")
 
 
 def test_integers_of_a_parquet_file_have_the_names_that_it_carries(tmp_path):
@@ -306,7 +306,7 @@ def test_a_row_for_each_word_without_numbers_is_refused():
     rows = [
         Row("a.csv", n, {"word": word, "tag": tag}) for n, (word, tag) in enumerate([("Ann", "B-PER"), ("sleeps", "O")])
     ]
-    with pytest.raises(UserError, match=r"no column that numbers the sentences.*sentence_id"):
+    with pytest.raises(UserError, match=r"no column numbers the sentences.*sentence_id"):
         entity_roles(("word", "tag"), rows)
     renamed = [Row("a.csv", row.line, {"text": row.fields["word"], "label": row.fields["tag"]}) for row in rows]
     assert entity_roles(("text", "label"), renamed) is None

@@ -51,7 +51,7 @@ def test_spans_that_cannot_be_are_refused(span, reason):
 
 def test_overlaps_are_refused_or_the_longest_kept():
     nested = [Span(12, 21, "PER"), Span(12, 15, "GIVEN"), Span(16, 21, "GIVEN"), Span(0, 3, "X")]
-    with pytest.raises(RowError, match=r"12:15 'GIVEN' and 12:21 'PER' overlap; task\.overlaps=longest"):
+    with pytest.raises(RowError, match=r"12:15 'GIVEN' and 12:21 'PER' overlap; set task\.overlaps=longest"):
         without_overlaps(nested, "refuse")
     kept, dropped = without_overlaps(nested, "longest")
     assert kept == [Span(0, 3, "X"), Span(12, 21, "PER")]

@@ -156,7 +156,7 @@ def test_three_steps_go_their_whole_way(tmp_path, capsys, monkeypatch):
     held = three_steps.run(str(tmp_path), FEW)
     shown = capsys.readouterr().out
     assert held == ("FAILS" not in shown)
-    assert shown.count("\n    prefer") == 3 and "By hand: tunewright train" in shown
+    assert shown.count("\n    prefer") == 3 and "The same by hand: tunewright train" in shown
 
 
 def test_what_is_claimed_of_a_loss_is_compared(tmp_path, capsys):

@@ -52,7 +52,7 @@ def test_what_is_written_out(home, path, found):
 
 @pytest.mark.parametrize("path", ["$NOWHERE/a.csv", "x/${NOWHERE}", "~nobody-of-that-name/x"])
 def test_what_cannot_be_written_out_is_refused(home, path):
-    with pytest.raises(UserError, match=r"is not set|no home folder"):
+    with pytest.raises(UserError, match=r"is not set|home folder of this user is unknown"):
         expanded(path)
 
 

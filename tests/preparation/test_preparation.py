@@ -110,7 +110,7 @@ def test_many_bad_rows_are_counted_and_the_first_are_shown(run):
         run(rows)
     text = str(error.value)
     assert text.startswith("8 of 14 rows cannot be used:\n") and "a.jsonl:11: blank text\n  and 3 more\n" in text
-    listed = text.split("All are listed in ")[1].split(". Mend")[0]
+    listed = text.split("All are listed in ")[1].split(". Fix")[0]
     assert Path(listed).read_text().count("\n") == 8
     reasons = run(rows, on_bad_rows="skip").manifest["ledger"]["reasons"]
     assert reasons == {"blank text": 8}
@@ -269,7 +269,7 @@ def test_integer_labels_get_their_names(run):
     named = run(rows, label_names=["negative", "positive"], validation_ratio=0, test_ratio=0)
     assert named.task().labels == ("negative", "positive")
     assert [row[2] for row in rows_of(named)["train"]] == ["negative", "positive"] * 3
-    with pytest.raises(UserError, match=r"a label is named twice; found 'a'. Mend data.label_names"):
+    with pytest.raises(UserError, match=r"a label is named twice; found 'a'. Fix data.label_names"):
         run(rows, label_names=["a", "a"])
 
 

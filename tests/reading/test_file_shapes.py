@@ -75,7 +75,7 @@ def test_shapes_that_cannot_be_mixed_are_asked_about(tmp_path):
     with pytest.raises(UserError, match="plain texts and conversations cannot be learned together"):
         guess_config([*files(tmp_path, ["alpaca"]), texts])
     with pytest.raises(
-        UserError, match=r"other.jsonl: which of its columns are which\?; found 'foo', 'bar'.*instruction"
+        UserError, match=r"other.jsonl: the roles of its columns are unclear; found 'foo', 'bar'.*instruction"
     ):
         guess_config([*files(tmp_path, ["alpaca"]), other])
 
@@ -91,7 +91,7 @@ def test_classification_files_with_other_names_are_read_if_certain_else_asked_ab
     )
     inputs = guess_config([str(first), str(second)]).inputs
     assert [inputs.task.to_example(row).target for row in inputs.rows()] == ["a", "b"] * 20
-    with pytest.raises(UserError, match=r"c.jsonl: which of its columns are which\?"):
+    with pytest.raises(UserError, match=r"c.jsonl: the roles of its columns are unclear"):
         guess_config([str(first), str(third)])
 
 

