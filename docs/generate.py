@@ -26,9 +26,9 @@ COMMANDS_BEGIN = """Written by `python docs/generate.py` from the help of each c
 | exit code | meaning |
 |---|---|
 | 0 | done |
-| 1 | done, and there is something to look at: findings of `check`, a failed check of `verify`, scores of `demo` that are too low |
+| 1 | done, but the result needs attention: findings of `check`, a failed check of `verify`, scores of `demo` that are too low |
 | 2 | nothing was done: the input, the config or a file is wrong; the message says where, what was found, and what to do |
-| 130, 143 | stopped by Ctrl-C or SIGTERM; the same command goes on where it stopped |"""
+| 130, 143 | stopped by Ctrl-C or SIGTERM; the same command continues where it stopped |"""
 KEYS_BEGIN = """Written by `python docs/generate.py` from the code. A key is written in YAML below its section, or as a `key=value` word on the command line
 (`train.epochs=5`). `tunewright config --all` prints the same, `tunewright config --schema` a JSON Schema for editors. A key that the
 chosen task, adapter or optimizer does not read is refused."""
