@@ -16,7 +16,7 @@ from tunewright.runs import train as run
 from tunewright.runs.reporter import Interrupted, Reporter
 from tunewright.runs.train import train
 from tunewright.training import signals
-from tunewright.training.signals import Stopped, answering, saving, stop_signals
+from tunewright.training.signals import Stopped, handling_signals, saving, stop_signals
 
 
 class Steps(Reporter):
@@ -28,7 +28,7 @@ class Steps(Reporter):
 
 
 def test_a_signal_raises_where_the_main_thread_stands(capfd):
-    with pytest.raises(Stopped) as raised, answering():
+    with pytest.raises(Stopped) as raised, handling_signals():
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(30)
     assert raised.value.signal_number == signal.SIGTERM
@@ -37,7 +37,7 @@ def test_a_signal_raises_where_the_main_thread_stands(capfd):
 
 
 def test_no_handler_for_errors_swallows_it():
-    with pytest.raises(Stopped), answering():
+    with pytest.raises(Stopped), handling_signals():
         try:
             os.kill(os.getpid(), signal.SIGINT)
             time.sleep(30)
@@ -154,7 +154,7 @@ def test_a_second_signal_ends_at_once():
     assert process.stdout.readline() == "ready\n"
     process.send_signal(signal.SIGTERM)
     assert process.stderr.readline().startswith("stopping: ")
-    time.sleep(signals._ONE_WISH_SECONDS + 0.1)
+    time.sleep(signals._FORWARDED_SECONDS + 0.1)
     process.send_signal(signal.SIGTERM)
     assert process.wait(5) == 143
 
@@ -195,8 +195,8 @@ _ORPHAN = """
 import os, subprocess, sys, time
 child = subprocess.Popen([sys.executable, "-c", '''
 import time
-from tunewright.training.signals import answering
-with answering():
+from tunewright.training.signals import handling_signals
+with handling_signals():
     print("ready", flush=True)
     time.sleep(60)
 '''], env={**os.environ, "RANK": "1"})
@@ -221,5 +221,5 @@ def test_a_rank_whose_launcher_is_gone_ends():
 
 def test_saving_is_given_more_time():
     with saving():
-        assert signals._wish.is_saving
-    assert not signals._wish.is_saving
+        assert signals._state.is_saving
+    assert not signals._state.is_saving

@@ -39,7 +39,7 @@ def run(
 
     checks = (
         verify(folder, golden_from=saved.folder) if is_target(folder) else []
-    )  # a plug-in may write something else than a model
+    )  # a plug-in may write something that is not a model
     broken = next((check.broken for check in checks if check.broken), None)
     if as_json:
         shown = [check.as_dict() for check in checks]

@@ -1,7 +1,7 @@
 """The `tunewright` command: verbs, exit codes, and how errors are printed.
 
-Exit codes: 0 done, 1 findings, 2 the user's mistake, 101 our bug, 130/143 interrupted. Verbs live in a file each and import
-what is heavy when they run, so that `--help` answers at once.
+Exit codes: 0 done, 1 findings, 2 the user's mistake, 101 our bug, 130/143 interrupted. Each verb has its own file and imports
+heavy libraries only when it runs, so that `--help` is fast.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from tunewright.config.renamed import RenamedKeys
 from tunewright.errors import UserError
 from tunewright.reporting.display import display_for
 from tunewright.reporting.phases import shown_by
-from tunewright.training.signals import Stopped, answering
+from tunewright.training.signals import Stopped, handling_signals
 
 app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False,
@@ -55,7 +55,7 @@ for registered in (*app.registered_commands, *tokenizer.app.registered_commands)
 
 _BUG = 101
 _INTERRUPTED = (130, 143)
-_BROKEN_PIPE = 141  # 128 + SIGPIPE, as other programs end when the reader of their output has gone
+_BROKEN_PIPE = 141  # 128 + SIGPIPE, as of other programs when the reader of their output has exited
 _NO_SPACE = os.strerror(errno.ENOSPC)
 _USERS_TO_FIX = {
     errno.EACCES,
@@ -74,7 +74,7 @@ _USERS_TO_FIX = {
 def main() -> None:
     """Run a verb and exit."""
     try:
-        with answering(by_force=True), shown_by(display_for(sys.stderr)):
+        with handling_signals(by_force=True), shown_by(display_for(sys.stderr)):
             code = run()
             if code in _INTERRUPTED or int(os.environ.get("WORLD_SIZE", "1")) > 1:
                 _leave_without_teardown(code)
@@ -85,7 +85,7 @@ def main() -> None:
 
 def run() -> int:
     """Run the verb that `sys.argv` names; gives the exit code."""
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # we report what matters of its warnings ourselves
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # we print those of its warnings that matter ourselves
     _open_streams()
     _escape_what_the_terminal_cannot_show()
     with warnings.catch_warnings():
@@ -96,7 +96,7 @@ def run() -> int:
 def _run() -> int:
     try:
         _require_text(sys.argv[1:])
-        app()  # typer explains wrong words itself and leaves with SystemExit
+        app()  # typer reports wrong arguments itself and raises SystemExit
     except SystemExit as done:
         if type(sys.stdout).__name__ == "PacifyFlushWrapper":  # typer met a closed pipe
             return _BROKEN_PIPE
@@ -129,7 +129,7 @@ def _run() -> int:
 def _require_text(words: Sequence[str]) -> None:
     """UserError for a word that is not UTF-8: Python holds its bytes as surrogate escapes.
 
-    Under an ASCII locale it does so with every other letter too; those words are text all the same.
+    Under an ASCII locale it does so with every non-ASCII letter too; such words are accepted.
     """
     for number, word in enumerate(words, start=1):
         try:
@@ -167,7 +167,7 @@ def _escape_what_the_terminal_cannot_show() -> None:
 
 
 def _show_renamed_keys_as_notices() -> None:
-    """Warn once per config key with an old name, in a line without the place in our code."""
+    """Warn once per config key with an old name, in one line, without the place in our code that issued the warning."""
     shown = set[str]()
     others = warnings.showwarning
 

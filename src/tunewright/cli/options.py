@@ -53,7 +53,7 @@ Execution = Annotated[
     str,
     typer.Option(
         callback=_known_execution,
-        help="auto: the fast path, where this machine has one; plain: without it. The results are the same within rounding.",
+        help="auto: the fast path, if this machine has one; plain: without it. The results are the same within rounding.",
     ),
 ]
 
@@ -110,7 +110,7 @@ def say(text: str) -> None:
 
 
 def load_libraries() -> None:
-    """Import what takes seconds, and say so meanwhile."""
+    """Import the libraries that take seconds to load, with a message meanwhile."""
     with phase("loading PyTorch and Transformers"):
         import torch  # noqa: F401
         import transformers  # noqa: F401

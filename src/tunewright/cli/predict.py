@@ -66,7 +66,7 @@ def run(
         ),
     ] = False,
     format: Annotated[
-        str | None, typer.Option("--format", help="Format of --file, if its name does not tell: csv, conll, …")
+        str | None, typer.Option("--format", help="Format of --file, if it is not clear from the name: csv, conll, …")
     ] = None,
     max_row_bytes: Annotated[
         int | None, typer.Option(help="Refuse longer inputs. Default: the run's data.max_row_bytes.", min=1)
@@ -158,7 +158,7 @@ def run(
 
 
 def reading_of(saved: Any, file: str | None, *, format: str | None, max_row_bytes: int | None) -> Any:
-    """How inputs are read: as the run's own files, where the options do not say otherwise."""
+    """How inputs are read: like the run's own files, unless the options say otherwise."""
     from tunewright.preparation import for_inputs, options_of_run
 
     options = options_of_run(saved.folder.parent, file or "")
@@ -210,7 +210,7 @@ def _line(given: Any, prediction: Any) -> str:
         return highlighted(prediction)
     if hasattr(prediction, "line"):
         return prediction.line()
-    if not isinstance(prediction, Prediction):  # of a task of the user's own
+    if not isinstance(prediction, Prediction):  # of a plug-in task
         return json_text(prediction.as_dict())
     text = "" if given is None else " | ".join(given) if isinstance(given, tuple) else given
     best = list(prediction.scores.items())[:3]
@@ -276,7 +276,7 @@ def _predict_file(
 
 @contextmanager
 def _unchanged_input(inputs: Unchanged, part: PartFile) -> Iterator[None]:
-    """UserError where the input file changes while it is read; then no result is kept."""
+    """UserError if the input file changed while it was read; then no result is kept."""
     try:
         with inputs.while_read():
             yield
@@ -289,7 +289,7 @@ def _unchanged_input(inputs: Unchanged, part: PartFile) -> Iterator[None]:
 
 
 def _numerics_of(model: Any) -> dict[str, Any]:
-    """Everything beside the model and its input that the last bits of a prediction depend on."""
+    """Everything besides the model and its input that the last bits of a prediction depend on."""
     from importlib.metadata import version
 
     import torch

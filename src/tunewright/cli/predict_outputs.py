@@ -64,7 +64,7 @@ def check_output(path: Path, file: str | None) -> None:
 
 @dataclass(frozen=True)
 class Origin:
-    """Hashes of what results depend on: results are continued only where all are the same."""
+    """Hashes of what results depend on: results are continued only if all are the same."""
 
     model: str
     file: str
@@ -72,7 +72,7 @@ class Origin:
 
     @classmethod
     def of(cls, saved: SavedModel, files: Iterable[Path], options: Mapping[str, Any]) -> Origin:
-        """files: empty where the rows come from no file; then results are never continued."""
+        """files: empty if the rows do not come from a file; then results are never continued."""
         hashes = [file_sha256(path) for path in files]
         return cls(_of_model(saved), _digest(hashes) if hashes else os.urandom(_DIGITS // 2).hex(), _digest(options))
 
@@ -303,7 +303,7 @@ def _common_type(known: Any, values: list[Any]) -> Any:
 
 
 def _holds_nothing(kind: Any) -> bool:
-    """Whether a struct without fields is in it, which Parquet does not have."""
+    """Whether the type contains a struct without fields, which Parquet cannot store."""
     import pyarrow
 
     if pyarrow.types.is_struct(kind):

@@ -15,7 +15,7 @@ def run(
     as_json: Json = False,
     plugin: Plugins = None,
 ) -> None:
-    """Read, split and encode the data into the token store, without training. `train` does this by itself."""
+    """Read, split and encode the data into the token store, without training. `train` does this automatically."""
     from tunewright.cli.options import say
     from tunewright.preparation import prepare
     from tunewright.reading.ledger import format_counts

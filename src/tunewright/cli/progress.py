@@ -1,4 +1,4 @@
-"""What a run prints: the preflight (on stderr), tables of scores (on stdout). No colour off a terminal, or under NO_COLOR.
+"""What a run prints: the preflight (on stderr), tables of scores (on stdout). No colour if the output is not a terminal, or under NO_COLOR.
 
 The line of progress is shown by `reporting/display.py`.
 """

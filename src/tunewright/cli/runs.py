@@ -53,7 +53,7 @@ def run(
 
 
 def _headline(scores: dict[str, float], metric: str | None) -> list[str]:
-    """The metric that chose the best checkpoint (another one where that was the loss), and the loss."""
+    """The metric that chose the best checkpoint (another one if that was the loss), and the loss."""
     from tunewright.runs.comparison import shown
 
     others = [name for name in scores if not name.startswith("loss")]

@@ -23,7 +23,7 @@ def run(
     as_json: Json = False,
     plugin: Plugins = None,
 ) -> None:
-    """Prove that a saved model computes what was trained, whichever way it is loaded. Exit code 1 at the first difference."""
+    """Check that a saved model gives the outputs recorded in training, in every way to load it. Exit code 1 at the first difference."""
     from tunewright.cli.options import json_text
 
     if golden is None:
@@ -45,7 +45,7 @@ def run(
         print("Verified: every way to load this model gives the outputs that were recorded in training.")
     elif broken is None:
         print(
-            "Files unchanged since they were written. There are no golden examples here to compare outputs with: name a run, --golden RUN."
+            "The files are unchanged since they were written. There are no golden examples here to compare outputs with: name a run with --golden RUN."
         )
     if broken is not None:
         raise typer.Exit(1)

@@ -1,11 +1,11 @@
-"""Hidden states, output rows and labels -> cross-entropy, without ever holding the logits of all tokens.
+"""Hidden states, output rows and labels -> cross-entropy, without holding the logits of all tokens at a time.
 
     total, losses_S = linear_cross_entropy(hidden_SH, weight_VH, bias_V, labels_S)
 
-The plain way holds logits `(tokens, vocabulary)` three times in fp32: 2,048 tokens of a 128,256 vocabulary are 1.05 GB each. Here
-a piece of the tokens at a time becomes logits, its loss and, at once, its gradient; what stays is as large as the inputs.
-The gradient is that of the sum; whatever the sum is divided by later only scales it (the idea of Liger's fused loss, Hsu et al. 2024).
-How the products are computed is the execution's (`execution/output_rows.py`).
+The plain computation holds logits `(tokens, vocabulary)` three times in fp32: 2,048 tokens with a vocabulary of 128,256 are 1.05 GB
+each. Here the logits of one chunk of tokens at a time are computed, then its loss and its gradient; what remains is as large as the inputs.
+The gradient is that of the sum; a later division of the sum only scales it (the idea of Liger's fused loss, Hsu et al. 2024).
+How the products are computed is up to the execution (`execution/output_rows.py`).
 
 Shapes: S supervised tokens, H hidden width, V vocabulary.
 """
@@ -28,7 +28,7 @@ from tunewright.batching.row_context import RowContext, row_context
 from tunewright.execution.output_rows import OutputKernels, kernels_of
 
 PIECE_BYTES, LEAST_TOKENS = 1 << 24, 256
-"""Logits held at a time: 16 MB, or 256 tokens where that is more (66 MB of a 128,256 vocabulary in bf16)."""
+"""Logits held at a time: 16 MB, or 256 tokens if that is more (66 MB with a vocabulary of 128,256 in bf16)."""
 
 
 def linear_cross_entropy(
@@ -41,13 +41,13 @@ def linear_cross_entropy(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """(sum over tokens of weight · loss, each token's loss without gradient `(S,)`), in nats, fp32 or wider.
 
-    Products are computed in the dtype of `hidden_SH`, under autocast in autocast's, softmax and sums in fp32 at least. Under
+    Products are computed in the dtype of `hidden_SH`, under autocast in autocast's dtype; softmax and sums in fp32 or wider. Under
     `no_grad` no gradient is computed.
     """
     kernels = kernels_of(weight_VH)
     if (
         not torch.is_grad_enabled()
-    ):  # a function of autograd is told otherwise: a parameter still says that it takes a gradient
+    ):  # not visible inside a function of autograd: there a parameter still requires a gradient
         hidden_SH, weight_VH = hidden_SH.detach(), weight_VH.detach()
         bias_V = None if bias_V is None else bias_V.detach()
     if weights_S is None:
@@ -125,7 +125,7 @@ def _to_gradients(
     wanted: bool,
     kernels: OutputKernels,
 ) -> torch.Tensor:
-    """Each token's loss; the logits, still without their bias, are lost: where it is wanted they become the gradient of the weighted sum."""
+    """Each token's loss; the logits, still without their bias, are overwritten: with the gradient of the weighted sum, if it is wanted."""
     wide = weights_P.dtype
     losses_P = torch.empty_like(weights_P)
     tokens = kernels.softmax_tokens(*logits_PV.shape)
@@ -151,7 +151,7 @@ def _to_gradients(
 def _plus_product(
     total_VH: torch.Tensor | None, left_VP: torch.Tensor, right_PH: torch.Tensor, wide: torch.dtype
 ) -> torch.Tensor:
-    """total + left · right. The first product is as it comes; sums are `wide`."""
+    """total + left · right. The first product keeps its dtype; sums are `wide`."""
     if total_VH is None:
         return left_VP @ right_PH
     if left_VP.dtype == total_VH.dtype == wide:
@@ -164,9 +164,9 @@ _of_thread = threading.local()
 
 @contextmanager
 def skip_output_projection(model: Any) -> Iterator[tuple[torch.Tensor, torch.Tensor | None]]:
-    """Inside, the model gives this thread what its last layer would have multiplied; (rows `(V, H)`, bias) of that layer are given.
+    """Inside, the model returns the inputs of its output layer in this thread; yields (rows `(V, H)`, bias) of that layer.
 
-    What a head does before (dense, GELU and norm of masked models) and adapters stay in the pass.
+    Earlier parts of the head (dense, GELU and norm of masked models) and adapters are still computed.
     """
     output = _inner(model).get_output_embeddings()
     if "forward" not in vars(output):
@@ -206,18 +206,18 @@ def _inner(model: Any) -> Any:
 
 
 def has_plain_output(model: Any) -> bool:
-    """Is a logit the product with an output row and nothing else? Not where logits are capped, or the layer is read otherwise.
+    """Whether a logit is the product with an output row and nothing else. Not if logits are capped, or the layer is used in another way.
 
-    Tried once a model: names of config values cannot tell what a model does.
+    Tested once per model: config values do not show what a model computes.
     """
     inner = _inner(model)
-    with _trying:  # two threads may compute with one model, which is another one during this check
+    with _trying:  # two threads may compute with one model, which is changed during this check
         if inner not in _PLAIN:
             was_training = inner.training
             inner.eval()
             try:
                 _PLAIN[inner] = _is_plain(inner)
-            except Exception:  # a model that misses its layer fails in ways of its own
+            except Exception:  # a model without its layer may raise anything
                 _PLAIN[inner] = False
             inner.train(was_training)
         return _PLAIN[inner]
@@ -230,7 +230,7 @@ _LARGE = 1_000.0
 
 @torch.no_grad()
 def _is_plain(model: Any) -> bool:
-    """Large numbers in place of logits come out as they are, or all times one factor; and the product of the states is the logits."""
+    """Whether large numbers in place of logits are returned unchanged, or times one factor, and the product of the states equals the logits."""
     output = model.get_output_embeddings()
     if type(output) is not nn.Linear:
         return False
@@ -259,7 +259,7 @@ class _Gives(nn.Module):
 
 
 def _tried(model: Any) -> torch.Tensor:
-    """What the model gives for a row of two tokens."""
+    """The model's output for a row of two tokens."""
     rows = RowContext(seed=0, epoch=0, row_ids=np.zeros(1, np.int64), lengths=np.array([2]), width=2)
     ids = torch.tensor([[1, 2]], device=next(model.parameters()).device)
     with row_context(rows):

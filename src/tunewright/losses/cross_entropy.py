@@ -1,4 +1,4 @@
-"""Logits and labels -> the loss of each row. Formulas on tensors, nothing else; the engine sums and divides.
+"""Logits and labels -> the loss of each row. Formulas on tensors only; the engine sums and divides.
 
 logits [[2.0, 0.0]], labels [0]   ->   [0.1269]      log(1 + e**-2)
 """

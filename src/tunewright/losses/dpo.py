@@ -14,7 +14,7 @@ def dpo_rows(
 ) -> torch.Tensor:
     """-(1 - ε)·log σ(β·h) - ε·log σ(-β·h), h = chosen - rejected. Sums over an answer's tokens: no length normalization.
 
-    Rafailov et al. 2023, eq. 7; ε > 0 takes a share of the labels to be wrong (Mitchell 2023, "A note on DPO with noisy
+    Rafailov et al. 2023, eq. 7; ε > 0 assumes that a share of the labels is wrong (Mitchell 2023, "A note on DPO with noisy
     preferences", eq. 3). float `(rows,)` each -> `(rows,)`.
     """
     h_R = beta * (chosen_R - rejected_R)
@@ -27,7 +27,7 @@ def dpo_rows(
 def ipo_rows(chosen_R: torch.Tensor, rejected_R: torch.Tensor, *, beta: float) -> torch.Tensor:
     """(chosen - rejected - 1 / 2β)². Means over an answer's tokens are expected: length normalization.
 
-    Azar et al. 2023, "A general theoretical paradigm", eq. 17 (β is its τ). The paper does not speak of lengths; with sums the
+    Azar et al. 2023, "A general theoretical paradigm", eq. 17 (β is its τ). The paper does not mention lengths; with sums the
     square would grow with them.
     """
     return (chosen_R - rejected_R - 1 / (2 * beta)) ** 2

@@ -1,4 +1,4 @@
-"""Log-ratios of single answers, each called good or bad -> the loss of Kahneman-Tversky optimization.
+"""Log-ratios of single answers, each labelled good or bad -> the loss of Kahneman-Tversky optimization.
 
 good, log-ratio 2.0, kl 0.5, beta 1.0      1 - σ(1.5) = 0.1824
 bad,  log-ratio 2.0, kl 0.5, beta 1.0      1 - σ(-1.5) = 0.8176
@@ -29,5 +29,5 @@ def kto_rows(
 
 
 def reference_point(ratio_sum: float, count: float) -> float:
-    """max(0, mean log-ratio of answers to other prompts): how far the model has moved. Ethayarajh et al. 2024, section 4.1."""
+    """max(0, mean log-ratio of answers to other prompts): how far the model has moved from the reference. Ethayarajh et al. 2024, section 4.1."""
     return max(0.0, ratio_sum / max(1.0, count))

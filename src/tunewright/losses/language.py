@@ -1,6 +1,6 @@
-"""A language model's loss at the labelled positions only: no logit of any other position is computed, none is kept.
+"""A language model's loss at the labelled positions only: logits of other positions are not computed, and none are kept.
 
-lm = labelled_loss(model, batch.inputs, labels_BL)       # labels_BL: -100 where nothing is to be predicted
+lm = labelled_loss(model, batch.inputs, labels_BL)       # labels_BL: -100 at positions without a label
 lm.total, lm.weight, lm.rows_B2                          # rows_B2: nats and number of predicted tokens of each row
 """
 
@@ -21,7 +21,7 @@ from tunewright.records import IGNORED
 
 @dataclass(frozen=True)
 class LabelledLoss:
-    """total: weighted sum in nats, with gradient. weight: sum of the weights of labelled tokens. output: what the model gave."""
+    """total: weighted sum in nats, with gradient. weight: sum of the weights of labelled tokens. output: of the model."""
 
     total: torch.Tensor
     weight: torch.Tensor
@@ -37,7 +37,7 @@ def labelled_loss(
     weights_B: torch.Tensor | None = None,
     logits: str = "logits",
 ) -> LabelledLoss:
-    """Cross-entropy of the labels at their own positions. logits: the name of the model's output they belong to."""
+    """Cross-entropy of the labels at their own positions. logits: the name of the model's output that they belong to."""
     head = skip_output_projection(model) if has_plain_output(model) else nullcontext((None, None))
     with head as (weight, bias):
         output = model(**inputs)
@@ -62,7 +62,7 @@ def labelled_loss(
 def logits_at(
     model: Any, inputs: Mapping[str, Any], chosen_BL: torch.Tensor, *, logits: str = "logits"
 ) -> tuple[torch.Tensor, Any]:
-    """(logits `(chosen positions, vocabulary)`, row by row; the model's output otherwise). No other logit is computed."""
+    """(logits `(chosen positions, vocabulary)`, row by row; the other outputs of the model). Logits of other positions are not computed."""
     if not has_plain_output(model):
         output = model(**inputs)
         return getattr(output, logits)[chosen_BL], output

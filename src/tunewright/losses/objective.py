@@ -1,4 +1,4 @@
-"""Which preference loss, with its numbers: sums over answers in, the loss of each row and its rewards out.
+"""A preference loss with its settings: from sums over answers to the loss and the rewards of each row.
 
     Objective.of("dpo").rows(sums_RK, counts_RK, reference_RK, good_RK)
 
@@ -19,18 +19,18 @@ from tunewright.losses.simpo import simpo_rows
 
 DPO, IPO, KTO, ORPO, SIMPO = "dpo", "ipo", "kto", "orpo", "simpo"
 BETAS = {DPO: 0.1, IPO: 0.1, KTO: 0.1, ORPO: 0.1, SIMPO: 2.0}
-"""What the papers begin with; of ORPO the weight λ of its second term."""
+"""The papers' values; for ORPO the weight λ of its second term."""
 NORMALIZED_BETA = 5.0
-"""Of DPO and KTO with length normalization: what Lambert et al. 2024, "Tülu 3", take for DPO."""
+"""For DPO and KTO with length normalization: the value of Lambert et al. 2024, "Tülu 3", for DPO."""
 MEANS = (IPO, ORPO, SIMPO)
-"""The losses that compare log-probabilities per token by their definition."""
+"""The losses that are defined by log-probabilities per token."""
 
 
 @dataclass(frozen=True)
 class Objective:
     """margin: SimPO's γ. desirable_weight, undesirable_weight: KTO's λ_D and λ_U. label_smoothing: DPO's ε.
 
-    length_normalized: DPO and KTO of log-ratios per token; for DPO as Lambert et al. 2024 have it.
+    length_normalized: log-ratios per token in DPO and KTO; for DPO as in Lambert et al. 2024.
     """
 
     loss: str
@@ -71,7 +71,7 @@ class Objective:
         *,
         kl: float = 0.0,
     ) -> torch.Tensor:
-        """`(R,)`, of KTO the sum over a row's sides. sums_RK: log π with gradient; reference_RK: log π_ref; kl: KTO's reference point."""
+        """`(R,)`; for KTO the sum over a row's sides. sums_RK: log π with gradient; reference_RK: log π_ref; kl: KTO's reference point."""
         ratios_RK = self.log_ratios(sums_RK, counts_RK, reference_RK)
         if self.loss == KTO:
             weights = {"desirable_weight": self.desirable_weight, "undesirable_weight": self.undesirable_weight}
@@ -86,6 +86,6 @@ class Objective:
         return simpo_rows(chosen_R, rejected_R, beta=self.beta, margin=self.margin)
 
     def log_ratios(self, sums_RK: Any, counts_RK: Any, reference_RK: Any) -> Any:
-        """Log-ratios to the start model, or log-probabilities of a loss without one; per token where those are compared."""
+        """Log-ratios to the reference model, or log-probabilities for a loss without one; per token if the loss compares means."""
         ratios_RK = sums_RK - reference_RK if self.needs_reference else sums_RK
         return ratios_RK / counts_RK.clip(1) if self.compares_means else ratios_RK

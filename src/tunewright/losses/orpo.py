@@ -23,7 +23,7 @@ def odds_ratio_rows(chosen_R: torch.Tensor, rejected_R: torch.Tensor) -> torch.T
 
 
 def _log_one_minus_exp(x: torch.Tensor) -> torch.Tensor:
-    """log(1 - e**x) for x < 0, exact at both ends (Mächler 2012). A mean of exactly 0 is taken a rounding step below it."""
+    """log(1 - e**x) for x < 0, accurate at both ends (Mächler 2012). A mean of exactly 0 is replaced by the next smaller number."""
     x = x.clamp(max=-torch.finfo(x.dtype).tiny)
     near, far = torch.where(x > _HALF, x, _HALF), torch.where(x > _HALF, _HALF, x)
     return torch.where(x > _HALF, torch.log(-torch.expm1(near)), torch.log1p(-torch.exp(far)))

@@ -1,4 +1,4 @@
-"""Predicted and right numbers, both in standard deviations of the training rows -> the loss of each row.
+"""Predicted and right numbers, both standardized by the training rows -> the loss of each row.
 
 predicted [[0.5]], right [[-1.0]]   ->   squared [2.25]      huber, delta 1: [1.0]
 
@@ -17,7 +17,7 @@ def squared_error_rows(predicted_BK: torch.Tensor, right_BK: torch.Tensor) -> to
 
 
 def huber_rows(predicted_BK: torch.Tensor, right_BK: torch.Tensor, *, delta: float) -> torch.Tensor:
-    """Mean over a row's numbers of ½e² where |e| is below delta, else delta·(|e| - ½·delta): an outlier pulls no harder than delta
+    """Mean over a row's numbers of ½e² where |e| is below delta, else delta·(|e| - ½·delta): the gradient of an outlier is at most delta
     (Huber 1964, "Robust Estimation of a Location Parameter"). `(rows,)`, fp32 or wider."""
     predicted_BK = _wide(predicted_BK)
     return functional.huber_loss(predicted_BK, right_BK.to(predicted_BK), reduction="none", delta=delta).mean(dim=-1)

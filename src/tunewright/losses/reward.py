@@ -1,8 +1,8 @@
-"""Rewards of two answers -> the loss of a reward model: how surprising the preference is.
+"""Rewards of two answers -> the loss of a reward model: the negative log-probability of the preference.
 
 chosen 2.0, rejected 0.0   ->   0.1269      log(1 + e**-2)
 
-Bradley and Terry (1952) as Ouyang et al. (2022, "Training language models to follow instructions", eq. 1) train with it.
+Bradley and Terry (1952), as used by Ouyang et al. (2022, "Training language models to follow instructions", eq. 1).
 """
 
 from __future__ import annotations

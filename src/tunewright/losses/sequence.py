@@ -1,11 +1,11 @@
-"""A model and texts -> the log-probability of each labelled token, with gradient: what losses of whole answers are made of.
+"""A model and texts -> the log-probability of each labelled token, with gradient, for losses of whole answers.
 
-    found = token_log_probs(model, batch.inputs, labels_SL)         # -100 where nothing is asked
+    found = token_log_probs(model, batch.inputs, labels_SL)         # -100 at positions without a label
     found.summed(), found.counts()                                  # per text: sum of log-probabilities, number of tokens
 
-`losses/language.py` gives the gradient of one weighted sum; a preference weighs an answer by what the other one is worth, which is
-known only when both are scored. Logits are computed at the labelled positions alone; where they are many, a piece at a time, and again
-in the backward pass. Without a backward pass no piece is kept.
+`losses/language.py` computes the gradient of one weighted sum; in a preference loss the weight of an answer depends on the other one, and
+is known only when both are scored. Logits are computed at the labelled positions only; if there are many, in chunks that are computed
+again in the backward pass. Without a backward pass no chunk is kept.
 
 Shapes: S texts, L length, T labelled tokens of all texts, V vocabulary.
 """
@@ -28,19 +28,19 @@ from tunewright.losses.cross_entropy import cross_entropy_rows
 from tunewright.records import IGNORED
 
 _HELD_ELEMENTS = 1 << 25
-"""Logits held with their graph, 128 MB in fp32; of more, pieces are made again in the backward pass."""
+"""Logits kept with their graph, 128 MB in fp32; if there are more, chunks are computed again in the backward pass."""
 
 
 @dataclass(frozen=True)
 class TokenLogProbs:
-    """values_T: fp32 or wider, with gradient, text by text. text_T: which text each is of. num_texts: S."""
+    """values_T: fp32 or wider, with gradient, text by text. text_T: the text of each. num_texts: S."""
 
     values_T: torch.Tensor
     text_T: torch.Tensor
     num_texts: int
 
     def summed(self, within_T: torch.Tensor | None = None) -> torch.Tensor:
-        """`(S,)`: the log-probability of each text's labelled tokens; within_T (bool): of those alone."""
+        """`(S,)`: the log-probability of each text's labelled tokens; within_T (bool): only of these."""
         values_T = self.values_T if within_T is None else self.values_T * within_T
         return values_T.new_zeros(self.num_texts).index_add(0, self.text_T, values_T)
 
@@ -51,7 +51,7 @@ class TokenLogProbs:
 
 
 def token_log_probs(model: Any, inputs: Mapping[str, Any], labels_SL: torch.Tensor) -> TokenLogProbs:
-    """log p(label at a position | what stands before it). labels_SL: int64, each at the position that predicts it."""
+    """log p(label | tokens before it). labels_SL: int64, each at the position that predicts it."""
     labelled_SL = labels_SL != IGNORED
     by_pieces = has_plain_output(model)
     with skip_output_projection(model) if by_pieces else nullcontext((None, None)) as (weight, bias):

@@ -1,1 +1,1 @@
-"""The training loop, and what stands around it: optimizer, checkpoints, progress, signals."""
+"""The training loop and what belongs to it: optimizer, checkpoints, progress, signals."""

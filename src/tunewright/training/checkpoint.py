@@ -1,9 +1,9 @@
-"""Checkpoints that exist whole or not at all, and are verified before they are trusted.
+"""Checkpoints that are complete or absent, and are verified before they are loaded.
 
     checkpoints/step-00000500/   model.safetensors  optimizer.safetensors  state.json  manifest.json (sha256 of each)
 
-A folder is written aside, flushed, and renamed into place. Loading checks every file against the manifest; a damaged
-checkpoint is reported and the newest whole one before it is taken. Tensors are restored by copying in place.
+A folder is written under a temporary name, flushed, and renamed into place. Loading checks every file against the manifest; a
+damaged checkpoint is reported and the newest complete one before it is used. Tensors are restored by copying in place.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _STATE, _MANIFEST = "state.json", "manifest.json"
 
 
 class CheckpointDamaged(Exception):
-    """A checkpoint is not what its manifest says."""
+    """A checkpoint does not match its manifest."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def folder_of(root: Path, step: int) -> Path:
 
 
 def save(root: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> Path:
-    """Write the checkpoint of `state["step"]`. Returns its folder once it is safely on the disk."""
+    """Write the checkpoint of `state["step"]`. Returns its folder once it is safely on disk."""
     path = folder_of(root, state["step"])
     with whole_folder(path) as folder:
         save_file(_unshared(_learned(model)), folder / "model.safetensors")
@@ -61,7 +61,7 @@ def save(root: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state: 
 
 
 def save_state(root: Path, state: dict[str, Any]) -> None:
-    """Another state for the checkpoint of `state["step"]`, which this process has just saved: its tensors are not written again."""
+    """Replace the state of the checkpoint of `state["step"]`, which this process has just saved; its tensors are not written again."""
     path = folder_of(root, state["step"])
     files = read_json(path / _MANIFEST)["files"]
     scalars = read_json(path / _STATE)["optimizer_scalars"]
@@ -105,7 +105,7 @@ def verify(folder: Path) -> Checkpoint:
 
 
 def newest(root: Path, say: Callable[[str], None]) -> Checkpoint | None:
-    """The newest whole checkpoint; damaged ones are reported through `say` and passed over."""
+    """The newest complete checkpoint; damaged ones are reported through `say` and skipped."""
     remove_leftovers(root)
     for folder in sorted(root.glob(_PATTERN), reverse=True):
         try:
@@ -116,7 +116,7 @@ def newest(root: Path, say: Callable[[str], None]) -> Checkpoint | None:
 
 
 def load_model(checkpoint: Checkpoint, model: nn.Module) -> None:
-    """Copy a checkpoint's weights into `model`. CheckpointDamaged when they are not those of this model."""
+    """Copy a checkpoint's weights into `model`. CheckpointDamaged if they do not fit this model."""
     own = _learned(model)
     try:
         saved = load_file(checkpoint.folder / "model.safetensors")
@@ -148,9 +148,9 @@ def load_optimizer(checkpoint: Checkpoint, model: nn.Module, optimizer: torch.op
 
 
 def prune(root: Path, *, keep: int, step: int, best_step: int | None) -> None:
-    """Delete all but the newest `keep` checkpoints (two at least, should one be damaged) and the best one.
+    """Delete all but the newest `keep` checkpoints (at least two, in case one is damaged) and the best one.
 
-    step: the one just saved. What is later was damaged, or training would have gone on from there.
+    step: the one just saved. Later ones are damaged, or training would have continued from them.
     """
     folders = sorted(root.glob(_PATTERN))
     kept = set([folder for folder in folders if folder <= folder_of(root, step)][-max(2, keep) :])
@@ -164,7 +164,7 @@ def prune(root: Path, *, keep: int, step: int, best_step: int | None) -> None:
 
 
 def _learned(model: nn.Module) -> dict[str, torch.Tensor]:
-    """All of a model's tensors; of one with an adapter (PEFT's) those that learn: its base is loaded again, and stays as it is."""
+    """All of a model's tensors; with a PEFT adapter only the trained ones: the base is frozen and loaded again."""
     tensors = model.state_dict()
     if not hasattr(model, "peft_config"):
         return tensors
@@ -191,7 +191,7 @@ def _unshared(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 def _optimizer_state(
     model: nn.Module, optimizer: torch.optim.Optimizer
 ) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """`exp_avg/bert.…weight` -> tensor for every state tensor, and the names of the kinds there are."""
+    """`exp_avg/bert.…weight` -> tensor for every state tensor, and the names of the kinds of state."""
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     tensors: dict[str, torch.Tensor] = {}
     keys: set[str] = set()

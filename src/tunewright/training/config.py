@@ -17,10 +17,10 @@ _NOT_READ_BY = {"sgd": ("beta2", "epsilon"), "rmsprop": ("beta1",), "adafactor":
 
 class TrainConfig(Section):
     seed: int = Field(
-        0, ge=0, lt=2**32, description="Seed of everything random in training: fresh heads, order of rows, dropout."
+        0, ge=0, lt=2**32, description="Seed of everything random in training: new heads, order of rows, dropout."
     )
     epochs: PositiveFloat = Field(3, le=1_000_000, description="Passes over the training rows.")
-    max_steps: PositiveInt | None = Field(None, description="Stop after this many optimizer steps, if that is sooner.")
+    max_steps: PositiveInt | None = Field(None, description="Stop after this many optimizer steps, if that is earlier.")
     batch_size: PositiveInt = Field(
         16,
         description="Rows in one optimizer step, over all devices. Memory does not depend on it: see micro_batch_tokens.",
@@ -35,57 +35,61 @@ class TrainConfig(Section):
     )
     head_learning_rate: PositiveFloat | Auto = Field(
         "auto",
-        description="Peak learning rate of a head that starts fresh, its pooler included. auto: 10 times learning_rate, at most 1e-3.",
+        description="Peak learning rate of a new head and its pooler. auto: 10 times learning_rate, at most 1e-3.",
     )
     schedule: Annotated[str, named_plugin("schedules")] = Field(
-        "linear", description="How the learning rate falls after warmup."
+        "linear", description="How the learning rate decreases after the warmup."
     )
-    warmup: float = Field(0.1, ge=0, description="Below 1: share of all steps; from 1 on: number of steps.")
+    warmup: float = Field(0.1, ge=0, description="Below 1: share of all steps; 1 or more: number of steps.")
     optimizer: Annotated[str, named_plugin("optimizers")] = Field("adamw", description="Optimizer.")
     weight_decay: float = Field(
         0.01,
         ge=0,
-        description="Weight decay (decoupled for adamw and adafactor, L2 for the others); norms and biases have none.",
+        description="Weight decay (decoupled for adamw and adafactor, L2 for the others); not for norms and biases.",
     )
     beta1: float = Field(
-        0.9, ge=0, lt=1, description="First Adam decay rate; momentum of sgd (not of rmsprop and adafactor)."
+        0.9, ge=0, lt=1, description="First decay rate of Adam; momentum of sgd. Not read by rmsprop and adafactor."
     )
     beta2: float = Field(
-        0.999, ge=0, lt=1, description="Second Adam decay rate; alpha of rmsprop (not of sgd and adafactor)."
+        0.999, ge=0, lt=1, description="Second decay rate of Adam; alpha of rmsprop. Not read by sgd and adafactor."
     )
-    epsilon: PositiveFloat = Field(1e-8, description="Adam's epsilon, and rmsprop's (not of sgd and adafactor).")
+    epsilon: PositiveFloat = Field(1e-8, description="Epsilon of Adam and rmsprop. Not read by sgd and adafactor.")
     max_grad_norm: float = Field(1.0, ge=0, description="Gradients are scaled down to this norm; 0: no clipping.")
     class_weights: Literal["none", "balanced"] | dict[str, PositiveFloat] = Field(
-        "none", description="balanced: rare labels weigh more (n / (labels · count)); or label: weight."
+        "none", description="balanced: rare labels get larger weights (n / (labels · count)); or label: weight."
     )
     freeze: Literal["none", "body"] | Annotated[int, Strict(), Ge(0)] = Field(
-        "none", description="body: only the head learns; N: the embeddings and the first N layers stay as they are."
+        "none", description="body: only the head is trained; N: the embeddings and the first N layers are frozen."
     )
     dropout: Literal["auto", "row_keyed", "pytorch", "off"] = Field(
         "auto",
         description="row_keyed: masks are a function of seed, epoch and row; pytorch: the model's own; off: none. auto: off in preference tuning, "
-        "where dropout would stand between the model and its reference, else row_keyed.",
+        "where dropout would make the model differ from its reference, else row_keyed.",
     )
     execution: Literal["auto", "plain"] = Field(
         "auto",
-        description="auto: the fast path, where this machine has one; plain: without it. The update is the same.",
+        description="auto: the fast path, if this machine has one; plain: without it. The update is the same within rounding.",
     )
     precision: Literal["auto", "bf16", "fp32", "fp64"] = Field(
-        "auto", description="auto: bf16 autocast with fp32 weights where the machine is fast at it, else fp32."
+        "auto", description="auto: bf16 autocast with fp32 weights if the machine is fast at it, else fp32."
     )
     gradient_checkpointing: bool = Field(
         False, description="Recompute activations in the backward pass: less memory, more time."
     )
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps.")
     save_every: Every = Field("epoch", description="epoch, a number of steps, a time (10m), or never.")
-    keep_checkpoints: PositiveInt = Field(2, description="Newest checkpoints kept; the best one is kept besides.")
+    keep_checkpoints: PositiveInt = Field(
+        2, description="Number of newest checkpoints to keep; the best one is kept too."
+    )
     early_stopping: PositiveInt | None = Field(
         None,
         description="Stop after this many evaluations without a better score. An equal score with a lower loss becomes the best checkpoint, "
-        "but is no better score: it does not put off the stop.",
+        "but does not count as a better score here.",
     )
     log_every: PositiveInt = Field(10, description="Steps between two records in metrics.jsonl.")
-    log_to: list[Literal["tensorboard"]] = Field(default_factory=list, description="Trackers beside metrics.jsonl.")
+    log_to: list[Literal["tensorboard"]] = Field(
+        default_factory=list, description="Trackers in addition to metrics.jsonl."
+    )
 
     def unread(self) -> list[str]:
         """A line for every setting that was changed and that the chosen optimizer does not read."""
@@ -101,18 +105,22 @@ class EvaluateConfig(Section):
     every: Every = Field("epoch", description="epoch, a number of steps, a time (10m), or never.")
     metric: str = Field(
         "auto",
-        description="What decides the best checkpoint, on the validation split. auto: f1_macro; f1_micro for multi-label.",
+        description="Metric on the validation split that chooses the best checkpoint. auto: f1_macro; f1_micro for multi-label.",
     )
     metrics: list[Annotated[str, named_plugin("metrics")]] = Field(
         default_factory=list,
-        description="Metrics of your own beside the task's: names of plug-ins. Each of them may be evaluate.metric too.",
+        description="Names of plug-in metrics, in addition to the task's. Each of them may be evaluate.metric too.",
     )
     baselines: bool = Field(
         True, description="Score a majority and a TF-IDF + logistic-regression baseline on the same rows."
     )
-    threshold: float = Field(0.5, gt=0, lt=1, description="Multi-label: probability from which a label is given.")
+    threshold: float = Field(
+        0.5, gt=0, lt=1, description="Multi-label: probability from which on a label is predicted."
+    )
     num_generated: NonNegativeInt = Field(
         32,
-        description="Final scores: the model answers this many prompts, and its answers are compared with the right ones.",
+        description="Final scores: the model answers this many prompts, and its answers are compared with the expected ones.",
     )
-    worst_rows: int = Field(20, ge=0, description="How many confidently wrong rows `evaluate` keeps.")
+    worst_rows: int = Field(
+        20, ge=0, description="Number of wrong predictions with the highest scores that `evaluate` keeps."
+    )

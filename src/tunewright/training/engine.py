@@ -3,8 +3,8 @@
     for step in training_steps(model, task, store["train"], encoder, plan, optimizer, execution=execution):
         print(step.number, step.loss)
 
-Saving, logging, evaluation and progress stay with whoever drives it. An update is defined by its rows: the loss is a sum over
-the step's rows divided by the step's weight, and dropout masks belong to rows. How a step is computed is the execution's
+Saving, logging, evaluation and progress are left to the caller. An update is defined by its rows: the loss is a sum over
+the step's rows divided by the step's weight, and dropout masks belong to rows. How a step is computed is up to the execution
 (`execution/base.py`), and changes time and memory only. The learning rate is a function of the step.
 """
 
@@ -31,7 +31,7 @@ from tunewright.execution.base import Backward, Execution
 from tunewright.records import Batch
 from tunewright.tasks.base import Task, Weights
 from tunewright.tokenization.encoder import TextEncoder
-from tunewright.training.signals import break_off_long_step
+from tunewright.training.signals import interrupt_long_step
 
 _CLIP_EPS = 1e-6  # as in torch.nn.utils.clip_grad_norm_
 
@@ -71,11 +71,11 @@ def training_steps(
 ) -> Iterator[Step]:
     """Train from `start_samples` to the plan's end, one `Step` at a time.
 
-    execution: what prepared the model. max_grad_norm: gradients are scaled down to it; 0: no clipping.
+    execution: the one that prepared the model. max_grad_norm: gradients are scaled down to it; 0: no clipping.
     learning_rate: step (from 0) -> the rate, after setting it on the optimizer; None leaves the optimizer alone.
     loss: `(model, batch, weights) -> ({term: (sum, weight)}, outputs)` instead of the task's own.
-    The optimizer's step is complete when its `Step` is yielded. Raises UserError when the loss stops being a number; the
-    step that did it is not applied.
+    The optimizer's step is complete when its `Step` is yielded. Raises UserError when the loss is no longer a finite number;
+    that step is not applied.
     """
     weights, weighed = Weights(np.zeros(0), {}), -1
     trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
@@ -115,7 +115,7 @@ def training_steps(
 
 @dataclass(frozen=True)
 class Accumulated:
-    """Losses and token counts of a step whose gradient stands in the parameters. grad_norm: where it is known already."""
+    """Losses and token counts of a step whose gradient is in the parameters. grad_norm: if it is known already."""
 
     loss: float
     terms: dict[str, float]
@@ -138,10 +138,10 @@ def accumulate_gradient(
     execution: Execution,
     loss: Loss | None = None,
 ) -> Accumulated:
-    """Forward and backward over the rows at `positions`, in micro-batches; gradients are added to what is there.
+    """Forward and backward over the rows at `positions`, in micro-batches; gradients are added to those that are there.
 
-    weights: what `task.for_epoch(seed, epoch).weights(split)` says. With several ranks every rank computes its own micro-batches of the same
-    cut, and DistributedDataParallel averages; the losses returned are those of the whole step.
+    weights: from `task.for_epoch(seed, epoch).weights(split)`. With several ranks every rank computes its own share of the same
+    micro-batches, and DistributedDataParallel averages; the losses returned are those of the whole step.
     """
     task = task.for_epoch(seed=seed, epoch=epoch)
     lengths = split.lengths[positions]
@@ -154,7 +154,7 @@ def accumulate_gradient(
         with execution.autocast():
             for number, piece in enumerate(pieces):
                 if execution.num_ranks == 1:
-                    break_off_long_step()
+                    interrupt_long_step()
                 present = (
                     piece if len(piece) else np.argmin(lengths, keepdims=True)
                 )  # a rank without rows runs one at weight zero
@@ -189,9 +189,9 @@ def _sync_gradients(model: nn.Module, last: bool) -> contextlib.AbstractContextM
 def _clip(
     optimizer: torch.optim.Optimizer, parameters: Sequence[nn.Parameter], total: torch.Tensor | None, max_norm: float
 ) -> float:
-    """The norm of the gradient, which is scaled to `max_norm` where it is larger. total: the norm, where it is known.
+    """The norm of the gradient, which is scaled to `max_norm` if it is larger. total: the norm, if it is known.
 
-    A fused optimizer scales while it steps: on a CPU one pass over memory less.
+    A fused optimizer scales while it steps, which saves one pass over memory on a CPU.
     """
     if total is None:
         total = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
@@ -209,7 +209,7 @@ def _scales_on_cpu(total: torch.Tensor) -> bool:
 
 
 def _seed_generator(device: torch.device, seed: int) -> None:
-    """`torch.manual_seed` asks every backend that torch knows, which takes a millisecond; on a CPU its own is enough."""
+    """`torch.manual_seed` seeds every backend, which takes a millisecond; on a CPU its own generator is enough."""
     if device.type == "cpu":
         torch.default_generator.manual_seed(seed)
     else:
@@ -217,7 +217,7 @@ def _seed_generator(device: torch.device, seed: int) -> None:
 
 
 def _micro_batch_seed(seed: int, step: int, number: int) -> int:
-    """A seed for torch's generator, for what a model draws from it by itself: resuming repeats it, another cut does not."""
+    """A seed for torch's generator, for what a model itself draws from it: a resumed run repeats it, another division into micro-batches does not."""
     words = np.random.SeedSequence([seed, step, number]).generate_state(2, dtype=np.uint32)
     return int(words[0]) << 31 | int(words[1]) >> 1
 

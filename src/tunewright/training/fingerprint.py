@@ -1,7 +1,7 @@
-"""What a run is made from, as hashes: kept with every checkpoint, so that no run goes on with other rows or another base.
+"""Hashes of a run's rows and base model: kept with every checkpoint, so that no run continues with other rows or another base.
 
 origin_of(parts)      {"rows": "5f3a…", "base": None}
-check(saved, now, folder=run)        UserError where a file or the model was exchanged while the run stood still
+check(saved, now, folder=run)        UserError if a file or the model was replaced while the run was stopped
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ _REASON = {
 
 
 def origin_of(parts: Any) -> dict[str, str | None]:
-    """rows: what the token store holds of every split, and its labels. base: weights that no checkpoint holds, None where each holds all.
+    """rows: of every split in the token store, and the labels. base: weights that are in no checkpoint; None if checkpoints hold all weights.
 
-    To be asked before a checkpoint is taken up.
+    To be called before a checkpoint is loaded.
     """
     stays = parts.task.needs_reference or not all(p.requires_grad for p in parts.model.parameters())
     return {
@@ -35,12 +35,12 @@ def origin_of(parts: Any) -> dict[str, str | None]:
 
 
 def hash_of_rows(manifest: Mapping[str, Any]) -> str:
-    """sha256 over what a token store's manifest says of its rows and labels: the same in the process that made the store and in all that open it."""
+    """sha256 of the rows and labels in a token store's manifest: the same in the process that made the store and in all that open it."""
     return json_sha256([manifest["splits"], manifest["task_state"]])
 
 
 def _first_hash_of_rows(manifest: Mapping[str, Any]) -> str:
-    """What the process that made the store took for the hash up to version 0.1: numbers of rejected rows sorted as numbers, not as texts."""
+    """The hash that the process which made the store computed up to version 0.1: numbers of rejected rows sorted as numbers, not as texts."""
     splits = {
         name: {**split, "shards": [_with_numbers(shard) for shard in split["shards"]]}
         for name, split in manifest["splits"].items()
@@ -59,9 +59,9 @@ def check(
     *,
     folder: Path,
     manifests: Sequence[Mapping[str, Any]] = (),
-    hint: str = "Put back what was there, or set output to a new folder.",
+    hint: str = "Restore the old files, or set output to a new folder.",
 ) -> None:
-    """UserError at the first part that is known and another one now. manifests: of the token store whose rows are meant,
+    """UserError at the first part that is recorded and differs now. manifests: of the token store with these rows,
     as any version may have written it."""
     for part, (problem, found) in _REASON.items():
         if part not in saved or part not in now or saved[part] == now[part]:

@@ -1,9 +1,9 @@
-"""Model + rows -> what it gives of each row, without gradient: the one loop of evaluation, reference and prediction.
+"""Model + rows -> its output for each row, without gradient: the one loop of evaluation, reference and prediction.
 
 outputs, facts = forward_rows(model, encoder, execution, lengths, batch_of, lambda batch: (task.row_outputs(…), None))
-outputs[7]                    what was computed of row 7
+outputs[7]                    the output of row 7
 
-Rows are sorted by length within a window, cut into micro-batches, computed by the execution and given back in their order.
+Rows are sorted by length within a window, cut into micro-batches, computed by the execution and returned in their original order.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ def forward_rows(
     in_parallel: bool = False,
     progress: Callable[[int], None] = lambda done: None,
 ) -> tuple[list[OfRow], list[Fact]]:
-    """(what `compute` gives of each row, in their order; of each micro-batch). The model is in evaluation mode meanwhile.
+    """(results of `compute` for each row, in their order; for each micro-batch). The model is in evaluation mode meanwhile.
 
-    lengths: int64 `(rows,)`, in tokens. batch_of: positions -> the rows as a batch. compute: a batch on the device -> (one value a row,
-    one of the batch). in_parallel: micro-batches may be computed at the same time. progress: is told how many rows are done. With
-    several ranks each computes a share, and all know everything.
+    lengths: int64 `(rows,)`, in tokens. batch_of: positions -> the rows as a batch. compute: a batch on the device -> (one value per
+    row, one for the batch). in_parallel: micro-batches may be computed at the same time. progress: called with the number of rows
+    done. With several ranks each computes a share, and all get all results.
     """
     was_training = model.training
     model.eval()
@@ -60,7 +60,7 @@ def forward_rows(
         return positions, of_rows, fact
 
     parts: list[Any] = []
-    # Not inference_mode: what a model keeps between calls (rotary tables that grow) is used in training again.
+    # Not inference_mode: tensors that a model keeps between calls (growing rotary tables) are used in training again.
     with torch.no_grad(), execution.autocast():
         for start in range(0, len(lengths), _WINDOW):
             window = np.arange(start, min(start + _WINDOW, len(lengths)))

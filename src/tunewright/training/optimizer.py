@@ -1,4 +1,4 @@
-"""Which parameters learn, how fast, and when: parameter groups, optimizers by name, the learning rate as a function of the step.
+"""Which parameters are trained, and at which rate: parameter groups, optimizers by name, the learning rate as a function of the step.
 
 schedule = Schedule("linear", warmup_steps=10, num_steps=100)
 schedule.factor(0), schedule.factor(9), schedule.factor(99)      # 0.1, 1.0, 1/90
@@ -24,8 +24,8 @@ _MOST_HEAD_RATE = 1e-3
 
 @dataclass(frozen=True)
 class Schedule:
-    """Learning rate factor of each step: a linear warmup, then linear or cosine to zero, constant, or a plug-in's `factor`, which gets
-    the share of the steps after the warmup that are done, from 0 to 1."""
+    """Learning rate factor of each step: a linear warmup, then linear or cosine to zero, constant, or a plug-in's `factor`, which is
+    called with the completed share of the steps after the warmup, from 0 to 1."""
 
     kind: str
     warmup_steps: int
@@ -33,7 +33,7 @@ class Schedule:
 
     @classmethod
     def of(cls, config: TrainConfig, num_steps: int) -> Schedule:
-        """UserError for a warmup of more steps than there are: the peak would never be reached."""
+        """UserError if the warmup is longer than training: the peak would never be reached."""
         warmup = round(config.warmup * num_steps) if config.warmup < 1 else round(config.warmup)
         if warmup > num_steps:
             raise UserError(
@@ -58,9 +58,9 @@ class Schedule:
 
 
 def learning_rates(config: TrainConfig, hidden_size: int, *, factor: float = 1.0) -> tuple[float, float]:
-    """(rate of the pretrained body, rate of a fresh head). auto: 5e-5 · 768 / hidden size; the head ten times that.
+    """(rate of the pretrained body, rate of a new head). auto: 5e-5 · 768 / hidden size; the head ten times that.
 
-    factor: of the body's rate, where an adapter learns in its place; the head learns as it would without.
+    factor: multiplies the body's rate if an adapter is trained in its place; the head's rate is the same as without.
     """
     rate = config.learning_rate
     if rate == "auto":
@@ -70,7 +70,7 @@ def learning_rates(config: TrainConfig, hidden_size: int, *, factor: float = 1.0
 
 
 def freeze(model: Any, setting: str | int, fresh: Iterable[str]) -> int:
-    """Freeze as `train.freeze` says; a fresh head always learns. Returns how many parameters (numbers) were frozen."""
+    """Freeze as `train.freeze` says; a new head is always trained. Returns the number of frozen parameters (scalars)."""
     if setting == "none":
         return 0
     kept = set(fresh)

@@ -1,6 +1,6 @@
-"""What a run will be, said before its first step: rows, labels, lengths, cuts, steps, padding, time and memory.
+"""Facts about a run before its first step: rows, labels, lengths, cuts, steps, padding, time and memory.
 
-The estimate comes from running the heaviest micro-batch once, forward and backward, and throwing its gradient away.
+The estimate comes from running the largest micro-batch once, forward and backward, and discarding its gradient.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ class Preflight:
     splits: dict[str, SplitFacts]
     task: str
     labels: dict[str, int]
-    """Name -> how often it stands in the training split."""
+    """Name -> how often it occurs in the training split."""
     stored_as: str
-    """What a row of the store is, where several or a part of the user's make one: block, piece, window."""
+    """What a row of the store is called if it is several rows of the user or a part of one: block, piece, window."""
     answer: str | None
-    """Where the first row's answer begins."""
+    """The beginning of the first row's answer, in context."""
     max_length: int
     num_parameters: int
     num_trainable: int
@@ -58,7 +58,7 @@ class Preflight:
     precision: str
     device: str
     seconds_left: float
-    """Of the steps alone."""
+    """Of the steps only."""
     memory_bytes: int
     memory_available: int
     ledger: dict[str, Any]
@@ -67,7 +67,7 @@ class Preflight:
 
 
 def preflight(run: Any, *, first_step: int = 0) -> Preflight:
-    """Look at a run that is set up. UserError when its heaviest micro-batch does not fit into memory."""
+    """The facts about a run that is set up. UserError if its largest micro-batch does not fit into memory."""
     store, manifest, execution = run.prepared.store, run.prepared.manifest, run.execution
     split = store["train"]
     sampled = np.linspace(0, run.plan.steps_per_epoch - 1, min(_STEPS_SAMPLED, run.plan.steps_per_epoch)).astype(int)
@@ -77,7 +77,7 @@ def preflight(run: Any, *, first_step: int = 0) -> Preflight:
         for piece in filter(len, chain.from_iterable(execution.split(lengths))):
             real += int(lengths[piece].sum())
             padded += execution.num_computed(lengths[piece], execution.padding.width(lengths[piece], run.encoder))
-    seconds, memory = _heaviest(run, split)
+    seconds, memory = _largest(run, split)
     left = run.plan.num_steps - first_step
     parameters = list(run.model.parameters())
     trainable = sum(p.numel() for p in parameters if p.requires_grad)
@@ -108,14 +108,14 @@ def preflight(run: Any, *, first_step: int = 0) -> Preflight:
             *run.task.data_warnings(store),
             *run.task.findings(store),
             *manifest["tokenizer"]["findings"],
-            *_not_told(run, manifest["tokenizer"]["hints"]),
+            *_new_hints(run, manifest["tokenizer"]["hints"]),
         ],
         store_reused=run.prepared.reused,
     )
 
 
-def _not_told(run: Any, hints: list[str]) -> list[str]:
-    """What this machine was not told of this tokenizer yet. A hint is known by its words before the share of letters: `(4.1% …`."""
+def _new_hints(run: Any, hints: list[str]) -> list[str]:
+    """The hints that were not yet shown on this machine for this tokenizer. A hint is identified by its text before the share of letters: `(4.1% …`."""
     if not run.processes.is_main:
         return []
     tokenizer = run.prepared.model.tokenizer_hash()
@@ -133,10 +133,10 @@ def _facts(split: SplitStore, counted: dict[str, Any]) -> SplitFacts:
     )
 
 
-def _heaviest(run: Any, split: SplitStore) -> tuple[float, int]:
-    """(seconds per padded token, bytes of memory) of the micro-batch with the longest rows, or of those that are computed at a time.
+def _largest(run: Any, split: SplitStore) -> tuple[float, int]:
+    """(seconds per padded token, bytes of memory) of the micro-batch with the longest rows, or of those that are computed at the same time.
 
-    Leaves no trace in the model.
+    The model is not changed.
     """
     execution = run.execution
     if execution.num_ranks > 1:
@@ -157,7 +157,7 @@ def _heaviest(run: Any, split: SplitStore) -> tuple[float, int]:
             times.append((time.perf_counter() - began) / done.num_padded_tokens)
     except torch.OutOfMemoryError:
         raise UserError(
-            "the heaviest micro-batch does not fit into the device's memory",
+            "the largest micro-batch does not fit into the device's memory",
             where="train.micro_batch_tokens",
             found=f"{len(rows)} rows of {int(split.lengths[rows].max())} tokens",
             hint="Lower train.micro_batch_tokens or data.max_length, or set train.gradient_checkpointing=true.",

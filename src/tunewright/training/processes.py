@@ -1,7 +1,7 @@
 """This process among the ranks that a launcher started.
 
 processes = Processes.start("auto")
-processes.rank, processes.num_ranks, processes.device       # 0, 1, device("cpu") for one alone
+processes.rank, processes.num_ranks, processes.device       # 0, 1, device("cpu") for a single process
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ import torch
 from tunewright.models.device import choose_device
 
 _LONGEST_WAIT = timedelta(days=2)
-"""For a rank that prepares a large data set alone; one that dies is noticed by the launcher."""
+"""Enough for one rank to prepare a large data set while the others wait; the launcher notices a rank that dies."""
 
 
 @dataclass(frozen=True)
 class Processes:
-    """This process among the ranks of `accelerate launch` or `torchrun`; one alone otherwise."""
+    """This process among the ranks of `accelerate launch` or `torchrun`; otherwise a single one."""
 
     device: torch.device
     rank: int = 0
@@ -42,7 +42,9 @@ class Processes:
 
         patience = InitProcessGroupKwargs(timeout=_LONGEST_WAIT)
         accelerator = Accelerator(mixed_precision="no", cpu=device.type == "cpu", kwargs_handlers=[patience])
-        atexit.register(accelerator.end_training)  # a group left to the interpreter's teardown can abort it
+        atexit.register(
+            accelerator.end_training
+        )  # destroying the process group in the interpreter's teardown can abort it
         return cls(accelerator.device, rank, num_ranks, accelerator)
 
     @property
@@ -59,7 +61,7 @@ class Processes:
             torch.distributed.barrier()
 
     def all_reduce_max(self, number: int) -> int:
-        """The largest `number` of all ranks: a signal or a clock must not divide them."""
+        """The largest `number` of all ranks, so that all act alike on a signal or on the time."""
         if self.num_ranks == 1:
             return number
         shared = torch.tensor([number], device=self.device)

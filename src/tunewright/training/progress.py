@@ -1,4 +1,4 @@
-"""Where a run stands, and when something is due.
+"""The progress of a run, and when something is due.
 
 due = Due("epoch", plan)
 due.after(step=12, last=False)       # True at the end of an epoch
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class HistoryPoint(TypedDict):
-    """An evaluation during training. train_loss: the mean of the steps since the one before. score: of the metric that decides."""
+    """An evaluation during training. train_loss: mean over the steps since the previous evaluation. score: of the metric that chooses the checkpoint."""
 
     step: int
     samples: int
@@ -32,7 +32,7 @@ class HistoryPoint(TypedDict):
 
 @dataclass
 class Progress:
-    """What must survive an interruption beside weights and optimizer."""
+    """The state besides weights and optimizer that a resumed run needs."""
 
     step: int = 0
     samples: int = 0
@@ -43,14 +43,14 @@ class Progress:
     stopped_early: bool = False
     history: list[HistoryPoint] = field(default_factory=list)
     loss_sum: float = 0.0
-    """Of the steps since the last evaluation, for the training curve."""
+    """Sum over the steps since the last evaluation, for the training curve."""
     loss_steps: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         return dict(vars(self))
 
     def judge(self, score: Metric, loss: float, step: int) -> bool:
-        """Take an evaluation in; is it the best so far? Of equal scores the one with the lower loss is, though it is no better score."""
+        """Record an evaluation; whether it is the best so far. Of equal scores the one with the lower loss is, though it does not count as a better score."""
         sign = 1 if score.higher_is_better else -1
         is_better = self.best_score is None or sign * score > sign * self.best_score
         is_best = is_better or (score == self.best_score and self.best_loss is not None and loss < self.best_loss)
@@ -61,7 +61,7 @@ class Progress:
 
 
 class Due:
-    """Tells after which steps something is due."""
+    """After which steps something is due."""
 
     def __init__(self, every: str | int, plan: BatchSchedule) -> None:
         self._cadence, self._plan, self._since = Cadence.parse(every), plan, time.monotonic()
@@ -82,7 +82,7 @@ class Due:
 
 @dataclass
 class Speed:
-    """What the line of progress says beside the number of a step: the last loss, and tokens a second since this process began."""
+    """The progress line after the number of the step: the last loss, and tokens per second since this process started."""
 
     num_tokens: int = 0
     num_padded_tokens: int = 0

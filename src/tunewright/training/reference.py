@@ -1,10 +1,10 @@
-"""What the start model says of the compared answers: computed once, before training, and kept beside the token store.
+"""Reference log-probabilities of the answers, under the start model: computed once, before training, and kept in the token store's folder.
 
     task = with_reference(task, model, store, encoder, execution)
     store/5f3a…/reference-91c2….safetensors      train (rows, sides)  validation (rows, sides)  …
 
-So training holds one model in memory. The file is named by the model's weights and the precision; the store's folder says which
-rows. The model is the one that preference tuning starts from, its adapter switched off.
+So training needs only one model in memory. The file is named by the model's weights and the precision; the store's folder determines
+the rows. The model is the one that preference tuning starts from, with its adapter switched off.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ def with_reference(
     *,
     say: Log = lambda _: None,
 ) -> Any:
-    """The task, knowing what `model` says of every split's answers. The file that stands there is taken where it is whole.
+    """The task with the reference log-probabilities of every split's answers under `model`. An existing file is used if it is complete.
 
-    With several ranks each computes a share, the first one reads and writes.
+    With several ranks each computes a share; the first one reads and writes.
     """
     name = f"{weights_hash(model)[:16]}-{execution.precision}{'-mismatched' if task.needs_mismatched else ''}"
     path = store.folder / f"reference-{name}.safetensors"
@@ -66,7 +66,7 @@ def reference_of(
     encoder: TextEncoder,
     execution: Execution,
 ) -> dict[str, np.ndarray]:
-    """`{split: (rows, sides)}`, float64: summed log-probabilities of the answers; and of mismatched ones, where the task wants them."""
+    """`{split: (rows, sides)}`, float64: summed log-probabilities of the answers; and of mismatched ones, if the task needs them."""
     batches = {split.name: lambda rows: task.collate(split, rows, encoder, execution.padding)}
     if task.needs_mismatched:
         batches[f"{split.name}.mismatched"] = lambda rows: task.collate_mismatched(
@@ -93,12 +93,12 @@ def _log_probs(
 
 
 def weights_hash(model: nn.Module) -> str:
-    """A hash of every parameter's name, dtype and bits: the same for the same model, wherever it came from."""
+    """A hash of every parameter's name, dtype and bits: the same for the same model, wherever it was loaded from."""
     digest = hashlib.blake2b(digest_size=16)
     adapted = _starts_without(model)
     for name, parameter in model.named_parameters():
         if adapted and parameter.requires_grad:
-            continue  # the adapter, which the start model is without
+            continue  # the adapter, which the start model does not have
         flat = parameter.detach().cpu().contiguous().view(-1).view(torch.uint8)
         digest.update(f"{name}\0{parameter.dtype}\0".encode())
         digest.update(flat.numpy().tobytes())
@@ -117,7 +117,7 @@ def _write(path: Path, found: Mapping[str, np.ndarray]) -> None:
 
 
 def _read(path: Path, num_rows: Mapping[str, int]) -> dict[str, np.ndarray] | None:
-    """None where there is no such file, or it is not what these rows need, or not what was written."""
+    """None if there is no such file, if it does not fit these rows, or if it has changed since it was written."""
     from safetensors import SafetensorError, safe_open
 
     try:

@@ -1,4 +1,4 @@
-"""What a run writes down while it goes: metrics.jsonl always, TensorBoard on request.
+"""What a run logs while it trains: metrics.jsonl always, TensorBoard on request.
 
 {"step": 10, "epoch": 0.13, "loss": 1.93, "learning_rate": 0.0001, "tokens_per_second": 4310.0, …}
 {"step": 79, "epoch": 1.0, "split": "validation", "loss": 0.61, "accuracy": 0.83, …}
@@ -15,9 +15,9 @@ from tunewright.files.atomic import write_whole
 
 
 class MetricsFile:
-    """Appends one JSON object a line. Records after `from_step` of an interrupted run are dropped: they are made again.
+    """Appends one JSON object per line. Records after `from_step` of an interrupted run are dropped: these steps are computed again.
 
-    evaluated: whether the evaluation after `from_step`, if there was one, is done; else its record is dropped too.
+    evaluated: whether the evaluation after `from_step`, if any, is done; if not, its record is dropped too.
     """
 
     def __init__(self, path: Path, *, from_step: int, evaluated: bool = True) -> None:
@@ -36,12 +36,12 @@ class MetricsFile:
 
 
 def _lines(path: Path) -> list[str]:
-    """UserError where the file is no text any more."""
+    """UserError if the file is not text."""
     try:
         return path.read_text(encoding="utf-8").split("\n")[:-1] if path.exists() else []
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(
-            f"cannot be read ({error})", where=str(path), hint="Move it away; the run goes on without it."
+            f"cannot be read ({error})", where=str(path), hint="Move it away; the run continues without it."
         ) from None
 
 
