@@ -119,7 +119,7 @@ class Unfinished(classification.base.Task):
 @pytest.mark.parametrize(
     ("task", "says"),
     [
-        (WrongWeights, "weights: expected cross_entropy to weigh 8.0"),
+        (WrongWeights, "weights: expected cross_entropy to have the weight 8.0"),
         (MeanOfTheBatch, "loss: expected cross_entropy of a batch to be the weighted sum"),
         (SeesPadding, "loss: expected cross_entropy .* whatever the padding"),
         (EncodesAtRandom, "encode: expected the same rows each time"),

@@ -116,7 +116,7 @@ def test_a_metric_that_is_no_metric_is_refused(installed, monkeypatch):
     module = importlib.import_module("tunewright_extras.kappa")
     scored = Scored(None, None, None)
     monkeypatch.setattr(module, "score", lambda scored: {"kappa": 0.5})
-    with pytest.raises(UserError, match="does not say whether more of it is better"):
+    with pytest.raises(UserError, match="does not say whether higher values are better"):
         _of_plugin("kappa", scored, {})
     monkeypatch.setattr(module, "score", lambda scored: 1 / 0)
     with pytest.raises(UserError, match="the metric fails \\(ZeroDivisionError"):

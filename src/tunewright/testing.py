@@ -1,13 +1,13 @@
-"""The contract that every task must hold, for the tests of tasks of your own.
+"""The contract of every task, for the tests of your own tasks.
 
     from tunewright.testing import check_task
 
     def test_my_task_keeps_the_contract():
         check_task("my_package.my_task", [{"text": "Great", "stars": 5}, {"text": "Dull", "stars": 1}, …])
 
-Eight rows or more, of different lengths. Without a model a random one of two layers is made, with a tokenizer learned from the
-rows. What a task breaks is raised as `TaskFault`, an AssertionError that names the member, what was found and what it must give.
-Everything is computed in float64 without dropout, so equal means equal.
+Give eight rows or more, of different lengths. Without a model a random one of two layers is made, with a tokenizer trained on the
+rows. A violation is raised as `TaskFault`, an AssertionError that names the member, what was expected and what was found.
+Everything is computed in float64 without dropout, so equal results are equal to about 1e-9.
 """
 
 from __future__ import annotations
@@ -46,13 +46,13 @@ from tunewright.tokenization.encoder import TextEncoder, load_encoder
 from tunewright.training.reference import with_reference
 
 EQUAL = 1e-9
-"""What two ways to compute the same may differ by, in float64."""
+"""Allowed difference between two ways to compute the same, in float64."""
 _LEARNING_STEPS = 40
 _VOCABULARY = 400
 
 
 class TaskFault(AssertionError):
-    """What a task breaks of the contract."""
+    """A task violates the contract."""
 
 
 def check_task(
@@ -63,10 +63,10 @@ def check_task(
     decoder: bool = False,
     config: Mapping[str, Any] | None = None,
 ) -> None:
-    """Hold a task to the contract. TaskFault where it breaks it; UserError where it refuses these rows or this model.
+    """Check the contract of a task. TaskFault if it violates it; UserError if it refuses these rows or this model.
 
-    task: its module (by name or itself), or the class. rows: as a JSONL file would hold them. model: a folder to start from; decoder:
-    whether the one that is made is a decoder. config: further keys of the config, such as `{"task": {"name": …}, "data": {…}}`.
+    task: its module (or the module's name), or the class. rows: as in a JSONL file. model: a folder to start from; decoder:
+    whether the generated one is a decoder. config: further keys of the config, such as `{"task": {"name": …}, "data": {…}}`.
     """
     kind, named = _class_of(task)
     _require(
@@ -86,7 +86,7 @@ def check_task(
 
 @dataclass(frozen=True)
 class _Case:
-    """A task with its labels, a model in float64 that nobody trained, and the rows in a store."""
+    """A task with its labels, an untrained model in float64, and the rows in a store."""
 
     task: Task
     model: Any
@@ -118,11 +118,11 @@ def _require(holds: bool, member: str, expected: str, found: object) -> None:
 
 
 def _class_of(task: str | ModuleType | type[Task]) -> tuple[type[Task], str | None]:
-    """(the class, the name it is found by where there is one)."""
+    """(the class, the name it is found by, if there is one)."""
     if isinstance(task, type):
         return task, None
     name = task if isinstance(task, str) else task.__name__
-    if name not in names("tasks"):  # whoever calls this has named it
+    if name not in names("tasks"):  # the caller has named it
         trust([name])
     return find("tasks", name).Task, name
 
@@ -172,7 +172,7 @@ def _texts_of(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _store(task: Task, encoder: TextEncoder, examples: list[Example], folder: Path) -> TokenStore:
-    """The examples as their task stores them. TaskFault for rows that are too long, and for columns that are not those it names."""
+    """The examples as their task stores them. TaskFault for rows that are too long, and for columns that differ from its `label_schema`."""
     folder.mkdir()
     fields, longest = task.label_schema(), encoder.max_length * task.texts_per_row
     writer = SplitWriter(folder, TRAIN, fields, type_ids=task.gives_type_ids(encoder), max_length=longest)
@@ -203,7 +203,7 @@ def _store(task: Task, encoder: TextEncoder, examples: list[Example], folder: Pa
 
 
 def tiny_model(folder: Path, texts: Sequence[str], *, decoder: bool = False) -> Path:
-    """A folder with a BERT (or a GPT-NeoX) of two layers and random weights, and a WordPiece tokenizer learned from the texts."""
+    """A folder with a BERT (or a GPT-NeoX) of two layers and random weights, and a WordPiece tokenizer trained on the texts."""
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
     from transformers import BertConfig, BertModel, GPTNeoXConfig, GPTNeoXForCausalLM, PreTrainedTokenizerFast
 
@@ -244,7 +244,7 @@ def _state_round_trips(case: _Case) -> None:
         again = type(case.task).from_state(state)
     except (TypeError, ValueError, KeyError) as error:
         raise TaskFault(f"state: expected JSON that from_state reads; {type(error).__name__}: {error}") from None
-    _require(json.loads(json.dumps(again.state())) == state, "state", "what was written to be read back", again.state())
+    _require(json.loads(json.dumps(again.state())) == state, "state", "the values that were written", again.state())
     for field in dataclasses.fields(case.task):  # type: ignore[arg-type]  # a task is a dataclass
         if field.init and field.compare and "run_only" not in field.metadata:
             kept, found = getattr(case.task, field.name), getattr(again, field.name)
@@ -264,10 +264,12 @@ def _encoding_is_deterministic(case: _Case) -> None:
         if case.task.is_packed and examples is case.examples:
             continue
         whole, again = (case.task.encode(examples, case.encoder) for _ in range(2))
-        _require(_same_rows(whole, again), "encode", "the same rows each time", "other ones at the second time")
+        _require(_same_rows(whole, again), "encode", "the same rows each time", "different rows the second time")
     alone = np.concatenate([case.task.encode([example], case.encoder).input_ids for example in case.inputs])
     same = np.array_equal(alone, case.task.encode(case.inputs, case.encoder).input_ids)
-    _require(same, "encode", "the rows of an input to be the same whatever stands beside it", "other ids alone")
+    _require(
+        same, "encode", "the rows of an input not to depend on the other inputs", "other ids for an input on its own"
+    )
 
 
 def _same_rows(one: EncodedRows, other: EncodedRows) -> bool:
@@ -303,7 +305,7 @@ def _weights_are_known_before(case: _Case) -> None:
         _require(
             _near(float(weight), expected),
             "weights",
-            f"{term} to weigh {float(weight)}, as loss says of these rows",
+            f"{term} to have the weight {float(weight)} that loss gives for these rows",
             expected,
         )
 
@@ -318,7 +320,7 @@ def _padding_changes_nothing(case: _Case) -> None:
 
 
 def _sums_do_not_depend_on_the_cut(case: _Case) -> None:
-    """The sum over a batch is that of its rows, each times its weight."""
+    """The sum over a batch is that over its rows, each times its weight."""
     weights = 0.5 + case.positions % 3
     whole, _ = case.loss(case.batch(case.positions), torch.from_numpy(weights))
     sums = dict.fromkeys(whole, 0.0)
@@ -345,7 +347,7 @@ def _rows_have_their_own_outputs(case: _Case) -> None:
         _require(
             same,
             "row_outputs",
-            "a row's outputs without padding, whatever stands beside it",
+            "a row's outputs without padding, independent of the other rows",
             f"shapes {np.shape(together)} and {np.shape(alone)}",
         )
 
@@ -373,7 +375,7 @@ def _metrics_know_their_direction(case: _Case) -> None:
 
 
 def _it_predicts(case: _Case) -> None:
-    """Each input alone as among others. Tasks that write text have a writer for that."""
+    """An input gets the same prediction alone and among others. Not for tasks that generate text."""
     if case.task.generates_text:
         return
     together = _predictions(case, case.inputs)
@@ -387,7 +389,7 @@ def _it_predicts(case: _Case) -> None:
             one,
         )
         same = _close(one.as_dict(), other.as_dict())
-        _require(same, "decode", f"the same prediction whatever stands beside it, {other}", one)
+        _require(same, "decode", f"a prediction that does not depend on the other inputs, {other}", one)
 
 
 def _predictions(case: _Case, inputs: list[Example]) -> list[Any]:

@@ -1,10 +1,10 @@
-"""Proof that the model in use is the one that was trained: golden examples, computed again in every way to load it.
+"""Check that a saved model is the one that was trained: golden examples, computed again in every way to load it.
 
     for check in verify("runs/reviews-3fa9c1"):
         check.way, check.difference, check.broken         "transformers", 2e-07, None
 
 Ways: our own loading; PEFT's adapter on its base; transformers' Auto classes and tokenizer; `transformers.pipeline`; every export
-in RUN/exports. The first difference ends the checks and names the broken stage: template, tokenizer, added tokens, label order,
+in RUN/exports. The checks stop at the first difference, which names the broken stage: template, tokenizer, added tokens, label order,
 weights, or files that have changed since they were written.
 """
 
@@ -47,7 +47,7 @@ _NUM_COMPARED, _NUM_WRITTEN = 4, 8
 """Number of examples given to a pipeline, and of tokens generated for each."""
 _GREEDY = {"do_sample": False, "repetition_penalty": 1.0, "no_repeat_ngram_size": 0}
 _HALF_TOLERANCE = 0.05
-"""Share of the largest output, for an export in half precision."""
+"""Tolerance of an export in half precision, as a share of the largest output."""
 
 
 @dataclass(frozen=True)
@@ -79,16 +79,16 @@ class _Differs(Exception):
 
 
 def verify(target: Run, *, golden_from: Run | None = None, plugins: Iterable[str] = ()) -> list[Check]:
-    """All checks of a run, a model folder or an export; none follows one that is broken. UserError where there is nothing to verify.
+    """All checks of a run, a model folder or an export, up to the first that fails. UserError if there is nothing to verify.
 
-    golden_from: a run, or a golden.json, whose examples are taken instead of the folder's own. UserError where there is none.
-    plugins: modules of your own whose code may run, where the run's task or adapter is one.
+    golden_from: a run, or a golden.json, whose examples are used instead of the folder's own. UserError if it has none.
+    plugins: modules of your own whose code may run, if the run's task or adapter is one.
     """
     return list(run_checks(target, golden_from=golden_from, plugins=plugins))
 
 
 def run_checks(target: Run, *, golden_from: Run | None = None, plugins: Iterable[str] = ()) -> Iterator[Check]:
-    """`verify`, yielding each check as it is done."""
+    """`verify` as an iterator that yields each check when it is done."""
     trust(plugins)
     path = Path(expanded(str(path_of(target))))
     given = None if golden_from is None else golden_examples.read(_golden_folder(path_of(golden_from)))
@@ -102,7 +102,7 @@ def run_checks(target: Run, *, golden_from: Run | None = None, plugins: Iterable
 
 
 def is_target(path: Path) -> bool:
-    """Is there something to verify: a finished run, a model or an export, however damaged?"""
+    """Whether there is something to verify: a finished run, a model or an export, even a damaged one."""
     finished = (path / SCORES).is_file() or any((path / name / FILE).is_file() for name in (".", "model"))
     return finished or _is_onnx(path) or FILE in listed_files(path)
 
@@ -138,7 +138,7 @@ def _folder_checks(folder: Path, given: dict[str, Any] | None) -> Iterator[Check
         yield Check("files", 0, 0.0, 0.0, broken)
         return
     saved = open_saved(folder)
-    check_name("tasks", saved.facts["task"])  # the user decides whose code may run
+    check_name("tasks", saved.facts["task"])  # only code that the user trusts may run
     run = folder.parent
     of_run = folder.name == "model" and (run / "config.yaml").is_file()
     ways = [("reload", _reloaded), ("transformers", _with_transformers), ("pipeline", _with_pipeline)]
@@ -161,7 +161,7 @@ def _folder_checks(folder: Path, given: dict[str, Any] | None) -> Iterator[Check
 
 
 def _damaged(folder: Path, changed: Sequence[str]) -> Broken | None:
-    """A reason not to compute anything: files are missing, or those with the expected values have changed."""
+    """The reason not to compute anything, if files are missing, or those with the expected values have changed."""
     gone = [name for name in changed if not (folder / name).is_file()]
     described = [name for name in changed if name in (FILE, MANIFEST, ONNX_FACTS, golden_examples.FILE)]
     return _changed_file(folder, (gone or described)[0]) if gone or described else None
@@ -176,7 +176,7 @@ def _changed_file(folder: Path, name: str) -> Broken:
 
 
 def _golden_folder(name: str | Path) -> Path:
-    """The folder of the golden examples that a user names by a run, a folder, or golden.json itself. UserError where there are none."""
+    """The folder of the golden examples that a user names by a run, a folder, or golden.json itself. UserError if there are none."""
     path = Path(expanded(str(name)))
     if path.is_file() and path.name == golden_examples.FILE:
         return path.parent
@@ -191,7 +191,7 @@ def _checked(
             num_rows, difference, note = compute(folder, examples, tolerance)
     except _Differs as differs:
         return Check(way, 0, float("nan"), tolerance, differs.broken)
-    except Exception as error:  # a damaged file makes the libraries raise anything
+    except Exception as error:  # with a damaged file the libraries may raise anything
         stage = _stage_of(changed[0]) if changed else "weights"
         reason = first_line(error)
         return Check(way, 0, float("nan"), tolerance, Broken(stage, f"cannot be loaded ({reason})"))
@@ -212,7 +212,7 @@ def _reloaded(folder: Path, examples: dict[str, Any], tolerance: float) -> tuple
     """As `predict` loads and encodes."""
     from tunewright.prediction import load
 
-    model = load(folder, device="cpu", precision="fp32", check=False)  # changed files are reported by their effect
+    model = load(folder, device="cpu", precision="fp32", check=False)  # changed files show in the outputs
     _compare_surroundings(golden_examples.surroundings(model.task, model.encoder), examples)
     _compare_labels(getattr(model.network, "config", None), examples)
     wanted = examples["examples"]
@@ -252,7 +252,7 @@ def _compare_labels(config: Any, wanted: dict[str, Any]) -> None:
 
 
 def _with_transformers(folder: Path, examples: dict[str, Any], tolerance: float) -> tuple[int, float, str]:
-    """As a script without this package loads it: the tokenizer called, the class that config.json names."""
+    """As a script without this package does it: with AutoTokenizer and the class that config.json names."""
     import transformers
 
     from tunewright.models.loading import load_as_named
@@ -283,7 +283,7 @@ def _with_pipeline(folder: Path, examples: dict[str, Any], tolerance: float) -> 
 
 
 def _comparable(examples: dict[str, Any], longest: int) -> list[dict[str, Any]]:
-    """Some examples that a pipeline encodes like we do, without truncation; those with added tokens first."""
+    """Some examples that a pipeline encodes as we do, without truncation; those with added tokens first."""
     able = [one for one in examples["examples"] if golden_examples.must_be_plain(one) and len(one["rows"]) == 1]
     able = [one for one in able if "typed" in one and len(golden_examples.wanted_ids(one) or ()) < longest]
     return sorted(able, key=lambda one: not one["why"].startswith("added"))[:_NUM_COMPARED]
@@ -346,11 +346,11 @@ def _compare_continuations(pipe: Any, examples: dict[str, Any], tolerance: float
 
 
 def _compare_said(one: dict[str, Any], found: tuple[Any, Any], wanted: tuple[Any, Any], tolerance: float) -> None:
-    """Compare (result, its score or tokens) of a pipeline and of the model."""
+    """Compare (result, its score or tokens) of a pipeline with those of the model."""
     exact = isinstance(found[1], list)
     if found[0] != wanted[0] or (found[1] != wanted[1] if exact else abs(found[1] - wanted[1]) > tolerance):
         said, right = _short(found), _short(wanted)
-        raise _Differs("tokenizer", f"the pipeline says {said} to {one['typed'][:60]!r}, not {right}")
+        raise _Differs("tokenizer", f"the pipeline gives {said} for {one['typed'][:60]!r}, not {right}")
 
 
 _COMPARED = {
@@ -376,7 +376,7 @@ def _plain(tokenizer: Any, network: Any, examples: dict[str, Any], tolerance: fl
 
 
 def _logits(network: Any, row: dict[str, Any]) -> np.ndarray:
-    """Selected outputs of one row, without virtual tokens before it."""
+    """Selected outputs of one row, without those of virtual tokens before it."""
     found = _all_logits(network, row).numpy()
     return golden_examples.selected(found[-len(row["input_ids"]) :] if found.ndim == 2 else found)
 
@@ -396,7 +396,7 @@ def _all_logits(network: Any, row: dict[str, Any]) -> Any:
 
 
 def _with_peft(folder: Path, examples: dict[str, Any], tolerance: float) -> tuple[int, float, str]:
-    """RUN/adapter on RUN/base, as a script with transformers and peft puts them together."""
+    """RUN/adapter on RUN/base, as a script with transformers and peft loads them."""
     from tunewright.models.loading import load_as_named
 
     run = folder.parent
@@ -432,7 +432,7 @@ def _onnx_checks(folder: Path, given: dict[str, Any] | None) -> Iterator[Check]:
 
 
 class _Measure:
-    """The largest relative difference so far; `add` raises where one is too large."""
+    """The largest relative difference so far; `add` raises if one is too large."""
 
     def __init__(self, tolerance: float) -> None:
         self.tolerance, self.largest, self.count = tolerance, 0.0, 0

@@ -45,7 +45,7 @@ def test_overfitting_where_the_score_went_on_rising():
     points = curve((0.9, 0.6), (0.3, 0.40), (0.1, 0.50), scores=[0.80, 0.85, 0.87])
     found = verdict(points, baseline_loss=None)
     assert found.kind == "overfitting"
-    assert "the score was best only at epoch 3 (0.870)" in found.reason
+    assert "the score was best at epoch 3 (0.870)" in found.reason
 
 
 def test_both_losses_rising_is_not_overfitting():
@@ -182,7 +182,7 @@ def test_plot_stays_in_its_box_and_in_ascii(losses: list[tuple[float, float]], w
     ("metric", "higher_is_better", "own", "baseline", "sentence"),
     [
         ("accuracy", True, 0.721, {"majority": 0.5, "tfidf_logreg": 0.809}, "TF-IDF + logistic regression scores 0.809 in accuracy, this model 0.721"),
-        ("accuracy", True, 0.5, {"majority": 0.5}, "The most frequent label alone scores 0.500 in accuracy, this model 0.500"),
+        ("accuracy", True, 0.5, {"majority": 0.5}, "Always predicting the most frequent label scores 0.500 in accuracy, this model 0.500"),
         ("accuracy", True, 0.9, {"majority": 0.5, "tfidf_logreg": 0.809}, ""),
         ("rmse", False, 2.0, {"mean": 3.0, "tfidf_ridge": 1.5}, "TF-IDF + ridge regression scores 1.500 in rmse, this model 2.000"),
         ("rmse", False, 1.0, {"mean": 3.0, "tfidf_ridge": 1.5}, ""),

@@ -1,4 +1,4 @@
-"""A metric is a float that knows whether more of it is better; a task of somebody else's has its best checkpoint chosen by that."""
+"""A metric is a float that knows whether higher is better; the best checkpoint of a plug-in task is chosen by that."""
 
 import copy
 import json
@@ -67,7 +67,8 @@ def test_the_best_checkpoint_goes_by_the_direction_and_not_by_the_name(
 def test_a_metric_without_a_direction_is_refused(tmp_path, tiny_bert, monkeypatch):
     monkeypatch.setitem(GIVEN, "rmse", [0.5])
     with pytest.raises(
-        UserError, match=r"does not say whether more of its metrics is better; found 'rmse'(.|\n)*higher_is_better"
+        UserError,
+        match=r"does not say whether higher values of its metrics are better; found 'rmse'(.|\n)*higher_is_better",
     ):
         train(config_of(tmp_path, tiny_bert, "loss"))
 

@@ -1,4 +1,4 @@
-"""Config, task and token store -> the metric that picks the best checkpoint, known before the first step.
+"""Config, task and token store -> the metric that chooses the best checkpoint, determined before the first step.
 
 best_metric(config.evaluate.metric, task, store)      "f1_macro"; UserError for one that has no value on the validation split
 """
@@ -15,9 +15,9 @@ from tunewright.tasks.base import Task
 
 
 def best_metric(metric: str, task: Task, store: TokenStore, *, plugins: Sequence[str] = ()) -> str:
-    """`metric`, or what "auto" stands for. UserError where neither the task nor a plug-in has one of that name, or the validation rows give it no value."""
+    """`metric`, or the one that "auto" stands for. UserError if neither the task nor a plug-in has it, or if it has no value on the validation rows."""
     judges = VALIDATION in store.splits
-    # Also for "auto": this imports the plug-ins, and one that is missing is said before the first step.
+    # Also for "auto": this imports the plug-ins, so that a missing one is reported before the first step.
     names = [*task.metric_names(), *metric_names(plugins)]
     if metric == "auto":
         return str(task.best_metric_on(store[VALIDATION]) if judges else task.best_metric())
@@ -35,7 +35,7 @@ def best_metric(metric: str, task: Task, store: TokenStore, *, plugins: Sequence
 
 
 def without_value(metric: str, task: Task, store: TokenStore) -> str | None:
-    """What is said where "auto" falls back to the loss, because the metric that the task goes by has no value; else None."""
+    """The message if "auto" falls back to the loss because the task's own metric has no value; else None."""
     if metric != "auto" or VALIDATION not in store.splits:
         return None
     best, absent = task.best_metric(), task.metrics_without_value(store[VALIDATION])

@@ -1,9 +1,10 @@
-"""How long a run will take, all of it: the steps that are left, every evaluation, baselines, golden examples, and what is written.
+"""How long a run will take in total: the remaining steps, every evaluation, baselines, golden examples, and writing files.
 
     found = estimate(parts, first_step=0, training=42.0)
-    found.total, found.scoring       # seconds; scoring is most of them where a large test split meets few steps
+    found.total, found.scoring       # seconds; with a large test split and few steps, scoring takes most of the time
 
-Scoring is measured on a few rows of the split; the rest is counted: bytes to write, bytes to read again, characters of the baselines.
+Scoring is measured on a few rows of the split; the rest is estimated from bytes to write, bytes to read again, and characters of the
+baselines.
 """
 
 from __future__ import annotations
@@ -26,10 +27,10 @@ from tunewright.training.forward import forward_rows
 
 _ROWS_MEASURED = 64
 _BYTES_READ, _BYTES_WRITTEN = 25e6, 4e8
-"""A second: of text files whose rows are read again, of checkpoints with their hashes."""
+"""Per second: of text files whose rows are read again, and of checkpoints, including their hashes."""
 _CHARACTERS_OF_TOKEN = 4.5
 _LEARNED, _SCORED = 0.6e-6, 0.2e-6
-"""Seconds for each character of the baselines' texts, on one core."""
+"""Seconds per character of the baselines' texts, on one core."""
 _GOLDEN_ROWS = 16
 _STATES = 3
 """A checkpoint holds the weights and two moments of each."""
@@ -50,7 +51,7 @@ class Estimate:
 
 
 def estimate(parts: Any, *, first_step: int, training: float) -> Estimate:
-    """The time of a run that is set up. training: seconds of the steps that are left."""
+    """The time of a run that is set up. training: seconds of the remaining steps."""
     config: RunConfig = parts.config
     store = parts.prepared.store
     splits = {name: store[name] for name in (VALIDATION, TEST) if name in store.splits}
@@ -68,7 +69,7 @@ def estimate(parts: Any, *, first_step: int, training: float) -> Estimate:
 
 
 def _num_due(every: str | int, plan: Any, first_step: int, training: float) -> int:
-    """How often something happens in the steps that are left, the last one included."""
+    """How often something happens in the remaining steps, including the last one."""
     cadence, steps = Cadence.parse(every), plan.num_steps - first_step
     if steps <= 0 or cadence.kind == "never":
         return int(steps > 0)
@@ -79,7 +80,7 @@ def _num_due(every: str | int, plan: Any, first_step: int, training: float) -> i
 
 
 def _seconds_per_token(parts: Any, split: SplitStore) -> float:
-    """Of scoring, measured on rows spread over a split."""
+    """Seconds per token of scoring, measured on rows spread over a split."""
     task, encoder, execution = parts.task.for_evaluation(), parts.encoder, parts.execution
     rows = np.linspace(0, len(split) - 1, min(_ROWS_MEASURED, len(split))).astype(int)
     with execution.autocast():
@@ -106,7 +107,7 @@ def _writing(parts: Any, num_saves: int) -> float:
 
 
 def _of_texts(parts: Any, splits: Mapping[str, SplitStore], *, has_baselines: bool) -> float:
-    """Files read once more for texts, and baselines learned and scored."""
+    """Seconds to read the files once more for their texts, and to train and score the baselines."""
     train, tokens = parts.prepared.store[TRAIN], sum(int(split.lengths.sum()) for split in splits.values())
     again = size_of(parts.prepared.files.stamps) / _BYTES_READ
     if not has_baselines or parts.task.gold(train) is None:

@@ -4,10 +4,10 @@
     epoch 2  training 0.45  validation 0.41      overfitting: validation loss rose from 0.410 (epoch 2)
     epoch 3  training 0.20  validation 0.53  ->  to 0.530 (epoch 3) while training loss fell from 0.450 to 0.200
 
-The two losses are not measured alike. Training loss is a mean over the epoch, with dropout on, by a model
-that was still getting better; validation loss is taken at the epoch's end with dropout off. Both push
-training loss up, so a validation loss below it is normal, and the rules compare each curve with itself first;
-only a gap that this cannot hide counts.
+The two losses are not measured in the same way. Training loss is a mean over the epoch, with dropout, of a model
+that is still improving; validation loss is measured at the end of the epoch without dropout. Both make training
+loss larger, so a validation loss below it is normal, and the rules compare each curve with itself first;
+only a gap that this cannot explain counts.
 """
 
 from __future__ import annotations
@@ -24,43 +24,43 @@ Kind = Literal["good fit", "overfitting", "underfitting", "still improving", "to
 MIN_POINTS = 3
 """Two evaluations make a line, not a trend."""
 CHANGE = 0.05
-"""A loss has moved when it moved by a twentieth: between seeds validation losses differ by a few percent."""
+"""A loss has changed if it changed by a twentieth: between seeds validation losses differ by a few percent."""
 SMALLEST_CHANGE = 0.02
-"""And by 0.02 nats, 2 % in the probability of the right answer: below that, near zero, every ripple is a twentieth."""
+"""And by 0.02 nats, 2 % in the probability of the right answer: near zero, any fluctuation is a twentieth."""
 RECENT = 1 / 3
-"""`still improving` looks at the last third of the samples; learning rates decay, the last step falls little."""
+"""`still improving` looks at the last third of the samples: learning rates decay, so the last steps change little."""
 GAP_RATIO = 3.0
-"""Dropout and the running mean push training loss up, not down: a validation loss three times as high is memory."""
+"""Dropout and the running mean make training loss larger, not smaller: a validation loss three times as high is memorization."""
 GAP = 0.3
-"""In nats, beside the ratio: 0.03 against 0.01 is three times as high and harmless."""
+"""In nats, in addition to the ratio: 0.03 against 0.01 is three times as high, and harmless."""
 BASELINE_SHARE = 0.95
-"""A model is worth its text when it takes at least a twentieth off the loss of a constant answer."""
+"""A model has learned from its texts if its loss is at least a twentieth below that of a constant answer."""
 
 
 _BASELINES = {
-    "majority": "The most frequent label alone",
+    "majority": "Always predicting the most frequent label",
     "tfidf_logreg": "TF-IDF + logistic regression",
-    "mean": "The mean of the training rows alone",
+    "mean": "Always predicting the mean of the training rows",
     "tfidf_ridge": "TF-IDF + ridge regression",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One evaluation: losses in nats per row or token; `score` what picks the best checkpoint, if anything does."""
+    """One evaluation: losses in nats per row or token; `score` of the metric that chooses the best checkpoint, if there is one."""
 
     samples: int
     epoch: float
     train_loss: float
-    """Mean since the evaluation before, dropout on."""
+    """Mean since the previous evaluation, with dropout."""
     validation_loss: float
     score: float | None = None
     is_best: bool = False
-    """The best checkpoint so far, by the run's own measure; the last such point is the checkpoint that is kept."""
+    """Whether it was the best checkpoint when it was evaluated, by the run's metric; the last such point is the checkpoint that is kept."""
 
 
 def points_of(history: Iterable[HistoryPoint]) -> list[Point]:
-    """The evaluations of a run, as it keeps them."""
+    """The evaluations of a run, in the form that it keeps."""
     return [
         Point(one["samples"], one["epoch"], one["train_loss"], one["validation_loss"], one["score"], one["is_best"])
         for one in history
@@ -71,11 +71,11 @@ def points_of(history: Iterable[HistoryPoint]) -> list[Point]:
 class Verdict:
     kind: Kind
     reason: str
-    """One sentence with the losses that decided, on the way to the last evaluation."""
+    """One sentence with the losses that decided."""
     advice: str
-    """One sentence with the config keys to turn."""
+    """One sentence with the config keys to change."""
     kept: str = ""
-    """One sentence on the model that is kept, where it is not that of the last evaluation."""
+    """One sentence on the model that is kept, if it is not that of the last evaluation."""
     baseline: str = ""
     """One sentence on a simple baseline that scores as well as the model, or better."""
 
@@ -83,16 +83,16 @@ class Verdict:
 def verdict(
     history: Sequence[Point], *, baseline_loss: float | None, limited_by: str = "train.epochs", validated: bool = True
 ) -> Verdict:
-    """What the curves say. The first rule that holds decides, in this order:
+    """The verdict on the curves. The first rule that holds decides, in this order:
 
     a loss that is not finite (underfitting) · fewer than MIN_POINTS (too short) · validation rose from its
-    lowest point (overfitting; underfitting where training loss rose too) · validation still falling · no
-    better than `baseline_loss` (underfitting) · a wide gap (overfitting) · flat from the start with no
-    baseline to tell high from low · good fit.
+    lowest point (overfitting; underfitting if training loss rose too) · validation still falling · no
+    better than `baseline_loss` (underfitting) · a wide gap (overfitting) · flat from the start, without a
+    baseline that shows whether it is high · good fit.
 
     history: in the order of training; points at sample 0 are left out (nothing was trained yet).
     baseline_loss: validation loss of the best constant answer
-    (`scores["baseline"]["majority"]["log_loss"]`), None where there is none.
+    (`scores["baseline"]["majority"]["log_loss"]`), None if there is none.
     limited_by: the key that ends training. validated: whether there are rows to validate on.
     """
     if not validated:
@@ -105,9 +105,9 @@ def verdict(
 
 
 def as_good_a_baseline(scores: Mapping[str, Any], metric: str, *, higher_is_better: bool) -> str:
-    """A sentence where a baseline scores as well as the model or better, in `metric`; empty where none does.
+    """A sentence if a baseline scores as well as the model or better, in `metric`; empty if none does.
 
-    scores: of one split, as `scores.json` holds them.
+    scores: of one split, as in `scores.json`.
     """
     own, sign = scores["metrics"].get(metric), 1 if higher_is_better else -1
     others = {name: found[metric] for name, found in scores.get("baseline", {}).items() if metric in found}
@@ -163,8 +163,8 @@ def _rise(points: Sequence[Point]) -> Verdict | None:
     reason = f"{rose} while training loss {fell} {training}"
     kept = next((point for point in reversed(points) if point.is_best), None)
     if kept is not None and kept.score is not None and kept.samples > lowest.samples:
-        reason += f"; the score was best only at {_at(kept)} ({kept.score:.3f}), so what suffers is the probabilities"
-        return Verdict("overfitting", reason, "Where probabilities matter, use fewer train.epochs or more data.")
+        reason += f"; but the score was best at {_at(kept)} ({kept.score:.3f}), so only the probabilities got worse"
+        return Verdict("overfitting", reason, "If probabilities matter, use fewer train.epochs or more data.")
     epochs = max(1, math.ceil(lowest.epoch))
     fewer = f"Set train.epochs: {epochs}" if epochs < last.epoch else "Lower train.learning_rate"
     return Verdict("overfitting", reason, f"{fewer}, keep train.early_stopping on, or add data.")
@@ -216,7 +216,7 @@ def _level(points: Sequence[Point], baseline_loss: float | None) -> Verdict:
 
 
 def _moved(low: float, high: float) -> bool:
-    """Is `high` clearly above `low`?"""
+    """Whether `high` is clearly above `low`."""
     return high - low > max(SMALLEST_CHANGE, CHANGE * abs(low))
 
 
@@ -242,8 +242,8 @@ def curve_plot(history: Sequence[Point], width: int = 72, height: int = 10) -> s
               1       3 epoch
               t training  v validation  * both
 
-    More evaluations than columns: evenly chosen ones, first and last among them. Losses that are not finite
-    leave a hole.
+    If there are more evaluations than columns, evenly spaced ones are shown, including the first and the last. Losses
+    that are not finite leave a gap.
     """
     points = [point for point in history if point.samples > 0]
     losses = [value for p in points for value in (p.train_loss, p.validation_loss) if math.isfinite(value)]

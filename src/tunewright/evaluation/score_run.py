@@ -1,4 +1,4 @@
-"""A trained run and rows with labels -> scores: the test split the run kept apart, or any readable file.
+"""A trained run and rows with labels -> scores: of the run's own test split, or of any readable file.
 
 scores = evaluate("runs/reviews-3fa9c1", "new_reviews.csv")
 scores["metrics"]["accuracy"], scores["intervals"]["accuracy"], scores["baseline"]["tfidf_logreg"]["accuracy"]
@@ -49,11 +49,13 @@ def evaluate(
 ) -> report.Scores:  # fmt: skip
     """Scores of a trained run on its own `split`, or on `data`: a file, or rows in memory. UserError for bad input.
 
-    run: a model from `load` is used as it is; execution, plugins, check: as for `load`; progress: as for `train`.
+    run: a model from `load` is used as it is. execution, plugins, check: as for `load`. progress: as for `train`.
     """
     if data is not None and split != TEST:
         raise UserError(
-            "a split is one of the run's own, and a file is given", found=f"split {split!r}", hint="Leave out one."
+            "split names a split of the run, so it cannot be combined with data",
+            found=f"split {split!r}",
+            hint="Leave out one.",
         )
     with progress_shown(progress):
         model = run
@@ -72,7 +74,7 @@ def evaluate(
 
 
 def _rows_of(paths: Sequence[str], model: Model, *, skip_bad_rows: bool) -> dict[str, dict[str, Any]]:
-    """The rows of several files as one set, by their addresses. UserError for a row that cannot be read, unless such are skipped."""
+    """The rows of several files as one set, by their addresses. UserError for a row that cannot be read, unless bad rows are skipped."""
     found: dict[str, dict[str, Any]] = {}
     for path in paths:
         for row in open_like(path, options_of_run(model.saved.folder.parent, path), model.task).rows():
@@ -127,7 +129,7 @@ def _config_of(model: Model) -> RunConfig | None:
 def _of_split(model: Model, config: RunConfig | None, split: str, note: Callable[[str], None]) -> dict[str, Any]:
     if config is None:
         raise UserError(
-            "a model folder alone has no test split",
+            "a model folder without its run has no test split",
             where=str(model.saved.folder),
             hint=f"Give a file: {hints.evaluate(model.saved.folder)}.",
         )
@@ -181,7 +183,7 @@ def _scored(
 
 
 def _referenced(model: Model, rows: SplitStore) -> Any:
-    """The task, knowing what the model that training started from says of these rows. UserError where it is gone."""
+    """The task with the reference log-probabilities of these rows, under the model that training started from. UserError if it is gone."""
     task, execution = model.task, model.execution
     began = ModelConfig(**task.start_model["model"])
     whole = torch.float64 if execution.precision == "fp64" else torch.float32
@@ -201,7 +203,7 @@ def _referenced(model: Model, rows: SplitStore) -> Any:
 def _add_baseline(
     scores: dict[str, Any], config: RunConfig, texts: report.BaselineTexts, note: Callable[[str], None]
 ) -> None:
-    """Baselines learned from the run's training rows, scored on the same rows as the model."""
+    """Baselines trained on the run's training rows, scored on the same rows as the model."""
     try:
         prepared = prepare(config)
         learned = report.BaselineTexts(texts.task, prepared.store[TRAIN], capped=True)

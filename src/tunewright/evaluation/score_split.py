@@ -27,7 +27,7 @@ from tunewright.training.forward import forward_rows
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Scores of one split: metrics (with `loss`) and whatever else the task tells; and each row's scores."""
+    """Scores of one split: metrics (with `loss`) and whatever else the task returns; and each row's scores."""
 
     split: str
     num_rows: int
@@ -50,7 +50,7 @@ def evaluate_split(
     intervals: bool = False,
     plugins: Sequence[str] = (),
 ) -> Evaluation:
-    """Score every row of a split. `loss` is the task's loss per row, without class weights or dropout. plugins: metrics beside the task's."""
+    """Score every row of a split. `loss` is the task's loss per row, without class weights or dropout. plugins: metrics in addition to the task's."""
     with phase(f"scoring {split.name}", len(split)) as shown:
         outputs, losses = model_outputs(model, task, split, encoder, execution=execution, progress=shown.reached)
         scores = task.scores(outputs)
@@ -63,18 +63,18 @@ def evaluate_split(
         _add_written(result, model, task, split, encoder, execution)
     if plain := [name for name, value in result["metrics"].items() if not isinstance(value, Metric)]:
         raise UserError(
-            f"the task {task.name} does not say whether more of its metrics is better", found=quoted(plain),
-            hint="Let its `metrics` give tunewright.metrics.Metric(value, higher_is_better=…) for each.",
+            f"the task {task.name} does not say whether higher values of its metrics are better", found=quoted(plain),
+            hint="Return tunewright.metrics.Metric(value, higher_is_better=…) for each in its `metrics`.",
         )  # fmt: skip
     return Evaluation(split.name, len(split), result, scores)
 
 
 @dataclass(frozen=True)
 class Scored:
-    """What a metric plug-in is given of a split.
+    """The argument of a metric plug-in: one split with its outputs.
 
-    scores: as `task.scores` gives them, in the order of the rows: probabilities `(rows, labels)` in classification, numbers `(rows,
-    numbers)` in regression. gold: what is right, where the task has one answer a row, else None.
+    scores: as returned by `task.scores`, in the order of the rows: probabilities `(rows, labels)` in classification, numbers `(rows,
+    numbers)` in regression. gold: the right answers, if the task has one per row, else None.
     """
 
     task: Task
@@ -91,7 +91,7 @@ class Scored:
 
 
 def _of_plugin(name: str, scored: Scored, known: Mapping[str, Metric]) -> dict[str, Metric]:
-    """The metrics of one plug-in. UserError where it fails, gives no Metric, or a name that is taken."""
+    """The metrics of one plug-in. UserError if it fails, returns something else than Metric values, or a name that is taken."""
     module, where = find("metrics", name), f"evaluate.metrics: {name}"
     try:
         found = dict(module.score(scored))
@@ -99,8 +99,8 @@ def _of_plugin(name: str, scored: Scored, known: Mapping[str, Metric]) -> dict[s
         raise UserError(f"the metric fails ({type(error).__name__}: {error})", where=where) from error
     if plain := [one for one, value in found.items() if not isinstance(value, Metric)]:
         raise UserError(
-            "the metric does not say whether more of it is better", where=where, found=quoted(plain),
-            hint="Let `score` give tunewright.metrics.Metric(value, higher_is_better=…) for each name.",
+            "the metric does not say whether higher values are better", where=where, found=quoted(plain),
+            hint="Return tunewright.metrics.Metric(value, higher_is_better=…) for each name in `score`.",
         )  # fmt: skip
     if taken := found.keys() & known.keys():
         raise UserError(
@@ -108,7 +108,7 @@ def _of_plugin(name: str, scored: Scored, known: Mapping[str, Metric]) -> dict[s
         )
     if other := sorted(found.keys() - set(metric_names([name]))):
         raise UserError(
-            "the metric gives names that it does not announce",
+            "the metric returns names that it does not declare",
             where=where,
             found=quoted(other),
             hint="List them in NAMES of its module.",
@@ -117,14 +117,14 @@ def _of_plugin(name: str, scored: Scored, known: Mapping[str, Metric]) -> dict[s
 
 
 def metric_names(plugins: Sequence[str]) -> list[str]:
-    """What these plug-ins score: `NAMES` of their modules, or a module's own name."""
+    """The metrics of these plug-ins: `NAMES` of their modules, or a module's own name."""
     return [one for name in plugins for one in getattr(find("metrics", name), "NAMES", (name.rpartition(".")[2],))]
 
 
 def _add_written(
     result: dict[str, Any], model: nn.Module, task: Task, split: SplitStore, encoder: TextEncoder, execution: Execution
 ) -> None:
-    """What the model writes, beside what it should have."""
+    """Add the generated texts, next to the expected ones."""
     was_training = model.training
     model.eval()
     with execution.autocast(), phase("writing answers"):

@@ -1,4 +1,4 @@
-"""What is kept of a finished run's scores: model beside baselines, per class, confusion, intervals, the worst rows.
+"""The scores that a finished run keeps: model and baselines, per class, confusion, intervals, the worst rows.
 
 scores["test"]["metrics"]["accuracy"], scores["test"]["intervals"]["accuracy"], scores["test"]["baseline"]["tfidf_logreg"]
 """
@@ -27,7 +27,7 @@ from tunewright.tokenization.encoder import load_encoder
 
 
 class Confusion(TypedDict):
-    """matrix: rows are gold, columns predicted; of several labels a row, one 2 by 2 table for each label."""
+    """matrix: rows are gold, columns predicted; with several labels per row, one 2 by 2 table for each label."""
 
     labels: list[str]
     matrix: list[list[int]] | list[list[list[int]]]
@@ -36,9 +36,9 @@ class Confusion(TypedDict):
 class Scores(TypedDict, total=False):
     """The scores of a split or a file, as `evaluate --json` prints them. Keys that a task has no value for are absent.
 
-    rows: of the store, each a `unit` (row, window, block); rows_kept: the user's rows in them; rows_not_selected: those that `data.limit`
-    left out. intervals: 95 %, low and high.
-    baseline: name -> metric -> value. most_confused, worst_rows: for people to look at.
+    rows: rows of the store, each a `unit` (row, window, block). rows_kept: the user's rows in them. rows_not_selected: those that
+    `data.limit` left out. intervals: 95 %, low and high.
+    baseline: name -> metric -> value. most_confused, worst_rows: for people to read.
     """
 
     schema: int
@@ -65,7 +65,7 @@ class ShownScores(dict[str, Any]):
 
 
 def scores_html(title: str, scores: Mapping[str, Any]) -> str:
-    """The metrics next to those of the baselines, the labels, and the worst rows."""
+    """The metrics and those of the baselines, the labels, and the worst rows."""
     baselines, intervals = scores.get("baseline", {}), scores.get("intervals", {})
     rows = []
     for name, value in scores["metrics"].items():
@@ -103,7 +103,7 @@ def split_scores(
     num_kept: int | None = None,
     num_not_selected: int = 0,
 ) -> dict[str, Any]:
-    """The JSON form of one split's evaluation. unit: what a row of the store is; num_kept: the user's rows in them;
+    """The JSON form of one split's evaluation. unit: what a row of the store is called; num_kept: the user's rows in them;
     num_not_selected: those that `data.limit` left out."""
     result = dict(evaluation.result)
     worst = worst or result.pop("worst_rows", [])
@@ -140,9 +140,9 @@ def complete(
     *,
     others: Sequence[RowReader] = (),
 ) -> bool:
-    """Add baselines and the texts of the worst rows to the scores of each split. False where the files cannot be read again.
+    """Add baselines and the texts of the worst rows to the scores of each split. False if the files cannot be read again.
 
-    scores: split -> what `split_scores` gave. others: who reads too, in the one pass over the files.
+    scores: split -> result of `split_scores`. others: further readers of the same pass over the files.
     """
     store = prepared.store
     has_gold = task.gold(store[TRAIN]) is not None
@@ -177,8 +177,8 @@ def complete(
 
 
 class BaselineTexts(RowInputs):
-    """Texts and gold labels of a split's rows; of a long training split, which baselines learn from, a seeded subset: of each label
-    its share."""
+    """Texts and gold labels of a split's rows; for a long training split, from which the baselines learn, a random subset, stratified
+    by label."""
 
     def __init__(self, task: Task, split: SplitStore, *, capped: bool) -> None:
         gold = np.asarray(task.gold(split))
@@ -203,12 +203,12 @@ def add_text_baselines(
     rows: Mapping[str, BaselineTexts],
     note: Callable[[str], None],
 ) -> None:
-    """Baselines, learned once from the training rows, beside the scores of each split."""
+    """Add the scores of the baselines, trained once on the training rows, to those of each split."""
     if len(train.row_ids) < train.num_rows:
         note(
-            f"The baselines learn from {len(train.row_ids):,} of {train.num_rows:,} training rows: of each label its share."
+            f"The baselines learn from {len(train.row_ids):,} of {train.num_rows:,} training rows, a random subset stratified by label."
         )
-    with phase("learning the baselines"):
+    with phase("training the baselines"):
         score = train.task.text_baselines(train.labelled)
     for name in scores:
         with phase(f"scoring the baselines on {name}"):
@@ -221,7 +221,7 @@ def worst_inputs(scores: Mapping[str, Any], split: SplitStore, task: Task) -> Ro
 
 
 def add_worst_texts(scores: Mapping[str, Any], split: SplitStore, inputs: Mapping[int, Example]) -> None:
-    """Each worst row with its text, or the beginning of one, in place of its position; without where it could not be read."""
+    """Replace the position of each worst row by its text, or the beginning of it; without a text if it could not be read."""
     for row in scores["worst_rows"]:
         example = inputs.get(int(split.row_ids[row.pop("position")]))
         if example is not None:

@@ -29,10 +29,10 @@ def export(
     run: Run, to: str, *, output: str | Path | None = None, dtype: str = "fp32", check: bool = True,
     plugins: Iterable[str] = (), say: Callable[[str], object] = lambda _: None,
 ) -> Path:  # fmt: skip
-    """Write a run as `to` says (merged, onnx, hub-folder). UserError for what the user can mend. Gives the folder.
+    """Export a run in the format `to` (merged, onnx, hub-folder). Returns the folder. UserError for problems that the user can fix.
 
-    check: verify first that the saved files have not changed. say: called with what else has changed in the run.
-    plugins: modules of your own whose code may run, where the run's task or adapter is one.
+    check: verify first that the saved files have not changed. say: called with other changes of the run's files.
+    plugins: modules of your own whose code may run, if the run's task or adapter is one.
     """
     trust(plugins)
     saved = open_saved(run)
@@ -60,7 +60,7 @@ def export(
         raise UserError("the folder holds other files", where=str(folder), hint="Choose another one with -o.")
     if reason := refused(folder):
         raise UserError(
-            f"no folder can be made there ({reason})", where=str(folder), hint="Choose another one with -o."
+            f"the folder cannot be created ({reason})", where=str(folder), hint="Choose another one with -o."
         )
     module = find("exporters", name)
     if dtype not in module.DTYPES:
@@ -81,7 +81,7 @@ def kept_files(saved: SavedModel) -> Iterator[Path]:
 
 
 def _is_export(folder: Path) -> bool:
-    """Whether a folder holds an export (or nothing), so that another may replace it."""
+    """Whether a folder contains an export (or nothing), so that another export may replace it."""
     if (folder / ONNX_FACTS).is_file():
         return True
     try:

@@ -1,6 +1,6 @@
 """A folder ready for upload: the merged model and a README.md with its purpose, data and scores.
 
-The card holds numbers and names of files, no row of the data; the golden examples stay with the run.
+The card has numbers and names of files, but no row of the data; the golden examples stay with the run.
 """
 
 from __future__ import annotations
@@ -37,13 +37,18 @@ def write(saved: SavedModel, folder: Path, *, dtype: str) -> None:
         refuse_changed(
             run,
             name,
-            hint=f"The card would describe something else than the run. Restore it, or export anyway: {NO_CHECK}.",
+            hint=f"The model card would not describe the run. Restore the file, or export anyway: {NO_CHECK}.",
         )
     try:
         text = card(saved, changed)
-    except (KeyError, TypeError, AttributeError, ValueError) as error:  # only of files that are not what was written
+    except (
+        KeyError,
+        TypeError,
+        AttributeError,
+        ValueError,
+    ) as error:  # only if files have changed since they were written
         raise UserError(
-            f"no card can be written from its {', '.join(_DESCRIBED)} ({type(error).__name__}: {error})",
+            f"no model card can be written from its {', '.join(_DESCRIBED)} ({type(error).__name__}: {error})",
             where=str(run),
             hint="Restore them, or export it with --to merged.",
         ) from None
@@ -55,7 +60,7 @@ def write(saved: SavedModel, folder: Path, *, dtype: str) -> None:
 def card(saved: SavedModel, changed: Sequence[str] = ()) -> str:
     """README.md: front matter for the Hub, then one section each on use, data, scores, training and limits.
 
-    changed: files of the run that are not what it wrote; the card says so.
+    changed: files that have changed since the run wrote them; the card names them.
     """
     run = saved.folder.parent
     config = load_config(run / "config.yaml", of_run=True).as_dict() if (run / "config.yaml").is_file() else {}
@@ -127,7 +132,7 @@ def _scores(scores: dict[str, Any]) -> str:
 
 
 def _training(config: dict[str, Any], scores: dict[str, Any]) -> str:
-    """The config, its files by their names alone."""
+    """The config, with only the names of its files."""
     shown = {key: dict(value) if isinstance(value, dict) else value for key, value in config.items() if key != "output"}
     for key in _PATHS:
         value = shown.get("data", {}).get(key)

@@ -1,4 +1,4 @@
-"""Plain safetensors in a dtype of choice, with tokenizer, chat template and stop ids: what vLLM and `transformers serve` read.
+"""Plain safetensors in a chosen dtype, with tokenizer, chat template and stop ids, for vLLM and `transformers serve`.
 
 model.safetensors  config.json  generation_config.json  tokenizer.json  tokenizer_config.json  chat_template.jinja
 """
@@ -36,7 +36,7 @@ def write(saved: SavedModel, folder: Path, *, dtype: str) -> None:
 
 
 def set_stop_ids(network: Any, saved: SavedModel) -> None:
-    """Make generation stop where the task's answers end, and at the tokenizer's end token."""
+    """Make generation stop at the end of the task's answers, and at the tokenizer's end token."""
     if not network.can_generate():
         return
     tokenizer = saved.encoder().tokenizer

@@ -1,4 +1,4 @@
-"""A file that onnxruntime runs: any number of rows of any length, the same outputs. transformers' own exporter writes it.
+"""A file for onnxruntime: any number of rows of any length, the same outputs. transformers' own exporter writes it.
 
 RUN/exports/onnx/model.onnx   inputs input_ids, attention_mask (and token_type_ids), output logits
                  onnx.json    names of inputs and outputs, labels in order
@@ -27,7 +27,7 @@ _OUTPUTS = ("logits", "prediction_logits")
 
 
 def write(saved: SavedModel, folder: Path, *, dtype: str) -> None:
-    """Into an empty folder. UserError where the extra is missing or the model cannot be traced."""
+    """Write into an empty folder. UserError if the extra is not installed or the model cannot be traced."""
     _need(_NEEDS)
     from transformers.exporters.configs import OnnxConfig
     from transformers.exporters.exporter_onnx import OnnxExporter
@@ -40,10 +40,10 @@ def write(saved: SavedModel, folder: Path, *, dtype: str) -> None:
     try:
         with _quiet():
             program = _traced(OnnxExporter(), network, inputs, OnnxConfig(dynamic=True))
-    except Exception as error:  # tracing fails in as many ways as there are models
+    except Exception as error:  # tracing an unsupported model may raise anything
         reason = first_line(error)
         raise UserError(
-            f"this model cannot be written as ONNX ({reason})",
+            f"this model cannot be exported to ONNX ({reason})",
             where=str(saved.folder),
             found=type(network).__name__,
             hint="Export it with --to merged.",
@@ -64,14 +64,14 @@ def write(saved: SavedModel, folder: Path, *, dtype: str) -> None:
 
 
 def _traced(exporter: Any, network: Any, inputs: dict[str, Any], config: Any) -> Any:
-    """The graph, an `onnx_ir.Model`. Exporters of transformers before 5.20 or so gave torch's program around it."""
+    """The graph, an `onnx_ir.Model`. Before about version 5.20, transformers' exporter returned it inside torch's program."""
     if hasattr(exporter, "export_program"):
         return exporter.export_program(network, inputs, config)[0]
     return exporter.export(network, inputs, config).model
 
 
 def _sample(encoder: Any, network: Any) -> dict[str, Any]:
-    """Two rows of seven tokens: what the trace runs on."""
+    """Two rows of seven tokens, the input of the trace."""
     import torch
 
     low, high = 1, min(network.config.get_text_config().vocab_size, 100)

@@ -1,8 +1,8 @@
-"""A metric: a number that knows whether more of it is better.
+"""A metric: a number that knows whether higher values are better.
 
 Metric(0.91, higher_is_better=True)       accuracy
 Metric(0.12, higher_is_better=False)      rmse
-Metric(17.5, higher_is_better=None)       tokens of an answer: neither, so no checkpoint is chosen by it
+Metric(17.5, higher_is_better=None)       tokens of an answer: neither, so it chooses no checkpoint
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ class Metric(float):
 
 
 def higher(values: Mapping[str, Any]) -> dict[str, Metric]:
-    """Metrics of which more is better."""
+    """Metrics whose higher values are better."""
     return {name: Metric(value, True) for name, value in values.items()}
 
 
 def lower(values: Mapping[str, Any]) -> dict[str, Metric]:
-    """Metrics of which less is better."""
+    """Metrics whose lower values are better."""
     return {name: Metric(value, False) for name, value in values.items()}

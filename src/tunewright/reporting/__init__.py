@@ -1,1 +1,1 @@
-"""What takes long says so: phases of a run, and how a terminal, a notebook or a log shows them."""
+"""Progress: the phases of a run, and how a terminal, a notebook or a log shows them."""

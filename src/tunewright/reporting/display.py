@@ -2,8 +2,8 @@
 
     with shown_by(display_for(sys.stderr)) ...       # encoding ━━━━━━━╸    12,400/50,000 rows  3,100/s  12s left  0.9 GB
 
-The line is drawn by a thread of its own, so that it goes on while a library computes. It always fits: on a narrow screen the bar goes
-first, then memory, details and the rate; name, count and time left stay.
+A separate thread draws the line, so that it is updated while a library computes. It always fits: on a narrow screen the bar is left
+out first, then memory, details and the rate; name, count and time left stay.
 """
 
 from __future__ import annotations
@@ -40,18 +40,18 @@ def clock(seconds: float) -> str:
 
 
 def is_live(stream: TextIO | None) -> bool:
-    """Can lines be redrawn on this stream? None: it is closed."""
+    """Whether lines can be redrawn on this stream. None: it is closed."""
     return stream is not None and stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
 def in_notebook() -> bool:
-    """Are we in a kernel that shows HTML?"""
+    """Whether this process is a notebook kernel that shows HTML."""
     ipython = sys.modules.get("IPython")
     return ipython is not None and type(ipython.get_ipython()).__name__ == "ZMQInteractiveShell"
 
 
 def display_for(stream: TextIO | None) -> PhaseDisplay:
-    """The display that fits: this process may run in a notebook, on a terminal, or write to a log."""
+    """The display for a notebook, a terminal or a log, whichever this process writes to."""
     if in_notebook():
         return NotebookDisplay(stream)
     return LiveDisplay(stream) if is_live(stream) else PlainDisplay(stream)
@@ -59,7 +59,7 @@ def display_for(stream: TextIO | None) -> PhaseDisplay:
 
 @contextmanager
 def progress_shown(wanted: bool | None) -> Iterator[bool]:
-    """Phases are shown meanwhile; gives whether they are. None: on a terminal and in a notebook, unless somebody shows them already."""
+    """Phases are shown inside; yields whether they are. None: on a terminal and in a notebook, unless they are shown already."""
     is_wanted = (in_notebook() or is_live(sys.stderr)) if wanted is None else wanted
     if not is_wanted or is_shown():
         yield is_wanted and is_shown()
@@ -72,7 +72,7 @@ def progress_shown(wanted: bool | None) -> Iterator[bool]:
 
 
 def parts_of(shown: Phase) -> list[tuple[int, str]]:
-    """(rank, text) of each part of the line in its order; parts of a higher rank go first where there is no room."""
+    """(rank, text) of each part of the line in its order; without enough space, parts of a higher rank are left out first."""
     left = shown.seconds_left
     parts = [(0, shown.name), (0, _count(shown)), (2, shown.detail), (1, _rate(shown))]
     parts += [
@@ -137,7 +137,7 @@ def _cut(text: str, width: int) -> str:
 
 
 class PhaseDisplay:
-    """A thread looks at the phase under way every `_every` seconds and shows it; it lives only as long as there is one."""
+    """A thread shows the current phase every `_every` seconds; it runs only as long as there is one."""
 
     _every = PLAIN_EVERY_SECONDS
 
@@ -174,17 +174,17 @@ class PhaseDisplay:
                     self.show(self._current)
 
     def show(self, current: Phase) -> None:
-        """The phase as it is now."""
+        """Show the current state of the phase."""
         self._print(line_of(current))
 
     def end(self, ended: Phase) -> None:
-        """A phase is over: of one with details, such as the last loss, its last line stays."""
+        """A phase has ended: if it has details, such as the last loss, its last line stays."""
         if ended.detail:
             with self.paused():
                 self._print(line_of(ended))
 
     def close(self) -> None:
-        """Nothing is under way any more."""
+        """No phase is running any more."""
 
     def _print(self, line: str) -> None:
         if self._stream is not None:
@@ -196,7 +196,7 @@ class PlainDisplay(PhaseDisplay):
 
 
 class LiveDisplay(PhaseDisplay):
-    """For terminals: one line that is redrawn by rich, gone when nothing is under way."""
+    """For terminals: one line that is redrawn by rich, removed when no phase is running."""
 
     _every = _LIVE_EVERY_SECONDS
 
@@ -234,7 +234,7 @@ class LiveDisplay(PhaseDisplay):
 
 
 class _Line:
-    """A phase as rich draws it: its line and, where there is room, a bar before the count."""
+    """A phase as rich draws it: its line and, if there is space, a bar before the count."""
 
     def __init__(self, shown: Phase) -> None:
         self.shown = shown
@@ -259,7 +259,7 @@ class _Line:
 
 
 class NotebookDisplay(PhaseDisplay):
-    """For notebooks: one bar that is redrawn in the output of the cell, gone when nothing is under way."""
+    """For notebooks: one bar that is redrawn in the output of the cell, removed when no phase is running."""
 
     _every = _NOTEBOOK_EVERY_SECONDS
 

@@ -14,7 +14,7 @@ _LONGEST = 300
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]], *, title: str = "") -> str:
-    """A table of cells; one that is `Markup` stands as it is, numbers have four decimals."""
+    """A table of cells. `Markup` is inserted unescaped; numbers have four decimals."""
     top = "".join(f'<th style="{_CELL}">{escape(name)}</th>' for name in head)
     body = "".join(
         "<tr>" + "".join(f'<td style="{_CELL}">{_cell(value)}</td>' for value in row) + "</tr>" for row in rows
@@ -28,7 +28,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]], *, title: str =
 
 
 class Markup(str):
-    """HTML that was made here."""
+    """HTML that was generated here."""
 
 
 def _cell(value: object) -> str:
@@ -44,7 +44,7 @@ def shortened(text: str) -> str:
 
 
 def with_entities(text: str, entities: Iterable[tuple[int, int, str]]) -> Markup:
-    """A text whose spans `(start, end, label)`, in order, are coloured: a colour for each label."""
+    """A text with coloured spans `(start, end, label)`, given in order: one colour per label."""
     parts, at = list[str](), 0
     for start, end, label in entities:
         colour = _COLOURS[sum(label.encode()) % len(_COLOURS)]

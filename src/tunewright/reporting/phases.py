@@ -1,12 +1,12 @@
-"""What takes long is a phase: it has a name, says how far it is, and whoever shows progress looks at it.
+"""Work that takes long is a phase: it has a name, counts what is done, and a display shows it.
 
     with phase("encoding", total=len(rows), unit="rows") as shown:
         for row in rows:
             ...
             shown.advance()
 
-Code that does the work knows nothing of terminals: without a display (`shown_by`) a phase costs an addition a step. Phases are begun
-and ended by the main thread, and advanced by any. A phase within another one is shown in its place.
+Code that does the work does not depend on terminals: without a display (`shown_by`) a phase costs one addition per step. Phases are
+started and ended by the main thread, and advanced by any thread. A nested phase is shown in place of the outer one.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ BYTES = "B"
 
 
 class Phase:
-    """One piece of work. total: how many `unit` there are, None where nobody knows. detail: what else is worth a look, such as a loss."""
+    """One piece of work. total: the number of `unit`, None if unknown. detail: further information, such as a loss."""
 
     __slots__ = ("began", "detail", "done", "first", "name", "total", "unit")
 
@@ -43,25 +43,25 @@ class Phase:
 
     @property
     def rate(self) -> float | None:
-        """Units a second, None where nothing is done yet."""
+        """Units per second, None if nothing is done yet."""
         return (self.done - self.first) / self.seconds if self.done > self.first and self.seconds > 0 else None
 
     @property
     def seconds_left(self) -> float | None:
-        """None where nobody knows."""
+        """None if unknown."""
         if self.total is None or not self.rate:
             return None
         return max(0.0, (self.total - self.done) / self.rate)
 
 
 class Display(Protocol):
-    """Shows phases. It is told when the innermost one changes, and looks at it by itself in between."""
+    """Shows phases. `changed` is called when the innermost one changes; in between the display reads it itself."""
 
     def changed(self, current: Phase | None, ended: Phase | None) -> None:
-        """current: what is under way now, None where nothing is. ended: the phase that has just ended."""
+        """current: the phase that runs now, None if there is none. ended: the phase that has just ended."""
 
     def paused(self) -> AbstractContextManager[None]:
-        """While a line is printed."""
+        """Nothing is shown inside, while a line is printed."""
 
 
 _display: Display | None = None
@@ -70,7 +70,7 @@ _stack: list[Phase] = []
 
 @contextmanager
 def shown_by(display: Display) -> Iterator[None]:
-    """Phases are shown by this display, and by no other one, meanwhile."""
+    """Inside, phases are shown by this display and no other."""
     global _display
     before, _display = _display, display
     try:
@@ -80,13 +80,13 @@ def shown_by(display: Display) -> Iterator[None]:
 
 
 def is_shown() -> bool:
-    """Whether somebody shows phases now."""
+    """Whether a display shows phases now."""
     return _display is not None
 
 
 @contextmanager
 def phase(name: str, total: int | None = None, unit: str = "rows", *, first: int = 0) -> Iterator[Phase]:
-    """first: how much was done by an earlier process. A phase of another thread than the main one is not shown."""
+    """A phase inside which work is done. first: how much an earlier process did. Phases of other threads than the main one are not shown."""
     current = Phase(name, total, unit, first)
     if threading.current_thread() is not threading.main_thread():
         yield current
@@ -101,13 +101,13 @@ def phase(name: str, total: int | None = None, unit: str = "rows", *, first: int
 
 
 def read_bytes(count: int) -> None:
-    """So many bytes of a file were read: the phase under way goes on by them if it counts bytes."""
+    """Report that bytes of a file were read: the current phase advances by them if it counts bytes."""
     if _stack and _stack[-1].unit == BYTES:
         _stack[-1].done += count
 
 
 def paused() -> AbstractContextManager[None]:
-    """Around whatever prints a line of its own: the line of progress is taken away and comes back."""
+    """Around code that prints a line: the progress line is removed and comes back afterwards."""
     return nullcontext() if _display is None else _display.paused()
 
 
