@@ -1,11 +1,11 @@
-"""How a step is computed: one door between the engine and that.
+"""How a step is computed: the interface between the engine and the code that computes.
 
     before_models(AUTO)                                           # once, before a model is built
-    execution = prepare_model(model, Wanted(precision="bf16"))    # on one process and a CPU the fast path, else the plain one
+    execution = prepare_model(model, Wanted(precision="bf16"))    # with one process on a CPU the fast path, else the plain one
     execution.split(lengths), execution.run(…), execution.step(optimizer)
 
-`train.execution: plain` chooses `base.Execution` everywhere. What makes a CPU fast stands in `cpu/`, which only this file imports;
-where it is absent, steps are computed plainly.
+`train.execution: plain` always chooses `base.Execution`. The CPU fast path is in `cpu/`, which only this file imports; without that
+folder the plain execution is used.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from typing import Any
 from tunewright.errors import UserError
 from tunewright.execution.base import AUTO, PLAIN, PYTORCH, Execution, Wanted
 from tunewright.execution.row_keyed import (
-    draw_first_query_apart,
+    draw_first_query_separately,
     draws_randomly,
     install_row_keyed_dropout_and_attention,
-    not_by_row,
+    pytorch_dropout_message,
 )
 
 _CPU_TOKENS, _GPU_TOKENS = 1_024, 16_384
@@ -30,7 +30,7 @@ Log = Callable[[str], object]
 
 
 def before_models(execution: str) -> None:
-    """Prepare the process. To be called before a model is built. UserError for an execution that there is not."""
+    """Prepare the process. To be called before a model is built. UserError for an unknown execution."""
     if execution not in (AUTO, PLAIN):
         raise UserError("no such execution", where="execution", found=execution, expected="auto or plain")
     if fast := _fast_path(execution):
@@ -38,7 +38,7 @@ def before_models(execution: str) -> None:
 
 
 def prepare_model(model: Any, wanted: Wanted, *, say: Log = lambda _: None) -> Execution:
-    """Change how a model, still on the CPU, computes, never what; the execution that fits. say: is told why dropout may depend on the cut."""
+    """Change how a model, still on the CPU, computes, but not its results; returns the execution. say: called if dropout may depend on the cut."""
     on_one_cpu = wanted.device.type == "cpu" and wanted.num_ranks == 1
     if on_one_cpu and (fast := _fast_path(wanted.execution)):
         return fast.prepare_model(model, wanted, say=say)
@@ -53,12 +53,12 @@ def _key_dropout_by_row(model: Any, wanted: Wanted, say: Log) -> None:
         return
     reason = install_row_keyed_dropout_and_attention(model)
     if reason is None:
-        draw_first_query_apart(model)
+        draw_first_query_separately(model)
     elif reason:
-        say(not_by_row(reason))
+        say(pytorch_dropout_message(reason))
     if not reason and wanted.device.type != "cpu":
         say(
-            "Dropout masks belong to rows and are drawn on the CPU; train.dropout=pytorch draws them faster, and not by row."
+            "Dropout masks belong to rows and are drawn on the CPU; train.dropout=pytorch draws them on the device, which is faster, but not by row."
         )
 
 
@@ -69,6 +69,6 @@ def _fast_path(execution: str) -> ModuleType | None:
         import tunewright.execution.cpu as fast
     except ImportError as error:
         if error.name not in (None, "tunewright.execution.cpu"):
-            raise  # a library that it needs
+            raise  # a library that the fast path needs is missing
         return None
     return fast

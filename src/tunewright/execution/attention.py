@@ -1,12 +1,12 @@
-"""Attention with dropout by row, in plain operations; and which stream of random bits drops which scores, in every execution.
+"""Attention with row-keyed dropout, in plain operations; and which stream of random bits drops which scores, in every execution.
 
     lengths 9, 4, 12 heads  ->  row 0: stream 0 drops (12, 9, 9) scores        row 1: stream 0 drops (12, 4, 4)
     2,048 tokens, 12 heads  ->  streams 0, 1, 2: four heads each
 
-Registered with transformers as the attention implementation `tunewright_plain`; models that go through `AttentionInterface` reach
-it. Without dropout it is transformers' own SDPA.
+Registered with transformers as the attention implementation `tunewright_plain`, for models that use `AttentionInterface`. Without
+dropout it is transformers' own SDPA.
 
-Shapes: B rows, H heads, L padded length, D features per head, K keys (L, or more when a prefix stands before).
+Shapes: B rows, H heads, L padded length, D features per head, K keys (L, or more with a prefix before the row).
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from tunewright.execution.row_dropout import RowDropout, RowsNotFirst, drawn, ke
 
 NAME = "tunewright_plain"
 HEADS_TOGETHER = 4
-"""Heads are drawn by multiples of four: the bits of so many are whole words of a generator, whatever the lengths."""
+"""Heads are drawn in multiples of four: then their bits are whole words of the generator, whatever the lengths."""
 STREAM_ELEMENTS = 768 * 1024
-"""So many scores of a row, of whole groups of heads, draw their dropout from one stream; of a longer row one group of heads."""
+"""One stream draws the dropout of at most this many scores of a row, in whole groups of heads; in a longer row of one group of heads."""
 STREAMS_OF_PREFIX = 1 << 15
 STREAMS_OF_SEGMENT = 1 << 6
 SEGMENT_TOKENS = 64
@@ -35,7 +35,7 @@ SEGMENT_TOKENS = 64
 
 
 class UnsupportedAttention(Exception):
-    """The model asks its attention for something that row attention does not compute."""
+    """The model requests something that row attention does not compute."""
 
 
 _on_call: Callable[[], object] | None = None
@@ -43,7 +43,7 @@ _on_call: Callable[[], object] | None = None
 
 @contextmanager
 def on_call(callback: Callable[[], object]) -> Iterator[None]:
-    """Call back on every row attention computed inside the block: how an equivalence check learns that a model reaches it."""
+    """Call back for every row attention computed inside: this shows an equivalence check that the model uses it."""
     global _on_call
     before, _on_call = _on_call, callback
     try:
@@ -55,7 +55,7 @@ def on_call(callback: Callable[[], object]) -> Iterator[None]:
 def checked_rows(
     module: nn.Module, query: torch.Tensor, mask: torch.Tensor | None, dropout: float, asked: dict[str, Any]
 ) -> RowContext | None:
-    """The rows of this call. Raises UnsupportedAttention or RowsNotFirst for what row attention does not compute."""
+    """The rows of this call. Raises UnsupportedAttention or RowsNotFirst for calls that row attention does not support."""
     if _on_call is not None:
         _on_call()
     for name in ("softcap", "s_aux", "position_bias"):
@@ -72,14 +72,14 @@ def checked_rows(
 
 
 def repeated_heads(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Keys and values `(B, H, K, D)`, one head for each of the queries': grouped heads are repeated."""
+    """Keys and values `(B, H, K, D)`, one head for each query head: grouped heads are repeated."""
     groups = query.shape[1] // key.shape[1]
     return (key, value) if groups == 1 else (key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1))
 
 
 @dataclass(frozen=True)
 class Segment:
-    """Whole documents of a packed row, tokens `[start, start + length)`: the `number`-th segment of the row. Or a row itself."""
+    """Whole documents of a packed row, tokens `[start, start + length)`: the `number`-th segment of the row. Or a whole row."""
 
     row: int
     number: int
@@ -101,7 +101,7 @@ def segments_of(rows: RowContext) -> Iterator[Segment]:
 
 
 def heads_within(num_scores: int, scores_of_head: int) -> int:
-    """How many heads hold at most so many scores: a multiple of four, at least four."""
+    """The number of heads with at most this many scores: a multiple of four, at least four."""
     return max(1, num_scores // max(1, HEADS_TOGETHER * scores_of_head)) * HEADS_TOGETHER
 
 
@@ -115,7 +115,7 @@ def register() -> None:
 
 
 def _mask(**asked: Any) -> torch.Tensor | None:
-    """bool `(B, 1, L, K)`: what is visible; None where that is everything."""
+    """bool `(B, 1, L, K)`: which keys are visible; None if all are."""
     from transformers.masking_utils import sdpa_mask
 
     return sdpa_mask(**{**asked, "allow_is_causal_skip": False})
@@ -131,7 +131,7 @@ def plain_attention(
     dropout: float = 0.0,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
-    """softmax(query keyᵀ · scaling + mask), dropped out, times value. query `(B, H, L, D)` -> `(B, L, H, D)`."""
+    """softmax(query keyᵀ · scaling + mask), with dropout, times value. query `(B, H, L, D)` -> `(B, L, H, D)`."""
     rows = checked_rows(module, query, attention_mask, dropout, kwargs)
     if not dropout:
         from transformers.integrations.sdpa_attention import sdpa_attention_forward
@@ -206,14 +206,14 @@ def last_layer(model: Any) -> nn.Module | None:
 
 
 def mixes_states(attention: Any) -> bool:
-    """Are the layer's keys and values linear in its states, so that one query needs neither?"""
+    """Whether the layer's keys and values are linear in its states, so that a single query needs neither."""
     return type(attention.key) is type(attention.value) is nn.Linear
 
 
 def _draw_first_query(
     attention: Any, keep_BHLK: torch.Tensor, rows: RowContext, heads: Callable[[int, int, int, int], torch.Tensor]
 ) -> None:
-    """The mask of the only query whose result is read, drawn by itself: an execution need not draw the others."""
+    """The mask of the only query whose result is used, drawn separately: an execution need not draw the others."""
     dropout: RowDropout = attention.dropout
     for row, length in enumerate(rows.lengths.tolist()):
         if mixes_states(attention):

@@ -1,4 +1,4 @@
-"""The plain execution: how a step is computed where nothing faster is known. Which rows make the step is not its affair.
+"""The plain execution: computes a step if there is no faster path. It does not choose the rows of the step.
 
     execution = Execution(token_budget=512)
     pieces = execution.split(lengths)             # rows of 12 250 31 30 248 tokens: [[[1 4], [2 3 0]]]
@@ -25,7 +25,7 @@ from tunewright.batching.padding import Padding
 
 Backward = Callable[[torch.Tensor], object]
 Compute = Callable[[Sequence[np.ndarray], Backward], torch.Tensor]
-"""Micro-batches, one after the other in one thread, and what it calls in place of `loss.backward()` -> the sums of their losses."""
+"""(micro-batches to compute one after the other in a thread, what to call in place of `loss.backward()`) -> the sums of their losses."""
 Result = TypeVar("Result")
 AUTO, PLAIN = "auto", "plain"
 ROW_KEYED, PYTORCH, OFF = "row_keyed", "pytorch", "off"
@@ -48,7 +48,7 @@ class Execution:
     num_ranks: int = 1
 
     def split(self, lengths: np.ndarray) -> list[list[np.ndarray]]:
-        """A step's rows, given by their lengths, as this rank's micro-batches: positions, by the thread that computes them."""
+        """This rank's micro-batches of a step's rows, which are given by their lengths: positions, grouped by the thread that computes them."""
         return [self.cut(lengths, num_ranks=self.num_ranks)[self.rank :: self.num_ranks]]
 
     def split_forward(self, lengths: np.ndarray) -> list[np.ndarray]:
@@ -62,7 +62,7 @@ class Execution:
 
     @property
     def padding(self) -> Padding:
-        """How wide the rows of a micro-batch are made."""
+        """How the rows of a micro-batch are padded."""
         return Padding(self.to_max_length)
 
     def num_computed(self, lengths: np.ndarray, width: int) -> int:
@@ -72,16 +72,16 @@ class Execution:
     def run(
         self, compute: Compute, pieces: Sequence[Sequence[np.ndarray]], parameters: Iterable[nn.Parameter]
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Add the gradients of a step's micro-batches to `parameter.grad`: (sums of `compute`, the gradient's norm where it is known)."""
+        """Add the gradients of a step's micro-batches to `parameter.grad`: (sums of `compute`, the gradient's norm if it is known)."""
         (mine,) = pieces
         return compute(mine, torch.Tensor.backward), None
 
     def forward(self, compute: Callable[[np.ndarray], Result], pieces: Sequence[np.ndarray]) -> list[Result]:
-        """What `compute` gives of each micro-batch of a pass without gradient, in order. It may run in several threads."""
+        """The results of `compute` for each micro-batch of a pass without gradient, in order. It may run in several threads."""
         return [compute(piece) for piece in pieces]
 
     def step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Move the weights by the gradients, and clear these."""
+        """Update the weights by the gradients, and clear the gradients."""
         optimizer.step()
         optimizer.zero_grad(set_to_none=self.device.type != "cpu")  # on a CPU new memory costs more than zeros
 
@@ -93,13 +93,13 @@ class Execution:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
 
     def summed(self, numbers: torch.Tensor) -> torch.Tensor:
-        """Their sums over all ranks; each rank must ask."""
+        """Their sums over all ranks; each rank must call it."""
         if self.num_ranks > 1:
             torch.distributed.all_reduce(numbers)
         return numbers
 
     def gathered(self, parts: list[Any]) -> list[Any]:
-        """What all ranks found, in the order of the ranks; each rank must ask."""
+        """The parts of all ranks, in the order of the ranks; each rank must call it."""
         if self.num_ranks == 1:
             return parts
         everyone: list[Any] = [None] * self.num_ranks
@@ -109,9 +109,9 @@ class Execution:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What an execution is chosen by.
+    """The settings that an execution is chosen by.
 
-    execution: auto or plain. dropout: row_keyed, pytorch or off. token_budget: None where the execution chooses it.
+    execution: auto or plain. dropout: row_keyed, pytorch or off. token_budget: None if the execution chooses it.
     """
 
     execution: str = AUTO
@@ -128,7 +128,7 @@ class Wanted:
     num_ranks: int = 1
 
     def values(self, usual_tokens: int) -> dict[str, Any]:
-        """What every `Execution` is made of."""
+        """The arguments of every `Execution`."""
         return {
             "device": self.device,
             "precision": self.precision,

@@ -1,11 +1,11 @@
-"""Three short rows run through a model: what shows that another way of computing gives the same.
+"""Three short rows are run through a model, to show that another way of computing gives the same results.
 
     before = outputs_of_check(model)
     … change how the model computes …
     same_outputs(before, outputs_of_check(model))
 
-The rows differ in length and tokens and are padded on the right; they are in flight (`batching/row_context.py`), so row attention and row
-dropout know them.
+The rows differ in length and tokens and are padded on the right; they are the current row context (`batching/row_context.py`), so that
+row attention and row-keyed dropout know them.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from tunewright.execution.row_dropout import RowsNotFirst
 
 LENGTHS = (9, 4, 7)
 _ORDINARY = 200
-"""Tokens come from the vocabulary's first so many."""
-_TOLERANCE, _HALF_TOLERANCE = 1e-4, 0.02  # of the largest logit; of weights in half precision
+"""Tokens are taken from this many first entries of the vocabulary."""
+_TOLERANCE, _HALF_TOLERANCE = 1e-4, 0.02  # relative to the largest logit; the second for weights in half precision
 
 CANNOT = (
     UnsupportedAttention, RowsNotFirst, RuntimeError, ValueError, IndexError, TypeError, NotImplementedError,
 )  # fmt: skip
-"""What a model raises on which a check cannot be run, or whose head looks for positions that were not computed."""
+"""What a model raises if a check cannot be run on it, or if its head uses positions that were not computed."""
 
 
 def outputs_of_check(model: Any, *, width: int = max(LENGTHS)) -> list[torch.Tensor]:
-    """What the model gives for each row: of its own tokens `(length, …)`, or one of the row. Without gradient.
+    """The model's output for each row: for its own tokens `(length, …)`, or one for the row. Without gradient.
 
-    Raises one of `CANNOT` where that is not what it gives.
+    Raises one of `CANNOT` if its output has another form.
     """
     config = model.config.get_text_config()
     lengths = np.array(LENGTHS)
@@ -47,13 +47,13 @@ def outputs_of_check(model: Any, *, width: int = max(LENGTHS)) -> list[torch.Ten
     with row_context(rows), torch.no_grad():
         output = model(**inputs)[0]
     if len(output) != len(lengths):
-        raise RowsNotFirst("something in the model takes the one row of tensors for one of the batch")
+        raise RowsNotFirst("something in the model treats the single row of tensors as one row of the batch")
     of_tokens = output.dim() > 2 and output.shape[1] == width
     return [row[:length] if of_tokens else row for row, length in zip(output, LENGTHS, strict=True)]
 
 
 def _ids(config: Any, mask_BL: torch.Tensor) -> torch.Tensor:
-    """int64. Padding and the end are the model's: heads look for the last token by them, BART's for the only end."""
+    """int64. Padding and end token are the model's: heads find the last token by them, BART's head the only end token."""
     padding, end = (
         found if isinstance(found := getattr(config, name, None), int) and 0 <= found < config.vocab_size else None
         for name in ("pad_token_id", "eos_token_id")
@@ -68,7 +68,7 @@ def _ids(config: Any, mask_BL: torch.Tensor) -> torch.Tensor:
 
 
 def try_logits(model: Any) -> list[torch.Tensor] | None:
-    """`outputs_of_check`, or None where it cannot be run."""
+    """`outputs_of_check`, or None if it cannot be run."""
     try:
         return outputs_of_check(model)
     except CANNOT:
@@ -78,9 +78,9 @@ def try_logits(model: Any) -> list[torch.Tensor] | None:
 def same_outputs(
     one: list[torch.Tensor] | None, other: list[torch.Tensor] | None, *, within: float | None = None
 ) -> bool:
-    """Are they of the same shapes, and equal beyond rounding? Logits that do not depend on the row prove nothing.
+    """Whether they have the same shapes and are equal except for rounding. False for logits that do not depend on the row, which show nothing.
 
-    within: the largest difference allowed; None: what their precision makes of the largest logit.
+    within: the largest difference allowed; None: the rounding of the largest logit in their precision.
     """
     if one is None or other is None or torch.allclose(one[0][-1], one[1][-1]):
         return False

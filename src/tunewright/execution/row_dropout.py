@@ -1,12 +1,12 @@
 """Dropout whose masks belong to rows: a pure function of (seed, epoch, row, site), drawn at each row's real length.
 
 PyTorch's dropout draws one mask over the padded micro-batch, so the update depends on how a step was cut. Here row 7 loses the
-same activations in epoch 2 whether it runs alone, beside fifteen others, or again under gradient checkpointing, in every execution:
+same activations in epoch 2 whether it is computed alone, with fifteen others, or again under gradient checkpointing, in every execution:
 
     site 4, row 7, 3 real tokens of 5:   keep = [[1 1 0 1], [1 1 1 1], [0 1 1 1], [. . . .], [. . . .]]   (4 features)
 
-The bits come from SFC64 (Doty-Humphrey, PractRand), started from the key itself; 16 bits decide one element, so the
-probability is kept to 2**-17. How a CPU draws them fast stands in `execution/cpu/dropout.py`.
+The bits come from SFC64 (Doty-Humphrey, PractRand), seeded with the key itself; 16 bits decide one element, so the
+probability is exact to 2**-17. The fast implementation for CPUs is in `execution/cpu/dropout.py`.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ _local = threading.local()
 
 
 def drop_threshold(p: float) -> int:
-    """How many of the 65,536 values of 16 random bits drop an element."""
+    """The number of the 65,536 values of 16 random bits that drop an element."""
     return min(_BITS, round(p * _BITS))
 
 
 def keep_scale(p: float) -> float:
-    """What kept elements are multiplied with, `1 / (1 - p)`, with p as the 16 bits realise it."""
+    """The factor of kept elements, `1 / (1 - p)`, with p as rounded to 16 bits."""
     threshold = drop_threshold(p)
     return _BITS / (_BITS - threshold) if threshold < _BITS else 0.0
 
 
 def least_kept(p: float) -> int:
-    """The smallest int16 that keeps an element: int16 reads the same bits as a value from -32,768."""
+    """The smallest int16 that keeps an element: as int16 the same bits are a value from -32,768 on."""
     return drop_threshold(p) - _BITS // 2
 
 
@@ -49,7 +49,7 @@ def random_bits(
     """int16 `(count,)`: uniform random bits, a pure function of (seed, epoch, row id, site, stream).
 
     row: position in the micro-batch; its id keys the stream. stream: for a site that is drawn in several pieces (attention heads).
-    num_skipped: so many elements of the stream belong to another part; a multiple of four, the elements of a generator's word.
+    num_skipped: this many elements of the stream belong to another part; a multiple of four, the elements of a generator's word.
     """
     generator = getattr(_local, "generator", None)
     if generator is None:
@@ -66,7 +66,7 @@ def random_bits(
 
 
 def drawn(rows: RowContext, shape: Sequence[int], *, row: int, site: int, p: float, stream: int = 0) -> torch.Tensor:
-    """bool of that shape: what of a row dropout keeps."""
+    """bool of that shape: the elements of a row that dropout keeps."""
     bits = random_bits(rows, row=row, site=site, count=math.prod(shape), stream=stream)
     return torch.from_numpy(bits >= least_kept(p)).view(*shape)
 
@@ -92,11 +92,11 @@ class RowDropout(nn.Dropout):
         return self.dropped(x, rows)
 
     def dropped(self, x: torch.Tensor, rows: RowContext) -> torch.Tensor:
-        """x, scaled, without what its rows lose."""
+        """x with dropout applied and scaled."""
         return x * keep_scale(self.p) * self.keep(x.shape, rows).to(x)
 
     def keep(self, shape: Sequence[int], rows: RowContext) -> torch.Tensor:
-        """bool. Only what is of a row's own tokens is drawn: a mask does not depend on the padding beside them."""
+        """bool. Only elements of a row's own tokens are drawn: a mask does not depend on the padding."""
         keep = torch.zeros(*shape, dtype=torch.bool)
         attends = is_attention(shape, rows)
         for row, (start, length) in enumerate(zip(rows.starts.tolist(), rows.lengths.tolist(), strict=True)):
@@ -117,7 +117,7 @@ class RowDropout(nn.Dropout):
 
 
 def is_attention(shape: Sequence[int], rows: RowContext) -> bool:
-    """Are these `(rows, heads, queries, keys)`, with keys of virtual tokens first where there are more keys than queries?"""
+    """Whether the shape is `(rows, heads, queries, keys)`, with keys of virtual tokens first if there are more keys than queries."""
     return len(shape) == 4 and shape[2] == rows.width and shape[3] >= rows.width
 
 
@@ -126,13 +126,13 @@ class RowsNotFirst(Exception):
 
 
 def install_row_dropout(model: nn.Module, dropout: type[RowDropout] = RowDropout) -> int:
-    """Exchange every `nn.Dropout` of `model` for one keyed by row, in place, and number all sites. Returns how many.
+    """Replace every `nn.Dropout` of `model` by one keyed by row, in place, and number all sites. Returns their number.
 
     A site's number is its module's place in `named_modules()`: the same for the same architecture in every process.
     """
     num_sites = 0
     for site, (_, parent) in enumerate(list(model.named_modules())):
-        parent.dropout_site = site  # attention modules have no dropout module that is called
+        parent.dropout_site = site  # attention modules do not call a dropout module
         for name, child in list(parent.named_children()):
             if type(child) is nn.Dropout:
                 setattr(parent, name, dropout(child.p, 0))
@@ -144,17 +144,19 @@ def install_row_dropout(model: nn.Module, dropout: type[RowDropout] = RowDropout
 
 
 def switch_off_dropout(model: nn.Module) -> None:
-    """Nothing is dropped in training: all probabilities of its modules become 0. The config, and so what is saved, keeps its own."""
+    """Switch off dropout in training: all probabilities of its modules become 0. The config keeps its own, and so does the saved model."""
     for module in model.modules():
         if isinstance(module, nn.modules.dropout._DropoutNd):
             module.p = 0.0
         for name, value in list(vars(module).items()):
-            if isinstance(value, float) and ("dropout" in name or "pdrop" in name):  # what attention hands on
+            if isinstance(value, float) and (
+                "dropout" in name or "pdrop" in name
+            ):  # passed on to the attention function
                 setattr(module, name, 0.0)
 
 
 def remove_row_dropout(model: nn.Module) -> None:
-    """Give `model` PyTorch's dropout back."""
+    """Restore PyTorch's dropout in `model`."""
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):
             if isinstance(child, RowDropout):

@@ -1,8 +1,8 @@
-"""Make all that is random in a model belong to rows, after showing that nothing else is random.
+"""Make everything random in a model row-keyed, after checking that nothing else is random.
 
-reason = install_row_keyed_dropout_and_attention(model)      # None or "": it holds; else why the model keeps PyTorch's dropout
+reason = install_row_keyed_dropout_and_attention(model)      # None or "": done; else why the model keeps PyTorch's dropout
 
-A check run collects the random operators that torch meets: OPT, which calls torch's dropout by itself, is found out so.
+A check run records the random operators that torch runs; it detects, for example, that OPT calls torch's dropout directly.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ _TOLERANCE = 1e-5
 def install_row_keyed_dropout_and_attention(
     model: Any, *, attention: str | None = None, dropout: type[RowDropout] = RowDropout
 ) -> str | None:
-    """Give a model on the CPU row-keyed dropout, and row attention where its own draws.
+    """Give a model on the CPU row-keyed dropout, and row attention if its own attention uses dropout.
 
-    attention: the name of a fast one, which is then given in any case; dropout: the class of its dropout modules.
-    Returns None where the model has row attention; "" where it keeps its own, in which nothing is random; else why it keeps
-    PyTorch's dropout (it is then put back as it was).
+    attention: the name of a fast implementation, which is then always installed; dropout: the class of its dropout modules.
+    Returns None if the model has row attention; "" if it keeps its own, in which nothing is random; else why it keeps
+    PyTorch's dropout (the model is then restored).
     """
     own_attention = model.config._attn_implementation
     num_sites = install_row_dropout(model, dropout)
@@ -45,10 +45,10 @@ def install_row_keyed_dropout_and_attention(
             model.set_attn_implementation(attention or plain.NAME)
             tried = _try(model)
             if tried.random:
-                raise _Unreached(f"it calls {', '.join(sorted(tried.random))} by itself")
+                raise _NotReplaced(f"it calls {', '.join(sorted(tried.random))} directly")
             if not tried.reached:
-                raise _Unreached("its attention does not use transformers' AttentionInterface")
-        except (_Unreached, *CANNOT) as error:
+                raise _NotReplaced("its attention does not use transformers' AttentionInterface")
+        except (_NotReplaced, *CANNOT) as error:
             model.set_attn_implementation("eager" if num_sites else own_attention)
             reason = "" if _only_rows_are_random(model) else str(error)
             if reason:
@@ -59,7 +59,7 @@ def install_row_keyed_dropout_and_attention(
 
 
 def _only_rows_are_random(model: Any) -> bool:
-    """With the model's own attention and row-keyed dropout: does nothing draw from torch's generator, and no mask depend on padding?"""
+    """Whether, with the model's own attention and row-keyed dropout, nothing draws from torch's generator and no mask depends on padding."""
     try:
         narrow, wide = _try(model), _try(model, width=max(LENGTHS) + 3)
     except CANNOT:
@@ -71,13 +71,13 @@ def _only_rows_are_random(model: Any) -> bool:
     return alike and not narrow.random
 
 
-class _Unreached(Exception):
+class _NotReplaced(Exception):
     """A source of randomness, or the attention, that our modules did not replace."""
 
 
 @dataclass(frozen=True)
 class _Tried:
-    """reached: was row attention called? random: the random operations that were. rows: what came out for each row's own tokens."""
+    """reached: whether row attention was called. random: the random operations that ran. rows: the output for each row's own tokens."""
 
     reached: bool
     random: set[str]
@@ -92,7 +92,7 @@ def _try(model: Any, *, width: int = max(LENGTHS)) -> _Tried:
 
 
 class _RandomOperations(TorchDispatchMode):
-    """Collects the names of random operators that run."""
+    """Records the names of random operators that run."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -106,7 +106,7 @@ class _RandomOperations(TorchDispatchMode):
 
 
 def draws_randomly(model: Any) -> bool:
-    """Does a pass in training draw from torch's generator? True also where no check can tell."""
+    """Whether a forward pass in training draws from torch's generator. True also if this cannot be checked."""
     was_training = model.training
     try:
         return bool(_try(model.train()).random)
@@ -116,15 +116,15 @@ def draws_randomly(model: Any) -> bool:
         model.train(was_training)
 
 
-def not_by_row(reason: str) -> str:
-    """For people: why PyTorch's dropout is used."""
+def pytorch_dropout_message(reason: str) -> str:
+    """The message that PyTorch's dropout is used, and why."""
     return f"PyTorch's dropout is used ({reason}): its masks depend on how a step is cut into micro-batches."
 
 
 def first_position_layer(model: Any) -> nn.Module | None:
-    """The last layer of an encoder whose head reads the first position alone; None where it reads more, and of half precision.
+    """The last layer of an encoder whose head reads only the first position; None if it reads more, or has half precision.
 
-    In every execution the mask of that position's query is then drawn by itself (`execution/attention.py`).
+    In every execution the mask of that position's query is then drawn separately (`execution/attention.py`).
     """
     layer = plain.last_layer(model)
     if layer is None or any(p.is_floating_point() and p.dtype.itemsize < 4 for p in layer.parameters()):
@@ -143,8 +143,8 @@ def first_position_layer(model: Any) -> nn.Module | None:
     return layer if same else None
 
 
-def draw_first_query_apart(model: Any) -> None:
-    """Where the head reads the first position alone, draw the mask of its query as the fast path does."""
+def draw_first_query_separately(model: Any) -> None:
+    """If the head reads only the first position, draw the mask of its query as the fast path does."""
     layer: Any = first_position_layer(getattr(model, "get_base_model", lambda: model)())
     if layer is not None:
         layer.attention.self.draws_first_query_apart = True

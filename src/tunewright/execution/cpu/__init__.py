@@ -1,8 +1,8 @@
-"""The fast path on a CPU: the same results as the plain execution, sooner. The door of this folder, for `execution/__init__.py` alone.
+"""The CPU fast path: the results of the plain execution in less time. The public part of this folder, imported only by `execution/__init__.py`.
 
     execution = prepare_model(model, wanted)        CpuExecution(two_threads=True, unpadded=True, …)
 
-What it changes in a model is installed only where an equivalence check shows that nothing but time changes.
+Its changes of a model are installed only if an equivalence check shows that the results stay the same.
 """
 
 from __future__ import annotations
@@ -31,20 +31,24 @@ from tunewright.execution.cpu.shape_buckets import shape_tokens
 from tunewright.execution.cpu.two_threads import SharedOptimizer, halve, map_on_two_threads, run_both_backward
 from tunewright.execution.cpu.unpadding import install_unpadding
 from tunewright.execution.output_rows import install_output_kernels
-from tunewright.execution.row_keyed import draws_randomly, install_row_keyed_dropout_and_attention, not_by_row
+from tunewright.execution.row_keyed import (
+    draws_randomly,
+    install_row_keyed_dropout_and_attention,
+    pytorch_dropout_message,
+)
 
 _TOKENS, _UNPADDED_TOKENS, _FORWARD_TOKENS = 1_024, 1_536, 2_048
-_BF16_FIXED_COST_TOKENS = 128  # where products take half the time, all else weighs twice as much
+_BF16_FIXED_COST_TOKENS = 128  # where products take half the time, everything else counts twice as much
 _LEAST_TOKENS_FOR_TWO = 768
-"""Of a step: 800 tokens of short texts took as long on two threads as whole, 1,300 of instructions nine tenths of the time."""
+"""Of a step: with 800 tokens of short texts two threads took as long as one, with 1,300 of instructions nine tenths of the time."""
 _LEAST_BALANCE = 0.85
-"""Of the tokens of two halves: with less, the thread that is done waits longer than was gained."""
-_LARGEST_SECOND_GRADIENT = 2**30  # bytes: what two threads may take beside the gradient
+"""Ratio of the tokens of the two halves: if it is smaller, the thread that finishes first waits longer than was gained."""
+_LARGEST_SECOND_GRADIENT = 2**30  # bytes: the most that two threads may need in addition to the gradient
 
 
 @dataclass
 class CpuExecution(Execution):
-    """two_threads: a long step is computed by two. unpadded: the model's layers compute rows end to end."""
+    """two_threads: a long step is computed by two. unpadded: the model's layers compute rows end to end, without padding."""
 
     name: ClassVar[str] = "cpu"
     two_threads: bool = False
@@ -58,10 +62,10 @@ class CpuExecution(Execution):
         return self._on_two_threads(lengths) or super().split(lengths)
 
     def _on_two_threads(self, lengths: np.ndarray) -> list[list[np.ndarray]]:
-        """The micro-batches of each thread; none where the step is too short, or a row too long for halves."""
+        """The micro-batches of each thread; none if the step is too short, or one row too long for equal halves."""
         if not self.two_threads or lengths.sum() <= min(self.token_budget, _LEAST_TOKENS_FOR_TWO):
             return []
-        parts = halve(lengths)  # the fewer tokens first: the thread that computes them has more to do besides
+        parts = halve(lengths)  # the half with fewer tokens first: the thread that computes it has other work too
         fewer, more = (int(lengths[part].sum()) for part in parts)
         if fewer < _LEAST_BALANCE * more:
             return []
@@ -76,7 +80,7 @@ class CpuExecution(Execution):
 
     @property
     def _multiple(self) -> int:
-        """What the tokens of a micro-batch are filled up to."""
+        """The tokens of a micro-batch are padded to a multiple of this."""
         return shape_tokens(torch.bfloat16 if self.precision == "bf16" else torch.float32, self.device)
 
     @property
@@ -101,7 +105,7 @@ class CpuExecution(Execution):
             return super().forward(compute, pieces)
 
         def alone(piece: np.ndarray) -> Result:
-            with torch.no_grad(), self.autocast():  # modes of torch are a thread's own
+            with torch.no_grad(), self.autocast():  # torch's modes are thread-local
                 return compute(piece)
 
         return map_on_two_threads(pieces, alone)
@@ -135,7 +139,9 @@ def prepare_model(model: Any, wanted: Wanted, *, say: Callable[[str], object]) -
     by_row = wanted.dropout != PYTORCH and _keyed_by_row(model, say)
     keeps_padding = wanted.recomputes_activations or wanted.is_packed or wanted.to_max_length
     unpadded = by_row and not keeps_padding and install_unpadding(model)
-    if wanted.precision == "bf16" and not wanted.has_adapter:  # an adapter may drop what it takes before it rounds
+    if (
+        wanted.precision == "bf16" and not wanted.has_adapter
+    ):  # an adapter may apply dropout to its input before it is rounded
         emit_bf16_from_norms(model)
     return CpuExecution(
         **wanted.values(_UNPADDED_TOKENS if unpadded else _TOKENS),
@@ -148,10 +154,10 @@ def prepare_model(model: Any, wanted: Wanted, *, say: Callable[[str], object]) -
 
 
 def _keyed_by_row(model: Any, say: Callable[[str], object]) -> bool:
-    """Whether all that is random in the model belongs to rows."""
+    """Whether everything random in the model is row-keyed."""
     reason = install_row_keyed_dropout_and_attention(model, attention=attention.NAME, dropout=FastRowDropout)
     if reason and draws_randomly(model):
-        say(not_by_row(reason))
+        say(pytorch_dropout_message(reason))
         return False
     if reason is None:
         install_cls_only_last_layer(getattr(model, "get_base_model", lambda: model)())

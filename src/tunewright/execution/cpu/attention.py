@@ -1,13 +1,12 @@
 """Attention on a CPU, row by row at real lengths, in pieces that stay in the cache.
 
-Registered with transformers as the attention implementation `tunewright`; BERT, RoBERTa, GPT-2, Llama, Qwen and the others that
-go through `AttentionInterface` reach it. Two facts make it faster when
-dropout is on: scores of a few rows at a time stay in the cache, and next to no padding is computed. Dropout masks belong to
-rows (`execution/row_dropout.py`).
+Registered with transformers as the attention implementation `tunewright`, for models that use `AttentionInterface`: BERT, RoBERTa,
+GPT-2, Llama, Qwen and others. It is faster with dropout for two reasons: the scores of a few rows at a time stay in the cache, and
+hardly any padding is computed. Dropout masks belong to rows (`execution/row_dropout.py`).
 
     rows of 248, 246, 31, 30 tokens, 12 heads  ->  pieces [248] [246] [31 30]
 
-Shapes: B rows, H heads, L padded length, D features per head, K keys (L, or more when a prefix stands before).
+Shapes: B rows, H heads, L padded length, D features per head, K keys (L, or more with a prefix before the row).
 """
 
 from __future__ import annotations
@@ -42,24 +41,24 @@ def register() -> None:
 
 @dataclass(frozen=True)
 class DeferredMask:
-    """What a model's mask says, worked out where it is asked. marker stands for it: a tensor of its shape without memory."""
+    """A model's mask, computed only where it is needed. marker takes its place in calls: a tensor of its shape without memory."""
 
     marker: torch.Tensor
     visible: Any
 
     def at(self, row: torch.Tensor, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
-        """bool, as the places broadcast: whether the query of that row sees the key."""
+        """bool, in the broadcast shape of the indices: whether the query of that row sees the key."""
         shape = torch.broadcast_shapes(row.shape, query.shape, key.shape)
-        # Not broadcast before: what it looks up for each place would be looked up for each pair of them.
+        # Not broadcast before the call: what the function looks up per position would be looked up per pair of positions.
         return self.visible(row, torch.zeros_like(row), query, key).expand(shape)
 
 
 def row_mask(
     *, mask_function: Any, attention_mask: torch.Tensor | None = None, q_length: int, kv_length: int, **kwargs: Any
 ) -> torch.Tensor | None:
-    """The additive mask `(B, 1, L, K)`, or None where the rows in flight already say everything (plain padding).
+    """The additive mask `(B, 1, L, K)`, or None if the row context determines it (plain padding).
 
-    Of unpadded rows, whose mask would be as large as all their tokens squared, its marker.
+    For unpadded rows, whose mask would have the size of all their tokens squared, its marker.
     """
     from transformers.masking_utils import bidirectional_mask_function, eager_mask
 
@@ -72,7 +71,7 @@ def row_mask(
             rows.cache["mask", marker.data_ptr()] = DeferredMask(marker, mask_function)
             return marker
     if isinstance(rows, UnpaddedRows):
-        raise UnsupportedAttention("a mask of rows end to end that cannot be worked out row by row")
+        raise UnsupportedAttention("a mask of rows end to end that cannot be computed row by row")
     return eager_mask(
         mask_function=mask_function, attention_mask=attention_mask, q_length=q_length, kv_length=kv_length, **kwargs
     )
@@ -88,17 +87,17 @@ def row_attention(
     dropout: float = 0.0,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
-    """softmax(query keyᵀ · scaling + mask), dropped out, times value. query `(B, H, L, D)` -> `(B, L, H, D)`.
+    """softmax(query keyᵀ · scaling + mask), with dropout, times value. query `(B, H, L, D)` -> `(B, L, H, D)`.
 
-    Scores and probabilities are fp32 when the inputs are of half precision, of their own dtype otherwise.
+    Scores and probabilities are fp32 if the inputs have half precision, otherwise they have the inputs' dtype.
     """
     rows = checked_rows(module, query, attention_mask, dropout, kwargs)
     key, value = repeated_heads(query, key, value)
     if isinstance(rows, UnpaddedRows) and not query.shape[2] == key.shape[2] == rows.width:
-        raise UnsupportedAttention("queries or keys that are not the rows end to end")
+        raise UnsupportedAttention("queries or keys that are not those of the rows end to end")
     call = AttentionCall(
         rows=rows,
-        # With a prefix or a cache before the rows they are computed whole; the mask says what is visible.
+        # With a prefix or a cache before the rows they are computed with their padding; the mask says what is visible.
         ragged=rows is not None and query.shape[2] == key.shape[2] == rows.width,
         num_before=0 if rows is None or query.shape[2] != rows.width else key.shape[2] - rows.width,
         # One query that sees every real key: `execution/cpu/cls_only_last_layer.py`.
@@ -114,15 +113,15 @@ def row_attention(
 class _RowAttention(torch.autograd.Function):
     """Forward and backward piece by piece.
 
-    Keeps one number a score: its probability, negative where dropout keeps it. Of bf16 values scores and their gradients are
-    computed in fp32, and the four products that probabilities or gradients of scores are factors of in bf16 (as FlashAttention
-    does, Dao et al. 2022).
+    Keeps one number per score: its probability, negative where dropout keeps it. With bf16 inputs scores and their gradients are
+    computed in fp32, and the four products with probabilities or gradients of scores as factors in bf16 (as in FlashAttention,
+    Dao et al. 2022).
     """
 
     @staticmethod
     def forward(ctx, query, key, value, mask, call):
         dtype = torch.float32 if query.dtype in (torch.bfloat16, torch.float16) else query.dtype
-        # Of a single query (a first position, a word being written) every number of keys would be another product to compile.
+        # With a single query (a first position, a token being generated) each number of keys would be another product to compile.
         factors = value.dtype if value.dtype == torch.bfloat16 and query.shape[2] > 1 else dtype
         ctx.given = [(x.shape, x.dtype) for x in (query, key, value)]
         layout = layout_of(call, query.shape, key.shape[2])
@@ -160,7 +159,7 @@ class _RowAttention(torch.autograd.Function):
                 out.commit(number)
         whole = out.assemble().transpose(1, 2)
         if kept_for_backward:
-            if factors.itemsize < dtype.itemsize:  # of these only factors are asked for again
+            if factors.itemsize < dtype.itemsize:  # later only the factors of products are needed
                 query, key = query.to(factors), key.to(factors)
             ctx.save_for_backward(query, key, value, whole, *kept_for_backward)
             ctx.call, ctx.layout, ctx.tiles_of_pieces, ctx.dtypes = call, layout, tiles_of_pieces, (dtype, factors)
@@ -220,7 +219,7 @@ _BITS_OF = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 def layout_of(call: AttentionCall, shape_BHLD: Sequence[int], num_keys: int) -> Blocks | SegmentLayout:
-    """All that one call computes. Of packed and unpadded rows it is the same in every layer, and worked out once."""
+    """The pieces that one call computes. For packed and unpadded rows they are the same in every layer, and determined once."""
     num_rows, num_heads, num_queries, _ = shape_BHLD
     if not call.ragged or call.rows is None or not (isinstance(call.rows, UnpaddedRows) or call.rows.segments):
         return Blocks(call, num_rows, num_heads, num_queries, num_keys)
@@ -233,14 +232,14 @@ def layout_of(call: AttentionCall, shape_BHLD: Sequence[int], num_keys: int) -> 
 def _multiply(
     a_NWX: torch.Tensor, b_NXV: torch.Tensor, out_NWV: torch.Tensor, factor: float = 1.0, *, add: bool = False
 ) -> None:
-    """out = factor · a b, or added to what is there."""
+    """out = factor · a b, or out += factor · a b."""
     torch.baddbmm(out_NWV, a_NWX, b_NXV, beta=int(add), alpha=factor, out=out_NWV)
 
 
 def _signed(
     probabilities_NWK: torch.Tensor, piece: Block | Segments, call: AttentionCall, dtype: torch.dtype
 ) -> torch.Tensor:
-    """Those that dropout keeps are negative, in `dtype` and memory of their own. Without dropout none is."""
+    """The probabilities, negative where dropout keeps them, in `dtype` and in new memory. Without dropout none is negative."""
     if not call.p:
         return probabilities_NWK.to(dtype, copy=True)
     if dtype.itemsize > 2:
@@ -248,15 +247,15 @@ def _signed(
         return torch.addcmul(probabilities_NWK, probabilities_NWK, keep, value=-2)
     signed = probabilities_NWK.to(dtype)
     keep = piece.keep(call, scratch(_KEEP, signed.shape, torch.int16))
-    signed.view(torch.int16).add_(keep, alpha=torch.iinfo(torch.int16).min)  # sets the bit of the sign
+    signed.view(torch.int16).add_(keep, alpha=torch.iinfo(torch.int16).min)  # sets the sign bit
     return signed
 
 
 def _dropped(signed_NWK: torch.Tensor, call: AttentionCall) -> torch.Tensor:
-    """What dropout keeps, the others 0, with the signs of `_signed`. Not scaled."""
+    """The probabilities that dropout keeps, the others 0, with the signs of `_signed`. Not scaled."""
     if not call.p:
         return signed_NWK
-    bits = _BITS_OF[signed_NWK.element_size()]  # of negative numbers they are negative numbers
+    bits = _BITS_OF[signed_NWK.element_size()]  # as integers these are negative for negative numbers
     dropped = scratch(_DROPPED, signed_NWK.shape, signed_NWK.dtype)
     torch.clamp_max(signed_NWK.view(bits), 0, out=dropped.view(bits))
     return dropped
@@ -270,9 +269,9 @@ def _to_d_scores(
     sums_NW1: torch.Tensor,
     call: AttentionCall,
 ) -> torch.Tensor:
-    """The scores' gradient times the call's scale, with the sign that what is kept has; in scratch memory, in the dtype of the values.
+    """The scores' gradient times the call's scale, with the sign of what is kept; in scratch memory, in the dtype of the values.
 
-    With p the probabilities it is dropped d dropped - p sum(dropped d dropped), and that sum is out · d out (Dao et al. 2022,
+    With probabilities p it is dropped · d dropped - p · sum(dropped · d dropped), and that sum is out · d out (Dao et al. 2022,
     appendix B.4). sums: the negative sum, times scale and sign.
     """
     dtype = values_NKV.dtype
@@ -289,5 +288,5 @@ def _to_d_scores(
 
 
 def _kept_factor(call: AttentionCall) -> float:
-    """What `_dropped` is multiplied by: the scale of what is kept, and its sign."""
+    """The factor of `_dropped`: the scale of what is kept, and its sign."""
     return -keep_scale(call.p) if call.p else 1.0

@@ -1,15 +1,15 @@
-"""An encoder's last layer computed at the first position alone, where that is all its head looks at.
+"""An encoder's last layer computed at the first position only, if its head reads nothing else.
 
-A BERT classifier reads `[CLS]` and nothing else: of the last layer's products only the keys and values need every position.
-With six layers that leaves about a seventh of the work undone, in training and in prediction, and changes no result:
+A BERT classifier reads only `[CLS]`, so in the last layer only the keys and values are needed at every position.
+With six layers that saves about a seventh of the work, in training and in prediction, and changes no result:
 
     whole    query key value (L)   attention (L × L)   output, feed-forward (L)
     first    query (1), score and mix states (L)   output, feed-forward (1)
 
 Keys and values are not computed either: with one query, `q · (K x + b)` is `(Kᵀ q) · x + q · b`, and a mean of `V x + b` is V of the
-mean of x. Only where an adapter or a quantized weight stands in for K or V is each computed at every position.
+mean of x. Only if K or V is an adapter or a quantized weight, each is computed at every position.
 
-Installed only where an equivalence check gives the same logits; the weights stay where they are.
+Installed only if an equivalence check gives the same logits; the weights are not moved.
 
 Shapes: B rows, L padded length, H hidden width, N heads of D features.
 """
@@ -34,9 +34,9 @@ _TOLERANCE = 1e-4
 
 
 def install_cls_only_last_layer(model: Any) -> bool:
-    """Let the last layer compute what the head reads. False, and nothing changed, for a model where that cannot be shown.
+    """Let the last layer compute only what the head reads. False, and nothing changed, if the check does not give the same logits.
 
-    Rows must be in flight with their padding on the right, and the model must use row attention: else the layer is computed whole.
+    It requires a row context with padding on the right, and a model with row attention: otherwise the whole layer is computed.
     """
     layer = first_position_layer(model) if model.config._attn_implementation == NAME else None
     if layer is None:
@@ -55,7 +55,7 @@ def install_cls_only_last_layer(model: Any) -> bool:
 def _forward(
     layer: Any, whole: Any, hidden_BLH: torch.Tensor, attention_mask: Any = None, *others: Any, **kwargs: Any
 ) -> torch.Tensor:
-    """others: the encoder's states of a model with cross attention, a cache: where there is any, the layer is computed whole."""
+    """others: the encoder's states of a model with cross attention, a cache: if there are any, the whole layer is computed."""
     rows = current_row_context()
     alone = all(other is None for other in (*others, kwargs.get("cache"), kwargs.get("past_key_values")))
     if rows is None or rows.left_padded or hidden_BLH.shape[1] != rows.width or not alone:
@@ -75,7 +75,7 @@ def _forward(
 
 
 def _mixed_states(attention: Any, first_B1H: torch.Tensor, hidden_BLH: torch.Tensor, rows: RowContext) -> torch.Tensor:
-    """What the first position attends to, `(B, 1, H)`, in fp32 at least."""
+    """The attention output of the first position, `(B, 1, H)`, in fp32 or wider."""
     query_B1H = attention.query(first_B1H)
     size, dtype = attention.attention_head_size, torch.promote_types(hidden_BLH.dtype, torch.float32)
     with torch.autocast(hidden_BLH.device.type, enabled=False):
@@ -90,7 +90,7 @@ def _mixed_states(attention: Any, first_B1H: torch.Tensor, hidden_BLH: torch.Ten
         scores_BLN = scores_BLN.masked_fill(padding_BL[:, :, None].to(scores_BLN.device), -torch.inf)
         probabilities_BLN = attention.dropout(torch.softmax(scores_BLN, 1))
         states_NBH = (probabilities_BLN.transpose(1, 2) @ hidden_BLH).transpose(0, 1)
-        sums_NB1 = probabilities_BLN.sum(1).t()[:, :, None]  # not 1 where dropout is on
+        sums_NB1 = probabilities_BLN.sum(1).t()[:, :, None]  # not 1 with dropout
         mixed_NBD = states_NBH @ value_NDH.transpose(1, 2) + sums_NB1 * value_ND1.transpose(1, 2)
         return mixed_NBD.transpose(0, 1).flatten(1)[:, None]
 

@@ -1,8 +1,8 @@
-"""The masks of `execution/row_dropout.py` drawn fast: in parallel, as int16, and of rows end to end behind one another.
+"""The masks of `execution/row_dropout.py` drawn fast: in parallel, as int16, and one after the other for rows end to end.
 
-    fill_keep([Draw(part, row=0, site=4), Draw(other, row=1, site=4)], rows, p=0.1)     # 0 and 1 are written over the parts
+    fill_keep([Draw(part, row=0, site=4), Draw(other, row=1, site=4)], rows, p=0.1)     # the parts are filled with 0 and 1
 
-`aten::bernoulli_` runs on one thread; this is also what makes training on a CPU fast.
+PyTorch's `aten::bernoulli_` runs on one thread only.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Draw:
 
 
 def _bits_of(draws: Sequence[Draw], rows: RowContext) -> Iterator[np.ndarray]:
-    """The bits of each draw, drawn by several threads where there are many."""
+    """The bits of each draw, drawn by several threads if there are many."""
     several = len(draws) > 1 and torch.get_num_threads() > 1
     if several and sum(draw.keep.numel() for draw in draws) >= _MIN_PARALLEL_ELEMENTS:
         return _drawing_threads().map(lambda draw: draw.bits(rows), draws)
@@ -79,7 +79,7 @@ class FastRowDropout(RowDropout):
     def _keep_padded(self, x: torch.Tensor, rows: RowContext, dtype: torch.dtype) -> torch.Tensor:
         keep = torch.empty_like(x, dtype=dtype, memory_format=torch.contiguous_format)
         parts = list(keep)
-        apart: list[tuple[int, int, int, torch.Tensor]] = []  # drawn in one piece, of keys that do not stand together
+        apart: list[tuple[int, int, int, torch.Tensor]] = []  # drawn in one piece, for keys that are not contiguous
         attends = is_attention(x.shape, rows)
         if attends or (x.dim() > 2 and x.shape[1] == rows.width):
             num_before = x.shape[3] - rows.width if attends else 0
@@ -100,7 +100,7 @@ class FastRowDropout(RowDropout):
         return keep
 
     def _keep_unpadded(self, x_1LX: torch.Tensor, rows: UnpaddedRows) -> torch.Tensor:
-        """int16. The bits themselves become the mask: every row's drawn behind those of the row before."""
+        """int16. The bits are turned into the mask in place; those of each row follow those of the row before."""
         if x_1LX.dim() != 3 or x_1LX.shape[1] != rows.width:
             raise RowsNotFirst(f"dropout site {self.site} sees {tuple(x_1LX.shape)}, of rows end to end")
         *parts, rest = x_1LX[0].split([*rows.lengths.tolist(), rows.width - int(rows.lengths.sum())])
@@ -123,7 +123,7 @@ class _KeepAndScale(torch.autograd.Function):
 
 
 def _zero_where_dropped(x: torch.Tensor, keep: torch.Tensor) -> torch.Tensor:
-    """x in place, times a mask of 0 and 1. An int16 mask multiplies the bits of half-precision numbers, without rounding each twice."""
+    """x times a mask of 0 and 1, in place. An int16 mask multiplies the bits of half-precision numbers, so that none is rounded twice."""
     bits = x.view(torch.int16) if keep.dtype == torch.int16 else x
     bits.mul_(keep)
     return x

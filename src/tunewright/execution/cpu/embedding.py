@@ -1,8 +1,8 @@
-"""Gradients of a model's tables added where they belong, without a dense matrix per micro-batch.
+"""Gradients of embedding tables are added in place, without a dense matrix per micro-batch.
 
-The stock backward of `nn.Embedding` makes a zeroed gradient of the whole table (47 MB for BERT's vocabulary at width 384) for
-every micro-batch and adds all of it up. Here a micro-batch touches the rows of its own tokens only; the sums are the same. The
-table of output rows gets all of its gradient from the language loss, which adds it without a scaled copy (`output_rows.py`).
+The standard backward of `nn.Embedding` allocates a zeroed gradient of the whole table (47 MB for BERT's vocabulary at width 384) for
+every micro-batch and adds all of it. Here a micro-batch changes only the rows of its own tokens; the sums are the same. The
+table of output rows gets its gradient from the language loss, which adds it without a scaled copy (`output_rows.py`).
 For one process on a CPU: DistributedDataParallel needs autograd's own accumulation.
 """
 
@@ -22,12 +22,12 @@ from tunewright.execution.cpu.workspace import in_dtype
 
 _of_thread = threading.local()
 _ELEMENTS_TOGETHER = 1 << 18
-"""Numbers widened at a time, so that they stay in the cache."""
+"""Numbers converted to a wider dtype at a time, so that they stay in the cache."""
 
 
 @dataclass(frozen=True)
 class RowGradients:
-    """What is to be added to rows of a table's gradient: `grad_TH` to `rows_T` (int64), one of which may come again."""
+    """A gradient to add to rows of a table's gradient: `grad_TH` to `rows_T` (int64), which may contain a row several times."""
 
     weight: torch.Tensor
     rows_T: torch.Tensor
@@ -39,7 +39,7 @@ class RowGradients:
 
 @dataclass(frozen=True)
 class TableGradient:
-    """What is to be added to the gradient of a whole table: `factor · grad_VH`, which may be of less precision."""
+    """A gradient to add to that of a whole table: `factor · grad_VH`, which may have lower precision."""
 
     weight: torch.Tensor
     grad_VH: torch.Tensor
@@ -52,7 +52,7 @@ class TableGradient:
 
 
 class DeferredGradients:
-    """What the backward passes of a thread found, to be added when both threads are done."""
+    """Gradients from the backward passes of a thread, to be added when both threads are done."""
 
     def __init__(self) -> None:
         self._of_rows: dict[torch.Tensor, list[RowGradients]] = {}
@@ -71,7 +71,7 @@ class DeferredGradients:
         self._of_tables[table] = found
 
     def add_to(self, table: torch.Tensor) -> None:
-        """To the gradient of this parameter, if anything was found for it."""
+        """Add to the gradient of this parameter, if there is anything for it."""
         if table in self._of_tables:
             add_gradient(self._of_tables[table])
         for found in self._of_rows.get(table, []):
@@ -79,7 +79,7 @@ class DeferredGradients:
 
 
 def add_gradient(found: RowGradients | TableGradient) -> None:
-    """To `weight.grad`, made of zeros where there is none yet. Inside `deferred_gradients` it is added later."""
+    """Add to `weight.grad`, which is created with zeros if there is none. Inside `deferred_gradients` it is added later."""
     if (deferred := getattr(_of_thread, "deferred", None)) is not None:
         deferred.take(found)
         return
@@ -90,7 +90,7 @@ def add_gradient(found: RowGradients | TableGradient) -> None:
 
 @contextmanager
 def deferred_gradients(deferred: DeferredGradients) -> Iterator[None]:
-    """Inside, a backward pass of this thread leaves `weight.grad` alone."""
+    """Inside, a backward pass of this thread does not change `weight.grad`."""
     _of_thread.deferred = deferred
     try:
         yield
@@ -117,7 +117,7 @@ class _Lookup(torch.autograd.Function):
 
 
 class RowEmbedding(nn.Embedding):
-    """`nn.Embedding` whose backward adds into `weight.grad` directly. Made from a plain one by `add_table_gradients_in_place`."""
+    """`nn.Embedding` whose backward adds into `weight.grad` directly. Converted from a plain one by `add_table_gradients_in_place`."""
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         if not (torch.is_grad_enabled() and self.weight.requires_grad):
@@ -126,7 +126,7 @@ class RowEmbedding(nn.Embedding):
 
 
 def add_table_gradients_in_place(model: Any) -> None:
-    """Turn every plain dense `nn.Embedding` of `model` into a `RowEmbedding`, its weight untouched."""
+    """Turn every plain dense `nn.Embedding` of `model` into a `RowEmbedding`, with the same weight."""
     for module in model.modules():
         if (
             type(module) is nn.Embedding

@@ -1,13 +1,13 @@
-"""Keep freed memory in the process: big tensors come and go with every micro-batch of training on a CPU.
+"""Keep freed memory in the process: every micro-batch of training on a CPU allocates and frees large tensors.
 
-glibc gives large blocks back to the system when they are freed; the next one is then mapped, faulted in page by page and zeroed
-again, which is dear on a virtual machine. Here the allocator is asked to keep what is freed. No value changes.
+glibc returns large blocks to the system when they are freed; the next one is then mapped, faulted in page by page and zeroed
+again, which is slow on a virtual machine. Here the allocator is configured to keep freed memory. No value changes.
 
     keep_freed_memory()      once, before a model is built
-    give_back_fragments()    after every step, acts seldom: blocks of ever other sizes leave holes that nothing fits into
+    give_back_fragments()    after every step, but rarely acts: blocks of always different sizes leave holes in the heap
 
-Pages are the system's own. Asked for 2 MB ones (madvise), a virtual machine gives those that its host took back long ago, and
-clearing one takes 4.6 ms there instead of 0.7 for 512 small ones.
+The page size is the system's default. With 2 MB pages (madvise), a virtual machine gets pages that its host had reclaimed, and
+clearing one takes 4.6 ms instead of 0.7 ms for 512 small ones.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ import psutil
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # malloc.h
 _TOP_PAD = 2**27
-"""More than a part of a thread's heap (64 MB, glibc's HEAP_MAX_SIZE): padded by less, each part that is free is given back."""
+"""More than a part of a thread's heap (64 MB, glibc's HEAP_MAX_SIZE): with less padding, each free part is returned to the system."""
 _TOLERATED_HOLES = 2**30
 _CALLS_BETWEEN, _GROWTH, _NOTICED_GROWTH = 100, 1.25, 1.02
 
 
 @lru_cache(maxsize=1)
 def keep_freed_memory() -> bool:
-    """Set glibc's allocator up for large tensors. True where it did (Linux with glibc), False elsewhere. Idempotent."""
+    """Configure glibc's allocator for large tensors. True if it did (Linux with glibc), False elsewhere. Idempotent."""
     if platform.libc_ver()[0] != "glibc":
         return False
     settings = ((_M_TRIM_THRESHOLD, -1), (_M_TOP_PAD, _TOP_PAD), (_M_MMAP_MAX, 0))
@@ -38,7 +38,7 @@ def keep_freed_memory() -> bool:
 
 
 class _Usage(ctypes.Structure):
-    """What glibc's mallinfo2 tells, in bytes: used, free in holes and at the end of the heap, free at its end."""
+    """Values of glibc's mallinfo2, in bytes: used, free in holes and at the end of the heap, free at its end."""
 
     _fields_: ClassVar[Any] = [
         (name, ctypes.c_size_t)
@@ -48,21 +48,21 @@ class _Usage(ctypes.Structure):
 
 @dataclass
 class _LastTime:
-    held: int = 0  # bytes of the process when holes were first found, or last given back
+    held: int = 0  # bytes of the process when holes were first found, or last returned
     calls: int = 0  # since then
-    most: int = 0  # bytes, the most there were when holes were counted
+    most: int = 0  # bytes, the largest value when holes were counted
 
 
 _last_time = _LastTime()
 
 
 def give_back_fragments() -> bool:
-    """Give the pages of the heap's holes back to the system, where the process holds a gigabyte more than it uses, and twice as much.
+    """Return the pages of the heap's holes to the system, if the process holds a gigabyte more than it uses, and at least twice as much.
 
-    A step needs again what the one before it freed, and pays for every page of it that was given back (a seventh of a step of
-    16 reviews). So what the first such call finds is taken for a step's own, and pages are given back after a hundred calls, or
-    when a quarter more is held; then not again until either holds once more.
-    True where it did. Without `keep_freed_memory` there is nothing to do.
+    A step uses the memory that the one before it freed, and has to fault in every page that was returned (a seventh of a step of
+    16 reviews). So the holes found first are assumed to belong to a step, and pages are returned only after a hundred calls, or
+    when a quarter more is held; then not again until one of these is the case once more.
+    True if it did. Without `keep_freed_memory` there is nothing to do.
     """
     _last_time.calls += 1
     held = psutil.Process().memory_info().rss

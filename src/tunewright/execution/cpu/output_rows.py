@@ -15,7 +15,7 @@ SOFTMAX_ELEMENTS = 1 << 19
 
 
 class CpuOutputKernels(OutputKernels):
-    """Of one process: DistributedDataParallel needs autograd's own accumulation."""
+    """For one process: DistributedDataParallel needs autograd's own accumulation."""
 
     takes_gradient = True
 
@@ -29,7 +29,7 @@ class CpuOutputKernels(OutputKernels):
         return in_dtype(dtype, weight_VH, _OUTPUT_ROWS)
 
     def product(self, hidden_PH: torch.Tensor, rows_VH: torch.Tensor) -> torch.Tensor:
-        """In scratch memory: the heap would grow by a block of yet another size in every micro-batch."""
+        """In scratch memory: otherwise every micro-batch would allocate a block of another size from the heap."""
         logits_PV = scratch(_PRODUCT, (len(hidden_PH), len(rows_VH)), hidden_PH.dtype)
         return torch.mm(hidden_PH, rows_VH.T, out=logits_PV)
 

@@ -1,4 +1,4 @@
-"""What row attention computes at a time: pieces whose scores fit the second-level cache.
+"""The pieces that row attention computes at a time: their scores fit into the second-level cache.
 
     rows of 248, 246, 31, 30 tokens          Block of row 0, Block of row 1, Block of rows 2 and 3
     packed rows [40 20 | 260] [50 9 | 33]    Segments of 60, 59 and 33 tokens, Segments of 260
@@ -29,25 +29,25 @@ PIECE_ELEMENTS = 768 * 1024  # scores held at a time: 3 MB in fp32
 
 @dataclass(frozen=True)
 class AttentionCall:
-    """What stays the same over the pieces of one call of attention."""
+    """The settings common to all pieces of one call of attention."""
 
     rows: RowContext | None
     ragged: bool
-    """Rows are computed at their real extents; otherwise whole, and the mask says what is visible."""
+    """Rows are computed at their real lengths; otherwise with their padding, and the mask says what is visible."""
     num_before: int
     """Keys of a prefix, seen by every row before its own."""
     ragged_keys: bool
-    """Keys are visible at their rows' real extents, and nothing else says so."""
+    """Keys are visible at the real lengths of their rows, and there is no mask that says so."""
     site: int
     p: float
     scale: float
     multiple: int = 1
-    """Pieces are filled up to a multiple of so many positions, where rows are computed at their real extents."""
+    """Pieces are padded to a multiple of this many positions, if rows are computed at their real lengths."""
 
 
 @dataclass(frozen=True)
 class Tile:
-    """Queries `[first, stop)` of a piece with all keys that any of them sees: keys `[0, num_keys)`. None: to the end."""
+    """Queries `[first, stop)` of a piece, and keys `[0, num_keys)`, which include all that any of them sees. None: to the end."""
 
     first: int = 0
     stop: int | None = None
@@ -107,7 +107,7 @@ class Block:
     stop: int
 
     def of(self, x_BHLD: torch.Tensor, *, whole: bool = False) -> torch.Tensor:
-        """This piece's part. whole: all positions (keys with a prefix before them)."""
+        """The part of x for this piece. whole: all positions (keys with a prefix before them)."""
         part = x_BHLD[self.first : self.last, self.head : self.head_stop]
         return part if whole else part[:, :, self.start : self.stop]
 
@@ -143,7 +143,7 @@ class Block:
         return torch.zeros(outside_BL.shape, dtype=dtype).masked_fill_(outside_BL, -torch.inf)[:, None, None, :]
 
     def keep(self, call: AttentionCall, keep_NLK: torch.Tensor) -> torch.Tensor:
-        """The dropout mask, 0 and 1, written over what is there. Streams are of rows and heads: any cut draws the same."""
+        """The dropout mask, 0 and 1, written into `keep_NLK`. Streams belong to rows and heads: any cut draws the same."""
         assert call.rows is not None
         draws = []
         for row, part_HLK in zip(range(self.first, self.last), self._apart(keep_NLK), strict=True):
@@ -151,7 +151,7 @@ class Block:
             if call.ragged:
                 begin -= self.start
                 if length < part_HLK.shape[1]:
-                    part_HLK.zero_()  # whatever padding attends to is of no use to anyone
+                    part_HLK.zero_()  # the output of padding is not used
                 part_HLK = part_HLK[:, begin : begin + length, begin : begin + length]
             elif call.ragged_keys:
                 part_HLK.zero_()
@@ -167,20 +167,20 @@ class Block:
 
 
 class Blocks:
-    """A padded micro-batch block by block. Nothing is held but what came in; a block's parts are valid until the next is asked for."""
+    """A padded micro-batch, block by block. Only the input is kept; the parts of a block are valid until the next is requested."""
 
     def __init__(self, call: AttentionCall, num_rows: int, num_heads: int, num_queries: int, num_keys: int) -> None:
         self.pieces = list(_blocks(call, num_rows, num_heads, num_queries, num_keys))
         self._keys_whole = not call.ragged
 
     def gathered(self, x_BHLD: torch.Tensor) -> torch.Tensor:
-        """What `parts` takes: x itself."""
+        """The argument of `parts`: x itself."""
         return x_BHLD
 
     def parts(
         self, x_BHLD: torch.Tensor, dtype: torch.dtype, slot: int, *, keys: bool = False
     ) -> Iterator[torch.Tensor]:
-        """Of every block its `(N, W, D)`, in scratch memory."""
+        """The `(N, W, D)` of every block, in scratch memory."""
         for block in self.pieces:
             part = block.of(x_BHLD, whole=keys and self._keys_whole)
             yield scratch(slot, part.shape, dtype).copy_(part).flatten(0, 1)
@@ -188,13 +188,13 @@ class Blocks:
     def output_buffer(
         self, shape_BHLD: Sequence[int], dtype: torch.dtype, computed: torch.dtype, slot: int, *, keys: bool = False
     ) -> _BlockOutput:
-        """Where blocks are put together to a tensor of that shape."""
+        """A buffer in which blocks are assembled to a tensor of that shape."""
         blocks = [(block, keys and self._keys_whole) for block in self.pieces]
         return _BlockOutput(blocks, shape_BHLD, dtype, computed, slot)
 
 
 class _BlockOutput:
-    """Blocks are computed in scratch memory and copied to their places."""
+    """Blocks are computed in scratch memory and copied into the result."""
 
     def __init__(
         self,
@@ -205,7 +205,7 @@ class _BlockOutput:
         slot: int,
     ) -> None:
         num_rows, num_heads, length, width = shape_BHLD
-        # As queries, keys and values lie in memory where a linear layer made them: (B, L, H, D).
+        # The memory layout of queries, keys and values that a linear layer computed: (B, L, H, D).
         self._output_BHLD = torch.zeros(num_rows, length, num_heads, width, dtype=dtype).transpose(1, 2)
         self._blocks, self._computed, self._scratch_slot = blocks, computed, slot
 
@@ -215,11 +215,11 @@ class _BlockOutput:
         return self._written_BHLD.flatten(0, 1)
 
     def commit(self, number: int) -> None:
-        """What was written there is the piece."""
+        """The content of the slot is the result of the piece."""
         self._part(number).copy_(self._written_BHLD)
 
     def assemble(self) -> torch.Tensor:
-        """`(B, H, L, D)`. In memory it lies as `(B, L, H, D)`."""
+        """`(B, H, L, D)`, with the memory layout `(B, L, H, D)`."""
         return self._output_BHLD
 
     def _part(self, number: int) -> torch.Tensor:
@@ -237,7 +237,7 @@ def additive(mask: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
 def draws_of(
     part_HLK: torch.Tensor, call: AttentionCall, row: int, first_head: int, *, first_stream: int = 0
 ) -> list[Draw]:
-    """How heads `[first_head, first_head + H)` are drawn. A stream's heads depend on the row's own lengths only."""
+    """The draws of heads `[first_head, first_head + H)`. Which heads share a stream depends only on the row's own length."""
     scores_of_head = part_HLK.shape[1] * part_HLK.shape[2]
     together = heads_within(STREAM_ELEMENTS, scores_of_head)
     stop, draws = first_head + part_HLK.shape[0], []

@@ -1,12 +1,12 @@
 """Packed rows and rows end to end as attention computes them: segments of tokens that see each other.
 
-Packed rows hold documents that do not see each other: segments of whole documents are gathered from all rows, those of like
-length together, so that many short documents cost one product, not one each. Rows that stand end to end are a segment each.
+Packed rows contain documents that do not see each other: segments of whole documents are gathered from all rows, those of similar
+length together, so that many short documents need one product instead of one each. With rows end to end, each row is a segment.
 
     layout = SegmentLayout(rows, num_heads, multiple=8)
     for piece, q in zip(layout.pieces, layout.parts(layout.gathered(query), torch.float32, slot=0)): ...
 
-What a layer's segments are is the same in every layer; queries, keys and values are brought into the order of the pieces in one go.
+The segments are the same in every layer; queries, keys and values are each reordered for all pieces in one operation.
 
 Shapes: B rows, H heads, L padded length, D features per head, S segments, W the longest of them; N = S H, R all rows of all
 pieces, a row being one head of one token.
@@ -30,13 +30,13 @@ from tunewright.execution.cpu.unpadded_rows import UnpaddedRows
 from tunewright.execution.cpu.workspace import in_dtype
 
 _TILE_QUERIES = 128
-"""So many queries of a segment are computed together, where none of them sees the keys behind."""
+"""This many queries of a segment are computed together, without the keys that none of them sees."""
 _LIKE = 0.75
-"""Segments longer than `SEGMENT_TOKENS` are computed together where the shortest has this share of the longest one's length."""
+"""Segments longer than `SEGMENT_TOKENS` are computed together if the shortest has at least this share of the longest one's length."""
 
 
 def _gathered(rows: RowContext, num_heads: int, multiple: int) -> Iterator[Segments]:
-    """Segments of like length together, the longest first."""
+    """Segments of similar length together, the longest first."""
     group: list[Segment] = []
     for segment in sorted(segments_of(rows), key=lambda one: -one.length):
         longest = group[0].length if group else segment.length
@@ -56,7 +56,7 @@ def _piece_of(group: list[Segment], rows: RowContext, num_heads: int, multiple: 
 
 @dataclass(frozen=True)
 class Segments:
-    """Segments of packed or unpadded rows, heads `[head, head_stop)`; shorter ones than `length` are padded behind with zeros."""
+    """Segments of packed or unpadded rows, heads `[head, head_stop)`; those shorter than `length` are padded on the right with zeros."""
 
     segments: tuple[Segment, ...]
     head: int
@@ -65,14 +65,14 @@ class Segments:
     width: int
     end_to_end: bool
     rows_S: torch.Tensor = field(init=False, repr=False, compare=False)
-    """int64: the row of the tensors that each is in."""
+    """int64: the row of the tensors that contains each."""
     places_SW: torch.Tensor = field(init=False, repr=False, compare=False)
-    """int64: where in its row each token stands; in the padding, where the last one does."""
+    """int64: the position of each token in its row; for padding, that of the last token."""
     real_SW: torch.Tensor = field(init=False, repr=False, compare=False)
     masks: list[tuple[torch.Tensor, bool, dict[Tile, torch.Tensor]]] = field(
         init=False, repr=False, compare=False, default_factory=list
     )
-    """What came in as a mask in an earlier layer, whether pieces were whole, and what it says of these segments tile by tile."""
+    """The mask of an earlier layer, whether pieces were whole, and its parts for these segments, tile by tile."""
 
     def __post_init__(self) -> None:
         lengths_S1 = torch.tensor([[one.length] for one in self.segments])
@@ -89,7 +89,7 @@ class Segments:
         return len(self.segments) * (self.head_stop - self.head)
 
     def rows_of(self, num_heads: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """int64 and bool `(N W,)`: which heads of which tokens of all are in it, `token · num_heads + head`, and which of them are real."""
+        """int64 and bool `(N W,)`: the heads of tokens in it, as `token · num_heads + head`, and which of them are real."""
         tokens_SW = self.rows_S[:, None] * self.width + self.places_SW
         rows_SHW = tokens_SW[:, None] * num_heads + torch.arange(self.head, self.head_stop)[:, None]
         return rows_SHW.flatten(), self.real_SW[:, None].expand_as(rows_SHW).flatten()
@@ -99,7 +99,7 @@ class Segments:
         return self.segments[-1].length < self.length
 
     def tiles(self, call: AttentionCall, mask_B1LK: torch.Tensor | None, dtype: torch.dtype) -> list[Tile]:
-        """Queries that see no key behind them are computed without those keys. With dropout the piece is drawn whole."""
+        """Queries that see no later keys are computed without them. With dropout the mask of the whole piece is drawn."""
         return [WHOLE] if mask_B1LK is None else list(self._masks(call, mask_B1LK, dtype))
 
     def hide(self, call: AttentionCall, mask_B1LK: torch.Tensor | None, scores_NWK: torch.Tensor, tile: Tile) -> None:
@@ -117,7 +117,7 @@ class Segments:
         return scores_NWW.unflatten(0, (len(self.segments), self.head_stop - self.head))
 
     def _masks(self, call: AttentionCall, mask_B1LK: torch.Tensor, dtype: torch.dtype) -> dict[Tile, torch.Tensor]:
-        """The tiles to compute, and what to add to the scores of each: `(S, 1, queries, keys)`, or of every head."""
+        """The tiles to compute, and what to add to the scores of each: `(S, 1, queries, keys)`, or one for every head."""
         whole = call.p > 0
         for seen, were_whole, said in self.masks:
             if seen is mask_B1LK and were_whole == whole:
@@ -131,7 +131,7 @@ class Segments:
         return said
 
     def _part_of(self, call: AttentionCall, mask_B1LK: torch.Tensor) -> torch.Tensor:
-        """`(S, 1, W, W)`, or of every head."""
+        """`(S, 1, W, W)`, or one for every head."""
         assert call.rows is not None
         rows_S11 = (self.rows_S if mask_B1LK.shape[0] > 1 else torch.zeros_like(self.rows_S))[:, None, None]
         queries_SW1, keys_S1W = self.places_SW[:, :, None], self.places_SW[:, None, :]
@@ -141,7 +141,7 @@ class Segments:
         return mask_B1LK[rows_S11, heads, queries_SW1, keys_S1W].permute(0, 3, 1, 2)
 
     def keep(self, call: AttentionCall, keep_NWW: torch.Tensor) -> torch.Tensor:
-        """The dropout mask, 0 and 1, written over what is there. Streams are numbered by row and segment: any company draws the same."""
+        """The dropout mask, 0 and 1, written into `keep_NWW`. Streams are numbered by row and segment, whatever other segments are in the piece."""
         assert call.rows is not None
         draws = []
         for one, part_HWW in zip(self.segments, self._apart(keep_NWW), strict=True):
@@ -156,13 +156,13 @@ class Segments:
 
 
 def _tiles(mask_SHWW: torch.Tensor) -> list[Tile]:
-    """Queries by `_TILE_QUERIES`, each time without the keys behind the last one that any of them sees; the last tile has all keys."""
+    """Queries in groups of `_TILE_QUERIES`, each without the keys after the last one that any of them sees; the last tile has all keys."""
     length = mask_SHWW.shape[-1]
     if length <= _TILE_QUERIES:
         return [WHOLE]
     seen_XWW = (mask_SHWW > torch.finfo(mask_SHWW.dtype).min).flatten(0, 1)
     if not seen_XWW.any(-1).all():
-        return [WHOLE]  # a query that sees no key looks at all of them alike
+        return [WHOLE]  # a query that sees no key attends to all of them equally
     seen_WW = seen_XWW.any(0)
     tiles = []
     for first in range(0, length, _TILE_QUERIES):
@@ -173,10 +173,10 @@ def _tiles(mask_SHWW: torch.Tensor) -> list[Tile]:
 
 
 class SegmentLayout:
-    """All pieces of packed or unpadded rows, and how queries, keys and values are brought into their order and back.
+    """All pieces of packed or unpadded rows, and how queries, keys and values are reordered for them and back.
 
-    It is asked what `Blocks` is asked: `keys`, and the slot of an output buffer, matter there, where keys may outnumber queries and
-    pieces are copied to their places.
+    It has the same methods as `Blocks`; `keys` and the slot of an output buffer are used only there, where there may be more keys than
+    queries and pieces are copied.
     """
 
     def __init__(self, rows: RowContext, num_heads: int, multiple: int) -> None:
@@ -185,7 +185,7 @@ class SegmentLayout:
         found = [piece.rows_of(num_heads) for piece in self.pieces]
         self._rows_R, real_R = (torch.cat(parts) for parts in zip(*found, strict=True))
         self._padding = (~real_R).nonzero()[:, 0]
-        # Where each head of each token ended up; those of no segment, behind all of them.
+        # The position of each head of each token after reordering; those in no segment come after all others.
         self._back = torch.full((rows.batch_size * rows.width * num_heads,), len(self._rows_R))
         self._back[self._rows_R[real_R]] = real_R.nonzero()[:, 0]
 
@@ -200,28 +200,28 @@ class SegmentLayout:
         return rows_RD.index_fill_(0, self._padding, 0) if len(self._padding) else rows_RD
 
     def parts(self, rows_RD: torch.Tensor, dtype: torch.dtype, slot: int, *, keys: bool = False) -> list[torch.Tensor]:
-        """Of every piece its `(N, W, D)`."""
+        """The `(N, W, D)` of every piece."""
         return self.split(in_dtype(dtype, rows_RD, slot))
 
     def split(self, rows_RD: torch.Tensor) -> list[torch.Tensor]:
-        """Views `(N, W, D)` of what lies piece after piece."""
+        """Views `(N, W, D)` of the rows of each piece."""
         parts = rows_RD.split(self._sizes)
         return [part.view(piece.num_products, piece.length, -1) for piece, part in zip(self.pieces, parts, strict=True)]
 
     def output_buffer(
         self, shape_BHLD: Sequence[int], dtype: torch.dtype, computed: torch.dtype, slot: int, *, keys: bool = False
     ) -> _SegmentOutput:
-        """Where pieces are put together to a tensor of that shape."""
+        """A buffer in which pieces are assembled to a tensor of that shape."""
         return _SegmentOutput(self, shape_BHLD, dtype, computed)
 
     def back(self, rows_RD: torch.Tensor, shape_BHLD: Sequence[int]) -> torch.Tensor:
-        """`(B, H, L, D)` of `(R + 1, D)`, whose last row stands for what is in no piece. In memory it lies as `(B, L, H, D)`."""
+        """`(B, H, L, D)` from `(R + 1, D)`, whose last row is used for what is in no piece; with the memory layout `(B, L, H, D)`."""
         num_rows, num_heads, length, width = shape_BHLD
         return rows_RD.index_select(0, self._back).view(num_rows, length, num_heads, width).transpose(1, 2)
 
 
 class _SegmentOutput:
-    """Pieces are written where they belong."""
+    """Pieces are written directly into the result."""
 
     def __init__(
         self, layout: SegmentLayout, shape_BHLD: Sequence[int], dtype: torch.dtype, computed: torch.dtype

@@ -1,8 +1,8 @@
-"""Numbers of tokens that come again: a library that compiles a product for every new shape should meet few of them.
+"""Few different numbers of tokens, for a library that compiles a product for every new shape.
 
-oneDNN, which multiplies bf16 matrices on a CPU, writes machine code for each number of tokens it has not seen, half a megabyte of it
-for every width of a layer. Without micro-batches of ever other sizes a Llama of 4.8 million weights learned 1.2 times faster; so
-they are padded to a multiple of 32 tokens, rows and positions taken together, and rows to 8 in attention.
+oneDNN, which multiplies bf16 matrices on a CPU, compiles code for each new number of tokens, half a megabyte for every width of a
+layer. With few different sizes of micro-batches a Llama of 4.8 million weights trained 1.2 times faster; so they are padded to a
+multiple of 32 tokens, rows and positions together, and rows to a multiple of 8 in attention.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ _SHAPE_POSITIONS = 8
 
 
 def shape_tokens(dtype: torch.dtype, device: torch.device) -> int:
-    """What the tokens of a micro-batch are to be a multiple of, where products are computed in `dtype`."""
+    """The number of tokens of a micro-batch must be a multiple of this if products are computed in `dtype`."""
     return _SHAPE_TOKENS if device.type == "cpu" and dtype == torch.bfloat16 else 1
 
 
 def shape_positions(dtype: torch.dtype, device: torch.device) -> int:
-    """What the length of a row is to be a multiple of in attention's products."""
+    """The length of a row in attention's products must be a multiple of this."""
     return _SHAPE_POSITIONS if shape_tokens(dtype, device) > 1 else 1

@@ -1,12 +1,12 @@
 """A step computed by two threads, each for half of its rows, with half of torch's threads.
 
-A step of a small model is thousands of short operations. Threads that share each of them meet and wait after every one, and what
-runs between them (Python, memory, small copies) runs on one. Two halves of the rows meet once a step, and each has a heap of its own.
+A step of a small model is thousands of short operations. Threads that share each operation synchronize after every one, and the work
+between them (Python, memory, small copies) runs on one thread. Two halves of the rows synchronize once per step, each with its own heap.
 
     first, second = halve(lengths)
     computed = run_both_backward(lambda backward: compute(first, backward), lambda backward: compute(second, backward), parameters)
 
-The model is there once. The second thread's gradient stands in a `GradientBuffer`, and is added when both are done, by both threads:
+Both use the same model. The second thread's gradient is kept in a `GradientBuffer`, and is added by both threads when both are done:
 the sum does not depend on which was faster.
 """
 
@@ -30,16 +30,16 @@ Result = TypeVar("Result")
 Backward = Callable[[torch.Tensor], object]
 _HALVED_EXACTLY = 32
 _SWITCH_SECONDS = 2e-4
-"""After so long a thread that wants the interpreter is given it. Both want it for moments, thousands of times a step; Python's 5 ms cost 1 %."""
+"""The interpreter's switch interval. Both threads need the interpreter for moments, thousands of times per step; Python's 5 ms cost 1 %."""
 _BY_PARAMETER = (torch.optim.AdamW, torch.optim.Adam, torch.optim.SGD, torch.optim.RMSprop, torch.optim.Adafactor)
 
 
 def run_both_backward(
     first: Callable[[Backward], Result], second: Callable[[Backward], Result], parameters: Iterable[nn.Parameter]
 ) -> tuple[Result, Result, torch.Tensor]:
-    """What both return, and the norm of the whole gradient. Each is given what it calls, in place of `loss.backward()`, to add a loss's gradient.
+    """The results of both, and the norm of the whole gradient. The argument of each is what it calls in place of `loss.backward()`.
 
-    `first` runs in the calling thread. What either raises is raised when both have ended.
+    `first` runs in the calling thread. An exception of either is raised when both have ended.
     """
     buffer = GradientBuffer([parameter for parameter in parameters if parameter.requires_grad])
     mine, others = run_both(lambda: first(torch.Tensor.backward), lambda: second(buffer.backward))
@@ -48,7 +48,7 @@ def run_both_backward(
 
 
 def run_both(first: Callable[[], Result], second: Callable[[], Result]) -> tuple[Result, Result]:
-    """What both return, computed at the same time with half of the threads each."""
+    """The results of both, computed at the same time with half of the threads each."""
     num_threads, interval = torch.get_num_threads(), sys.getswitchinterval()
     share = max(1, num_threads // 2)
     sys.setswitchinterval(_SWITCH_SECONDS)
@@ -69,9 +69,9 @@ Piece = TypeVar("Piece")
 
 
 def map_on_two_threads(pieces: Sequence[Piece], compute: Callable[[Piece], Result]) -> list[Result]:
-    """What `compute` gives of each piece, in order, two at a time with half of the threads each. Whoever is free takes the next one.
+    """The results of `compute` for each piece, in order, two at a time with half of the threads each. The thread that is free takes the next.
 
-    What either raises ends both behind the piece that they are at, and is raised.
+    An exception of either ends both after their current piece, and is raised.
     """
     found: list[Result | None] = [None] * len(pieces)
     left, stopped = iter(range(len(pieces))), threading.Event()
@@ -94,17 +94,17 @@ def map_on_two_threads(pieces: Sequence[Piece], compute: Callable[[Piece], Resul
 
 
 def halve(lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Positions into `lengths` in two parts, the one of fewer tokens first; up to 32 rows no other two parts are closer.
+    """Positions into `lengths` in two parts, the one with fewer tokens first; with up to 32 rows the parts are as equal as possible.
 
-    Of more rows the 32 longest are parted so, and the others, longest first, each go to the part that is smaller by then.
+    With more rows this is done for the 32 longest; then the others, longest first, are each added to the smaller part.
     """
     order = np.argsort(-lengths, kind="stable").tolist()
     longest, others = order[:_HALVED_EXACTLY], order[_HALVED_EXACTLY:]
-    sums = [1]  # bit n of sums[k]: some of the first k rows have n tokens together
+    sums = [1]  # bit n of sums[k]: a subset of the first k rows has n tokens in total
     for position in longest:
         sums.append(sums[-1] | sums[-1] << int(lengths[position]))
     half = int(lengths[longest].sum()) // 2
-    left = (sums[-1] & ((2 << half) - 1)).bit_length() - 1  # the most tokens that are no more than half
+    left = (sums[-1] & ((2 << half) - 1)).bit_length() - 1  # the largest sum that is at most half
     parts: tuple[list[int], list[int]] = ([], [])
     for position, reached in zip(reversed(longest), reversed(sums[:-1]), strict=True):
         taken = not reached >> left & 1
@@ -120,7 +120,7 @@ def halve(lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def shares(parameters: Iterable[nn.Parameter]) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """About half of the numbers in each."""
+    """The parameters in two lists, each with about half of the numbers."""
     dealt: tuple[list[nn.Parameter], list[nn.Parameter]] = ([], [])
     sizes = [0, 0]
     for parameter in sorted(parameters, key=torch.Tensor.numel, reverse=True):
@@ -131,14 +131,14 @@ def shares(parameters: Iterable[nn.Parameter]) -> tuple[list[nn.Parameter], list
 
 
 class SharedOptimizer:
-    """An optimizer's step taken by both threads, each for its share of the parameters. The numbers are those of `optimizer.step()`.
+    """An optimizer's step computed by both threads, each for its share of the parameters, with the results of `optimizer.step()`.
 
-    The two threads that computed the gradient do it, not OpenMP's: theirs spin for a moment on the cores that the next step wants.
+    The two threads that computed the gradient do it, not OpenMP's, which then spin for a moment on the cores that the next step needs.
     """
 
     @staticmethod
     def can_share(optimizer: torch.optim.Optimizer) -> bool:
-        """Is it one that looks at each parameter by itself, and does nobody else wait for its steps? Others may need all at once."""
+        """Whether the optimizer updates each parameter independently and has no hooks on its steps. Others may need all parameters at once."""
         hooks = (*optimizer._optimizer_step_pre_hooks, *optimizer._optimizer_step_post_hooks)
         return type(optimizer) in _BY_PARAMETER and not hooks
 
@@ -150,7 +150,7 @@ class SharedOptimizer:
         ]
 
     def step_and_clear(self) -> None:
-        """The step with the rates and the scale that the whole optimizer has now; then the gradients are zeros."""
+        """A step with the current rates and scale of the whole optimizer; then the gradients are set to zero."""
         for one in self._of_shares:
             one.grad_scale = getattr(self._whole, "grad_scale", None)  # type: ignore[attr-defined]
             for group, now in zip(one.param_groups, self._whole.param_groups, strict=True):
@@ -159,7 +159,7 @@ class SharedOptimizer:
 
 
 def _of_share(optimizer: torch.optim.Optimizer, share: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-    """The same optimizer, with the same state, of these parameters only."""
+    """The same optimizer with the same state, for these parameters only."""
     mine = set(share)
     one = copy(optimizer)
     one.param_groups = [
@@ -175,7 +175,7 @@ def _step_and_clear(optimizer: torch.optim.Optimizer) -> None:
 
 
 class GradientBuffer:
-    """Sums of gradients beside those in `parameter.grad`."""
+    """Sums of gradients, separate from those in `parameter.grad`."""
 
     def __init__(self, parameters: Sequence[nn.Parameter]) -> None:
         self.parameters = parameters
@@ -193,7 +193,7 @@ class GradientBuffer:
                 self.sums[parameter] = gradient if _is_alone(gradient, taken) else gradient.clone()
 
     def add_to(self, parameters: Iterable[nn.Parameter]) -> torch.Tensor:
-        """To the gradients of these, whose norm is returned: taken while they are in the cache."""
+        """Add to the gradients of these parameters; returns their norm, computed while they are in the cache."""
         norms = [torch.zeros(())]
         for parameter in parameters:
             if (gradient := self.sums.get(parameter)) is not None:
@@ -205,7 +205,7 @@ class GradientBuffer:
 
 
 def _is_alone(gradient: torch.Tensor, taken: set[int]) -> bool:
-    """May it be added to in place? Not where two parameters were given one tensor, or parts of one."""
+    """Whether it can be changed in place: not if two parameters have the same tensor, or parts of one."""
     memory = gradient.untyped_storage()
     place = memory.data_ptr()
     if place in taken:
@@ -215,7 +215,7 @@ def _is_alone(gradient: torch.Tensor, taken: set[int]) -> bool:
 
 
 def _with_threads(number: int, work: Callable[[], Result]) -> Result:
-    torch.get_num_threads()  # a thread takes over the process's number when it first asks; then its own can be set
+    torch.get_num_threads()  # a thread gets the process's number at the first call; then its own can be set
     torch.set_num_threads(number)
     return work()
 

@@ -1,7 +1,7 @@
-"""Which rows run now, where they stand end to end in tensors of one row: what `unpadding.py` opens around a model's layers.
+"""The row context of rows that are end to end in tensors of one row; `unpadding.py` opens it around a model's layers.
 
 RowContext of lengths 5 2 3, width 5        tensors (3, 5)
-UnpaddedRows of the same, width 32          tensors (1, 32): rows begin at 0, 5 and 7, and 22 tokens fill them up
+UnpaddedRows of the same, width 32          tensors (1, 32): rows begin at 0, 5 and 7, followed by 22 tokens of padding
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from tunewright.batching.row_context import RowContext
 
 @dataclass(frozen=True)
 class UnpaddedRows(RowContext):
-    """width: the tokens of all rows, and what fills them up."""
+    """width: the tokens of all rows, and the padding."""
 
     @classmethod
     def of(cls, rows: RowContext, multiple: int) -> UnpaddedRows:
-        """The same rows end to end, filled up to a multiple of tokens."""
+        """The same rows end to end, padded to a multiple of tokens."""
         width = -(-int(rows.lengths.sum()) // multiple) * multiple
         return cls(rows.seed, rows.epoch, rows.row_ids, rows.lengths, width)
 

@@ -1,12 +1,12 @@
-"""Rows laid end to end: the layers of a model compute no padding, and few full products instead of many small ones.
+"""Rows end to end: the layers of a model compute no padding, and few large products instead of many small ones.
 
     rows of 5, 2 and 3 tokens, (3, 5)  ->  (1, 10), positions 0 1 2 3 4 0 1 0 1 2  ->  (3, 5) again
 
-What calls the model, and its head, see padded rows as ever. Between them row attention knows where each row stands, so that none
-sees another (`execution/cpu/segments.py`), and dropout draws what it draws of padded rows. Installed only where an equivalence check
-gives the same logits either way.
+The caller of the model, and its head, see padded rows. Inside the layers row attention knows where each row begins, so that none
+sees another (`execution/cpu/segments.py`), and dropout draws the same masks as for padded rows. Installed only if an equivalence check
+gives the same logits.
 
-Shapes: B rows, L padded length, T real tokens, N of them and what fills them up, H hidden width.
+Shapes: B rows, L padded length, T real tokens, N real tokens and padding, H hidden width.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ _Laid = tuple[dict[str, Any], RowContext, UnpaddedRows]
 
 
 def install_unpadding(model: Any) -> bool:
-    """Let the layers compute rows end to end. False, and nothing changed, for a model where that cannot be shown to be the same.
+    """Let the layers compute rows end to end. False, and nothing changed, if the check does not give the same logits.
 
-    Of encoders like BERT the layers behind the embeddings, of other models all but the head. Rows must be in flight, and
-    the model must use row attention; a call with a cache, with embeddings for ids or asking for every layer's states is left as it is.
+    In encoders like BERT this applies to the layers after the embeddings, in other models to all but the head. It requires a row context
+    and a model with row attention; a call with a cache, with embeddings instead of ids, or for the states of every layer is not changed.
     """
     inner = getattr(model, "get_base_model", lambda: model)()
     if inner.config._attn_implementation != NAME:
@@ -73,7 +73,7 @@ def _forward(
 
 
 def _lay_ids(given: dict[str, Any]) -> _Laid | None:
-    """A body that takes ids: what it is to be called with, the rows as they were, the rows then."""
+    """For a body that takes ids: its new arguments, the rows before, the rows end to end."""
     names = given.keys() - {"attention_mask", "return_dict"}
     if "input_ids" not in names or names - {"input_ids", "token_type_ids"}:
         return None
@@ -82,7 +82,7 @@ def _lay_ids(given: dict[str, Any]) -> _Laid | None:
 
 
 def _lay_states(given: dict[str, Any]) -> _Laid | None:
-    """An encoder that takes states, and no mask: the rows in flight say what is padding."""
+    """For an encoder that takes states, and no mask: the row context says what is padding."""
     return _laid(given) if given.keys() == {"hidden_states"} else None
 
 
@@ -113,7 +113,7 @@ def _laid(inputs: dict[str, torch.Tensor]) -> _Laid | None:
 
 
 def padded(x_1NX: torch.Tensor, rows: RowContext) -> torch.Tensor:
-    """What was computed end to end, `(1, N, …)`, as padded rows `(B, L, …)`: zeros in the padding."""
+    """The result for rows end to end, `(1, N, …)`, as padded rows `(B, L, …)` with zeros in the padding."""
     places_T = _places(rows)
     x_TX = x_1NX[0, : len(places_T)]
     whole = x_TX.new_zeros(len(rows) * rows.width, *x_TX.shape[1:]).index_copy(0, places_T, x_TX)
@@ -121,13 +121,13 @@ def padded(x_1NX: torch.Tensor, rows: RowContext) -> torch.Tensor:
 
 
 def _places(rows: RowContext) -> torch.Tensor:
-    """int64 `(T,)`: where each real token of padded rows stands among all positions."""
+    """int64 `(T,)`: the position of each real token among all positions of the padded rows."""
     firsts = np.arange(len(rows)) * rows.width + rows.starts
     return torch.from_numpy(np.repeat(firsts, rows.lengths) + positions_within(rows.lengths))
 
 
 def _positions(rows: RowContext) -> torch.Tensor:
-    filling = np.arange(rows.width - int(rows.lengths.sum()))  # a row of its own, that no one reads
+    filling = np.arange(rows.width - int(rows.lengths.sum()))  # a separate row, whose result is not used
     return torch.from_numpy(np.concatenate([positions_within(rows.lengths), filling]))[None]
 
 

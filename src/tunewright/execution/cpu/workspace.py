@@ -1,7 +1,6 @@
-"""Memory that a thread uses again and again, and that therefore stays in its cache.
+"""Memory that a thread reuses, so that it stays in the cache.
 
-What is computed piece by piece (`execution/cpu/attention.py`) and not kept is written here: memory fresh from the heap was last used long
-ago and has to be fetched first.
+Temporary results of computations in pieces (`execution/cpu/attention.py`) are written here: newly allocated memory is not in the cache.
 """
 
 from __future__ import annotations
@@ -26,8 +25,8 @@ _of_thread = _OfThread()
 
 
 def scratch(slot: Slot, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
-    """A contiguous CPU tensor with anything in it, valid until this thread asks for the slot again. Very large ones are not held."""
-    view = _of_thread.views.get((slot, dtype, shape))  # most shapes come again in the next layer
+    """A contiguous, uninitialized CPU tensor, valid until this thread requests the slot again. Very large ones are not kept."""
+    view = _of_thread.views.get((slot, dtype, shape))  # most shapes recur in the next layer
     return _new_view(slot, shape, dtype) if view is None else view
 
 
@@ -37,9 +36,9 @@ def _new_view(slot: Slot, shape: tuple[int, ...], dtype: torch.dtype) -> torch.T
         return torch.empty(shape, dtype=dtype)
     slots, views = _of_thread.slots, _of_thread.views
     held = slots.get((slot, dtype))
-    with torch.inference_mode(False):  # what prediction made must do for training too
+    with torch.inference_mode(False):  # memory allocated in prediction must be usable in training too
         if held is None or held.numel() < size:
-            views.clear()  # they would keep the smaller memory
+            views.clear()  # they would keep the smaller buffer alive
             held = slots[slot, dtype] = torch.empty(size, dtype=dtype)
         elif len(views) >= _MOST_VIEWS:
             views.clear()
@@ -48,5 +47,5 @@ def _new_view(slot: Slot, shape: tuple[int, ...], dtype: torch.dtype) -> torch.T
 
 
 def in_dtype(dtype: torch.dtype, x: torch.Tensor, slot: Slot) -> torch.Tensor:
-    """x itself, or a copy in scratch memory where it is of another dtype."""
+    """x itself, or a copy in scratch memory if it has another dtype."""
     return x if x.dtype == dtype else scratch(slot, x.shape, dtype).copy_(x)
