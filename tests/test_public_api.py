@@ -52,6 +52,10 @@ def look(path: Path, rows: str) -> int:
     store: tw.TokenStore = prepared.store
     tokens: int = stages["num_tokens"]
     first: dict[str, torch.Tensor] = next(iter(tw.batches(config(path), "train", epoch=0)))
+    shown: tw.TokenizedText = tw.tokenize(prepared.model.name, "Where is my parcel?", max_length=16)
+    ids: list[int] = shown.input_ids
+    learned: Path = tw.train_tokenizer(rows, "wordpiece", output=path.parent / "tokenizer", vocab_size=300, text="text")
+    print(ids, shown.token_type_ids, shown.attention_mask, tw.tokenize(learned, "parcel").decoded)
     return num_rows + tokens + len(store.splits) + int(first["input_ids"].shape[0])
 
 
@@ -114,6 +118,7 @@ def main(path: Path) -> None:
     print(look(path, str(json.loads(path.read_text())["data"]["train"])))
     run: tw.RunResult = tw.train(values, reporter=losses)
     point = run.history[-1]
+    print(point["metrics"]["accuracy"], len(tw.load(run).history))
     print(point["validation_loss"], run.scores["test"]["metrics"]["accuracy"], run.verdict["kind"], run.num_steps)
     print(use(run), prove(run, path.parent / "merged"), with_frames(path, run))
     try:

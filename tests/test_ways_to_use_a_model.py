@@ -100,6 +100,62 @@ def test_batches_feed_a_plain_loop(run_values):
     assert np.mean(losses[-4:]) < np.mean(losses[:4])
 
 
+def test_batches_have_a_length_and_take_sections(run_values, tmp_path):
+    rows = [{"text": "word " * (1 + n % 5), "label": "ab"[n % 2]} for n in range(40)]
+    sections = {
+        "model": run_values["model"], "output": tmp_path / "x", "train": {"batch_size": 8},
+        "data": {"validation_ratio": 0.2, "test_ratio": 0, "max_length": 16, "padding": "max_length"},
+    }  # fmt: skip
+    batches = tw.batches(rows, **sections)
+    assert len(batches) == 4 and len(tw.batches(rows, "validation", **sections)) == 1
+    assert next(batches)["input_ids"].shape == (8, 16) and len(batches) == 3
+    assert len(list(batches)) == 3 and len(batches) == 0
+    again = [batch["input_ids"].tolist() for batch in tw.batches(rows, epoch=0, **sections)]
+    assert again != [batch["input_ids"].tolist() for batch in tw.batches(rows, epoch=1, **sections)]
+    with pytest.raises(tw.UserError, match=r"there is no split 'test'; found 'train', 'validation'"):
+        tw.batches(rows, "test", **sections)
+
+
+class Losses(tw.Reporter):
+    def __init__(self) -> None:
+        self.losses: list[float] = []
+
+    def step(self, step, num_steps):
+        self.losses.append(step.loss)
+
+
+def test_a_plain_loop_over_batches_has_the_losses_of_train(tiny_bert, tmp_path):
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer, get_linear_schedule_with_warmup
+
+    rows = [{"text": f"{'good' if n % 2 else 'bad'} {'word ' * (1 + n % 5)}", "label": "ab"[n % 2]} for n in range(40)]
+    network = AutoModelForSequenceClassification.from_pretrained(
+        tiny_bert, num_labels=2, id2label={0: "a", 1: "b"}, label2id={"a": 0, "b": 1}
+    )
+    network.save_pretrained(tmp_path / "start")
+    AutoTokenizer.from_pretrained(tiny_bert).save_pretrained(tmp_path / "start")
+    rate = {"learning_rate": 1e-3, "head_learning_rate": 1e-3, "warmup": 0, "weight_decay": 0.0}
+    sections = {
+        "model": tmp_path / "start", "output": tmp_path / "x", "data": {"test_ratio": 0, "validation_ratio": 0},
+        "train": {**rate, "epochs": 2, "batch_size": 8, "dropout": "off", "precision": "fp32"},
+    }  # fmt: skip
+    reporter = Losses()
+    tw.train(rows, reporter=reporter, **sections)
+    network.eval()
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=0.0)
+    schedule = get_linear_schedule_with_warmup(optimizer, 0, 2 * len(tw.batches(rows, **sections)))
+    losses = []
+    for epoch in range(2):
+        for batch in tw.batches(rows, epoch=epoch, **sections):
+            loss = network(**batch).loss
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+            optimizer.step()
+            schedule.step()
+            optimizer.zero_grad()
+            losses.append(float(loss))
+    assert losses == pytest.approx(reporter.losses, abs=1e-4)
+
+
 def test_the_generator_runs_with_ones_own_optimizer_schedule_and_loss(run_values):
     run = build_components(parse_config(run_values))
     optimizer = torch.optim.SGD(run.model.parameters(), lr=0.1)

@@ -33,13 +33,16 @@ if TYPE_CHECKING:
     from tunewright.runs.train import train
     from tunewright.tasks.base import Task
     from tunewright.tasks.regression import Numbers
+    from tunewright.tokenizer_tools.show import TokenizedText, tokenize
+    from tunewright.tokenizer_tools.train import train_tokenizer
     from tunewright.verification import Check, verify
 
 __version__ = "0.2.0"
 __all__ = [
     "AnyPrediction", "Check", "Comparison", "Completion", "Explanation", "FilledMask", "Findings", "LoadedRun", "Model", "Numbers",
     "Prediction", "Prepared", "ReadOptions", "Readable", "Reporter", "RunConfig", "RunResult", "Sampling", "Scores", "Source", "TaggedText", "Task",
-    "TokenStore", "UserError", "batches", "check", "evaluate", "explain", "export", "load", "predict", "prepare", "read", "train", "verify",
+    "TokenStore", "TokenizedText", "UserError", "batches", "check", "evaluate", "explain", "export", "load", "predict", "prepare", "read",
+    "tokenize", "train", "train_tokenizer", "verify",
 ]  # fmt: skip
 
 _MODULES = {
@@ -63,6 +66,8 @@ _MODULES = {
     "runs.train": ("train",),
     "tasks.base": ("Task",),
     "tasks.regression": ("Numbers",),
+    "tokenizer_tools.show": ("TokenizedText", "tokenize"),
+    "tokenizer_tools.train": ("train_tokenizer",),
     "verification": ("Check", "verify"),
 }
 _WHERE = {name: (module, name) for module, names in _MODULES.items() for name in names}

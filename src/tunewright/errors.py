@@ -45,6 +45,12 @@ class UserError(Exception):
             text += "."
         return f"{text} {self.hint}" if self.hint else text
 
+    def rephrased(self, change: Callable[[str], str]) -> UserError:
+        """The same, each of its parts changed: where a key is to be called by the name of an option, for example."""
+        parts = (self.where, self.found, self.expected, self.hint)
+        where, found, expected, hint = (part and change(part) for part in parts)
+        return UserError(change(self.problem), where=where, found=found, expected=expected, hint=hint)
+
 
 class RowError(Exception):
     """One row cannot be used; `reason` goes into the ledger beside the row's file and line."""

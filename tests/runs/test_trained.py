@@ -23,6 +23,9 @@ def test_a_run_and_what_load_gives_do_the_same(run, tiny_bert, tmp_path):
     loaded = tw.load(run.folder)
     assert isinstance(loaded, tw.Model)
     assert run.metrics == loaded.metrics == run.scores["test"]["metrics"]
+    assert run.history == loaded.history and len(run.history) == 1
+    assert run.history[0]["metrics"]["loss"] == run.history[0]["validation_loss"]
+    assert {"accuracy", "f1_macro"} <= run.history[0]["metrics"].keys()
     assert run.predict(TEXTS) == loaded.predict(TEXTS) == tw.predict(run, TEXTS)
     frame = pd.DataFrame(ROWS[:20])
     assert run.evaluate(frame)["metrics"] == loaded.evaluate(frame)["metrics"] == tw.evaluate(run, frame)["metrics"]
@@ -141,5 +144,5 @@ def test_a_model_folder_alone_has_no_scores(run, tmp_path):
 
     alone = Path(shutil.copytree(run.folder / "model", tmp_path / "model"))
     loaded = tw.load(alone)
-    assert loaded.metrics == {} and loaded.folder == alone
+    assert loaded.metrics == {} and loaded.history == [] and loaded.folder == alone
     assert loaded.predict(TEXTS) == run.predict(TEXTS)

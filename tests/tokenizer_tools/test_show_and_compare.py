@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 import pytest
 from typer.testing import CliRunner
 
+import tunewright as tw
 from tests.conftest import shared, write_jsonl
 from tunewright.cli.main import app
 from tunewright.config.load import parse_config
@@ -48,6 +49,19 @@ def test_pairs_truncation_and_padding():
     assert (left.tokens[1].start, left.tokens[1].word) == (4, 1)
     padded = show(source("gpt2"), "one", max_length=3, padding="max_length", padding_side="left")
     assert [(token.mask, token.part) for token in padded.tokens] == [(0, "padding"), (0, "padding"), (1, "text")]
+
+
+def test_a_text_tokenized_from_python(tiny_bert):
+    shown = tw.tokenize(tiny_bert, "Where?", "There", max_length=12, padding="max_length")
+    assert [token.part for token in shown.tokens if token.part in ("text", "pair")]
+    assert len(shown.input_ids) == len(shown.attention_mask) == 12
+    assert shown.token_type_ids is not None and set(shown.token_type_ids) == {0, 1}
+    assert shown.attention_mask[-1] == 0 and sum(shown.attention_mask) < 12
+    assert shown == show(tokenizer_source(str(tiny_bert)), "Where?", "There", max_length=12, padding="max_length")
+    assert repr(shown).startswith(f"12 tokens of {tiny_bert}\n") and len(repr(shown).splitlines()) == 2
+    assert shown._repr_html_().count("<tr>") == 13
+    with pytest.raises(UserError, match="padding_side"):
+        tw.tokenize(tiny_bert, "Where?", padding_side="top")  # type: ignore[arg-type]
 
 
 def test_typed_control_tokens_are_text_and_bytes_have_no_offsets():

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoModel, AutoTokenizer
 
+import tunewright as tw
 from tests.conftest import messages, write_jsonl
 from tunewright.errors import UserError
 from tunewright.models.loading import load_pretrained
@@ -34,6 +35,31 @@ def folders(data, tmp_path_factory) -> dict[str, Path]:
     for algorithm in ALGORITHMS:
         save(learn(Corpus.open([data]), Recipe(algorithm=algorithm, vocab_size=500)), root / algorithm)
     return {algorithm: root / algorithm for algorithm in ALGORITHMS}
+
+
+def test_a_tokenizer_from_python_is_that_of_the_command(data, folders, tmp_path):
+    rows = messages(200)
+    for number, texts in enumerate((data, [data], rows)):
+        made = tw.train_tokenizer(texts, "wordpiece", output=tmp_path / str(number), vocab_size=500, text="text")
+        for name in ("tokenizer.json", "tokenizer_config.json"):
+            assert (made / name).read_bytes() == (folders["wordpiece"] / name).read_bytes()
+
+
+def test_a_tokenizer_from_python_names_its_arguments(data, tmp_path):
+    notes: list[str] = []
+    tw.train_tokenizer(
+        [{"text": "aaa bb bb c c c d"}], "bpe", output=tmp_path / "small", vocab_size=8, say=notes.append
+    )
+    assert "Raise vocab_size to learn them." in notes[-1]
+    with pytest.raises(UserError, match=r"^vocab_size: .*Set vocab_size \d+ or more\.$"):
+        tw.train_tokenizer(data, output=tmp_path / "x", vocab_size=3)
+    with pytest.raises(UserError, match=r"^pre_tokenizers: the gpt2 pre-tokenizer needs byte-bpe"):
+        tw.train_tokenizer(data, "bpe", output=tmp_path / "x", pre_tokenizers=["gpt2"])
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "notes.txt").touch()
+    with pytest.raises(UserError, match=f"^output {tmp_path / 'full'}: the output holds other files"):
+        tw.train_tokenizer(data, output=tmp_path / "full")
+    assert not (tmp_path / "x").exists()
 
 
 def learned_on(tmp_path: Path, lines: str, **wishes):

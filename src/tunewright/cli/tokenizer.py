@@ -163,10 +163,10 @@ def train_tokenizer(
         min_count=min_frequency,
     )  # fmt: skip
     recipe.resolved()
-    _refuse_output(output)
     from tunewright.tokenizer_tools.corpus import Corpus
-    from tunewright.tokenizer_tools.train import learn, save
+    from tunewright.tokenizer_tools.train import learn, refuse_other_files, save
 
+    refuse_other_files(output)
     corpus = Corpus.open(files, text=text)
     say(f"columns   {corpus.described_columns}")
     learned = learn(corpus, recipe)
@@ -189,23 +189,7 @@ def _option_names() -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        parts = {name: getattr(error, name) for name in ("problem", "where", "found", "expected", "hint")}
-        said = {name: value and value.replace("data.max_length", "--max-length") for name, value in parts.items()}
-        raise UserError(said.pop("problem"), **said) from None
-
-
-def _refuse_output(folder: Path) -> None:
-    """UserError unless the folder is new, empty, or holds only files of a tokenizer."""
-    from tunewright.errors import UserError
-
-    if folder.is_file() or (folder.is_dir() and any(folder.iterdir()) and {p.name for p in folder.iterdir()} - _OURS):
-        raise UserError(
-            "the output holds other files", where=f"--output {folder}", expected="a new or empty folder",
-            hint="Choose another folder.",
-        )  # fmt: skip
-
-
-_OURS = {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"}
+        raise error.rephrased(lambda text: text.replace("data.max_length", "--max-length")) from None
 
 
 def _write(path: Path, text: str) -> None:

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from tunewright.tokenizer_tools.compare import Comparison, bins, short_names
 from tunewright.tokenizer_tools.compare_page import summary_line, table_rows
-from tunewright.tokenizer_tools.show import Shown, Token
+from tunewright.tokenizer_tools.show import Token, TokenizedText
 
 _WORD_COLOURS = ("cyan", "green", "yellow", "magenta", "blue")
 _PLAIN_WIDTH = 200
@@ -25,12 +25,12 @@ def _console() -> Console:
     return Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=_PLAIN_WIDTH)
 
 
-def print_shown(shown: Sequence[Shown]) -> None:
+def print_shown(shown: Sequence[TokenizedText]) -> None:
     """Token tables side by side, as many as fit."""
     _console().print(Columns([_one(one) for one in shown], padding=(0, 4)))
 
 
-def _one(shown: Shown) -> Group:
+def _one(shown: TokenizedText) -> Group:
     table = Table(title=Text(shown.model, style="bold"), title_justify="left", show_edge=False, pad_edge=False)
     typed = any(token.type is not None for token in shown.tokens)
     for name in ("token", "id", "offsets", "word", "mask", *(["type"] if typed else [])):

@@ -24,7 +24,7 @@ from tunewright.reading.source import Source
 from tunewright.reading.unchanged import stamp_of
 from tunewright.reading.words import with_sentences
 
-__all__ = ["ReadOptions", "Readable", "Source", "open_source", "read", "splits_of"]
+__all__ = ["ReadOptions", "Readable", "Source", "files_of", "open_source", "read", "splits_of"]
 
 _MAY_HOLD_WORDS = ("jsonl", "json", "parquet", "arrow")
 """Formats, besides tables, in which a row may be one word."""
@@ -58,12 +58,15 @@ def read(data: Readable, options: ReadOptions = ReadOptions()) -> Source:  # noq
 
     options: how a file is read; rows in memory need none. UserError as of `open_source`.
     """
-    if isinstance(data, str | Path):
-        paths = matching(str(data))
-    else:
-        paths = paths_in(data) or [staged_file(data, "data")]
-    sources = [open_source(path, options) for path in paths]
+    sources = [open_source(path, options) for path in files_of(data)]
     return sources[0] if len(sources) == 1 else _one_after_another(sources, str(data))
+
+
+def files_of(data: Readable) -> list[str]:
+    """The paths of what can be read; rows in memory become a file for as long as the process lasts. UserError for anything else."""
+    if isinstance(data, str | Path):
+        return matching(str(data))
+    return paths_in(data) or [staged_file(data, "data")]
 
 
 def _one_after_another(sources: list[Source], name: str) -> Source:

@@ -2,6 +2,7 @@
 
     prepare("reviews.yaml").store["train"].lengths       int32 tokens of every kept training row
     for batch in batches("reviews.yaml", "train"): …     {"input_ids": …, "attention_mask": …, "labels": …}
+    len(batches(frame, task="ner"))                      how many steps an epoch has
 
 A config is taken in any form, as `train` takes it.
 """
@@ -14,13 +15,18 @@ from pathlib import Path
 import torch
 
 from tunewright import preparation
+from tunewright.batching.padding import Padding
 from tunewright.batching.schedule import BatchSchedule
+from tunewright.batching.store import SplitStore
 from tunewright.config.sections import AdapterKeys, DataKeys, EvaluateKeys, ModelKeys, TaskKeys, TrainKeys
+from tunewright.errors import UserError, quoted
 from tunewright.preparation import TRAIN, Prepared
 from tunewright.reporting.display import progress_shown
 from tunewright.runs.autoconfig import AnyConfig, as_config
 from tunewright.runs.from_python import words_of
 from tunewright.runs.setup import encoder_of
+from tunewright.tasks.base import Task
+from tunewright.tokenization.encoder import TextEncoder
 
 
 def prepare(
@@ -47,18 +53,64 @@ def prepare(
         return preparation.prepare(as_config(config, overrides, words=words), say=say)
 
 
-def batches(config: AnyConfig, split: str = TRAIN, *, epoch: int = 0) -> Iterator[dict[str, torch.Tensor]]:
-    """One epoch of a config's batches for a plain PyTorch loop: dicts with Hugging Face names, `labels` included.
+def batches(
+    config: AnyConfig, split: str = TRAIN, *, epoch: int = 0, task: str | TaskKeys | None = None,
+    model: str | Path | ModelKeys | None = None, data: DataKeys | None = None, adapter: str | AdapterKeys | None = None,
+    train: TrainKeys | None = None, evaluate: EvaluateKeys | None = None, plugins: Sequence[str] = (), output: str | Path | None = None,
+    progress: bool | None = None,
+) -> Batches:  # fmt: skip
+    """One epoch of batches for a plain PyTorch loop: dicts with Hugging Face names, `labels` included. UserError as of `prepare`.
 
-    Every dict is one step's rows in the plan's order, padded to their longest.
+    Every dict holds the rows of one step of `train`, in the same order, padded as `data.padding` says; so a loop over the epochs 0, 1, …
+    sees what `train` sees. config and the sections, progress: as `train` takes them. `len()` of the result: batches that are left.
     """
-    resolved = as_config(config)
-    prepared = preparation.prepare(resolved)
-    task, encoder = prepared.task(), encoder_of(resolved, prepared)
-    rows = prepared.store[split]
+    words = words_of(
+        task=task,
+        model=model,
+        data=data,
+        adapter=adapter,
+        train=train,
+        evaluate=evaluate,
+        plugins=plugins,
+        output=output,
+    )
+    resolved = as_config(config, words=words)
+    with progress_shown(progress):
+        prepared = preparation.prepare(resolved)
+    rows = _rows_of(prepared, split)
+    learned = prepared.task().for_epoch(seed=resolved.train.seed, epoch=epoch)
     plan = BatchSchedule(len(rows), resolved.train.batch_size, resolved.train.seed)
-    task = task.for_epoch(seed=resolved.train.seed, epoch=epoch)
-    for step in range(epoch * plan.steps_per_epoch, (epoch + 1) * plan.steps_per_epoch):
-        _, positions = plan.rows_of_step(step)
-        batch = task.collate(rows, positions, encoder)
-        yield {**batch.inputs, **batch.targets}
+    padding = Padding(to_max_length=resolved.data.padding == "max_length")
+    return Batches(learned, rows, encoder_of(resolved, prepared), plan, epoch, padding)
+
+
+class Batches(Iterator[dict[str, torch.Tensor]]):
+    """The batches of one epoch, each made when it is asked for; `len()`: how many are left, for a progress bar and a schedule."""
+
+    def __init__(
+        self, task: Task, rows: SplitStore, encoder: TextEncoder, plan: BatchSchedule, epoch: int, padding: Padding
+    ) -> None:
+        self._task, self._rows, self._encoder, self._plan = task, rows, encoder, plan
+        self._padding = padding
+        self._next, self._end = epoch * plan.steps_per_epoch, (epoch + 1) * plan.steps_per_epoch
+
+    def __len__(self) -> int:
+        return self._end - self._next
+
+    def __next__(self) -> dict[str, torch.Tensor]:
+        if not len(self):
+            raise StopIteration
+        _, positions = self._plan.rows_of_step(self._next)
+        self._next += 1
+        batch = self._task.collate(self._rows, positions, self._encoder, self._padding)
+        return {**batch.inputs, **batch.targets}
+
+
+def _rows_of(prepared: Prepared, split: str) -> SplitStore:
+    """UserError for a split that has no rows."""
+    if split not in prepared.store.splits:
+        raise UserError(
+            f"there is no split {split!r}", where="batches", found=quoted(prepared.store.splits),
+            hint="Name one of those, or give the data of this one.",
+        )  # fmt: skip
+    return prepared.store[split]

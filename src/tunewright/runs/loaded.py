@@ -17,6 +17,7 @@ from tunewright.execution.base import AUTO
 from tunewright.files.atomic import read_json
 from tunewright.prediction import Model
 from tunewright.runs.trained import TrainedRun
+from tunewright.training.progress import HistoryPoint, history_of
 
 if TYPE_CHECKING:
     from tunewright.evaluation.scores import Scores
@@ -34,6 +35,11 @@ class LoadedRun(Model, TrainedRun):
     def verdict(self) -> dict[str, str]:
         """What the loss curves say: kind, reason, advice."""
         return dict(self._facts.get("verdict", {}))
+
+    @property
+    def history(self) -> list[HistoryPoint]:
+        """Every evaluation during training, in order; empty for a model folder that stands alone."""
+        return history_of(self._facts.get("history", []))
 
     @property
     def _facts(self) -> dict[str, Any]:

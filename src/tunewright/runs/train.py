@@ -53,7 +53,7 @@ from tunewright.training.fingerprint import hash_of_rows, origin_of
 from tunewright.training.optimizer import set_learning_rate
 from tunewright.training.preflight import preflight
 from tunewright.training.processes import Processes
-from tunewright.training.progress import Due, Progress, Speed
+from tunewright.training.progress import Due, Progress, Speed, history_of
 from tunewright.training.signals import Stop, Stopped, saving, stop_signals
 from tunewright.training.trackers import MetricsFile, TensorBoard
 
@@ -333,7 +333,7 @@ class Run:
         train_loss = progress.loss_sum / max(1, progress.loss_steps)
         progress.history.append({
             "step": step, "samples": progress.samples, "epoch": epoch, "train_loss": train_loss,
-            "validation_loss": metrics["loss"], "score": score, "is_best": is_best,
+            "validation_loss": metrics["loss"], "score": score, "is_best": is_best, "metrics": dict(metrics),
         })  # fmt: skip
         progress.loss_sum, progress.loss_steps = 0.0, 0
         self._track({"step": step, "epoch": round(epoch, 4), "split": VALIDATION, **metrics})
@@ -399,6 +399,7 @@ class Run:
             ) from None
         checkpoints.load_optimizer(found, self.parts.model, self.parts.optimizer)
         progress = Progress(**{name: found.state[name] for name in vars(Progress())})
+        progress.history = history_of(progress.history)
         self.is_judged = not found.state.get("evaluate_again", False)
         self.beginnings = found.state.get("beginnings", {})
         num_steps = self.parts.plan.num_steps
@@ -577,7 +578,9 @@ class Run:
         check_origin(
             facts.get("origin", {}), now, folder=self.folder, manifests=manifests_of(manifest) if manifest else ()
         )
-        result = RunResult(self.folder, facts["splits"], facts["verdict"], facts["history"], facts["num_steps"], True)
+        result = RunResult(
+            self.folder, facts["splits"], facts["verdict"], history_of(facts["history"]), facts["num_steps"], True
+        )
         self.reporter.finished(result)
         return result
 

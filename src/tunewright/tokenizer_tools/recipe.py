@@ -14,11 +14,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 from tunewright.errors import UserError, check_choice, did_you_mean
 
-ALGORITHMS = ("bpe", "byte-bpe", "wordpiece", "unigram", "word", "char")
+Algorithm = Literal["bpe", "byte-bpe", "wordpiece", "unigram", "word", "char"]
+ALGORITHMS: tuple[str, ...] = get_args(Algorithm)
 TEMPLATES = ("bert", "gpt")
 DEFAULT_SIZE = 8_000
 _NUM_BYTES = 256

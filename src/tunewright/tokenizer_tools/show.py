@@ -1,7 +1,8 @@
 """One text as a tokenizer sees it: every token with its place, its word and its role, and what truncation took away.
 
-    shown = show(tokenizer_source("bert-base-cased"), "The quick brown fox")
+    shown = tokenize("bert-base-cased", "The quick brown fox")
     shown.tokens[1]       Token("The", 1109, start=0, end=3, word=0, mask=1, type=0, part="text")
+    shown.input_ids       [101, 1109, 3613, 3058, 17594, 102]
     shown.decoded         "[CLS] The quick brown fox [SEP]"
 
 Encoded by the path that training takes, so control tokens typed into the text are text here too.
@@ -12,13 +13,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, repeat
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 
-from tunewright.pretrained.model_files import ModelFolder
+from tunewright.errors import check_choice, counted
+from tunewright.pretrained.model_files import ModelFolder, tokenizer_source
+from tunewright.reporting import html
 from tunewright.tokenization.encoder import TextEncoder, load_encoder
 from tunewright.tokenization.template import kept_lengths
+
+_TOKENS_SHOWN = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,15 +47,34 @@ class Token:
     text: str = ""
 
 
-@dataclass(frozen=True)
-class Shown:
-    """A text (and its pair) through one tokenizer. cut: tokens that truncation removed, of text and pair."""
+@dataclass(frozen=True, repr=False)
+class TokenizedText:
+    """A text (and its pair) through one tokenizer. cut: tokens that truncation removed, of text and pair.
+
+    decoded: what the ids say, padding left out.
+    """
 
     model: str
     max_length: int
     tokens: list[Token]
     cut: list[Token]
     decoded: str
+
+    @property
+    def input_ids(self) -> list[int]:
+        """The number of each token in the vocabulary."""
+        return [token.id for token in self.tokens]
+
+    @property
+    def token_type_ids(self) -> list[int] | None:
+        """0 in the first text, 1 in its pair; None for tokenizers that have none."""
+        types = [token.type for token in self.tokens if token.type is not None]
+        return types or None
+
+    @property
+    def attention_mask(self) -> list[int]:
+        """0 on padding, 1 elsewhere."""
+        return [token.mask for token in self.tokens]
 
     def as_dict(self) -> dict[str, Any]:
         """The JSON form, under Hugging Face names."""
@@ -59,16 +84,50 @@ class Shown:
             "max_length": self.max_length,
             "tokens": [token.token for token in tokens],
             "texts": [token.text for token in tokens],
-            "input_ids": [token.id for token in tokens],
+            "input_ids": self.input_ids,
             "offsets": [None if token.start is None else [token.start, token.end] for token in tokens],
             "word_ids": [token.word for token in tokens],
-            "attention_mask": [token.mask for token in tokens],
-            "token_type_ids": [token.type for token in tokens] if tokens and tokens[0].type is not None else None,
+            "attention_mask": self.attention_mask,
+            "token_type_ids": self.token_type_ids,
             "parts": [token.part for token in tokens],
             "decoded": self.decoded,
             "num_cut": len(self.cut),
             "cut": [{"token": token.token, "id": token.id, "part": token.part} for token in self.cut],
         }
+
+    def __repr__(self) -> str:
+        words = " ".join(token.token for token in self.tokens[:_TOKENS_SHOWN])
+        more = f" and {len(self.tokens) - _TOKENS_SHOWN} more" if len(self.tokens) > _TOKENS_SHOWN else ""
+        cut = f", {counted(len(self.cut), 'token')} cut" if self.cut else ""
+        return f"{counted(len(self.tokens), 'token')} of {self.model}{cut}\n  {words}{more}"
+
+    def _repr_html_(self) -> str:
+        head = ("token", "id", "type", "mask", "part")
+        rows = [
+            (token.token, token.id, "" if token.type is None else token.type, token.mask, token.part)
+            for token in self.tokens
+        ]
+        return html.table(head, rows, title=repr(self).partition("\n")[0])
+
+
+def tokenize(
+    model: str | Path, text: str, pair: str | None = None, *, max_length: int | None = None,
+    padding: Literal["longest", "max_length"] = "longest", padding_side: Literal["auto", "right", "left"] = "auto",
+    truncation_side: Literal["right", "left"] = "right",
+) -> TokenizedText:  # fmt: skip
+    """A text, or a pair, as a model sees it: tokens, ids, type ids and mask. UserError for what is no tokenizer, and for an unknown value.
+
+    model: a folder with a model or a tokenizer, package:NAME, or a Hub id. max_length: of the row, special tokens included; None: the
+    model's, at most 512. padding: `max_length` fills the row up; `longest` adds nothing to a single text. padding_side: `auto` is the
+    tokenizer's own. truncation_side: where a longer row is cut.
+    """
+    check_choice("padding", padding, ("longest", "max_length"))
+    check_choice("padding_side", padding_side, ("auto", "right", "left"))
+    check_choice("truncation_side", truncation_side, ("right", "left"))
+    return show(
+        tokenizer_source(str(model)), text, pair, max_length=max_length or "auto", padding=padding,
+        padding_side=padding_side, truncation_side=truncation_side,
+    )  # fmt: skip
 
 
 def show(
@@ -80,7 +139,7 @@ def show(
     padding: str = "longest",
     padding_side: str = "auto",
     truncation_side: str = "right",
-) -> Shown:
+) -> TokenizedText:
     """Encode a text, or a pair. UserError for a tokenizer or a length that cannot be used."""
     encoder = load_encoder(
         source, max_length=max_length, truncation_side=truncation_side, padding_side=padding_side,
@@ -96,7 +155,7 @@ def show(
     tokens = list(_placed(encoder, ids, types, kept))
     decoded = encoder.tokenizer.decode(ids, clean_up_tokenization_spaces=False)
     padded = _with_texts(encoder, _padded(encoder, tokens, padding))
-    return Shown(source.name, encoder.max_length, padded, _with_texts(encoder, cut), decoded)
+    return TokenizedText(source.name, encoder.max_length, padded, _with_texts(encoder, cut), decoded)
 
 
 def _with_texts(encoder: TextEncoder, tokens: Sequence[Token]) -> list[Token]:

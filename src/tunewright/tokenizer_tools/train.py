@@ -1,5 +1,7 @@
 """Texts -> a new tokenizer: BPE (of characters or bytes), WordPiece, Unigram, whole words or characters.
 
+    train_tokenizer(["reviews.csv"], "wordpiece", vocab_size=8000, output="my-tokenizer")
+
     learned = learn(corpus, Recipe(algorithm="wordpiece", vocab_size=8000))
     learned.vocab_size, learned.notes         8000, []
     save(learned, Path("my-tokenizer"))       AutoTokenizer.from_pretrained("my-tokenizer") opens it
@@ -12,17 +14,21 @@ afterwards. Texts are streamed: what is kept is a count of each distinct word.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from tunewright.errors import UserError, quoted
 from tunewright.files.atomic import whole_folder
+from tunewright.reading import Readable, files_of
+from tunewright.reporting.display import progress_shown
 from tunewright.reporting.phases import phase
 from tunewright.tokenizer_tools.corpus import Corpus
-from tunewright.tokenizer_tools.recipe import Recipe, split_characters
+from tunewright.tokenizer_tools.recipe import DEFAULT_SIZE, Algorithm, Recipe, split_characters
 
 _ALPHABET_SHARE = 0.75
 """At most this share of the vocabulary is single characters: the rarest of many thousand are left unknown."""
@@ -31,6 +37,7 @@ _SCORE_DIGITS = 4
 """Unigram scores are rounded: sums of floats in another order differ in the eleventh digit."""
 _PREFIX = "##"
 _LONGEST_WORD = 100
+_OWN_FILES = {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"}
 
 
 @dataclass(frozen=True)
@@ -46,6 +53,57 @@ class Learned:
     @property
     def vocab_size(self) -> int:
         return self.rust.get_vocab_size()
+
+
+def train_tokenizer(
+    data: Readable, algorithm: Algorithm = "byte-bpe", *, output: str | Path, vocab_size: int = DEFAULT_SIZE, text: str | None = None,
+    template: Literal["bert", "gpt"] | None = None, special: Sequence[str] = (), normalizers: Sequence[str] = (),
+    pre_tokenizers: Sequence[str] = (), min_frequency: int | None = None, say: Callable[[str], object] = lambda _: None,
+    progress: bool | None = None,
+) -> Path:  # fmt: skip
+    """Train a tokenizer on texts and write it in Hugging Face layout, for `model.tokenizer` and AutoTokenizer. Gives the folder.
+
+    data: a path, a pattern, several paths, or rows in memory; text: the column, or several joined by commas. The other arguments are the
+    options of `tunewright tokenizer train`. say: is told what else is worth knowing; progress: as for `train`. UserError for texts that
+    cannot be read, for arguments that do not go together, and for a folder that holds other files.
+    """
+    with progress_shown(progress), _argument_names():
+        recipe = Recipe(
+            algorithm=algorithm, vocab_size=vocab_size, template=template, special=tuple(special), normalizers=tuple(normalizers),
+            splits=tuple(pre_tokenizers), min_count=min_frequency,
+        )  # fmt: skip
+        recipe.resolved()
+        folder = Path(output)
+        refuse_other_files(folder)
+        learned = learn(Corpus.open(files_of(data), text=text), recipe)
+        save(learned, folder)
+    for note in learned.notes:
+        say(_as_arguments(note))
+    return folder
+
+
+@contextmanager
+def _argument_names() -> Iterator[None]:
+    """Errors that name an option of the command line name the argument of `train_tokenizer` instead."""
+    try:
+        yield
+    except UserError as error:
+        raise error.rephrased(_as_arguments) from None
+
+
+def _as_arguments(text: str) -> str:
+    """`Set --vocab-size 300` -> `Set vocab_size 300`."""
+    several = text.replace("--normalizer", "--normalizers").replace("--pre-tokenizer", "--pre-tokenizers")
+    return re.sub(r"--([a-z]+(?:-[a-z]+)*)", lambda found: found[1].replace("-", "_"), several)
+
+
+def refuse_other_files(folder: Path) -> None:
+    """UserError unless the folder is new, empty, or holds only files of a tokenizer."""
+    if folder.is_file() or (folder.is_dir() and {path.name for path in folder.iterdir()} - _OWN_FILES):
+        raise UserError(
+            "the output holds other files", where=f"--output {folder}", expected="a new or empty folder",
+            hint="Choose another folder.",
+        )  # fmt: skip
 
 
 def learn(corpus: Corpus, recipe: Recipe) -> Learned:

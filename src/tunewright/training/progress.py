@@ -7,8 +7,9 @@ due.after(step=12, last=False)       # True at the end of an epoch
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 from tunewright.batching.schedule import BatchSchedule
 from tunewright.metrics import Metric
@@ -19,7 +20,10 @@ if TYPE_CHECKING:
 
 
 class HistoryPoint(TypedDict):
-    """An evaluation during training. train_loss: mean over the steps since the previous evaluation. score: of the metric that chooses the checkpoint."""
+    """An evaluation during training. train_loss: mean over the steps since the previous evaluation. score: of the metric that chooses the checkpoint.
+
+    metrics: every metric of the validation split; empty in runs of versions before 0.2.
+    """
 
     step: int
     samples: int
@@ -28,6 +32,12 @@ class HistoryPoint(TypedDict):
     validation_loss: float
     score: float
     is_best: bool
+    metrics: dict[str, float]
+
+
+def history_of(points: Iterable[Mapping[str, Any]]) -> list[HistoryPoint]:
+    """A history as a checkpoint or `scores.json` holds it; the points of older versions have no metrics."""
+    return [cast(HistoryPoint, {"metrics": {}, **point}) for point in points]
 
 
 @dataclass
