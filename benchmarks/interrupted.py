@@ -13,6 +13,7 @@ import random
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.resources import files
@@ -185,6 +186,8 @@ def _stand_for_command(words: list[str], log: Path, before: Callable[[], None]) 
         main.main()
     except SystemExit as done:
         code = done.code if isinstance(done.code, int) else 0
+    except BaseException:  # os._exit would end the process without a word
+        traceback.print_exc()
     finally:
         sys.stdout.flush()
         sys.stderr.flush()

@@ -35,7 +35,7 @@ from interrupted import Case, Command, import_everything, make_cases, result_of
 
 PHASES = {
     "imports": "importlib",
-    "baselines": "metrics.baselines evaluation.scores:fit_and_score tasks.clm:baselines tasks.mlm:baselines tasks.pairwise:baselines",
+    "baselines": "metrics.baselines tasks.clm:baselines tasks.mlm:baselines tasks.pairwise:baselines",
     "golden examples": "artifacts.golden_examples:record artifacts.golden_examples:write artifacts.golden_examples:texts "
     "artifacts.golden_examples:_by_length artifacts.golden_examples:__init__ artifacts.adapter_folder:_golden",
     "merging": "artifacts.adapter_folder:_merged artifacts.adapter_folder:_on_whole_base",
@@ -75,7 +75,7 @@ AIMS = {
     "validation": "tunewright.runs.train:Run._evaluate", "checkpoint": "tunewright.training.checkpoint:save",
     "state": "tunewright.training.checkpoint:save_state", "saving": "tunewright.artifacts.adapter_folder:save_weights",
     "final evaluation": "tunewright.runs.train:Run._final_scores", "reading of the end": "tunewright.evaluation.scores:complete",
-    "baselines": "tunewright.metrics.baselines:fit_and_score", "golden examples": "tunewright.artifacts.golden_examples:record",
+    "baselines": "tunewright.metrics.baselines:fitted", "golden examples": "tunewright.artifacts.golden_examples:record",
     "golden texts": "tunewright.artifacts.golden_examples:_by_length", "merging": "tunewright.artifacts.adapter_folder:_merged",
     "completing": "tunewright.artifacts.adapter_folder:save_trained", "scores": "tunewright.runs.train:_write_scores",
 }  # fmt: skip
@@ -262,7 +262,7 @@ def _tell_phase(told: Path, aim: str | None = None) -> None:
     """Tell what the main thread was doing when a signal is answered."""
     from tunewright.training import signals
 
-    main_thread, tell = threading.main_thread().ident, signals._tell
+    main_thread, tell = threading.main_thread().ident, signals._print_line
 
     def telling(line: str) -> None:
         if line.startswith("stopping: "):
@@ -270,7 +270,7 @@ def _tell_phase(told: Path, aim: str | None = None) -> None:
             _write(told, "answered", phase=_phase(frame, aim), at_function=_innermost(frame))
         tell(line)
 
-    signals._tell = telling
+    signals._print_line = telling
 
 
 def _phase(frame: FrameType | None, aim: str | None) -> str:

@@ -288,10 +288,10 @@ def test_length_normalization_is_advised_where_sums_are_compared():
     parts = Preferences("pairs", "prompt", "chosen", "rejected"), sft.Task(Dialogues("pair", "prompt", "chosen"))
 
     def hint(loss, **numbers):
-        return preference.Task(*parts, objective=Objective.of(loss, **numbers)).length_mend
+        return preference.Task(*parts, objective=Objective.of(loss, **numbers)).length_hint
 
     assert "task.length_normalized: true" in hint("dpo") and "task.length_normalized: true" in hint("kto")
-    assert not any((hint("dpo", length_normalized=True), hint("simpo"), reward.Task(*parts).length_mend))
+    assert not any((hint("dpo", length_normalized=True), hint("simpo"), reward.Task(*parts).length_hint))
 
 
 @given(st.lists(st.tuples(st.integers(-5, 5), st.booleans()), min_size=1, max_size=30))

@@ -1,4 +1,4 @@
-"""The command line: exit codes, errors with their mend, pure JSON on stdout, resuming, and no heavy import for --help."""
+"""The command line: exit codes, errors with what to do, pure JSON on stdout, resuming, and no heavy import for --help."""
 
 from __future__ import annotations
 

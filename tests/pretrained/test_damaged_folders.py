@@ -1,4 +1,4 @@
-"""Damaged or odd model folders are the user's to mend: every key that is lost or of another type ends with exit 2, never with a traceback."""
+"""Damaged or odd model folders are reported to the user: every key that is lost or of another type ends with exit 2, never with a traceback."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Finding a file, unpacking and decoding it: what is there reads, what is wrong is said with its mend."""
+"""Finding a file, unpacking and decoding it: what is there reads, what is wrong is said, with what to do."""
 
 import gzip
 import os

@@ -107,7 +107,7 @@ def html_of(store: TokenStore, tokenizer: Any) -> str:
 def prepare(
     config: RunConfig, *, say: Log = lambda _: None, opened: Callable[[Inputs], None] = lambda _: None
 ) -> Prepared:
-    """Make the token store of a config, or take the one that is there. UserError for everything the user can mend.
+    """Make the token store of a config, or take the one that is there. UserError for everything the user can correct.
 
     opened: is shown what was decided about the files, before they are read.
     """

@@ -70,7 +70,7 @@ class Inputs:
 
 
 def open_inputs(config: RunConfig, opened: Opened | None = None) -> Inputs:
-    """Open every source and settle task and columns. UserError for what the user can mend.
+    """Open every source and settle task and columns. UserError for what the user can correct.
 
     opened: sources that were opened before; they are taken where the same file is read in the same way, others are added.
     """

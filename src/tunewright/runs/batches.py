@@ -35,7 +35,7 @@ def prepare(
     evaluate: EvaluateKeys | None = None, plugins: Sequence[str] = (), output: str | Path | None = None,
     say: Callable[[str], None] = lambda _: None, progress: bool | None = None,
 ) -> Prepared:  # fmt: skip
-    """Make the token store of data or a config, or take the one that is there. UserError for everything the user can mend.
+    """Make the token store of data or a config, or take the one that is there. UserError for everything the user can correct.
 
     config and the sections: as `train` takes them. say: is given a line where a store cannot be used and is built again. progress: as for `train`.
     """

@@ -66,7 +66,7 @@ def build_components(
     opened: Callable[[Inputs], None] = lambda _: None,
     processes: Processes | None = None,
 ) -> TrainingComponents:
-    """Put a run together. UserError for everything the user can mend. opened: is shown the files' decisions first.
+    """Put a run together. UserError for everything the user can correct. opened: is shown the files' decisions first.
 
     processes: where they have been started.
     """

@@ -64,7 +64,7 @@ def train(
     evaluate: EvaluateKeys | None = None, plugins: Sequence[str] = (), output: str | Path | None = None, reporter: Reporter | None = None,
     progress: bool | None = None,
 ) -> RunResult:  # fmt: skip
-    """Train on data, or as a config says; or go on with a run that was interrupted. UserError for everything the user can mend.
+    """Train on data, or as a config says; or go on with a run that was interrupted. UserError for everything the user can correct.
 
     config: data (a path, a pandas or polars DataFrame, a pyarrow Table, a datasets.Dataset or DatasetDict, a list or dict of dicts, a dict
     of splits), a config as an object or as its values, or the path of a YAML file. The keyword arguments are the sections of the config,

@@ -325,14 +325,14 @@ class PairwiseTask(base.Task):
             found = judged_scores(rewards[:, 0], lengths[:, 0], good, ratios_R=None if ratios is None else ratios[:, 0])
             between = judged_intervals(rewards[:, 0], good, seed=0) if intervals else None
         warning = length_warning(found)
-        said = [warning + self.length_mend] if warning else []
+        said = [warning + self.length_hint] if warning else []
         if not self.has_pairs and (kind := _one_kind(split)):
             said.append(f"the {split.name} rows hold {kind} answers only: pair_accuracy and margin have no value")
         result: dict[str, Any] = {"metrics": found, **({"warnings": said} if said else {})}
         return result if between is None else {**result, "intervals": between}
 
     @property
-    def length_mend(self) -> str:
+    def length_hint(self) -> str:
         """What the warning of length goes on with: an option that keeps length out, if there is one."""
         return ""
 

@@ -297,7 +297,7 @@ class Task(PairwiseTask):
         return self.objective.rewards(sums, counts, reference), ratios
 
     @property
-    def length_mend(self) -> str:
+    def length_hint(self) -> str:
         sums = self.objective is not None and not self.objective.compares_means
         return "; task.length_normalized: true compares log-probabilities per token" if sums else ""
 

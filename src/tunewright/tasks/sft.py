@@ -562,7 +562,7 @@ def facts_of(found: Conversation, told: Sequence[str]) -> str:
 
 
 def ends_found(store: TokenStore) -> list[str]:
-    """What is to be mended where answers spell the end token."""
+    """What to do where answers spell the end token."""
     rows, facts = sum(len(store[split]) for split in store.splits), _facts_in(store)
     found = {fact.removeprefix(ENDS_WITH): count for fact, count in facts.items() if fact.startswith(ENDS_WITH)}
     return [
