@@ -104,6 +104,16 @@ class Encoded:
     """The task's own columns of this row, for its `decode`."""
 
 
+def copied_to(tensor: torch.Tensor, device: torch.device | str) -> torch.Tensor:
+    """The tensor on a device. From pinned memory to a CUDA device, so that the host does not wait; the allocator keeps it until it is read."""
+    kind = str(device).partition(":")[0]
+    if kind == "cuda" and tensor.device.type == "cpu":
+        tensor = tensor.pin_memory()
+    if kind not in ("cpu", "cuda") and tensor.dtype.itemsize == 8 and tensor.is_floating_point():
+        tensor = tensor.float()  # Apple's GPUs have no float64
+    return tensor.to(device, non_blocking=True)
+
+
 @dataclass(frozen=True)
 class Batch:
     """One micro-batch, padded.
@@ -119,12 +129,21 @@ class Batch:
     lengths: np.ndarray
     segments: tuple[np.ndarray, ...] | None = None
     """Of packed rows: the lengths of the documents in each."""
+    on_host: dict[str, torch.Tensor] | None = None
+    """The targets before `to` copied them."""
+
+    @property
+    def host_targets(self) -> dict[str, torch.Tensor]:
+        """The targets in the host's memory: what is read or counted there does not wait for the device."""
+        return self.targets if self.on_host is None else self.on_host
 
     def to(self, device: torch.device | str) -> Batch:
-        def move(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-            return {name: tensor.to(device, non_blocking=True) for name, tensor in tensors.items()}
+        """The batch on a device; the host does not wait for the copies."""
 
-        return replace(self, inputs=move(self.inputs), targets=move(self.targets))
+        def move(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+            return {name: copied_to(tensor, device) for name, tensor in tensors.items()}
+
+        return replace(self, inputs=move(self.inputs), targets=move(self.targets), on_host=self.host_targets)
 
     @property
     def width(self) -> int:

@@ -72,7 +72,7 @@ def test_an_accelerator_is_told_what_dropout_by_row_costs(tiny_bert):
     prepare_model(model, Wanted(device=torch.device("cuda"), dropout="pytorch"), say=said.append)
     assert not said
     prepare_model(model, Wanted(device=torch.device("cuda")), say=said.append)
-    assert len(said) == 1 and "train.dropout=pytorch" in said[0]
+    assert len(said) == 1 and "Attention dropout (0.1)" in said[0] and "train.dropout=off" in said[0]
 
 
 def test_another_execution_may_resume_a_run(run_values, tmp_path):

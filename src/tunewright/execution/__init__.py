@@ -23,8 +23,7 @@ from tunewright.execution.row_keyed import (
     pytorch_dropout_message,
 )
 
-_CPU_TOKENS, _GPU_TOKENS = 1_024, 16_384
-_CPU_FORWARD_TOKENS, _GPU_FORWARD_TOKENS = 2_048, 32_768
+_TOKENS, _FORWARD_TOKENS = 1_024, 2_048
 
 Log = Callable[[str], object]
 
@@ -39,13 +38,16 @@ def before_models(execution: str) -> None:
 
 def prepare_model(model: Any, wanted: Wanted, *, say: Log = lambda _: None) -> Execution:
     """Change how a model, still on the CPU, computes, but not its results; returns the execution. say: called if dropout may depend on the cut."""
-    on_one_cpu = wanted.device.type == "cpu" and wanted.num_ranks == 1
+    if wanted.device.type != "cpu":
+        from tunewright.execution import gpu
+
+        return gpu.prepare_model(model, wanted, say=say)
+    on_one_cpu = wanted.num_ranks == 1
     if on_one_cpu and (fast := _fast_path(wanted.execution)):
         return fast.prepare_model(model, wanted, say=say)
     if wanted.is_training and wanted.dropout != PYTORCH:
         _key_dropout_by_row(model, wanted, say)
-    cpu, gpu = (_CPU_TOKENS, _GPU_TOKENS) if wanted.is_training else (_CPU_FORWARD_TOKENS, _GPU_FORWARD_TOKENS)
-    return Execution(**wanted.values(gpu if wanted.device.type == "cuda" else cpu))
+    return Execution(**wanted.values(_TOKENS if wanted.is_training else _FORWARD_TOKENS))
 
 
 def _key_dropout_by_row(model: Any, wanted: Wanted, say: Log) -> None:
@@ -56,10 +58,6 @@ def _key_dropout_by_row(model: Any, wanted: Wanted, say: Log) -> None:
         draw_first_query_separately(model)
     elif reason:
         say(pytorch_dropout_message(reason))
-    if not reason and wanted.device.type != "cpu":
-        say(
-            "Dropout masks belong to rows and are drawn on the CPU; train.dropout=pytorch draws them on the device, which is faster, but not by row."
-        )
 
 
 def _fast_path(execution: str) -> ModuleType | None:

@@ -53,9 +53,18 @@ def on_call(callback: Callable[[], object]) -> Iterator[None]:
 
 
 def checked_rows(
-    module: nn.Module, query: torch.Tensor, mask: torch.Tensor | None, dropout: float, asked: dict[str, Any]
+    module: nn.Module,
+    query: torch.Tensor,
+    mask: torch.Tensor | None,
+    dropout: float,
+    asked: dict[str, Any],
+    *,
+    without_mask: bool = False,
 ) -> RowContext | None:
-    """The rows of this call. Raises UnsupportedAttention or RowsNotFirst for calls that row attention does not support."""
+    """The rows of this call. Raises UnsupportedAttention or RowsNotFirst for calls that row attention does not support.
+
+    without_mask: causal attention without a mask is supported.
+    """
     if _on_call is not None:
         _on_call()
     for name in ("softcap", "s_aux", "position_bias"):
@@ -66,6 +75,8 @@ def checked_rows(
         raise RowsNotFirst(f"attention sees {query.shape[0]} rows, the micro-batch has {rows.batch_size}")
     if dropout and rows is None:
         raise UnsupportedAttention("dropout outside row_context")
+    if without_mask:
+        return rows
     if mask is None and query.shape[2] > 1 and asked.get("is_causal", getattr(module, "is_causal", False)):
         raise UnsupportedAttention("causal attention without a mask")
     return rows
@@ -138,6 +149,20 @@ def plain_attention(
 
         return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
     assert rows is not None
+    keep = _keep(module, torch.Size((*query.shape[:3], key.shape[2])), rows, dropout)
+    return attend_with_dropout(query, key, value, attention_mask, scaling, keep, dropout), None
+
+
+def attend_with_dropout(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float | None,
+    keep_BHLK: torch.Tensor,
+    dropout: float,
+) -> torch.Tensor:
+    """Attention `(B, L, H, D)` whose scores are all in memory. keep_BHLK: bool, on any device."""
     key, value = repeated_heads(query, key, value)
     scores_BHLK = query @ key.transpose(2, 3) * (query.shape[-1] ** -0.5 if scaling is None else scaling)
     scores_BHLK = scores_BHLK.to(torch.promote_types(scores_BHLK.dtype, torch.float32))
@@ -145,9 +170,8 @@ def plain_attention(
         scores_BHLK = scores_BHLK.masked_fill(~attention_mask, torch.finfo(scores_BHLK.dtype).min)
     elif attention_mask is not None:
         scores_BHLK = scores_BHLK + attention_mask
-    keep_BHLK = _keep(module, scores_BHLK.shape, rows, dropout).to(scores_BHLK)
-    kept_BHLK = functional.softmax(scores_BHLK, -1) * keep_BHLK * keep_scale(dropout)
-    return (kept_BHLK.to(value.dtype) @ value).transpose(1, 2).contiguous(), None
+    kept_BHLK = functional.softmax(scores_BHLK, -1) * keep_BHLK.to(scores_BHLK) * keep_scale(dropout)
+    return (kept_BHLK.to(value.dtype) @ value).transpose(1, 2).contiguous()
 
 
 def _keep(module: Any, shape_BHLK: torch.Size, rows: RowContext, p: float) -> torch.Tensor:

@@ -93,10 +93,12 @@ class Execution:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
 
     def summed(self, numbers: torch.Tensor) -> torch.Tensor:
-        """Their sums over all ranks; each rank must call it."""
-        if self.num_ranks > 1:
-            torch.distributed.all_reduce(numbers)
-        return numbers
+        """float64 numbers on the host -> their sums over all ranks; each rank must call it."""
+        if self.num_ranks == 1:
+            return numbers
+        numbers = numbers.to(self.device)
+        torch.distributed.all_reduce(numbers)
+        return numbers.cpu()
 
     def gathered(self, parts: list[Any]) -> list[Any]:
         """The parts of all ranks, in the order of the ranks; each rank must call it."""

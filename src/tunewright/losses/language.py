@@ -16,7 +16,8 @@ from torch.nn import functional
 
 from tunewright.losses.chunked import has_plain_output, linear_cross_entropy, skip_output_projection
 from tunewright.losses.cross_entropy import cross_entropy_rows
-from tunewright.records import IGNORED
+from tunewright.losses.labelled import LabelledTokens
+from tunewright.records import copied_to
 
 
 @dataclass(frozen=True)
@@ -41,11 +42,12 @@ def labelled_loss(
     head = skip_output_projection(model) if has_plain_output(model) else nullcontext((None, None))
     with head as (weight, bias):
         output = model(**inputs)
-    labelled_BL = labels_BL != IGNORED
-    states = getattr(output, logits)[labelled_BL]
-    labels_S = labels_BL[labelled_BL]
-    row_S = labelled_BL.nonzero()[:, 0]
-    weights_S = None if weights_B is None else weights_B.to(states.device)[row_S]
+    states_BLX = getattr(output, logits)
+    tokens = LabelledTokens.of(labels_BL, states_BLX.device)
+    states, labels_S, row_S = tokens.select(states_BLX), tokens.labels_S, tokens.row_S
+    if weights_B is not None:
+        weights_B = copied_to(weights_B.to(torch.promote_types(states.dtype, torch.float32)), states.device)
+    weights_S = None if weights_B is None else weights_B[row_S]
     if weight is not None:
         total, losses_S = linear_cross_entropy(states, weight, bias, labels_S, weights_S=weights_S)
     else:
@@ -54,7 +56,7 @@ def labelled_loss(
     with torch.no_grad():
         rows_B2 = losses_S.new_zeros(len(labels_BL), 2)
         rows_B2[:, 0].index_add_(0, row_S, losses_S.detach())
-        rows_B2[:, 1] = labelled_BL.sum(1)
+        rows_B2[:, 1] = tokens.count_B
         count = rows_B2[:, 1] if weights_B is None else rows_B2[:, 1] * weights_B.to(rows_B2)
     return LabelledLoss(total, count.sum(), rows_B2, output)
 

@@ -25,7 +25,7 @@ from torch.utils.checkpoint import checkpoint
 from tunewright.execution.output_rows import kernels_of
 from tunewright.losses.chunked import has_plain_output, linear_cross_entropy, skip_output_projection
 from tunewright.losses.cross_entropy import cross_entropy_rows
-from tunewright.records import IGNORED
+from tunewright.losses.labelled import LabelledTokens
 
 _HELD_ELEMENTS = 1 << 25
 """Logits kept with their graph, 128 MB in fp32; if there are more, chunks are computed again in the backward pass."""
@@ -52,16 +52,16 @@ class TokenLogProbs:
 
 def token_log_probs(model: Any, inputs: Mapping[str, Any], labels_SL: torch.Tensor) -> TokenLogProbs:
     """log p(label | tokens before it). labels_SL: int64, each at the position that predicts it."""
-    labelled_SL = labels_SL != IGNORED
     by_pieces = has_plain_output(model)
     with skip_output_projection(model) if by_pieces else nullcontext((None, None)) as (weight, bias):
-        states_TX = model(**inputs).logits[labelled_SL]
-    labels_T, text_T = labels_SL[labelled_SL], labelled_SL.nonzero()[:, 0]
+        states_SLX = model(**inputs).logits
+    tokens = LabelledTokens.of(labels_SL, states_SLX.device)
+    states_TX, labels_T = tokens.select(states_SLX), tokens.labels_S
     if by_pieces:
         values_T = _by_pieces(states_TX, weight, bias, labels_T)
     else:
         values_T = -cross_entropy_rows(states_TX, labels_T)
-    return TokenLogProbs(values_T, text_T, len(labels_SL))
+    return TokenLogProbs(values_T, tokens.row_S, len(labels_SL))
 
 
 def _by_pieces(states_TH: torch.Tensor, weight_VH: Any, bias_V: Any, labels_T: torch.Tensor) -> torch.Tensor:

@@ -236,6 +236,7 @@ class Run:
             max_grad_norm=train_config.max_grad_norm,
             start_samples=progress.samples,
             learning_rate=lambda step: set_learning_rate(parts.optimizer, parts.schedule.factor(step)),
+            say=self.reporter.note,
         )
         all_reduce_max = parts.processes.all_reduce_max
         for step in self._until_stopped(steps):

@@ -322,7 +322,7 @@ class Task(base.Task):
         from tunewright.losses.cross_entropy import cross_entropy_rows
         from tunewright.losses.language import labelled_loss
 
-        done = labelled_loss(model, batch.inputs, batch.targets["labels"], weights_B=weights, logits=self._logits)
+        done = labelled_loss(model, batch.inputs, batch.host_targets["labels"], weights_B=weights, logits=self._logits)
         terms: LossTerms = {MASKED: (done.total, done.weight)}
         if not self.next_sentence:
             return terms, done.rows_B2

@@ -288,14 +288,14 @@ class Task(base.Task):
     def loss(self, model: Any, batch: Batch, *, weights: torch.Tensor | None = None) -> tuple[LossTerms, torch.Tensor]:
         """Sum over labelled tokens, each with the weight of its row."""
         from tunewright.losses.cross_entropy import cross_entropy_rows
+        from tunewright.losses.labelled import LabelledTokens
 
         logits_BTK = model(**batch.inputs).logits
-        labels_BT = batch.targets["labels"]
-        supervised_BT = labels_BT != IGNORED
-        losses_S = cross_entropy_rows(logits_BTK[supervised_BT], labels_BT[supervised_BT])
+        tokens = LabelledTokens.of(batch.host_targets["labels"], logits_BTK.device)
+        losses_S = cross_entropy_rows(tokens.select(logits_BTK), tokens.labels_S)
         if weights is None:
             return {TERM: (losses_S.sum(), float(len(losses_S)))}, logits_BTK
-        weights_S = weights.to(losses_S)[:, None].expand(labels_BT.shape)[supervised_BT]
+        weights_S = weights.to(losses_S)[tokens.row_S]
         return {TERM: ((losses_S * weights_S).sum(), weights_S.sum())}, logits_BTK
 
     def weights(self, split: SplitStore) -> Weights:

@@ -27,7 +27,7 @@ from tunewright.errors import UserError
 from tunewright.files.record_json import OMIT_NONE, RUN_ONLY
 from tunewright.pretrained.model_files import ModelFolder
 from tunewright.reading import Source
-from tunewright.records import IGNORED, Batch, Encoded, Example, Row, Typed
+from tunewright.records import IGNORED, Batch, Encoded, Example, Row, Typed, copied_to
 from tunewright.tasks.base import Weights
 from tunewright.tasks.pairwise import ChatOptions, PairwiseTask, Text, next_tokens
 from tunewright.tokenization.encoder import TextEncoder
@@ -221,7 +221,7 @@ class Task(PairwiseTask):
         """(sums of log-probabilities, counts of tokens), `(rows, sides)`, of the answers in a batch."""
         from tunewright.losses.sequence import token_log_probs
 
-        found = token_log_probs(model, {**batch.inputs, "use_cache": False}, batch.targets["labels"])
+        found = token_log_probs(model, {**batch.inputs, "use_cache": False}, batch.host_targets["labels"])
         return self._by_row(found.summed()), self._by_row(found.counts())
 
     def _by_row(self, of_texts: torch.Tensor) -> torch.Tensor:
@@ -243,7 +243,7 @@ class Task(PairwiseTask):
         inner = getattr(model, "module", model)
         was_training = inner.training
         inner.eval()
-        total = torch.zeros(2, dtype=torch.float64, device=execution.device)
+        of_pieces = [torch.zeros(0, device=execution.device)]
         with torch.no_grad():
             for piece in execution.split_forward(split.lengths[positions]):
                 batch = self.collate_mismatched(split, positions[piece], encoder, execution.padding)
@@ -252,9 +252,11 @@ class Task(PairwiseTask):
                     sums, counts = self.log_probs(inner, batch)
                 known = torch.from_numpy(self.reference[f"{split.name}.mismatched"][positions[piece]]).to(sums)
                 ratios = self.objective.log_ratios(sums, counts, known)
-                total += torch.stack([ratios.double().sum(), torch.tensor(float(ratios.numel())).to(total)])
+                of_pieces.append(ratios.flatten())
         inner.train(was_training)
-        return replace(self, kl=reference_point(*execution.summed(total).tolist()))
+        ratios = torch.cat(of_pieces).cpu().double()
+        total = execution.summed(torch.stack([ratios.sum(), torch.tensor(float(len(ratios)))]))
+        return replace(self, kl=reference_point(*total.tolist()))
 
     def loss(self, model: Any, batch: Batch, *, weights: torch.Tensor | None = None) -> tuple[LossTerms, torch.Tensor]:
         """Terms, and each row's sums of log-probabilities, counts and reference, `(rows, 3 · sides)`."""
@@ -263,9 +265,11 @@ class Task(PairwiseTask):
         from tunewright.losses.sequence import token_log_probs
 
         assert self.objective is not None
-        labels = batch.targets["labels"]
+        labels = batch.host_targets["labels"]
         found = token_log_probs(model, {**batch.inputs, "use_cache": False}, labels)
-        within = None if "answers" not in batch.targets else (batch.targets["answers"] != IGNORED)[labels != IGNORED]
+        within = None
+        if (answers := batch.host_targets.get("answers")) is not None:
+            within = copied_to((answers != IGNORED)[labels != IGNORED], found.values_T.device)
         sums_RK, counts_RK = self._by_row(found.summed(within)), self._by_row(found.counts(within))
         reference_RK = batch.targets["reference"].to(sums_RK) if self.needs_reference else torch.zeros_like(counts_RK)
         good_R = batch.targets["good"]

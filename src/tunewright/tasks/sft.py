@@ -479,7 +479,7 @@ class Task(base.Task):
 
         from tunewright.losses.language import labelled_loss
 
-        next_BL = functional.pad(batch.targets["labels"][:, 1:], (0, 1), value=IGNORED)
+        next_BL = functional.pad(batch.host_targets["labels"][:, 1:], (0, 1), value=IGNORED)
         done = labelled_loss(model, {**batch.inputs, "use_cache": False}, next_BL, weights_B=weights)
         return {TERM: (done.total, done.weight)}, done.rows_B2
 

@@ -15,6 +15,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,7 @@ from tunewright.execution.base import Backward, Execution
 from tunewright.records import Batch
 from tunewright.tasks.base import Task, Weights
 from tunewright.tokenization.encoder import TextEncoder
+from tunewright.training.out_of_memory import within_memory
 from tunewright.training.signals import interrupt_long_step
 
 _CLIP_EPS = 1e-6  # as in torch.nn.utils.clip_grad_norm_
@@ -68,12 +70,14 @@ def training_steps(
     start_samples: int = 0,
     learning_rate: Callable[[int], float] | None = None,
     loss: Loss | None = None,
+    say: Callable[[str], object] = lambda line: None,
 ) -> Iterator[Step]:
     """Train from `start_samples` to the plan's end, one `Step` at a time.
 
     execution: the one that prepared the model. max_grad_norm: gradients are scaled down to it; 0: no clipping.
     learning_rate: step (from 0) -> the rate, after setting it on the optimizer; None leaves the optimizer alone.
     loss: `(model, batch, weights) -> ({term: (sum, weight)}, outputs)` instead of the task's own.
+    say: is told when a step is repeated in smaller micro-batches, because the device's memory was full.
     The optimizer's step is complete when its `Step` is yielded. Raises UserError when the loss is no longer a finite number;
     that step is not applied.
     """
@@ -86,10 +90,12 @@ def training_steps(
         model.train()
         if epoch != weighed:
             weights, weighed = task.for_epoch(seed=plan.seed, epoch=epoch).weights(split), epoch
-        done = accumulate_gradient(
-            model, task, split, encoder, positions, weights,
+        gradient = partial(
+            accumulate_gradient, model, task, split, encoder, positions, weights,
             seed=plan.seed, epoch=epoch, step=step, execution=execution, loss=loss,
         )  # fmt: skip
+        longest = int(split.lengths[positions].max())
+        done = within_memory(gradient, execution, longest=longest, clear=optimizer.zero_grad, say=say)
         if not math.isfinite(done.loss):
             raise _not_finite("the loss", done.loss, step, split, positions)
         known = done.grad_norm if len(trained) == num_learning else None
@@ -149,8 +155,8 @@ def accumulate_gradient(
     compute_loss = loss or (lambda model, batch, weights: task.loss(model, batch, weights=weights))
 
     def compute(pieces: Sequence[np.ndarray], backward: Backward) -> torch.Tensor:
-        """The sum of every term, and padded tokens."""
-        sums = torch.zeros(len(totals) + 1, dtype=torch.float64, device=execution.device)
+        """The sum of every term, and padded tokens, float64 on the host."""
+        num_padded, of_pieces = 0, []
         with execution.autocast():
             for number, piece in enumerate(pieces):
                 if execution.num_ranks == 1:
@@ -169,9 +175,9 @@ def accumulate_gradient(
                     part = torch.stack([total / totals[term] for term, (total, _) in terms.items()]).sum()
                     with torch.autocast(execution.device.type, enabled=False):
                         backward(part * execution.num_ranks)
-                sums[:-1] += torch.stack([terms[term][0].detach().double() for term in totals])
-                sums[-1] += execution.num_computed(batch.lengths, batch.width) * bool(len(piece))
-        return sums
+                of_pieces.append(torch.stack([terms[term][0].detach() for term in totals]))
+                num_padded += execution.num_computed(batch.lengths, batch.width) * bool(len(piece))
+        return torch.cat([torch.stack(of_pieces).cpu().double().sum(0), torch.tensor([num_padded])])
 
     with execution.autocast():
         task = task.for_step(model, split, positions, encoder, execution)

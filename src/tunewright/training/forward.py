@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from itertools import chain
 from typing import Any, TypeVar
 
 import numpy as np
@@ -21,6 +22,7 @@ from tunewright.batching.row_context import row_context
 from tunewright.execution.base import Execution
 from tunewright.records import Batch
 from tunewright.tokenization.encoder import TextEncoder
+from tunewright.training.out_of_memory import is_out_of_memory, release_memory
 
 _WINDOW = 4_096  # rows sorted by length together
 OfRow = TypeVar("OfRow")
@@ -59,13 +61,26 @@ def forward_rows(
             progress(done)
         return positions, of_rows, fact
 
+    def of_pieces(positions: np.ndarray) -> list[tuple[np.ndarray, Sequence[OfRow], Fact]]:
+        """The piece; in halves where it does not fit into the device's memory."""
+        try:
+            return [of_piece(positions)]
+        except RuntimeError as error:
+            if not is_out_of_memory(error) or len(positions) < 2:
+                raise
+        release_memory(execution.device)
+        half = len(positions) // 2
+        return of_pieces(positions[:half]) + of_pieces(positions[half:])
+
     parts: list[Any] = []
     # Not inference_mode: tensors that a model keeps between calls (growing rotary tables) are used in training again.
     with torch.no_grad(), execution.autocast():
         for start in range(0, len(lengths), _WINDOW):
             window = np.arange(start, min(start + _WINDOW, len(lengths)))
             pieces = [window[piece] for piece in execution.split_forward(lengths[window])]
-            parts += execution.forward(of_piece, pieces) if in_parallel else map(of_piece, pieces)
+            parts += chain.from_iterable(
+                execution.forward(of_pieces, pieces) if in_parallel else map(of_pieces, pieces)
+            )
     model.train(was_training)
     found: list[Any] = [None] * len(lengths)
     parts = execution.gathered(parts)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -15,10 +16,10 @@ import psutil
 import torch
 
 from tunewright.batching.store import SplitStore
-from tunewright.errors import UserError
 from tunewright.files.user_cache import is_first_time
 from tunewright.models.linear import num_weights
 from tunewright.training.engine import accumulate_gradient
+from tunewright.training.out_of_memory import within_memory
 
 _STEPS_SAMPLED = 64
 
@@ -77,7 +78,8 @@ def preflight(run: Any, *, first_step: int = 0) -> Preflight:
         for piece in filter(len, chain.from_iterable(execution.split(lengths))):
             real += int(lengths[piece].sum())
             padded += execution.num_computed(lengths[piece], execution.padding.width(lengths[piece], run.encoder))
-    seconds, memory = _largest(run, split)
+    notes: list[str] = []
+    seconds, memory = _largest(run, split, notes)
     left = run.plan.num_steps - first_step
     parameters = list(run.model.parameters())
     trainable = sum(p.numel() for p in parameters if p.requires_grad)
@@ -105,6 +107,7 @@ def preflight(run: Any, *, first_step: int = 0) -> Preflight:
         ledger=manifest["ledger"],
         notes=[
             *manifest["notes"],
+            *notes,
             *run.task.data_warnings(store),
             *run.task.findings(store),
             *manifest["tokenizer"]["findings"],
@@ -133,10 +136,10 @@ def _facts(split: SplitStore, counted: dict[str, Any]) -> SplitFacts:
     )
 
 
-def _largest(run: Any, split: SplitStore) -> tuple[float, int]:
+def _largest(run: Any, split: SplitStore, notes: list[str]) -> tuple[float, int]:
     """(seconds per padded token, bytes of memory) of the micro-batch with the longest rows, or of those that are computed at the same time.
 
-    The model is not changed.
+    The model is not changed. notes: a line is added for every time the micro-batch was made smaller to fit.
     """
     execution = run.execution
     if execution.num_ranks > 1:
@@ -147,21 +150,16 @@ def _largest(run: Any, split: SplitStore) -> tuple[float, int]:
     was_training = run.model.training
     run.model.train()
     times = []
-    try:
-        for _ in range(2):
-            began = time.perf_counter()
-            done = accumulate_gradient(
-                run.model, run.task, split, run.encoder, rows, weights,
-                seed=run.plan.seed, epoch=0, step=0, execution=execution,
-            )  # fmt: skip
-            times.append((time.perf_counter() - began) / done.num_padded_tokens)
-    except torch.OutOfMemoryError:
-        raise UserError(
-            "the largest micro-batch does not fit into the device's memory",
-            where="train.micro_batch_tokens",
-            found=f"{len(rows)} rows of {int(split.lengths[rows].max())} tokens",
-            hint="Lower train.micro_batch_tokens or data.max_length, or set train.gradient_checkpointing=true.",
-        ) from None
+    gradient = partial(
+        accumulate_gradient, run.model, run.task, split, run.encoder, rows, weights,
+        seed=run.plan.seed, epoch=0, step=0, execution=execution,
+    )  # fmt: skip
+    for _ in range(2):
+        began = time.perf_counter()
+        done = within_memory(
+            gradient, execution, longest=int(split.lengths[rows].max()), clear=run.model.zero_grad, say=notes.append
+        )
+        times.append((time.perf_counter() - began) / done.num_padded_tokens)
     memory = _used(execution.device)
     run.model.zero_grad(set_to_none=execution.device.type != "cpu")
     run.model.train(was_training)
