@@ -13,6 +13,8 @@ from tests.conftest import messages, write_jsonl
 from tunewright.batching.store import SplitWriter
 from tunewright.config.load import parse_config
 from tunewright.errors import UserError
+from tunewright.files import known_hashes
+from tunewright.files.atomic import file_sha256
 from tunewright.preparation import encode as encoding
 from tunewright.preparation import prepare
 
@@ -454,6 +456,46 @@ def test_another_file_content_or_tokenizer_builds_another_store(run, tiny_bert, 
             values["normalizer"]["lowercase"] = False
 
     assert not run(None, model=changed_tokenizer(tiny_bert, tmp_path / "model", cased)).reused
+
+
+def count_reads(monkeypatch):
+    read = []
+
+    def counted(path):
+        read.append(path.name)
+        return file_sha256(path)
+
+    monkeypatch.setattr(known_hashes, "file_sha256", counted)
+    return read
+
+
+def test_a_start_on_a_ready_store_reads_no_file_of_rows(run, monkeypatch):
+    monkeypatch.setattr(known_hashes, "_SETTLED_NS", -(10**12))
+    run(GOOD)
+    read = count_reads(monkeypatch)
+    assert run(None).reused and read == []
+
+
+def test_verify_reads_every_file_again_and_finds_what_no_stamp_shows(run, tiny_bert, monkeypatch, tmp_path):
+    monkeypatch.setattr(known_hashes, "_SETTLED_NS", -(10**12))
+    first, said = run(GOOD, model=tiny_bert), []
+    shards = {path.name for split in first.store.splits for path in first.store.shard_files(split)}
+    values = {
+        "model": str(tiny_bert),
+        "data": {"train": str(tmp_path / "a.jsonl")},
+        "output": str(tmp_path / "runs" / "run"),
+    }
+    config, read = parse_config(values), count_reads(monkeypatch)
+    assert prepare(config, verify=True).reused and set(read) == {"a.jsonl", *shards}
+    path = first.store.folder / "train-00000.arrow"
+    stamp = known_hashes.file_stamp(path)
+    path.write_bytes(path.read_bytes()[:-1] + b"\x7f")
+    real = known_hashes.file_stamp
+    monkeypatch.setattr(
+        known_hashes, "file_stamp", lambda of: stamp if of == path else real(of)
+    )  # a disk that loses a bit
+    assert prepare(config).reused
+    assert not prepare(config, say=said.append, verify=True).reused and "train-00000.arrow has changed" in said[0]
 
 
 @pytest.mark.parametrize("name", ["train-00000.arrow", "manifest.json"])

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+from typing import Annotated
+
+import typer
 
 from tunewright.cli.options import Json, Plugins
 from tunewright.cli.train import Words, config_from
@@ -12,6 +15,9 @@ NAME = "prepare"
 
 def run(
     words: Words,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Read and hash every file of the data and of the store again.")
+    ] = False,
     as_json: Json = False,
     plugin: Plugins = None,
 ) -> None:
@@ -23,7 +29,7 @@ def run(
 
     config = config_from(words)
     refuse_early(config, trains=False)
-    prepared = prepare(config, say=say)
+    prepared = prepare(config, say=say, verify=verify)
     manifest = prepared.manifest
     if as_json:
         print(

@@ -24,6 +24,7 @@ from tunewright.batching.store import StoreDamaged, TokenStore
 from tunewright.config.run_config import RunConfig
 from tunewright.errors import UserError, counted
 from tunewright.files.atomic import json_sha256, write_json
+from tunewright.files.known_hashes import KnownHashes
 from tunewright.plugins import find
 from tunewright.preparation.encode import Log, encode_file, encode_splits, match_tokenizer, token_ledger
 from tunewright.preparation.first_pass import assign_rows, facts_of, first_pass
@@ -105,11 +106,16 @@ def html_of(store: TokenStore, tokenizer: Any) -> str:
 
 
 def prepare(
-    config: RunConfig, *, say: Log = lambda _: None, opened: Callable[[Inputs], None] = lambda _: None
+    config: RunConfig,
+    *,
+    say: Log = lambda _: None,
+    opened: Callable[[Inputs], None] = lambda _: None,
+    verify: bool = False,
 ) -> Prepared:
     """Make the token store of a config, or take the one that is there. UserError for everything the user can correct.
 
     opened: is shown what was decided about the files, before they are read.
+    verify: read and hash every file again, also those that have not been touched since they were last hashed.
     """
     from filelock import FileLock
 
@@ -118,7 +124,8 @@ def prepare(
     opened(inputs)
     with phase("finding the model"):
         model = config.model.locate()
-    files = Unchanged.hashed(source for _, source in inputs.of())
+    known = KnownHashes(config.store_folder / "hashes.json", trusted=not verify)
+    files = Unchanged.hashed((source for _, source in inputs.of()), known.sha256)
     fingerprint = _fingerprint(config, inputs, model, files)
     folder = config.store_folder / fingerprint[:16]
     try:
@@ -131,7 +138,8 @@ def prepare(
         ) from None
     with FileLock(folder.with_suffix(".lock")):
         try:
-            store = stores.open_store(folder, fingerprint)
+            store = stores.open_store(folder, fingerprint, sha256=known.sha256)
+            known.save()
             if config.data.on_bad_rows == "stop":
                 _refuse_rejects(store)
             return Prepared(store, model, reused=True, files=files, inputs=inputs)
@@ -141,14 +149,15 @@ def prepare(
                 shutil.rmtree(folder)
                 folder.mkdir()
         try:
-            store = _build_unchanged(config, inputs, model, folder, fingerprint, files, say)
+            store = _build_unchanged(config, inputs, model, folder, fingerprint, files, known, say)
         except FastPathDiffers as difference:
             say(
                 f"Fast tokenization gives other ids on {str(difference)[:100]!r}; all rows are encoded by the plain tokenizer."
             )
             shutil.rmtree(folder)
             folder.mkdir()
-            store = _build_unchanged(config, inputs, model, folder, fingerprint, files, say, fast=False)
+            store = _build_unchanged(config, inputs, model, folder, fingerprint, files, known, say, fast=False)
+        known.save()
         return Prepared(store, model, reused=False, files=files, inputs=inputs)
 
 
@@ -177,13 +186,23 @@ def _fingerprint(config: RunConfig, inputs: Inputs, model: ModelFolder, unchange
 
 
 def _build_unchanged(
-    config: RunConfig, inputs: Inputs, model: ModelFolder, folder: Path, fingerprint: str, files: Unchanged, say: Log,
-    *, fast: bool = True,
+    config: RunConfig, inputs: Inputs, model: ModelFolder, folder: Path, fingerprint: str, files: Unchanged,
+    known: KnownHashes, say: Log, *, fast: bool = True,
 ) -> TokenStore:  # fmt: skip
     """The store of the files that its fingerprint was taken of. Of others nothing is kept: UserError."""
     try:
         with files.while_read():
-            return _build(config, inputs, model, folder, fingerprint, say, fast=fast, check=files.check)
+            return _build(
+                config,
+                inputs,
+                model,
+                folder,
+                fingerprint,
+                say,
+                fast=fast,
+                check=files.check,
+                sha256=known.sha256_of_own,
+            )
     except UserError:
         try:
             files.check()
@@ -202,6 +221,7 @@ def _build(
     *,
     fast: bool,
     check: Callable[[], None],
+    sha256: Callable[[Path], str],
 ) -> TokenStore:
     ledger = Ledger()
     with RejectFile(folder / "rejected.jsonl") as rejects:
@@ -214,7 +234,18 @@ def _build(
             raise after_rejects(error, rejects.first, rejects.count, sum(ledger.read.values()), rejects.path) from None
         fates = assign_rows(config, inputs, survey, ledger)
         splits, encoder = encode_splits(
-            config, inputs, model, task, fates, folder, ledger=ledger, rejects=rejects, say=say, fast=fast, check=check
+            config,
+            inputs,
+            model,
+            task,
+            fates,
+            folder,
+            ledger=ledger,
+            rejects=rejects,
+            say=say,
+            fast=fast,
+            check=check,
+            sha256=sha256,
         )
     _stop_at_rejects(config, ledger, rejects)
     if TRAIN not in splits:

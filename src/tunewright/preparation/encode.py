@@ -21,6 +21,7 @@ from tunewright.batching.store import SplitStore, SplitWriter
 from tunewright.config.run_config import RunConfig
 from tunewright.encoding.packing import Packer
 from tunewright.errors import RowError, RowSkipped, UserError, quoted
+from tunewright.files.atomic import file_sha256
 from tunewright.preparation.first_pass import RowAssignment, leave_out, reject_row
 from tunewright.preparation.inputs import SPLITS, Inputs, open_like
 from tunewright.pretrained.model_files import ModelFolder
@@ -124,10 +125,11 @@ class SplitEncoder:
 def encode_splits(
     config: RunConfig, inputs: Inputs, model: ModelFolder, task: Task, fates: RowAssignment, folder: Path, *,
     ledger: Ledger, rejects: RejectFile, say: Log, fast: bool = True, check: Callable[[], None] = lambda: None,
+    sha256: Callable[[Path], str] = file_sha256,
 ) -> tuple[dict[str, list[dict[str, Any]]], Any]:  # fmt: skip
     """(split -> its shards, the encoder that made them). FastPathDiffers: the shards so far are to be made again, not `fast`.
 
-    check: raises where the files are no longer those that the shards are named for.
+    check: raises where the files are no longer those that the shards are named for. sha256: the hash of a shard just written.
     """
     from tunewright.tokenization.encoder import load_encoder
 
@@ -139,7 +141,7 @@ def encode_splits(
     names = [source.name for _, source in inputs.of()]
     waiting = {
         name: SplitEncoder(
-            SplitWriter(folder, name, fields, type_ids=type_ids, check=check, max_length=longest),
+            SplitWriter(folder, name, fields, type_ids=type_ids, check=check, max_length=longest, sha256=sha256),
             task,
             encoder,
             ledger,

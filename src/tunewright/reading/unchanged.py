@@ -10,7 +10,7 @@ name) or copied back is hashed again before it is read.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -56,11 +56,11 @@ class Unchanged:
         )
 
     @classmethod
-    def hashed(cls, sources: Iterable[Source]) -> Unchanged:
-        """UserError for a file that changes between its opening and the end of its hashing."""
+    def hashed(cls, sources: Iterable[Source], sha256: Callable[[Path], str] = file_sha256) -> Unchanged:
+        """UserError for a file that changes between its opening and the end of its hashing. sha256: the hash of a file."""
         files = cls.opened(sources)
         with phase("hashing the files", size_of(files.stamps), BYTES):
-            found = {path: _hash(path, files.names[path]) for path in files.stamps}
+            found = {path: _hash(path, files.names[path], sha256) for path in files.stamps}
         files.check()
         return cls(files.stamps, files.names, found)
 
@@ -111,9 +111,9 @@ class Unchanged:
         return True
 
 
-def _hash(path: Path, name: str) -> str:
+def _hash(path: Path, name: str, sha256: Callable[[Path], str] = file_sha256) -> str:
     try:
-        return file_sha256(path)
+        return sha256(path)
     except OSError as error:
         raise UserError(f"cannot be read ({error.strerror or error})", where=name) from None
 
