@@ -220,7 +220,8 @@ def report(values: dict[str, Any]) -> dict[str, Any]:
 def _config(values: dict[str, Any], where: str) -> Any:
     from tunewright.config.load import parse_config
 
-    train = {**values["train"], "precision": "fp32", "execution": "plain"}
+    execution = "plain" if where == "cpu" else "auto"
+    train = {**values["train"], "precision": "fp32", "execution": execution}
     return parse_config({**values, "train": train, "output": f"{values['output']}-{where}"})
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from tests.tasks.test_contract import values_for
 from tunewright.config.load import parse_config
 from tunewright.errors import UserError
 from tunewright.evaluation.score_split import evaluate_split
@@ -81,3 +82,19 @@ def test_what_is_taken_for_a_full_device():
     assert is_out_of_memory(RuntimeError("MPS backend out of memory (MPS allocated: …)"))
     assert not is_out_of_memory(RuntimeError("shapes cannot be multiplied"))
     assert not is_out_of_memory(MemoryError("out of memory"))
+
+
+def test_a_full_device_in_ktos_pass_without_dropout_leaves_dropout_on(run_values, tmp_path):
+    values = values_for("kto", run_values, tmp_path)
+    train = {**values["train"], "execution": "plain", "dropout": "row_keyed"}
+    parts = build_components(parse_config({**values, "train": train}))
+    was_training = []
+
+    def refuse_once(module, args, inputs):
+        was_training.append(module.training)
+        if len(was_training) == 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    parts.model.register_forward_pre_hook(refuse_once, with_kwargs=True)
+    first_loss(parts)
+    assert not was_training[0] and was_training[-1]

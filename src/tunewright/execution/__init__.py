@@ -4,8 +4,8 @@
     execution = prepare_model(model, Wanted(precision="bf16"))    # with one process on a CPU the fast path, else the plain one
     execution.split(lengths), execution.run(…), execution.step(optimizer)
 
-`train.execution: plain` always chooses `base.Execution`. The CPU fast path is in `cpu/`, which only this file imports; without that
-folder the plain execution is used.
+`train.execution: plain` chooses `base.Execution` and no changes of a model but those that key dropout by row. The CPU fast path is in
+`cpu/`, that of GPUs in `gpu.py`; only this file imports them. Without the folder `cpu/` the plain execution is used.
 """
 
 from __future__ import annotations
@@ -15,15 +15,13 @@ from types import ModuleType
 from typing import Any
 
 from tunewright.errors import UserError
-from tunewright.execution.base import AUTO, PLAIN, PYTORCH, Execution, Wanted
+from tunewright.execution.base import AUTO, PLAIN, PYTORCH, Execution, Wanted, usual_tokens
 from tunewright.execution.row_keyed import (
     draw_first_query_separately,
     draws_randomly,
     install_row_keyed_dropout_and_attention,
     pytorch_dropout_message,
 )
-
-_TOKENS, _FORWARD_TOKENS = 1_024, 2_048
 
 Log = Callable[[str], object]
 
@@ -38,16 +36,16 @@ def before_models(execution: str) -> None:
 
 def prepare_model(model: Any, wanted: Wanted, *, say: Log = lambda _: None) -> Execution:
     """Change how a model, still on the CPU, computes, but not its results; returns the execution. say: called if dropout may depend on the cut."""
-    if wanted.device.type != "cpu":
+    on_cpu = wanted.device.type == "cpu"
+    if not on_cpu and wanted.execution != PLAIN:
         from tunewright.execution import gpu
 
         return gpu.prepare_model(model, wanted, say=say)
-    on_one_cpu = wanted.num_ranks == 1
-    if on_one_cpu and (fast := _fast_path(wanted.execution)):
+    if on_cpu and wanted.num_ranks == 1 and (fast := _fast_path(wanted.execution)):
         return fast.prepare_model(model, wanted, say=say)
     if wanted.is_training and wanted.dropout != PYTORCH:
         _key_dropout_by_row(model, wanted, say)
-    return Execution(**wanted.values(_TOKENS if wanted.is_training else _FORWARD_TOKENS))
+    return Execution(**wanted.values(usual_tokens(wanted)))
 
 
 def _key_dropout_by_row(model: Any, wanted: Wanted, say: Log) -> None:
@@ -58,6 +56,10 @@ def _key_dropout_by_row(model: Any, wanted: Wanted, say: Log) -> None:
         draw_first_query_separately(model)
     elif reason:
         say(pytorch_dropout_message(reason))
+    if not reason and wanted.device.type != "cpu":
+        say(
+            "Dropout masks belong to rows and are drawn on the CPU, which is slow; train.execution=auto draws them on the device."
+        )
 
 
 def _fast_path(execution: str) -> ModuleType | None:

@@ -139,3 +139,9 @@ class Wanted:
             "rank": self.rank,
             "num_ranks": self.num_ranks,
         }
+
+
+def usual_tokens(wanted: Wanted) -> int:
+    """The padded tokens that a plain execution computes at a time, unless the settings say otherwise."""
+    training, forward = (1_024, 2_048) if wanted.device.type == "cpu" else (16_384, 32_768)
+    return training if wanted.is_training else forward

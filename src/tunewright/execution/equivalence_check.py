@@ -87,6 +87,11 @@ def same_outputs(
     if within is None:
         largest = float(max(logits.abs().max() for logits in one))
         within = largest * (_TOLERANCE if one[0].dtype.itemsize >= 4 else _HALF_TOLERANCE)
+    return close_outputs(one, other, within=within)
+
+
+def close_outputs(one: list[torch.Tensor], other: list[torch.Tensor], *, within: float) -> bool:
+    """Whether they have the same shapes and differ by no more than `within`."""
     return all(
         first.shape == second.shape and torch.allclose(first, second, rtol=0, atol=within)
         for first, second in zip(one, other, strict=True)

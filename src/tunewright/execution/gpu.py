@@ -2,9 +2,9 @@
 
     execution = prepare_model(model, wanted)          Execution(device="cuda", token_budget=16_384)
 
-Attention is transformers' SDPA, with a mask only where one is needed, which the rows on the host tell: rows padded on the right need none
-under a causal model, so that the kernels without a square of scores are used. Where a model applies dropout to its attention, the scores
-are computed and their masks drawn by row (`hashed_dropout.py`).
+Attention is transformers' SDPA. It gets a mask only where one is needed, which is decided by the rows on the host: in a causal model, rows
+padded on the right need none, and kernels that keep no scores are used. If a model applies dropout to its attention, all scores are
+computed, and their dropout masks are drawn by row (`hashed_dropout.py`).
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from torch import nn
 
 from tunewright.batching.row_context import RowContext, current_row_context, row_context
 from tunewright.execution.attention import attend_with_dropout, checked_rows
-from tunewright.execution.base import PYTORCH, Execution, Wanted
-from tunewright.execution.equivalence_check import CANNOT, try_logits
+from tunewright.execution.base import PYTORCH, Execution, Wanted, usual_tokens
+from tunewright.execution.equivalence_check import CANNOT, close_outputs, try_logits
 from tunewright.execution.hashed_dropout import HashedRowDropout, keep_scores
 from tunewright.execution.row_dropout import remove_row_dropout
 from tunewright.execution.row_keyed import (
@@ -30,13 +30,12 @@ from tunewright.execution.row_keyed import (
 from tunewright.records import copied_to
 
 NAME = "tunewright_gpu"
-_TOKENS, _FORWARD_TOKENS = 16_384, 32_768
 _TOLERANCE = 1e-4
 
 
 def prepare_model(model: Any, wanted: Wanted, *, say: Callable[[str], object]) -> Execution:
     """As `execution.prepare_model`, for a model that is still on the CPU and will be on a GPU."""
-    execution = Execution(**wanted.values(_TOKENS if wanted.is_training else _FORWARD_TOKENS))
+    execution = Execution(**wanted.values(usual_tokens(wanted)))
     if wanted.is_training and wanted.dropout == PYTORCH:
         return execution
     _register()
@@ -69,11 +68,7 @@ def _differ(one: list[torch.Tensor] | None, other: list[torch.Tensor] | None) ->
     """False also where they cannot be compared."""
     if one is None or other is None:
         return False
-    within = _TOLERANCE * max(float(logits.abs().max()) for logits in one)
-    return not all(
-        first.shape == second.shape and torch.allclose(first, second, rtol=0, atol=within)
-        for first, second in zip(one, other, strict=True)
-    )
+    return not close_outputs(one, other, within=_TOLERANCE * max(float(logits.abs().max()) for logits in one))
 
 
 def _install_document_mask(model: nn.Module) -> None:
@@ -84,7 +79,7 @@ def _install_document_mask(model: nn.Module) -> None:
     before = _packed_logits(model)
     hook = model.register_forward_pre_hook(_with_document_mask, with_kwargs=True)
     after = _packed_logits(model)
-    if before is None or after is None or not torch.allclose(before, after, rtol=0, atol=_TOLERANCE * float(before.abs().max())):  # fmt: skip
+    if before is None or after is None or _differ(before, after):
         hook.remove()
 
 
@@ -107,7 +102,7 @@ def _document_mask(rows: RowContext, device: torch.device) -> torch.Tensor:
 
 
 @torch.no_grad()
-def _packed_logits(model: nn.Module) -> torch.Tensor | None:
+def _packed_logits(model: nn.Module) -> list[torch.Tensor] | None:
     """Of two rows with three and two documents; None if the model cannot compute them."""
     segments = (np.array([3, 1, 4]), np.array([2, 4]))
     lengths = np.array([8, 6])
@@ -123,7 +118,7 @@ def _packed_logits(model: nn.Module) -> torch.Tensor | None:
         return None
     finally:
         model.train(was_training)
-    return torch.cat([row[:length] for row, length in zip(logits, lengths.tolist(), strict=True)])
+    return [row[:length] for row, length in zip(logits, lengths.tolist(), strict=True)]
 
 
 def _attention_dropout(model: Any) -> float:
@@ -152,10 +147,10 @@ def mask(
 
     rows = current_row_context()
     if rows is None or asked["batch_size"] != rows.batch_size:
-        asked |= {
-            "allow_is_causal_skip": allow_is_causal_skip,
-            "allow_is_bidirectional_skip": allow_is_bidirectional_skip,
-        }
+        asked["allow_is_causal_skip"], asked["allow_is_bidirectional_skip"] = (
+            allow_is_causal_skip,
+            allow_is_bidirectional_skip,
+        )
         return sdpa_mask(**asked)
     if _needs_none(rows, asked, is_causal=allow_is_causal_skip, is_bidirectional=allow_is_bidirectional_skip):
         return None

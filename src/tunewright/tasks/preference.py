@@ -244,16 +244,17 @@ class Task(PairwiseTask):
         was_training = inner.training
         inner.eval()
         of_pieces = [torch.zeros(0, device=execution.device)]
-        with torch.no_grad():
-            for piece in execution.split_forward(split.lengths[positions]):
-                batch = self.collate_mismatched(split, positions[piece], encoder, execution.padding)
-                batch = batch.to(execution.device)
-                with row_context(rows_of(batch, encoder)):
-                    sums, counts = self.log_probs(inner, batch)
-                known = torch.from_numpy(self.reference[f"{split.name}.mismatched"][positions[piece]]).to(sums)
-                ratios = self.objective.log_ratios(sums, counts, known)
-                of_pieces.append(ratios.flatten())
-        inner.train(was_training)
+        try:
+            with torch.no_grad():
+                for piece in execution.split_forward(split.lengths[positions]):
+                    batch = self.collate_mismatched(split, positions[piece], encoder, execution.padding)
+                    batch = batch.to(execution.device)
+                    with row_context(rows_of(batch, encoder)):
+                        sums, counts = self.log_probs(inner, batch)
+                    known = torch.from_numpy(self.reference[f"{split.name}.mismatched"][positions[piece]]).to(sums)
+                    of_pieces.append(self.objective.log_ratios(sums, counts, known).flatten())
+        finally:
+            inner.train(was_training)  # also where memory was full: the step is then computed again
         ratios = torch.cat(of_pieces).cpu().double()
         total = execution.summed(torch.stack([ratios.sum(), torch.tensor(float(len(ratios)))]))
         return replace(self, kl=reference_point(*total.tolist()))

@@ -77,7 +77,7 @@ def training_steps(
     execution: the one that prepared the model. max_grad_norm: gradients are scaled down to it; 0: no clipping.
     learning_rate: step (from 0) -> the rate, after setting it on the optimizer; None leaves the optimizer alone.
     loss: `(model, batch, weights) -> ({term: (sum, weight)}, outputs)` instead of the task's own.
-    say: is told when a step is repeated in smaller micro-batches, because the device's memory was full.
+    say: called with a line if the device's memory was full and a step is repeated in smaller micro-batches.
     The optimizer's step is complete when its `Step` is yielded. Raises UserError when the loss is no longer a finite number;
     that step is not applied.
     """
