@@ -15,7 +15,7 @@ from tests.conftest import messages, write_jsonl
 from tunewright.artifacts.model_folder import open_saved
 from tunewright.artifacts.run_files import changed_run_files
 from tunewright.errors import UserError
-from tunewright.files import manifests
+from tunewright.files import known_hashes, manifests
 from tunewright.files.atomic import json_text
 from tunewright.files.manifests import changed_files, check_unchanged, write_manifest
 from tunewright.prediction import load
@@ -28,7 +28,7 @@ LABELS = ("order_status", "return_item")
 def own_cache(tmp_path, monkeypatch):
     """A cache of the test's own; files count as settled at once."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(manifests, "_MIN_AGE_NS", -(10**12))
+    monkeypatch.setattr(known_hashes, "_SETTLED_NS", -(10**12))
     monkeypatch.setattr(manifests, "_HASHES", {})
 
 
@@ -63,7 +63,8 @@ def hashed(monkeypatch):
     """Names of the files that were read to hash them."""
     names: list[str] = []
     real = manifests.file_sha256
-    monkeypatch.setattr(manifests, "file_sha256", lambda path: names.append(path.name) or real(path))
+    for module in (manifests, known_hashes):
+        monkeypatch.setattr(module, "file_sha256", lambda path: names.append(path.name) or real(path))
     return names
 
 
@@ -260,7 +261,7 @@ def test_a_file_of_the_same_size_and_time_is_told(run):
 
 
 def test_what_was_touched_a_moment_ago_is_not_remembered(run, hashed, monkeypatch):
-    monkeypatch.setattr(manifests, "_MIN_AGE_NS", 10**12)
+    monkeypatch.setattr(known_hashes, "_SETTLED_NS", 10**12)
     open_saved(run).check()
     hashed.clear()
     open_saved(run).check()

@@ -13,9 +13,11 @@ from __future__ import annotations
 import json
 import os
 import time
+import uuid
+from contextlib import suppress
 from pathlib import Path
 
-from tunewright.files.atomic import file_sha256, file_stamp, json_sha256, write_json
+from tunewright.files.atomic import file_sha256, file_stamp, json_sha256
 
 _SETTLED_NS = 2_000_000_000
 """The coarsest clock of a file system: a change within it may leave the stamp as it was."""
@@ -23,14 +25,15 @@ _CHANGE_TIMES = slice(3, 5)  # mtime and ctime within a stamp
 
 
 class KnownHashes:
-    """sha256 by path and stamp, kept in a JSON file. A damaged file counts as empty.
+    """sha256 by path and stamp, kept in a JSON file. A damaged file counts as empty, and one that cannot be written is not.
 
-    trusted: False hashes every file again, whatever is remembered.
+    path: None remembers in this object only. trusted: False hashes every file again, whatever is remembered.
     """
 
-    def __init__(self, path: Path, *, trusted: bool = True) -> None:
+    def __init__(self, path: Path | None, *, trusted: bool = True) -> None:
         self.path = path
-        self._known = _read(path) if trusted and os.name != "nt" else {}  # Windows keeps no ctime
+        is_read = path is not None and trusted and os.name != "nt"  # Windows keeps no ctime
+        self._known = _read(path) if path is not None and is_read else {}
         self._is_new = False
 
     def sha256(self, path: Path) -> str:
@@ -52,13 +55,19 @@ class KnownHashes:
             self._known[key], self._is_new = (stamp, digest), True
         return digest
 
-    def save(self) -> None:
-        """Write what is new. Files that are gone or have changed are forgotten."""
-        if not self._is_new:
-            return
+    def save(self) -> bool:
+        """Write what is new; whether anything was. Files that are gone or have changed are forgotten."""
+        if not self._is_new or self.path is None:
+            return False
         files = {key: [stamp, digest] for key, (stamp, digest) in self._known.items() if _is_still(key, stamp)}
-        write_json(self.path, {"files": files, "seal": json_sha256(files)})
+        text = json.dumps({"files": files, "seal": json_sha256(files)})
+        with suppress(OSError, ValueError):  # not flushed to the disk, for it may be lost
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            temporary = self.path.with_name(f".{self.path.name}-{uuid.uuid4().hex[:8]}")
+            temporary.write_text(text, encoding="utf-8")
+            os.replace(temporary, self.path)
         self._is_new = False
+        return True
 
 
 def _is_still(key: str, stamp: list[int]) -> bool:

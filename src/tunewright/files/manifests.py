@@ -13,17 +13,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import time
-import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any
 
 from tunewright import hints
 from tunewright.errors import UserError
 from tunewright.files.atomic import file_sha256, file_stamp, json_text, write_json
+from tunewright.files.known_hashes import KnownHashes
 from tunewright.files.user_cache import cache_folder
 
 MANIFEST = "manifest.json"
@@ -33,13 +31,10 @@ _READ_BY_LIBRARIES = {
     ".json", ".safetensors", ".jinja", ".txt", ".model", ".bin", ".onnx", ".data", ".py", ".pt", ".pth", ".h5", ".msgpack", ".gguf",
 }  # fmt: skip
 """Endings of files in a model folder that some library reads: one that came later changes what the folder is."""
-_MIN_AGE_NS = 2_000_000_000
-"""A file touched this shortly before it was hashed could change again with the same times: it is not remembered."""
 _MAX_CACHED_FOLDERS = 500
 
-Stat = tuple[int, int, int, int, int]
-_HASHES: dict[str, dict[str, tuple[Stat, str]]] = {}
-"""Folder -> file -> (what the system says of it, its sha256), of this process."""
+_HASHES: dict[str, KnownHashes] = {}
+"""Folder -> what is remembered of its files, of this process."""
 _CHECKING: ContextVar[bool] = ContextVar("checking", default=True)
 
 
@@ -81,10 +76,10 @@ def changed_files(folder: Path, *, only: Sequence[str] | None = None, remember: 
     if not files:
         return [MANIFEST]
     wanted = [name for name in files if only is None or name in only]
-    cache = _HashCache(folder) if remember else None
-    changed = [name for name in wanted if not _is_unchanged(folder, name, files[name], cache)]
-    if cache is not None:
-        cache.keep()
+    known = _known_hashes(folder) if remember else None
+    changed = [name for name in wanted if not _is_unchanged(folder, name, files[name], known)]
+    if known is not None:
+        _remember(known)
     later = [
         name for name in _names(folder) if Path(name).suffix in _READ_BY_LIBRARIES and name not in {MANIFEST, *files}
     ]
@@ -122,14 +117,16 @@ def refuse_changed(folder: Path, name: str, *, hint: str | None = None) -> None:
         raise UserError(f"this file {describe_change(folder, name)}", where=str(folder / name), hint=hint or usual)
 
 
-def _is_unchanged(folder: Path, name: str, sha256: str, cache: _HashCache | None) -> bool:
+def _is_unchanged(folder: Path, name: str, sha256: str, known: KnownHashes | None) -> bool:
     """Is this file what was written? Names that lead out of the folder are none of its files."""
     parts = Path(name).parts
     path = folder / name
     if not parts or Path(name).is_absolute() or ".." in parts or not path.is_file():
         return False
     try:
-        return (file_sha256(path) if cache is None else cache.sha256(name)) == sha256
+        before = file_stamp(path)
+        found = file_sha256(path) if known is None else known.sha256(path)
+        return found == sha256 and file_stamp(path) == before
     except OSError:
         return False
 
@@ -142,35 +139,12 @@ def _names(folder: Path) -> list[str]:
     return sorted(found)
 
 
-class _HashCache:
-    """The hashes of one folder's files as they are remembered, in this process and in the user's cache."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.key = str(folder.resolve())
-        self.file = _cache_file(self.key)
-        self.entries = {**_read_cache(self.file, self.key), **_HASHES.get(self.key, {})}
-        self.has_new = False
-
-    def sha256(self, name: str) -> str:
-        path = self.folder / name
-        before = file_stamp(path)
-        remembered = self.entries.get(name)
-        if remembered is not None and remembered[0] == before:
-            return remembered[1]
-        began = time.time_ns()
-        found = file_sha256(path)
-        if file_stamp(path) != before:
-            raise OSError(f"{path} changed while it was read")
-        self.entries.pop(name, None)
-        if max(before[3], before[4]) < began - _MIN_AGE_NS:
-            self.entries[name], self.has_new = (before, found), True
-        return found
-
-    def keep(self) -> None:
-        _HASHES[self.key] = self.entries
-        if self.has_new and self.file is not None:
-            _write_cache(self.file, self.key, self.entries)
+def _known_hashes(folder: Path) -> KnownHashes:
+    """What is remembered of a folder, in this process and in the user's cache."""
+    key = str(folder.resolve())
+    if key not in _HASHES:
+        _HASHES[key] = KnownHashes(_cache_file(key))
+    return _HASHES[key]
 
 
 def _cache_file(key: str) -> Path | None:
@@ -180,24 +154,10 @@ def _cache_file(key: str) -> Path | None:
     return root / "hashes" / name if root is not None else None
 
 
-def _read_cache(file: Path | None, key: str) -> dict[str, tuple[Stat, str]]:
-    try:
-        found = json.loads(file.read_text(encoding="utf-8")) if file is not None and file.is_file() else {}
-        if found.get("schema") != SCHEMA or found.get("folder") != key:
-            return {}
-        return {str(name): (tuple(map(int, stat)), str(sha)) for name, (*stat, sha) in found["files"].items()}  # type: ignore[misc]
-    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError):
-        return {}
-
-
-def _write_cache(file: Path, key: str, entries: dict[str, tuple[Stat, str]]) -> None:
-    """Written aside and renamed; not flushed to the disk, for it may be lost."""
-    values: dict[str, Any] = {name: [*stat, sha] for name, (stat, sha) in entries.items()}
-    with suppress(OSError, ValueError):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        temporary = file.with_name(f".{file.name}-{uuid.uuid4().hex[:8]}")
-        temporary.write_text(json.dumps({"schema": SCHEMA, "folder": key, "files": values}), encoding="utf-8")
-        os.replace(temporary, file)
-        others = sorted(file.parent.glob("*.json"), key=lambda path: path.stat().st_mtime)
-        for oldest in others[:-_MAX_CACHED_FOLDERS]:
-            oldest.unlink(missing_ok=True)
+def _remember(known: KnownHashes) -> None:
+    """Write what is new, and forget the folders that were opened longest ago."""
+    if known.save() and known.path is not None:
+        with suppress(OSError):
+            others = sorted(known.path.parent.glob("*.json"), key=lambda path: path.stat().st_mtime)
+            for oldest in others[:-_MAX_CACHED_FOLDERS]:
+                oldest.unlink(missing_ok=True)
