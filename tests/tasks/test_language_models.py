@@ -54,7 +54,9 @@ def mlm_run(tiny_bert, module_folder):
 
 @pytest.fixture(scope="module")
 def pairs_run(tiny_bert, module_folder):
-    return train(language_run("next_sentence", tiny_bert, module_folder))
+    folder = module_folder / "pairs"  # of its own: the rows of `mlm_run` would be overwritten
+    folder.mkdir()
+    return train(language_run("next_sentence", tiny_bert, folder))
 
 
 @pytest.fixture(scope="module")
